@@ -1,0 +1,242 @@
+"""The study: everything the parties agree on before anyone trains.
+
+A study is one TOML file. Its canonical bytes are the bytes of that file, so `sha256sum study.toml` prints the
+digest that the coordinator signs and that every artifact names; nothing is ever parsed and written again to check it.
+
+    study = Study.load(Path("study.toml"))
+    study.digest, study.variable_names, study.space.kind
+
+Nothing in here may depend on anyone's data: centres, scales and bounds are public numbers the parties chose.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from epgfn.errors import UsageError
+from epgfn.files import read_bytes, sha256_hex
+
+NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+MAX_STUDY_BYTES = 1 << 20
+STUDY_NAME = "study.toml"
+
+
+class _Settings(BaseModel):
+    """Immutable, and an unknown key is an error: a misspelt setting must not silently become a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Variable(_Settings):
+    """One column: x = (transform(raw / transform_scale) - centre) / scale, all constants public."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    transform: Literal["none", "arcsinh", "log"] = "none"
+    transform_scale: Annotated[float, Field(gt=0)] = 1.0
+    centre: float = 0.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError(f"variable {self.name}: lower must be below upper")
+        return self
+
+
+class SpaceSettings(_Settings):
+    """The state graph. `dag-by-sinks` needs a modular score; `dag-by-edges` takes any."""
+
+    kind: Literal["dag-by-sinks", "dag-by-edges"] = "dag-by-sinks"
+    max_parents: Annotated[int, Field(ge=1, le=8)] = 3
+
+
+class TargetSettings(_Settings):
+    """The log-reward. `alpha_mu` and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe, `sigma` to the paper's score."""
+
+    kind: Literal["bge", "bic", "profile-likelihood", "max-likelihood"] = "bge"
+    alpha_mu: Annotated[float, Field(gt=0)] = 1.0
+    alpha_w: Annotated[float, Field(gt=0)] | None = None
+    sigma: Annotated[float, Field(gt=0)] = 1.0
+
+
+class PriorSettings(_Settings):
+    """The public prior over graphs; each node's subposterior carries the 1/N-th power of it.
+
+    uniform: constant. edge: prod over edges of p/(1-p) with p = `edge_probability`.
+    """
+
+    kind: Literal["uniform", "edge"] = "uniform"
+    edge_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class PolicySettings(_Settings):
+    """The network every party trains; its shape is agreed so that the coordinator can check what it gets."""
+
+    kind: Literal["order-potential", "edge-net"] = "order-potential"
+    hidden: Annotated[int, Field(ge=8, le=2048)] = 256
+
+
+class TrainingSettings(_Settings):
+    """How one model is trained. Temperature and exploration fall linearly to 1 and 0 over the run."""
+
+    objective: Literal["contrastive", "trajectory", "detailed"] = "contrastive"
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    batch: Annotated[int, Field(ge=2, le=65_536)] = 256
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    exploration: Annotated[float, Field(ge=0, le=1)] = 0.0
+    temperature: Annotated[float, Field(ge=1, le=10)] = 1.5
+
+
+class AggregationSettings(TrainingSettings):
+    """How the global model is trained, and when the round closes.
+
+    The round closes when every node of the roster has sent its model (`close_when = "all"`), when `quorum` of them
+    have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it fails and says so.
+    `samples` graphs are drawn for publication.
+    """
+
+    objective: Literal["aggregating", "aggregating-edges"] = "aggregating"  # type: ignore[assignment]
+    quorum: Annotated[int, Field(ge=1)] = 1
+    close_when: Literal["all", "quorum"] = "all"
+    deadline: datetime | None = None
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
+
+    @field_validator("deadline")
+    @classmethod
+    def _zoned(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("deadline needs a time zone, for example 2027-01-31T12:00:00Z")
+        return value
+
+
+class PrivacySettings(_Settings):
+    """What each node must promise. `none`: whoever reads a policy can read the subposterior."""
+
+    mode: Literal["none"] = "none"
+
+
+class TransportSettings(_Settings):
+    """Envelope and size limits. `keep_round_key` keeps the key that opens uploads for an auditor instead of destroying it."""
+
+    suite: Literal["ML-KEM-768+X25519", "X25519"] = "ML-KEM-768+X25519"
+    max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
+    keep_round_key: bool = False
+
+
+class Study(_Settings):
+    """A validated study. `raw` are its canonical bytes and `digest` their SHA-256 in hexadecimal."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    description: str = ""
+    roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    variables: Annotated[list[Variable], Field(min_length=2, max_length=64)]
+    space: SpaceSettings = SpaceSettings()
+    target: TargetSettings = TargetSettings()
+    prior: PriorSettings = PriorSettings()
+    policy: PolicySettings = PolicySettings()
+    training: TrainingSettings = TrainingSettings()
+    aggregation: AggregationSettings = AggregationSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    transport: TransportSettings = TransportSettings()
+
+    _raw: bytes = PrivateAttr(default=b"")
+
+    @field_validator("roster")
+    @classmethod
+    def _node_ids(cls, value: list[str]) -> list[str]:
+        for node in value:
+            if not NODE_ID.fullmatch(node):
+                raise ValueError(f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63")
+        if len(set(value)) != len(value):
+            raise ValueError("a node id stands twice in the roster")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = self.variable_names
+        if len(set(names)) != len(names):
+            raise ValueError("a variable name stands twice")
+        if self.space.max_parents >= len(names):
+            raise ValueError(f"space.max_parents must be below the number of variables ({len(names)})")
+        if self.aggregation.quorum > len(self.roster):
+            raise ValueError("aggregation.quorum is larger than the roster")
+        by_sinks = self.space.kind == "dag-by-sinks"
+        if by_sinks != (self.policy.kind == "order-potential"):
+            raise ValueError("policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' with 'dag-by-edges'")
+        if by_sinks and (self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"):
+            raise ValueError("objectives 'detailed' and 'aggregating-edges' need a space where every state may stop: 'dag-by-edges'")
+        if by_sinks and len(names) > 25:
+            raise ValueError("policy 'order-potential' holds 2^V numbers and takes at most 25 variables")
+        return self
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, source: str = STUDY_NAME) -> Study:
+        """The study whose canonical bytes are `raw`; `source` names it in errors.
+
+        Raises:
+            UsageError: it does not parse, or a setting is missing, unknown or out of range.
+        """
+        if len(raw) > MAX_STUDY_BYTES:
+            raise UsageError(f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data")
+        try:
+            study = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
+        except UnicodeDecodeError:
+            raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{source} is not valid TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "study"
+            what = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"{source}: {where}: {what}; correct it and run again") from None
+        study._raw = raw
+        return study
+
+    @classmethod
+    def load(cls, path: Path | str) -> Study:
+        """The study in the TOML file at `path`.
+
+        Raises:
+            UsageError: the file is missing or is no valid study.
+        """
+        return cls.from_bytes(read_bytes(Path(path), "study file"), source=str(path))
+
+    def with_changes(self, changes: dict[str, Any]) -> Study:
+        """A new study, with a digest of its own, whose top-level keys or tables are updated by `changes`."""
+        values = tomllib.loads(self.raw.decode("utf-8"))
+        for key, value in changes.items():
+            old = values.get(key)
+            values[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        return Study.from_bytes(tomli_w.dumps(values).encode("utf-8"))
+
+    @property
+    def raw(self) -> bytes:
+        """The canonical bytes."""
+        return self._raw or tomli_w.dumps(self.model_dump(mode="python", exclude_none=True)).encode("utf-8")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, hexadecimal."""
+        return sha256_hex(self.raw)
+
+    @property
+    def variable_names(self) -> list[str]:
+        return [variable.name for variable in self.variables]
+
+    @property
+    def log_edge_odds(self) -> float:
+        """log p/(1-p) of the prior, what each edge adds to log pi(G) in nats; 0 for the uniform prior."""
+        if self.prior.kind == "uniform":
+            return 0.0
+        return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)

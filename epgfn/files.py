@@ -48,7 +48,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync_directory(path.parent)
     except OSError as error:
         raise EpgfnError(
-            f"cannot write {path}: {error.strerror or 'input/output error'}; free some space or check the folder's permissions, then run again"
+            f"cannot write {path}: {error.strerror or 'input/output error'}; "
+            "free some space or check the folder's permissions, then run again"
         ) from None
 
 

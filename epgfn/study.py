@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from epgfn.errors import UsageError
 from epgfn.files import read_bytes, sha256_hex
@@ -173,9 +181,15 @@ class Study(_Settings):
             raise ValueError("aggregation.quorum is larger than the roster")
         by_sinks = self.space.kind == "dag-by-sinks"
         if by_sinks != (self.policy.kind == "order-potential"):
-            raise ValueError("policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' with 'dag-by-edges'")
-        if by_sinks and (self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"):
-            raise ValueError("objectives 'detailed' and 'aggregating-edges' need a space where every state may stop: 'dag-by-edges'")
+            raise ValueError(
+                "policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' with 'dag-by-edges'"
+            )
+        if by_sinks and (
+            self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"
+        ):
+            raise ValueError(
+                "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop: 'dag-by-edges'"
+            )
         if by_sinks and len(names) > 25:
             raise ValueError("policy 'order-potential' holds 2^V numbers and takes at most 25 variables")
         return self
@@ -188,7 +202,9 @@ class Study(_Settings):
             UsageError: it does not parse, or a setting is missing, unknown or out of range.
         """
         if len(raw) > MAX_STUDY_BYTES:
-            raise UsageError(f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data")
+            raise UsageError(
+                f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data"
+            )
         try:
             study = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
         except UnicodeDecodeError:

@@ -1,0 +1,101 @@
+"""What both ends of a call share: credentials, limits, and errors that say what happened and what to do.
+
+Nothing here opens a socket. Every channel is TLS with P-256 certificates; there is no plaintext variant to fall back to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from epgfn.errors import EpgfnError, RefusedError
+
+MAX_PIECE: Final = 1 << 20  # bytes of data in one streamed message; the default message limit of 4 MiB stays
+PIECE: Final = 256 << 10
+UNARY_DEADLINE: Final = 30.0  # seconds
+ENROLLMENT_LABEL: Final = b"epgfn enrollment v1\n"
+ERROR_DOMAIN: Final = "epgfn"
+
+SERVER_OPTIONS: Final = [
+    ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+CHANNEL_OPTIONS: Final = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.enable_retries", 0),  # retried by hand, only where a call is idempotent
+]
+
+
+def server_credentials(
+    key_pem: bytes, certificate_pem: bytes, ca_pem: bytes | None
+) -> grpc.ServerCredentials:
+    """TLS for a server; with `ca_pem` every client must hold a certificate of that authority (mTLS)."""
+    return grpc.ssl_server_credentials(
+        [(key_pem, certificate_pem)], root_certificates=ca_pem, require_client_auth=ca_pem is not None
+    )
+
+
+def channel_credentials(
+    ca_pem: bytes, key_pem: bytes | None = None, certificate_pem: bytes | None = None
+) -> grpc.ChannelCredentials:
+    """TLS for a client that trusts `ca_pem` only; with key and certificate it identifies itself (mTLS)."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=ca_pem, private_key=key_pem, certificate_chain=certificate_pem
+    )
+
+
+def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, sentence: str) -> NoReturn:
+    """End a call with a google.rpc.Status: a sentence for people, a stable `reason` for programs."""
+    status = status_pb2.Status(code=code.value[0], message=sentence)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN))
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status returns never")
+
+
+def abort_with(context: grpc.ServicerContext, error: EpgfnError) -> NoReturn:
+    """`abort` with the sentence of `error`; a refusal is FAILED_PRECONDITION, anything else INTERNAL."""
+    if isinstance(error, RefusedError):
+        abort(context, grpc.StatusCode.FAILED_PRECONDITION, error.reason, str(error))
+    abort(context, grpc.StatusCode.INTERNAL, "internal", str(error))
+
+
+def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
+    """The sentence a user should read for a failed call to `address`; a `RefusedError` where the server gave a reason."""
+    call: Any = error  # grpc's client errors are also calls; its types do not say so
+    status = rpc_status.from_call(call)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN and status is not None:
+            return RefusedError(info.reason, status.message)
+    code, text = call.code(), (call.details() or "").lower()
+    if code == grpc.StatusCode.UNAVAILABLE and (
+        "handshake" in text or "ssl" in text or "certificate" in text
+    ):
+        return RefusedError(
+            "tls",
+            f"the TLS handshake with the coordinator at {address} failed; check that the invitation belongs to this "
+            "coordinator, and enrol again if the certificate has expired",
+        )
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return EpgfnError(
+            f"no coordinator answers at {address}; check the address and that it is running, then run again"
+        )
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return EpgfnError(
+            f"the coordinator at {address} did not answer in time; check the network, then run again"
+        )
+    return EpgfnError(
+        f"the call to the coordinator at {address} failed ({code.name.lower()}); run again, and tell its operator if it persists"
+    )
+
+
+def is_transient(error: grpc.RpcError) -> bool:
+    """Whether an idempotent call may simply be made again."""
+    call: Any = error
+    return call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -1,0 +1,1 @@
+"""Generated stubs of proto/epgfn/v1. Do not edit: run `make stubs`."""

@@ -1,0 +1,45 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RoundState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROUND_STATE_UNSPECIFIED: _ClassVar[RoundState]
+    ROUND_STATE_OPEN: _ClassVar[RoundState]
+    ROUND_STATE_AGGREGATING: _ClassVar[RoundState]
+    ROUND_STATE_PUBLISHED: _ClassVar[RoundState]
+    ROUND_STATE_FAILED: _ClassVar[RoundState]
+ROUND_STATE_UNSPECIFIED: RoundState
+ROUND_STATE_OPEN: RoundState
+ROUND_STATE_AGGREGATING: RoundState
+ROUND_STATE_PUBLISHED: RoundState
+ROUND_STATE_FAILED: RoundState
+
+class GetStudyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStudyResponse(_message.Message):
+    __slots__ = ("study", "bundle")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    study: bytes
+    bundle: bytes
+    def __init__(self, study: _Optional[bytes] = ..., bundle: _Optional[bytes] = ...) -> None: ...
+
+class GetRoundRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRoundResponse(_message.Message):
+    __slots__ = ("bundle", "state", "detail")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    bundle: bytes
+    state: RoundState
+    detail: str
+    def __init__(self, bundle: _Optional[bytes] = ..., state: _Optional[_Union[RoundState, str]] = ..., detail: _Optional[str] = ...) -> None: ...

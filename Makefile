@@ -1,0 +1,54 @@
+# Everything runs from a fresh checkout: each target first makes .venv and installs what it needs.
+#   make demo     a whole study on this machine: a coordinator and four nodes as real processes
+#   make test     the test suite
+#   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
+# A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP_FLAGS ?=
+DEMO_FLAGS ?=
+TEST_FLAGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test check format stubs outside clean help
+
+help:
+	@sed -n '1,6p' Makefile
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "cannot make a virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 2; }
+
+.venv/.run: .venv/bin/python pyproject.toml
+	@echo "Installing epgfn into .venv (once; a few minutes)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -e .
+	@touch $@
+
+.venv/.dev: .venv/.run
+	@echo "Installing what the tests need into .venv (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+demo: .venv/.run
+	@$(BIN)/epgfn demo $(DEMO_FLAGS)
+
+test: .venv/.dev
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(TEST_FLAGS)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PYTHON=$(BIN)/python proto/generate.sh --check
+	$(BIN)/buf lint proto
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stubs: .venv/.dev
+	PYTHON=$(BIN)/python proto/generate.sh
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,135 @@
+"""What `epgfn demo` and `epgfn simulate` do around a simulation: cut the example's data, compare with the exact posterior, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import string
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from epgfn.audit import audit_run
+from epgfn.comparison import compare
+from epgfn.data import load_records, split_table
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.files import write_atomic
+from epgfn.inference import load_model
+from epgfn.report import write_report
+from epgfn.simulation import COORDINATOR, Simulation, simulate
+from epgfn.study import STUDY_NAME, Study
+from epgfn.view import View
+
+COMPARISON_SAMPLES = 20_000
+
+
+def example_dir(name: str = "sachs") -> Path:
+    """The folder of a bundled example: in a checkout `examples/<name>`, in an installed package the copy beside it.
+
+    Raises:
+        EpgfnError: neither is there.
+    """
+    for root in (
+        Path(__file__).resolve().parent.parent / "examples",
+        Path(str(resources.files("epgfn"))) / "examples",
+    ):
+        if (root / name / STUDY_NAME).is_file():
+            return root / name
+    raise EpgfnError(f"the example {name} is missing from this installation; reinstall epgfn")
+
+
+def node_names(count: int) -> list[str]:
+    """clinic-a, clinic-b, ... ; numbered beyond 26."""
+    if count <= len(string.ascii_lowercase):
+        return [f"clinic-{letter}" for letter in string.ascii_lowercase[:count]]
+    return [f"clinic-{number:03d}" for number in range(1, count + 1)]
+
+
+def run_demo(nodes: int, out: Path, seed: int, quiet: bool) -> dict[str, Any]:
+    """The Sachs study over `nodes` nodes in `out`; returns what `epgfn demo --json` prints.
+
+    Raises:
+        UsageError: `nodes` is out of range or `out` is not empty.
+        EpgfnError: a party failed.
+    """
+    if not 1 <= nodes <= 64:
+        raise UsageError("the demo runs 1 to 64 nodes; choose --nodes in that range")
+    source = example_dir()
+    names = node_names(nodes)
+    study = Study.load(source / STUDY_NAME).with_changes(
+        {"roster": names, "seed": seed, "aggregation": {"quorum": max(1, (3 * nodes + 3) // 4)}}
+    )
+    data_dir = out.with_name(out.name + ".data")
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise UsageError(f"{data_dir} is not empty; choose another folder with --out")
+    files = {name: data_dir / f"{name}.csv" for name in names}
+    for name, part in zip(names, split_table(source / "sachs.csv", nodes, seed), strict=True):
+        write_atomic(files[name], part.to_csv(index=False).encode())
+    with (source / "consensus_edges.csv").open(newline="") as table:
+        reference = [(row["cause"], row["effect"]) for row in csv.DictReader(table)]
+    return run_study(study, files, out, quiet=quiet, reference=reference)
+
+
+def run_study(
+    study: Study,
+    data: Mapping[str, Path],
+    out: Path,
+    *,
+    quiet: bool,
+    reference: list[tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
+    # Read every file first: a mistake in the last one must not cost the training of the others.
+    records = {node: load_records(path, study) for node, path in data.items()}
+    with View([COORDINATOR, *study.roster], quiet=quiet) as view:
+        simulation = simulate(study, data, out, view)
+        view.event(COORDINATOR, {"phase": "comparing"})
+        models = {
+            node: load_model(home / "local" / "model.safetensors", study)
+            for node, home in simulation.homes.items()
+        }
+        comparison = compare(
+            study, records, models, load_model(out), reference, samples=COMPARISON_SAMPLES, seed=study.seed
+        )  # fmt: skip
+        summary_file = out / "global" / "summary.json"
+        summary = json.loads(summary_file.read_bytes())
+        summary["comparison"] = comparison.to_json()
+        summary["local_histories"] = {
+            node: json.loads((home / "local" / "history.json").read_bytes())
+            for node, home in simulation.homes.items()
+        }
+        write_atomic(summary_file, json.dumps(summary).encode())
+        report = write_report(out, comparison=comparison)
+        view.event(COORDINATOR, {"phase": "done"})
+    return {**_figures(study, simulation, comparison.to_json(), report), "edges": _top_edges(study, summary)}
+
+
+def _figures(
+    study: Study, simulation: Simulation, comparison: dict[str, Any], report: Path
+) -> dict[str, Any]:
+    audit = audit_run(simulation.run_dir)
+    keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
+            "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
+    return {
+        "run_dir": str(simulation.run_dir),
+        "nodes": len(study.roster),
+        "duration_s": round(simulation.duration, 1),
+        "variables": study.variable_names,
+        **{key: comparison[key] for key in keys},
+        "audit_ok": audit.ok,
+        "audit_checks": len(audit.findings),
+        "pids": simulation.pids,
+        "report": str(report),
+    }
+
+
+def _top_edges(study: Study, summary: dict[str, Any], count: int = 12) -> list[dict[str, Any]]:
+    names = study.variable_names
+    edges = [
+        {"cause": names[i], "effect": names[j], "probability": p}
+        for i, row in enumerate(summary["edge_probabilities"])
+        for j, p in enumerate(row)
+        if i != j
+    ]
+    return sorted(edges, key=lambda edge: -float(edge["probability"]))[:count]

@@ -1,7 +1,7 @@
 """JSON with exactly one byte form, for everything that is signed or hashed.
 
-The form: one line of UTF-8, keys sorted, no space, no NaN or infinity, nothing escaped that need not be. A reader
-writes again what it has read and compares, so two different byte strings never mean the same thing.
+The form: one line of UTF-8, keys sorted, no space, no NaN or infinity, nothing escaped that need not be. A
+reader writes again what it has read and compares, so two different byte strings never mean the same thing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse_canonical_json(raw: bytes) -> Any:
     """The value that `raw` is the canonical form of.
 
     Raises:
-        RefusedError: "malformed": not JSON, a key given twice, NaN or infinity, or any other than the canonical form.
+        RefusedError: "malformed": not JSON, a key given twice, NaN or infinity, or not the canonical form.
     """
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
@@ -45,7 +45,7 @@ def parse_canonical_json(raw: bytes) -> Any:
     if not same:
         raise RefusedError(
             "malformed",
-            "the JSON text is not in canonical form (sorted keys, no spaces); ask its sender for the original bytes",
+            "the JSON text is not in canonical form (sorted keys, no spaces); ask its sender for the original",
         )
     return value
 

@@ -1,0 +1,159 @@
+"""What the signed statements say, one model a predicate type. Every field is required and no other is allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from epgfn.errors import RefusedError
+from epgfn.sealing.encoding import from_base64
+from epgfn.sealing.round_key import RoundPublicKey
+
+STUDY: Final = "urn:epgfn:study:v1"
+ROUND: Final = "urn:epgfn:round:v1"
+UPLOAD: Final = "urn:epgfn:upload:v1"
+GLOBAL: Final = "urn:epgfn:global-model:v1"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # the same as a study's roster takes
+
+
+def _digest(value: str) -> str:
+    if not _SHA256.fullmatch(value):
+        raise ValueError("not 64 lower-case hexadecimal digits")
+    return value
+
+
+def _node_id(value: str) -> str:
+    if not _NODE_ID.fullmatch(value):
+        raise ValueError("not a node id")
+    return value
+
+
+def _root(value: str) -> str:
+    return _base64(value, 32)
+
+
+def _base64(value: str, length: int | None = None) -> str:
+    try:
+        from_base64(value, "value", length)
+    except RefusedError:
+        raise ValueError("not proper base64") from None
+    return value
+
+
+Digest = Annotated[str, AfterValidator(_digest)]
+NodeId = Annotated[str, AfterValidator(_node_id)]
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+Size = Annotated[int, Field(ge=0, le=1 << 53)]
+Suite = Literal["ML-KEM-768+X25519", "X25519"]
+
+
+class _Claim(BaseModel):
+    """Immutable, no unknown field, and no value is turned into another type on the way in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CheckpointRef(_Claim):
+    """The ledger's checkpoint the signer had seen last: origin, number of entries, base64 of the root hash."""
+
+    origin: Name
+    size: Size
+    root: Annotated[str, AfterValidator(_root)]
+
+
+class StudyPredicate(_Claim):
+    """The coordinator offers this study. Subject: study.toml."""
+
+    study_digest: Digest
+    name: Name
+
+
+class RoundPredicate(_Claim):
+    """The coordinator opens a round of the study. Subject: study.toml."""
+
+    study_digest: Digest
+    round_id: Name
+    suite: Suite
+    round_key: Annotated[str, AfterValidator(_base64)]
+    round_key_id: Digest
+    ledger_vkey: Name
+    coordinator_fingerprint: Digest
+    keep_round_key: bool
+
+    @property
+    def public_key(self) -> RoundPublicKey:
+        """The key to encrypt uploads to."""
+        return RoundPublicKey.from_bytes(self.suite, from_base64(self.round_key, "round key"))
+
+    @model_validator(mode="after")
+    def _key_fits_its_id(self) -> Self:
+        try:
+            fits = self.public_key.key_id == self.round_key_id
+        except RefusedError:
+            fits = False
+        if not fits:
+            raise ValueError("round_key is not the key that round_key_id names")
+        return self
+
+
+class UploadPredicate(_Claim):
+    """A node sends its sealed local model. Subject: model.sealed. No time of day and nothing that depends on data."""
+
+    study_digest: Digest
+    round_id: Name
+    node_id: NodeId
+    sender_fingerprint: Digest
+    round_key_id: Digest
+    suite: Suite
+    payload_type: Name
+    sealed_size: Size
+    model_size: Size
+    privacy: dict[str, Any]
+    software: dict[str, str]
+    checkpoint: CheckpointRef
+
+    @model_validator(mode="after")
+    def _privacy_has_a_mode(self) -> Self:
+        if not isinstance(self.privacy.get("mode"), str):
+            raise ValueError("privacy.mode is missing")
+        return self
+
+
+class AggregatedUpload(_Claim):
+    """One upload that went into the global model: digests of the sealed bytes and of the bundle's bytes."""
+
+    node_id: NodeId
+    sealed_sha256: Digest
+    bundle_sha256: Digest
+
+
+class GlobalPredicate(_Claim):
+    """The coordinator publishes the global model. Subject: model.safetensors. No node is in both lists or twice."""
+
+    study_digest: Digest
+    round_id: Name
+    aggregated: tuple[AggregatedUpload, ...]
+    absent: tuple[NodeId, ...]
+    seed: int
+    software: dict[str, str]
+    checkpoint: CheckpointRef
+
+    @model_validator(mode="after")
+    def _each_node_once(self) -> Self:
+        nodes = [upload.node_id for upload in self.aggregated] + list(self.absent)
+        if len(set(nodes)) != len(nodes):
+            raise ValueError("a node is named twice")
+        return self
+
+
+Predicate = StudyPredicate | RoundPredicate | UploadPredicate | GlobalPredicate
+PREDICATES: Final[dict[str, type[Predicate]]] = {
+    STUDY: StudyPredicate,
+    ROUND: RoundPredicate,
+    UPLOAD: UploadPredicate,
+    GLOBAL: GlobalPredicate,
+}

@@ -52,6 +52,8 @@ def write_model(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
     """
     full = {"format": FORMAT, **metadata}
     _require_metadata(full)
+    if _METADATA in tensors:
+        raise _malformed()
     forms = {name: (_dtype_name(name, tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         _require_finite(name, tensor)

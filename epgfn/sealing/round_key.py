@@ -24,16 +24,17 @@ HYBRID: Final = "ML-KEM-768+X25519"
 CLASSICAL: Final = "X25519"
 SUITES: Final = (HYBRID, CLASSICAL)
 
-_MLKEM_PUBLIC, _MLKEM_SEED, _X25519 = 1184, 64, 32
+_MLKEM_PUBLIC, _MLKEM_SEED, _MLKEM_ENCAPSULATION, _X25519 = 1184, 64, 1088, 32
 _PUBLIC_BYTES = {HYBRID: _MLKEM_PUBLIC + _X25519, CLASSICAL: _X25519}
 _PRIVATE_BYTES = {HYBRID: _MLKEM_SEED + _X25519, CLASSICAL: _X25519}
+_ENCAPSULATION_BYTES = {HYBRID: _MLKEM_ENCAPSULATION + _X25519, CLASSICAL: _X25519}
 _KEMS = {HYBRID: hpke.KEM.MLKEM768_X25519, CLASSICAL: hpke.KEM.X25519}
 _TAG_BYTES = 16
 
 
 def wrapped_size(suite: str, size: int) -> int:
     """Bytes of the encapsulation and the ciphertext together, for a plaintext of `size` bytes."""
-    return _KEMS[suite].enc_length() + size + _TAG_BYTES
+    return _ENCAPSULATION_BYTES[suite] + size + _TAG_BYTES
 
 
 class RoundPublicKey:

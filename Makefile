@@ -10,7 +10,7 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test check format stubs outside clean help
+.PHONY: demo test check format stubs clean help compose-prepare
 
 help:
 	@sed -n '1,6p' Makefile
@@ -52,3 +52,6 @@ stubs: .venv/.dev
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+compose-prepare: .venv/.run
+	@$(BIN)/python examples/compose/prepare.py

@@ -1,0 +1,38 @@
+"""Shared by all tests: one thread per process, and a study small enough to train in seconds."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from epgfn.study import Study
+from small import SMALL_STUDY
+
+torch.set_num_threads(1)
+
+@pytest.fixture(scope="session")
+def small_study() -> Study:
+    """Three variables, two nodes, trained in seconds."""
+    return Study.from_bytes(SMALL_STUDY.encode())
+
+
+@pytest.fixture
+def small_files(tmp_path: Path, small_study: Study) -> dict[str, Path]:
+    """study.toml and one CSV file a node, records of a -> b <- c."""
+    files = {"study": tmp_path / "study.toml"}
+    files["study"].write_bytes(small_study.raw)
+    for number, node in enumerate(small_study.roster):
+        noise = np.random.default_rng(number).normal(size=(60, 3))
+        a, c = noise[:, 0], noise[:, 2]
+        b = 0.9 * a - 0.8 * c + 0.5 * noise[:, 1]
+        files[node] = tmp_path / f"{node}.csv"
+        rows = "\n".join(",".join(f"{value:.12f}" for value in row) for row in np.column_stack([a, b, c]))
+        files[node].write_text("a,b,c\n" + rows + "\n")
+    return files

@@ -1,0 +1,162 @@
+"""What the log's entries say: one canonical JSON object each, told apart by `kind`.
+
+Entries hold digests, public keys and states, never plaintext. `encode` and `parse` are each other's inverse, byte for byte.
+
+    study           the signed study the round is for
+    round           the signed round manifest, with the round's public key
+    enrolled        a node and the key that signs for it
+    accepted        an upload that passed every check
+    refused         an upload that did not, and why (a stable slug)
+    withdrawn       an accepted upload that must not count
+    state           the round's state changed
+    global          the signed global model
+    key-destroyed   the round's private key is gone, so no upload can be opened any more
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from epgfn.canonical import canonical_json, parse_canonical_json
+from epgfn.errors import RefusedError
+from epgfn.ledger.errors import LedgerError
+from epgfn.ledger.tiles import MAX_ENTRY_BYTES
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+NodeId = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+RoundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+Pem = Annotated[
+    str,
+    Field(
+        max_length=4096, pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n$"
+    ),
+]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class StudyEntry(_Entry):
+    """The study's digest, and the SHA-256 of the bundle file that holds the coordinator's signature on it."""
+
+    kind: Literal["study"] = "study"
+    study_digest: Sha256
+    bundle_sha256: Sha256
+
+
+class RoundEntry(_Entry):
+    """A round was opened; the SHA-256 of its signed manifest's bundle file."""
+
+    kind: Literal["round"] = "round"
+    round_id: RoundId
+    bundle_sha256: Sha256
+
+
+class EnrolledEntry(_Entry):
+    """A node's signing key (PEM, SPKI) and its fingerprint (SHA-256 of the SPKI DER)."""
+
+    kind: Literal["enrolled"] = "enrolled"
+    node_id: NodeId
+    signing_key: Pem
+    fingerprint: Sha256
+
+
+class AcceptedEntry(_Entry):
+    """An upload counts: digests of the sealed model and of its bundle file, and the sealed model's size in bytes."""
+
+    kind: Literal["accepted"] = "accepted"
+    round_id: RoundId
+    node_id: NodeId
+    sealed_sha256: Sha256
+    bundle_sha256: Sha256
+    size: Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class RefusedEntry(_Entry):
+    """An upload was refused for `reason`."""
+
+    kind: Literal["refused"] = "refused"
+    round_id: RoundId
+    node_id: NodeId
+    sealed_sha256: Sha256
+    bundle_sha256: Sha256
+    reason: Slug
+
+
+class WithdrawnEntry(_Entry):
+    """An accepted upload no longer counts."""
+
+    kind: Literal["withdrawn"] = "withdrawn"
+    round_id: RoundId
+    node_id: NodeId
+    sealed_sha256: Sha256
+
+
+class StateEntry(_Entry):
+    """The round entered `state`; `detail` says more in public words and numbers, nothing that depends on data."""
+
+    kind: Literal["state"] = "state"
+    round_id: RoundId
+    state: Slug
+    detail: dict[Slug, str | int] = {}
+
+
+class GlobalEntry(_Entry):
+    """The global model was published: digests of its bundle file and of the model file."""
+
+    kind: Literal["global"] = "global"
+    round_id: RoundId
+    bundle_sha256: Sha256
+    model_sha256: Sha256
+
+
+class KeyDestroyedEntry(_Entry):
+    """The round's private key was destroyed."""
+
+    kind: Literal["key-destroyed"] = "key-destroyed"
+    round_id: RoundId
+    round_key_id: Sha256
+
+
+Entry = (
+    StudyEntry
+    | RoundEntry
+    | EnrolledEntry
+    | AcceptedEntry
+    | RefusedEntry
+    | WithdrawnEntry
+    | StateEntry
+    | GlobalEntry
+    | KeyDestroyedEntry
+)
+_ADAPTER: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry's canonical JSON bytes, what is hashed into the log; LedgerError beyond 65,535 bytes."""
+    raw = canonical_json(entry.model_dump())
+    if len(raw) > MAX_ENTRY_BYTES:
+        raise LedgerError(f"a ledger entry may have at most {MAX_ENTRY_BYTES} bytes, this one has {len(raw)}")
+    return raw
+
+
+def parse(raw: bytes) -> Entry:
+    """The entry that `raw` encodes.
+
+    Raises:
+        LedgerError: not canonical JSON, an unknown kind, or a field missing, surplus or malformed.
+    """
+    try:
+        entry = _ADAPTER.validate_python(parse_canonical_json(raw))
+    except RefusedError as error:
+        raise LedgerError(f"a ledger entry does not parse: {error}") from None
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "kind"
+        raise LedgerError(f"a ledger entry is not of a known form: {where!a} is wrong") from None
+    if encode(entry) != raw:  # a left-out default would be a second spelling
+        raise LedgerError("a ledger entry leaves out a field")
+    return entry

@@ -1,0 +1,197 @@
+"""The command `epgfn-node`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from epgfn.console import Reporter, make_reporter, run_app
+from epgfn_node import pipeline
+from epgfn_node.enroll import Connection
+from epgfn_node.enroll import enroll as enroll_node
+from epgfn_node.fetch import fetch as fetch_model
+from epgfn_node.home import NodeHome
+from epgfn_node.inspection import in_words
+from epgfn_node.inspection import inspect as inspect_model
+from epgfn_node.outbox import approve as approve_model
+from epgfn_node.settings import NodeSettings
+from epgfn_node.study import load_agreement
+from epgfn_node.submit import submit as submit_model
+from epgfn_node.trust import Invitation
+
+NAME = "epgfn-node"
+DAY = 86_400.0
+
+app = typer.Typer(
+    name=NAME,
+    help="Train on your own records, look at what would leave, send it once, and fetch the common result.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[Path, typer.Option("--home", help="This node's directory.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Your records, CSV or Parquet. They never leave.")]
+Events = Annotated[bool, typer.Option("--events", help="Print progress as one JSON object a line.")]
+Accept = Annotated[
+    str | None,
+    typer.Option("--accept-study", metavar="DIGEST", help="Digest of the study you have read and accept."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the training.")]
+DEFAULT_HOME = Path("node-home")
+
+
+@contextmanager
+def _session(home: Path, events: bool = False) -> Iterator[tuple[NodeHome, Reporter]]:
+    """The home, held by this command alone, and a reporter that is closed whatever happens."""
+    node_home = NodeHome(home)
+    report = make_reporter(_party(node_home), events)
+    try:
+        with node_home.locked():
+            yield node_home, report
+    finally:
+        report.close()
+
+
+def _party(home: NodeHome) -> str:
+    return home.root.name or "node"
+
+
+@app.command(epilog="Example: epgfn-node init --home node-home --data records.csv")
+def init(home: Home = DEFAULT_HOME, data: Data = None) -> None:
+    """Make this node's keys and settings. Running it again changes nothing that exists."""
+    pipeline.require_readable(data)
+    with _session(home) as (node_home, report):
+        pipeline.initialise(node_home, data)
+        report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
+
+
+@app.command(epilog="Example: epgfn-node enroll --home node-home --invite clinic-a.invitation.json")
+def enroll(
+    home: Home = DEFAULT_HOME,
+    invite: Annotated[
+        Path | None, typer.Option("--invite", help="The invitation file from the coordinator's operator.")
+    ] = None,
+    events: Events = False,
+) -> None:
+    """Get a certificate, pin the coordinator's keys, and fetch the signed study for you to read."""
+    with _session(home, events) as (node_home, report):
+        node_home.require_initialised()
+        settings = NodeSettings.load(node_home.settings)
+        source = invite or settings.invite or node_home.invitation
+        agreement = enroll_node(node_home, Invitation.load(source), settings, report)
+        study = agreement.study
+        report.event(
+            "study",
+            f"study {study.name}, digest {study.digest}; read {node_home.study} and, if you agree, run: epgfn-node train "
+            f"--home {node_home.root} --accept-study {study.digest}",
+            digest=study.digest,
+        )
+
+
+@app.command(epilog="Example: epgfn-node train --home node-home --data records.csv --accept-study DIGEST")
+def train(
+    home: Home = DEFAULT_HOME,
+    data: Data = None,
+    accept_study: Accept = None,
+    seed: Seed = None,
+    events: Events = False,
+) -> None:
+    """Train the local model. Nothing leaves; a model approved before must be approved again."""
+    with _session(home, events) as (node_home, report):
+        node_home.require_enrolled()
+        settings = NodeSettings.load(node_home.settings)
+        connection = Connection.load(node_home, settings)
+        agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
+        seed = seed if seed is not None else settings.seed
+        pipeline.train_step(connection, agreement, data or settings.data, seed, report)
+
+
+@app.command(epilog="Example: epgfn-node inspect --home node-home")
+def inspect(
+    home: Home = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show in plain words exactly what would leave this machine, and what never does."""
+    with _session(home) as (node_home, _):
+        connection = _connection(node_home)
+        facts = inspect_model(connection, load_agreement(node_home, connection.trust))
+    print(json.dumps(facts, indent=2) if as_json else in_words(facts))
+
+
+@app.command(epilog="Example: epgfn-node approve --home node-home --model SHA256")
+def approve(
+    home: Home = DEFAULT_HOME,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="SHA256", help="Approve only this model, as `inspect` named it."),
+    ] = None,
+    events: Events = False,
+) -> None:
+    """Say yes: encrypt and sign the trained model for sending. Nothing leaves before this."""
+    with _session(home, events) as (node_home, report):
+        connection = _connection(node_home)
+        approve_model(connection, load_agreement(node_home, connection.trust), report, model)
+
+
+@app.command(epilog="Example: epgfn-node submit --home node-home")
+def submit(home: Home = DEFAULT_HOME, events: Events = False) -> None:
+    """Send what was approved and keep the receipt. Safe to run again after any interruption."""
+    with _session(home, events) as (node_home, report):
+        connection = _connection(node_home)
+        submit_model(connection, load_agreement(node_home, connection.trust), report)
+
+
+@app.command(epilog="Example: epgfn-node fetch --home node-home --wait 600")
+def fetch(
+    home: Home = DEFAULT_HOME,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="Seconds to wait until it is published.")
+    ] = 0.0,
+    events: Events = False,
+) -> None:
+    """Fetch the global model and verify that it was made from exactly what the nodes sent."""
+    with _session(home, events) as (node_home, report):
+        connection = _connection(node_home)
+        fetch_model(connection, load_agreement(node_home, connection.trust), report, wait)
+
+
+@app.command(
+    epilog="Example: epgfn-node run --home node-home --invite clinic-a.invitation.json --data records.csv "
+    "--accept-study DIGEST --approve-automatically"
+)
+def run(
+    home: Home = DEFAULT_HOME,
+    invite: Annotated[Path | None, typer.Option("--invite", help="The invitation file.")] = None,
+    data: Data = None,
+    accept_study: Accept = None,
+    approve_automatically: Annotated[
+        bool, typer.Option("--approve-automatically", help="Send without anyone looking first.")
+    ] = False,
+    seed: Seed = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the global model.")] = DAY,
+    events: Events = False,
+) -> None:
+    """All steps in a row, each skipped if it is done; stops before sending unless you allow it."""
+    pipeline.require_readable(data)
+    with _session(home, events) as (node_home, report):
+        plan = pipeline.Plan(invite, data, accept_study, approve_automatically, seed, wait)
+        pipeline.run(node_home, plan, report)
+
+
+def _connection(home: NodeHome) -> Connection:
+    home.require_enrolled()
+    return Connection.load(home, NodeSettings.load(home.settings))
+
+
+def main() -> None:
+    """Entry point. A container's stop signal ends a command as Ctrl-C does: cleanly, to be run again."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_app(app, NAME)

@@ -1,0 +1,188 @@
+"""The node's end of the wire: one TLS channel, deadlines on every call, patience only where repeating is harmless.
+
+Every call of the contract is idempotent (see proto/), so each may be made again after a lost connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.rpc import CHANNEL_OPTIONS, UNARY_DEADLINE, as_error, channel_credentials, is_transient
+from epgfn.v1 import (
+    artifact_pb2_grpc,
+    enrollment_pb2_grpc,
+    ledger_pb2_grpc,
+    result_pb2_grpc,
+    study_pb2_grpc,
+)
+
+QUICK_PATIENCE: Final = 2.5  # seconds of trying again when nobody asked to wait
+STALL: Final = 60.0  # seconds without a byte before a stream is given up and resumed
+MAX_PAUSE: Final = 5.0
+REPORT_EVERY: Final = 5.0
+MAX_SENTENCE: Final = 500
+
+_OPTIONS: Final = [
+    *CHANNEL_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class Coordinator:
+    """A channel to the coordinator at `address`. Use as a context manager.
+
+    `patience` is how many seconds a call is tried again while nobody answers; progress goes to `report`.
+    """
+
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials, report: Reporter, patience: float = 0.0
+    ) -> None:
+        self.address, self.patience, self._report = address, max(patience, QUICK_PATIENCE), report
+        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+        self.enrollment = _stub(enrollment_pb2_grpc.EnrollmentServiceStub, self._channel)
+        self.study = _stub(study_pb2_grpc.StudyServiceStub, self._channel)
+        self.artifact = _stub(artifact_pb2_grpc.ArtifactServiceStub, self._channel)
+        self.ledger = _stub(ledger_pb2_grpc.LedgerServiceStub, self._channel)
+        self.result = _stub(result_pb2_grpc.ResultServiceStub, self._channel)
+
+    @classmethod
+    def for_enrollment(cls, address: str, ca_pem: bytes, report: Reporter, patience: float = 0.0) -> Self:
+        """A channel that checks the server but has no certificate to show yet."""
+        return cls(address, channel_credentials(ca_pem), report, patience)
+
+    @classmethod
+    def for_node(
+        cls,
+        address: str,
+        ca_pem: bytes,
+        key_pem: bytes,
+        certificate_pem: bytes,
+        report: Reporter,
+        patience: float = 0.0,
+    ) -> Self:
+        """A channel on which both ends show their certificates."""
+        return cls(address, channel_credentials(ca_pem, key_pem, certificate_pem), report, patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def call(self, method: Callable[..., Any], request: Any) -> Any:
+        """The answer to an idempotent unary call.
+
+        Raises:
+            RefusedError: the coordinator said no; `reason` and sentence are its own.
+            EpgfnError: nobody answered within the patience, or the call failed.
+        """
+        return self.persist(lambda: method(request, timeout=UNARY_DEADLINE))
+
+    def persist(self, attempt: Callable[[], Any], progress: Callable[[], Any] = lambda: None) -> Any:
+        """Run `attempt` until it succeeds, fails for good, or patience runs out.
+
+        The clock starts again whenever what `progress` returns has changed: a long upload over a bad line is fine as
+        long as it gets on.
+
+        Raises:
+            RefusedError, EpgfnError: as for `call`.
+        """
+        waiting = _Waiting(self, progress)
+        while True:
+            try:
+                return attempt()
+            except grpc.RpcError as error:
+                failure = self._failure(error)
+                if not _worth_repeating(error) or not waiting.pause():
+                    raise failure from None
+
+    def _failure(self, error: grpc.RpcError) -> EpgfnError:
+        call: Any = error
+        if call.code() == grpc.StatusCode.CANCELLED:
+            return EpgfnError(
+                f"the coordinator at {self.address} stopped in the middle of a transfer; run again to go on from there"
+            )
+        failure = as_error(error, self.address)
+        if isinstance(failure, RefusedError):
+            # Words from the network: nothing in them may steer a terminal.
+            return RefusedError(plain(failure.reason), plain(str(failure)))
+        return failure
+
+    def tell_waiting(self, seconds: float) -> None:
+        """Say that nobody answers yet."""
+        self._report.event("waiting", f"no answer from {self.address} yet, trying for {seconds:.0f} s more")
+
+
+class _Waiting:
+    """How long one operation has been tried without getting on."""
+
+    def __init__(self, coordinator: Coordinator, progress: Callable[[], Any]) -> None:
+        self._coordinator, self._progress = coordinator, progress
+        self._mark, self._since, self._told, self._tries = progress(), time.monotonic(), 0.0, 0
+
+    def pause(self) -> bool:
+        """Sleep a little before the next attempt; False if there is to be none."""
+        now, mark = time.monotonic(), self._progress()
+        if mark != self._mark:
+            self._mark, self._since, self._tries = mark, now, 0
+        left = self._since + self._coordinator.patience - now
+        if left <= 0:
+            return False
+        self._tries += 1
+        if self._coordinator.patience > QUICK_PATIENCE and now - self._told > REPORT_EVERY:
+            self._told = now
+            self._coordinator.tell_waiting(left)
+        time.sleep(min(0.25 * 2 ** min(self._tries, 6), MAX_PAUSE, left))
+        return True
+
+
+def _stub(kind: Any, channel: grpc.Channel) -> Any:
+    """A generated stub; generated code has no types."""
+    return kind(channel)
+
+
+def _worth_repeating(error: grpc.RpcError) -> bool:
+    call: Any = error
+    text = (call.details() or "").lower()
+    if "certificate" in text or "alert" in text:
+        return False  # one side does not trust the other: that does not pass by waiting
+    return is_transient(error) or call.code() == grpc.StatusCode.CANCELLED
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without control characters, cut to a length for people."""
+    return "".join(char if char.isprintable() else " " for char in text)[:MAX_SENTENCE]
+
+
+@contextlib.contextmanager
+def stall_guard(call: Any, seconds: float = STALL) -> Iterator[Callable[[], None]]:
+    """Cancel the streaming `call` if the function this yields is not called every `seconds`."""
+    fed, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if not fed.wait(seconds):
+                call.cancel()
+                return
+            fed.clear()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield fed.set
+    finally:
+        done.set()
+        fed.set()
+        watcher.join()

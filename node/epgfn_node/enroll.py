@@ -1,0 +1,154 @@
+"""Enrolling: from an invitation to a certificate, pinned keys and the signed study. Safe to repeat at any point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import read_bytes, read_secret, write_atomic, write_secret
+from epgfn.pki import make_csr, node_id_from_cert
+from epgfn.rpc import ENROLLMENT_LABEL
+from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn.v1 import enrollment_pb2
+from epgfn_node import ledger
+from epgfn_node.client import Coordinator
+from epgfn_node.home import NodeHome
+from epgfn_node.keys import NodeKeys, load_keys
+from epgfn_node.settings import NodeSettings
+from epgfn_node.study import Agreement, fetch_agreement, require_on_roster
+from epgfn_node.trust import Invitation, Trust, pin
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What it takes to call the coordinator as this node."""
+
+    home: NodeHome
+    node_id: str
+    address: str
+    trust: Trust
+    keys: NodeKeys
+    certificate_pem: bytes
+
+    @classmethod
+    def load(cls, home: NodeHome, settings: NodeSettings) -> Connection:
+        """Read it from an enrolled home.
+
+        Raises:
+            EpgfnError: not enrolled, or a key file is missing, readable by others, or does not open.
+            RefusedError: "bad-certificate": the certificate is not for this node's key.
+        """
+        home.require_enrolled()
+        keys = load_keys(home)
+        certificate = read_bytes(home.tls_certificate, "certificate")
+        node_id = _require_own_certificate(certificate, keys.tls)
+        address = settings.address or Invitation.load(home.invitation).address or _answered_address(home)
+        return cls(home, node_id, address, Trust(home), keys, certificate)
+
+    def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
+        """A channel on which both ends show certificates; use as a context manager."""
+        return Coordinator.for_node(
+            self.address,
+            self.trust.ca_pem,
+            self.keys.tls.private_pem(),
+            self.certificate_pem,
+            report,
+            patience,
+        )
+
+
+def enroll(
+    home: NodeHome, invitation: Invitation, settings: NodeSettings, report: Reporter, patience: float = 0.0
+) -> Agreement:
+    """Spend the token of `invitation` unless that is done already, then get the study, the round and a checkpoint.
+
+    Raises:
+        RefusedError: the coordinator or one of our checks says no.
+        EpgfnError: nobody answers, or a file cannot be written.
+    """
+    home.require_initialised()
+    keys = load_keys(home)
+    pin(home, invitation)
+    _keep_invitation(home, invitation)
+    trust = Trust(home)
+    if not home.tls_certificate.exists():
+        report.event("enrolling", f"asking {invitation.enroll_address} for a certificate")
+        _get_certificate(home, invitation, settings, keys, trust, report, patience)
+    certificate = read_bytes(home.tls_certificate, "certificate")
+    if _require_own_certificate(certificate, keys.tls) != invitation.node_id:
+        raise RefusedError(
+            "other-node",
+            f"{home.root} is enrolled under another node id; use a new --home for this invitation",
+        )
+    address = settings.address or invitation.address or _answered_address(home)
+    connection = Connection(home, invitation.node_id, address, trust, keys, certificate)
+    with connection.open(report, patience) as coordinator:
+        agreement = fetch_agreement(home, coordinator, trust, invitation.study_digest)
+        require_on_roster(agreement.study, invitation.node_id)
+        ledger.follow(home, coordinator, trust)
+    report.event("enrolled", f"enrolled as {invitation.node_id}", node=invitation.node_id)
+    return agreement
+
+
+def _keep_invitation(home: NodeHome, invitation: Invitation) -> None:
+    if home.invitation.exists() and Invitation.load(home.invitation) == invitation:
+        return
+    write_secret(home.invitation, invitation.model_dump_json(indent=2).encode("utf-8") + b"\n")
+
+
+def _get_certificate(
+    home: NodeHome,
+    invitation: Invitation,
+    settings: NodeSettings,
+    keys: NodeKeys,
+    trust: Trust,
+    report: Reporter,
+    patience: float,
+) -> None:
+    request = _request(home, invitation, keys)
+    address = settings.enroll_address or invitation.enroll_address
+    with Coordinator.for_enrollment(address, trust.ca_pem, report, patience) as coordinator:
+        answer = coordinator.call(coordinator.enrollment.Enroll, request)
+    certificate = bytes(answer.certificate_pem)
+    if _require_own_certificate(certificate, keys.tls) != invitation.node_id:
+        raise RefusedError(
+            "other-node", "the coordinator answered with another node's certificate; tell its operator"
+        )
+    write_atomic(home.trust / "address", str(answer.address).encode("utf-8") + b"\n")
+    write_atomic(home.tls_certificate, certificate)
+
+
+def _request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> enrollment_pb2.EnrollRequest:
+    # Signatures are randomised. The request is kept so that a repetition after a lost reply is the same request.
+    if not home.tls_request.exists():
+        write_secret(home.tls_request, make_csr(keys.tls, invitation.node_id))
+    csr = read_secret(home.tls_request)
+    return enrollment_pb2.EnrollRequest(
+        token=invitation.token,
+        csr_pem=csr,
+        signing_key_pem=keys.signing.public.pem,
+        signing_key_proof=keys.signing.sign(ENROLLMENT_LABEL + csr),
+    )
+
+
+def _require_own_certificate(certificate: bytes, key: SigningKey) -> str:
+    """The node id in `certificate`, which must be for our key."""
+    node_id = node_id_from_cert(certificate)
+    public = x509.load_pem_x509_certificate(certificate).public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or VerifyKey(public) != key.public:
+        raise RefusedError(
+            "bad-certificate",
+            "the certificate is for another TLS key than this node's; restore keys/ from one backup, or enrol a new home",
+        )
+    return node_id
+
+
+def _answered_address(home: NodeHome) -> str:
+    address = read_bytes(home.trust / "address", "coordinator's address").decode("utf-8", "replace").strip()
+    if not address:
+        raise EpgfnError(f"no address of the coordinator is known; set address in {home.settings}")
+    return address

@@ -1,0 +1,217 @@
+"""Fetching the global model, and checking that it was made from exactly what was agreed, ours included."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import sha256_file, sha256_hex, write_atomic
+from epgfn.policies import policy_spec, validate_policy
+from epgfn.rpc import MAX_PIECE
+from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.model_file import MAX_HEADER_BYTES, read_model
+from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
+from epgfn.study import Study
+from epgfn.v1 import result_pb2, study_pb2
+from epgfn_node import ledger
+from epgfn_node.client import Coordinator, plain, stall_guard
+from epgfn_node.enroll import Connection
+from epgfn_node.outbox import Package, load_package
+from epgfn_node.receipts import require_entry, verified_receipt
+from epgfn_node.study import Agreement
+
+SUBJECT = "model.safetensors"
+POLL = 2.0  # seconds between two looks at the round
+_ELEMENT_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
+
+
+def fetch(
+    connection: Connection, agreement: Agreement, report: Reporter, wait: float = 0.0, patience: float = 0.0
+) -> Path:
+    """Wait up to `wait` seconds for the global model, verify it and keep it in global/; its path.
+
+    Raises:
+        RefusedError: "round-failed", or a check failed.
+        EpgfnError: it is not published yet, or nobody answers.
+    """
+    home = connection.home
+    package = load_package(connection, agreement) if home.receipt.exists() else None
+    with connection.open(report, max(patience, min(wait, 60.0))) as coordinator:
+        _wait_until_published(coordinator, report, wait)
+        answer = coordinator.call(coordinator.result.GetResult, result_pb2.GetResultRequest())
+        bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
+        model_sha256 = _verified(connection, agreement, package, bundle)
+        checkpoint = verified_receipt(receipt, entry, connection.trust)
+        require_entry(
+            entry,
+            {
+                "kind": "global",
+                "round_id": agreement.round.round_id,
+                "bundle_sha256": sha256_hex(bundle),
+                "model_sha256": model_sha256,
+            },
+            "the ledger records another global model than the one that is published",
+        )
+        ledger.follow(home, coordinator, connection.trust, (checkpoint,))
+        raw = _download(
+            connection, coordinator, agreement.study, model_sha256, int(answer.model_size), report
+        )
+    _require_policy(raw, agreement.study)
+    write_atomic(home.global_entry, entry)
+    write_atomic(home.global_receipt, receipt)
+    write_atomic(home.global_bundle, bundle)
+    write_atomic(home.global_model, raw)
+    report.event("fetched", f"the global model is in {home.global_model}", model_sha256=model_sha256)
+    return home.global_model
+
+
+def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: float) -> None:
+    until = time.monotonic() + wait
+    told = ""
+    while True:
+        answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
+        detail = plain(answer.detail)
+        if answer.state == study_pb2.ROUND_STATE_PUBLISHED:
+            return
+        if answer.state == study_pb2.ROUND_STATE_FAILED:
+            raise RefusedError("round-failed", f"the round ended without a global model: {detail}")
+        left = until - time.monotonic()
+        if left <= 0:
+            raise EpgfnError(
+                f"there is no global model yet ({detail}); fetch again later, or wait for it with --wait SECONDS"
+            )
+        if detail != told:
+            told = detail
+            report.event("waiting", f"waiting for the global model: {detail}")
+        time.sleep(min(POLL, left))
+
+
+def _verified(connection: Connection, agreement: Agreement, package: Package | None, bundle: bytes) -> str:
+    """SHA-256 of the global model's file, once the statement is found to be right and to treat us right."""
+    statement = parse_statement(verify_bundle(bundle, connection.trust.coordinator))
+    predicate = predicate_of(statement, GlobalPredicate)
+    if list(statement.subjects) != [SUBJECT]:
+        raise RefusedError(
+            "malformed", "the statement on the global model names other files; tell the operator"
+        )
+    named = (predicate.study_digest, predicate.round_id)
+    if named != (agreement.study.digest, agreement.round.round_id):
+        raise RefusedError(
+            "wrong-round", "the global model is of another study or round; ask the coordinator's operator"
+        )
+    present = {upload.node_id: upload for upload in predicate.aggregated}
+    if sorted([*present, *predicate.absent]) != sorted(agreement.study.roster):
+        raise RefusedError(
+            "wrong-roster",
+            "the global model does not account for every node of the roster; tell the other nodes",
+        )
+    ours = present.get(connection.node_id)
+    if package is None:
+        _require_nothing_invented(connection, agreement, ours is not None)
+    elif ours is None:
+        raise RefusedError(
+            "left-out",
+            "the coordinator accepted this node's model and left it out of the global one; your receipt proves it, "
+            f"keep {connection.home.receipt} and tell the other nodes",
+        )
+    elif (ours.sealed_sha256, ours.bundle_sha256) != (package.sealed_sha256, package.bundle_sha256):
+        raise RefusedError(
+            "swapped",
+            "the global model names another artifact in this node's place than the one it sent; keep your files and "
+            "tell the other nodes",
+        )
+    return statement.subjects[SUBJECT]
+
+
+def _require_nothing_invented(connection: Connection, agreement: Agreement, named: bool) -> None:
+    """Without a receipt we should be absent, unless what we sent arrived and only the receipt was lost."""
+    if not named:
+        return
+    if connection.home.approved.exists():
+        raise EpgfnError(
+            "the global model names this node but its receipt is missing; run epgfn-node submit to get it, then fetch again"
+        )
+    raise RefusedError(
+        "invented",
+        "the global model names an artifact of this node, which never sent one; tell the other nodes and your auditor",
+    )
+
+
+def _download(
+    connection: Connection, coordinator: Coordinator, study: Study, digest: str, size: int, report: Reporter
+) -> bytes:
+    """The model file's bytes with that SHA-256; a broken transfer goes on where it stopped, in this run or the next."""
+    if size > _largest(study):
+        raise RefusedError(
+            "too-large",
+            "the global model is larger than the study's policy can be; ask the coordinator's operator",
+        )
+    home = connection.home
+    if home.global_model.exists() and sha256_file(home.global_model) == digest:
+        return home.global_model.read_bytes()
+    part = home.global_model.with_name(f".{digest}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+
+    def kept() -> int:
+        return part.stat().st_size if part.exists() else 0
+
+    def attempt() -> None:
+        if kept() > size:
+            part.unlink()
+        with part.open("ab") as target:
+            call = coordinator.result.Download(result_pb2.DownloadRequest(offset=target.tell()))
+            with stall_guard(call) as fed:
+                for piece in call:
+                    at = target.tell()
+                    if piece.offset != at or len(piece.data) > MAX_PIECE or at + len(piece.data) > size:
+                        call.cancel()
+                        raise RefusedError(
+                            "bad-offset", "the coordinator sends the model out of order; fetch again"
+                        )
+                    fed()
+                    target.write(piece.data)
+                    report.event("fetching", step=target.tell(), steps=size)
+
+    try:
+        while kept() != size:
+            before = kept()
+            coordinator.persist(attempt, progress=kept)
+            if kept() == before:
+                break
+        raw = part.read_bytes()
+    except OSError as error:
+        raise EpgfnError(
+            f"cannot write {part}: {os.strerror(error.errno or 0)}; free some space, then fetch again"
+        ) from None
+    if sha256_hex(raw) != digest:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise RefusedError(
+            "wrong-digest",
+            "the downloaded model is not the one the coordinator has signed; fetch again, and tell its operator if it persists",
+        )
+    part.unlink()
+    return raw
+
+
+def _largest(study: Study) -> int:
+    total = MAX_HEADER_BYTES
+    for spec in policy_spec(study).values():
+        numbers = 1
+        for length in spec.shape:
+            numbers *= length
+        total += numbers * _ELEMENT_BYTES[str(spec.dtype).removeprefix("torch.")]
+    return total
+
+
+def _require_policy(raw: bytes, study: Study) -> None:
+    tensors, metadata = read_model(raw, policy_spec(study))
+    if (metadata["study_digest"], metadata["role"]) != (study.digest, "global"):
+        raise RefusedError(
+            "wrong-study", "the global model is not one of this study; ask the coordinator's operator"
+        )
+    validate_policy(study, tensors)

@@ -1,0 +1,188 @@
+"""The node's directory: where each file lies. What has been done so far is read off the files that are there.
+
+node.toml                            settings; the only file here meant for an editor
+invitation.json                      0600: holds the one-time token
+keys/{tls.key,tls.csr,tls.pem}       identity on the wire; keys are 0600
+keys/{signing.key,signing.pem}       signs what is sent
+trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, never changed
+study.toml  study.sigstore.json  round.sigstore.json  accepted-study
+last-checkpoint                      newest checkpoint of the coordinator's log that was verified
+local/{model.safetensors,history.json}               0600: never leave this machine
+outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
+receipts/                            proof that the ledger holds what was sent, and the global model's entry
+global/{model.safetensors,model.sigstore.json}       verified result
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from epgfn.errors import EpgfnError, UsageError
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """Paths below one node's directory."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "node.toml"
+
+    @property
+    def invitation(self) -> Path:
+        return self.root / "invitation.json"
+
+    @property
+    def tls_key(self) -> Path:
+        return self.root / "keys" / "tls.key"
+
+    @property
+    def tls_request(self) -> Path:
+        return self.root / "keys" / "tls.csr"
+
+    @property
+    def tls_certificate(self) -> Path:
+        return self.root / "keys" / "tls.pem"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.root / "keys" / "signing.key"
+
+    @property
+    def signing_public(self) -> Path:
+        return self.root / "keys" / "signing.pem"
+
+    @property
+    def trust(self) -> Path:
+        return self.root / "trust"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.toml"
+
+    @property
+    def study_bundle(self) -> Path:
+        return self.root / "study.sigstore.json"
+
+    @property
+    def round_bundle(self) -> Path:
+        return self.root / "round.sigstore.json"
+
+    @property
+    def accepted_study(self) -> Path:
+        return self.root / "accepted-study"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "last-checkpoint"
+
+    @property
+    def evidence(self) -> Path:
+        """Made only if the coordinator's log ever contradicts itself."""
+        return self.root / "fork-evidence"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "local" / "model.safetensors"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "local" / "history.json"
+
+    @property
+    def sealed(self) -> Path:
+        return self.root / "outbox" / "model.sealed"
+
+    @property
+    def upload_bundle(self) -> Path:
+        return self.root / "outbox" / "upload.sigstore.json"
+
+    @property
+    def approved(self) -> Path:
+        return self.root / "outbox" / "approved"
+
+    @property
+    def receipt(self) -> Path:
+        return self.root / "receipts" / "receipt.tlog-proof"
+
+    @property
+    def receipt_entry(self) -> Path:
+        return self.root / "receipts" / "entry.json"
+
+    @property
+    def global_receipt(self) -> Path:
+        return self.root / "receipts" / "global.tlog-proof"
+
+    @property
+    def global_entry(self) -> Path:
+        return self.root / "receipts" / "global-entry.json"
+
+    @property
+    def global_model(self) -> Path:
+        return self.root / "global" / "model.safetensors"
+
+    @property
+    def global_bundle(self) -> Path:
+        return self.root / "global" / "model.sigstore.json"
+
+    @property
+    def is_initialised(self) -> bool:
+        return self.settings.is_file() and self.signing_public.is_file()
+
+    @property
+    def is_enrolled(self) -> bool:
+        # round.sigstore.json is the last file that enrolling writes, but for the checkpoint that any call renews.
+        return self.tls_certificate.is_file() and self.round_bundle.is_file() and self.checkpoint.is_file()
+
+    def require_initialised(self) -> None:
+        """Refuse a directory that `init` has not made.
+
+        Raises:
+            UsageError: there is no node here.
+        """
+        if not self.is_initialised:
+            raise UsageError(f"{self.root} holds no node; run: epgfn-node init --home {self.root}")
+
+    def require_enrolled(self) -> None:
+        """Refuse a node that has no certificate or no study yet.
+
+        Raises:
+            UsageError: not initialised.
+            EpgfnError: not enrolled.
+        """
+        self.require_initialised()
+        if not self.is_enrolled:
+            raise EpgfnError(
+                f"the node in {self.root} is not enrolled; ask the coordinator for an invitation, then run: "
+                f"epgfn-node enroll --home {self.root} --invite FILE"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this directory for one command; the system lets go when the process ends, however it ends.
+
+        Raises:
+            EpgfnError: another command holds it.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise EpgfnError(
+                f"cannot use the folder {self.root}: {error.strerror}; choose another with --home"
+            ) from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise EpgfnError(f"another epgfn-node works in {self.root}; wait until it ends") from None
+            yield
+        finally:
+            os.close(handle)

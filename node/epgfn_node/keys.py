@@ -1,0 +1,48 @@
+"""The node's two private keys: one is its identity in TLS, the other signs what it sends."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from epgfn.errors import RefusedError
+from epgfn.files import read_bytes, write_atomic
+from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn_node.home import NodeHome
+from epgfn_node.settings import key_passphrase
+
+
+class NodeKeys(NamedTuple):
+    """`tls` for the channel, `signing` for statements."""
+
+    tls: SigningKey
+    signing: SigningKey
+
+
+def create_keys(home: NodeHome) -> None:
+    """Make the keys that are missing; keys that exist stay, so this may run again after an interruption.
+
+    Raises:
+        EpgfnError: a file cannot be written, or an existing key does not open.
+    """
+    passphrase = key_passphrase()
+    for path in (home.tls_key, home.signing_key):
+        if not path.exists():
+            SigningKey.generate().save(path, passphrase)
+    write_atomic(home.signing_public, SigningKey.load(home.signing_key, passphrase).public.pem)
+
+
+def load_keys(home: NodeHome) -> NodeKeys:
+    """Both keys.
+
+    Raises:
+        EpgfnError: a key file is missing, can be read by others, or does not open.
+        RefusedError: "wrong-key": signing.pem is not the public half of signing.key.
+    """
+    passphrase = key_passphrase()
+    keys = NodeKeys(SigningKey.load(home.tls_key, passphrase), SigningKey.load(home.signing_key, passphrase))
+    if keys.signing.public != VerifyKey.from_pem(read_bytes(home.signing_public, "public key")):
+        raise RefusedError(
+            "wrong-key",
+            f"{home.signing_public} does not belong to {home.signing_key}; restore both from one backup",
+        )
+    return keys

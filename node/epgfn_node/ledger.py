@@ -1,0 +1,96 @@
+"""Watching the coordinator's log: every checkpoint must extend the last one that this node saw.
+
+A log that cannot prove that has been rewritten, or shows different parties different histories (a fork). Then nothing
+more is sent, and both signed checkpoints are kept: together they convict the coordinator.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import read_bytes, sha256_hex, write_atomic
+from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint, verify_extends
+from epgfn.ledger.errors import LedgerError
+from epgfn.v1 import ledger_pb2
+from epgfn_node.client import Coordinator
+from epgfn_node.home import NodeHome
+from epgfn_node.trust import Trust
+
+MAX_NOTE_BYTES = 1 << 16
+MAX_PROOF = 63
+
+
+def last_checkpoint(home: NodeHome, trust: Trust) -> Checkpoint | None:
+    """The newest checkpoint this node has verified; None if it has seen none.
+
+    Raises:
+        RefusedError: the file was changed.
+    """
+    if not home.checkpoint.exists():
+        return None
+    return _verified(read_bytes(home.checkpoint, "ledger checkpoint"), trust)
+
+
+def follow(
+    home: NodeHome, coordinator: Coordinator, trust: Trust, receipts: tuple[Checkpoint, ...] = ()
+) -> Checkpoint:
+    """Get the newest checkpoint, check that it extends the last one and those of `receipts`, and keep it.
+
+    Raises:
+        RefusedError: "ledger-fork": the log contradicts what it showed before.
+        EpgfnError: no answer.
+    """
+    known = last_checkpoint(home, trust)
+    newest = _extend(home, coordinator, trust, known)
+    for checkpoint in receipts:
+        newest = _extend(home, coordinator, trust, checkpoint)
+    return newest
+
+
+def _extend(home: NodeHome, coordinator: Coordinator, trust: Trust, base: Checkpoint | None) -> Checkpoint:
+    size = base.size if base is not None else 0
+    try:
+        answer = coordinator.call(
+            coordinator.ledger.GetCheckpoint, ledger_pb2.GetCheckpointRequest(known_size=size)
+        )
+    except RefusedError as error:
+        if error.reason == "ledger-rolled-back":
+            _cry_fork(home, coordinator, b"")
+        raise
+    note = bytes(answer.checkpoint)
+    newest = _verified(note, trust)
+    if base is not None:
+        try:
+            verify_extends(base, newest, list(answer.consistency_proof)[: MAX_PROOF + 1])
+        except LedgerError:
+            _cry_fork(home, coordinator, note)
+    known = last_checkpoint(home, trust)
+    # Two answers in a row may come from two moments; what is kept only ever grows.
+    if known is None or known.size <= newest.size:
+        write_atomic(home.checkpoint, note)
+    return newest
+
+
+def _verified(note: bytes, trust: Trust) -> Checkpoint:
+    if len(note) > MAX_NOTE_BYTES:
+        raise RefusedError(
+            "malformed", "the ledger's checkpoint is far too long; ask the coordinator's operator"
+        )
+    return open_checkpoint(note, trust.ledger, strict=True)
+
+
+def _cry_fork(home: NodeHome, coordinator: Coordinator, note: bytes) -> NoReturn:
+    kept = ""
+    if note:
+        path = home.evidence / f"checkpoint-{sha256_hex(note)[:16]}.note"
+        try:
+            write_atomic(path, note)
+            kept = f" and {path}"
+        except EpgfnError:
+            kept = ""
+    raise RefusedError(
+        "ledger-fork",
+        f"THE LEDGER OF {coordinator.address} HAS BEEN REWRITTEN: it does not extend the checkpoint this node saw "
+        f"before; send nothing, keep {home.checkpoint}{kept} as evidence, and tell the other nodes and your auditor",
+    )

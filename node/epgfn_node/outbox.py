@@ -1,0 +1,221 @@
+"""The outbox: what leaves this machine, after somebody said yes.
+
+Approving encrypts the trained model to the round key, signs a statement over the encrypted bytes, and writes a note
+bound to both digests and to the model's. Sending needs that note. Encryption is randomised, so the bytes are kept and
+sent again as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import torch
+
+from epgfn.canonical import canonical_json, parse_canonical_json
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.policies import policy_spec, validate_policy
+from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
+from epgfn.sealing.bundle import sign_statement, verify_bundle
+from epgfn.sealing.encoding import to_base64
+from epgfn.sealing.envelope import seal, sealed_size
+from epgfn.sealing.model_file import read_model
+from epgfn.sealing.statement import (
+    UPLOAD,
+    CheckpointRef,
+    UploadPredicate,
+    make_statement,
+    parse_statement,
+    predicate_of,
+)
+from epgfn_node import ledger
+from epgfn_node.enroll import Connection
+from epgfn_node.home import NodeHome
+from epgfn_node.study import Agreement, require_accepted
+from epgfn_node.training import withdraw_approval
+
+SUBJECT: Final = "model.sealed"
+_SOFTWARE: Final = ("epgfn", "torch", "cryptography", "safetensors", "grpcio")
+
+
+@dataclass(frozen=True)
+class Package:
+    """An approved artifact, its digests checked. `predicate` is what the signed statement says."""
+
+    bundle: bytes
+    predicate: UploadPredicate
+    model_sha256: str
+    sealed_sha256: str
+
+    @property
+    def bundle_sha256(self) -> str:
+        """SHA-256 of the bundle's bytes, as the ledger records it."""
+        return sha256_hex(self.bundle)
+
+
+def read_local_model(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[str, torch.Tensor]]:
+    """The trained model's bytes and tensors, checked to be what the study prescribes and nothing else.
+
+    Raises:
+        EpgfnError: nothing is trained yet.
+        RefusedError: the file was changed or is for another study.
+    """
+    if not home.model.exists():
+        raise EpgfnError(f"nothing is trained yet in {home.root}; run: epgfn-node train --home {home.root}")
+    raw = read_secret(home.model)
+    tensors, metadata = read_model(raw, policy_spec(agreement.study))
+    if (metadata["study_digest"], metadata["role"]) != (agreement.study.digest, "local"):
+        raise RefusedError("wrong-study", f"{home.model} was trained for another study; train again")
+    validate_policy(agreement.study, tensors)
+    return raw, tensors
+
+
+def planned_predicate(connection: Connection, agreement: Agreement, model_size: int) -> UploadPredicate:
+    """What the statement will say: who, for which study and round, sizes, privacy claim, versions. Nothing about data.
+
+    Raises:
+        RefusedError: "too-large": more than the study lets a node send.
+        EpgfnError: no checkpoint of the ledger was seen yet.
+    """
+    manifest, study = agreement.round, agreement.study
+    seen = ledger.last_checkpoint(connection.home, connection.trust)
+    if seen is None:
+        raise EpgfnError("no checkpoint of the coordinator's ledger is kept yet; run epgfn-node enroll again")
+    size = sealed_size(manifest.suite, model_size)
+    if size > study.transport.max_upload_bytes:
+        raise RefusedError(
+            "too-large",
+            f"the sealed model would have {size} bytes and the study allows {study.transport.max_upload_bytes}; ask the "
+            "parties to agree on a smaller policy or a larger transport.max_upload_bytes",
+        )
+    return UploadPredicate(
+        study_digest=study.digest,
+        round_id=manifest.round_id,
+        node_id=connection.node_id,
+        sender_fingerprint=connection.keys.signing.public.fingerprint,
+        round_key_id=manifest.round_key_id,
+        suite=manifest.suite,
+        payload_type=MODEL_PAYLOAD,
+        sealed_size=size,
+        model_size=model_size,
+        privacy={"mode": study.privacy.mode},
+        software={name: version(name) for name in _SOFTWARE},
+        checkpoint=_reference(seen),
+    )
+
+
+def approve(
+    connection: Connection, agreement: Agreement, report: Reporter, expected: str | None = None
+) -> Package:
+    """Seal and sign the trained model and record the approval. If that is done for this very model, it stays.
+
+    `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there.
+
+    Raises:
+        RefusedError: the study is not accepted, or the model is not the expected one or not what the study prescribes.
+        EpgfnError: nothing is trained yet, or a file cannot be written.
+    """
+    home = connection.home
+    require_accepted(home, agreement.study)
+    raw, _ = read_local_model(home, agreement)
+    digest = sha256_hex(raw)
+    if expected is not None and expected.strip().lower() != digest:
+        raise RefusedError(
+            "wrong-digest",
+            f"the trained model is another one than you name: it is {digest}; inspect it again",
+        )
+    if home.approved.exists():
+        try:
+            return load_package(connection, agreement)
+        except RefusedError:
+            if home.receipt.exists():
+                raise
+    withdraw_approval(home)
+    _seal(connection, agreement, raw)
+    report.event("sealed", f"encrypted to the round key and signed: {home.sealed}")
+    package = _read_package(connection, digest)
+    note = {
+        "format": "epgfn-approval/v1",
+        "model_sha256": digest,
+        "sealed_sha256": package.sealed_sha256,
+        "bundle_sha256": package.bundle_sha256,
+    }
+    write_atomic(home.approved, canonical_json(note))
+    report.event(
+        "approved", f"approved for sending: {package.sealed_sha256}", sealed_sha256=package.sealed_sha256
+    )
+    return package
+
+
+def load_package(connection: Connection, agreement: Agreement) -> Package:
+    """The approved artifact, if every byte of it is what was approved.
+
+    Raises:
+        RefusedError: "not-approved": there is no approval, or the model or the sealed bytes changed after it.
+    """
+    home = connection.home
+    require_accepted(home, agreement.study)
+    if not home.approved.exists():
+        raise RefusedError(
+            "not-approved",
+            f"nobody has approved sending yet; look with: epgfn-node inspect --home {home.root}, then run: "
+            f"epgfn-node approve --home {home.root}",
+        )
+    note = parse_canonical_json(read_bytes(home.approved, "approval"))
+    if not home.model.exists() or not home.sealed.exists() or not home.upload_bundle.exists():
+        raise _stale(home)
+    package = _read_package(connection, sha256_file(home.model))
+    found = {
+        "format": "epgfn-approval/v1",
+        "model_sha256": package.model_sha256,
+        "sealed_sha256": package.sealed_sha256,
+        "bundle_sha256": package.bundle_sha256,
+    }
+    named = (package.predicate.study_digest, package.predicate.round_id, package.predicate.node_id)
+    if note != found or named != (agreement.study.digest, agreement.round.round_id, connection.node_id):
+        raise _stale(home)
+    return package
+
+
+def _seal(connection: Connection, agreement: Agreement, raw: bytes) -> None:
+    home, manifest = connection.home, agreement.round
+    predicate = planned_predicate(connection, agreement, len(raw))
+    binding = Binding(
+        study_digest=predicate.study_digest,
+        round_id=predicate.round_id,
+        node_id=predicate.node_id,
+        sender_fingerprint=predicate.sender_fingerprint,
+        round_key_id=predicate.round_key_id,
+        payload_type=predicate.payload_type,
+    )
+    sealed = seal(raw, manifest.public_key, binding)
+    payload = make_statement({SUBJECT: sha256_hex(sealed)}, UPLOAD, predicate)
+    write_atomic(home.sealed, sealed)
+    write_atomic(home.upload_bundle, sign_statement(payload, connection.keys.signing))
+
+
+def _read_package(connection: Connection, model_sha256: str) -> Package:
+    home = connection.home
+    bundle = read_bytes(home.upload_bundle, "signed statement")
+    statement = parse_statement(verify_bundle(bundle, connection.keys.signing.public))
+    predicate = predicate_of(statement, UploadPredicate)
+    sealed_sha256 = sha256_file(home.sealed)
+    if statement.subjects != {SUBJECT: sealed_sha256} or home.sealed.stat().st_size != predicate.sealed_size:
+        raise _stale(home)
+    return Package(bundle, predicate, model_sha256, sealed_sha256)
+
+
+def _reference(checkpoint: Checkpoint) -> CheckpointRef:
+    return CheckpointRef(origin=checkpoint.origin, size=checkpoint.size, root=to_base64(checkpoint.root))
+
+
+def _stale(home: NodeHome) -> RefusedError:
+    return RefusedError(
+        "not-approved",
+        f"the model or the sealed file in {home.root} changed after it was approved; inspect it and run: "
+        f"epgfn-node approve --home {home.root}",
+    )

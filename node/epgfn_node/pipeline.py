@@ -1,0 +1,142 @@
+"""`epgfn-node run`: every step in a row, each skipped if it is done. Stops before anything leaves unless told otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from epgfn.console import Reporter
+from epgfn.errors import RefusedError, UsageError
+from epgfn_node.enroll import Connection, enroll
+from epgfn_node.fetch import fetch
+from epgfn_node.home import NodeHome
+from epgfn_node.keys import create_keys
+from epgfn_node.outbox import approve
+from epgfn_node.settings import NodeSettings, write_settings
+from epgfn_node.study import Agreement, accept_study, load_agreement, require_accepted, require_on_roster
+from epgfn_node.submit import submit
+from epgfn_node.training import default_seed, train
+from epgfn_node.trust import Invitation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `run` was told: options of the command line, else node.toml. None: not given."""
+
+    invite: Path | None = None
+    data: Path | None = None
+    accept_study: str | None = None
+    approve_automatically: bool = False
+    seed: int | None = None
+    wait: float = 0.0
+    patience: float = 0.0
+
+    def completed(self, settings: NodeSettings) -> Plan:
+        """The same, with what is missing taken from node.toml."""
+        return Plan(
+            invite=self.invite or settings.invite,
+            data=self.data or settings.data,
+            accept_study=self.accept_study or settings.accept_study,
+            approve_automatically=self.approve_automatically or settings.approve_automatically,
+            seed=self.seed if self.seed is not None else settings.seed,
+            wait=self.wait,
+            patience=settings.connect_wait,
+        )
+
+
+def initialise(home: NodeHome, data: Path | None) -> None:
+    """Make keys and a first node.toml; what exists stays.
+
+    Raises:
+        EpgfnError: a file cannot be written.
+    """
+    create_keys(home)
+    if not home.settings.exists():
+        write_settings(home.settings, data)
+
+
+def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
+    """From nothing to the verified global model.
+
+    Raises:
+        UsageError: an option is missing.
+        RefusedError: the study or the sending is not approved, or a check failed.
+        EpgfnError: nobody answers, or a file cannot be written.
+    """
+    initialise(home, plan.data)
+    settings = NodeSettings.load(home.settings)
+    plan = plan.completed(settings)
+    _enrol_once(home, plan, settings, report)
+    connection = Connection.load(home, settings)
+    agreement = agree(connection, plan.accept_study, report)
+    if not home.receipt.exists():
+        _train_once(connection, agreement, plan, report)
+        if not home.approved.exists() and not plan.approve_automatically:
+            raise RefusedError(
+                "not-approved",
+                f"trained, and nothing was sent: look with epgfn-node inspect --home {home.root}, then run epgfn-node "
+                f"approve --home {home.root} and this command again (or add --approve-automatically)",
+            )
+        if plan.approve_automatically:
+            approve(connection, agreement, report)
+    submit(connection, agreement, report, plan.patience)
+    fetch(connection, agreement, report, plan.wait, plan.patience)
+    report.event("done", "done")
+
+
+def agree(connection: Connection, digest: str | None, report: Reporter) -> Agreement:
+    """The verified study, once its digest is accepted; `digest` records the operator's acceptance now.
+
+    Raises:
+        RefusedError: "wrong-digest", "study-not-accepted", or a file was changed.
+    """
+    home = connection.home
+    agreement = load_agreement(home, connection.trust)
+    require_on_roster(agreement.study, connection.node_id)
+    if digest is not None:
+        accept_study(home, agreement.study, digest)
+    require_accepted(home, agreement.study)
+    report.event("study", f"study {agreement.study.name} is accepted", digest=agreement.study.digest)
+    return agreement
+
+
+def train_step(
+    connection: Connection, agreement: Agreement, data: Path | None, seed: int | None, report: Reporter
+) -> str:
+    """Train on `data`; the model's SHA-256.
+
+    Raises:
+        UsageError: no data file was named, or it does not fit the study.
+    """
+    if data is None:
+        raise UsageError(f"no records are named; add --data FILE, or set data in {connection.home.settings}")
+    if seed is None:
+        seed = default_seed(agreement.study, connection.node_id)
+    return train(connection.home, agreement.study, data, seed, report)
+
+
+def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Reporter) -> None:
+    if home.is_enrolled:
+        return
+    path = plan.invite or (home.invitation if home.invitation.exists() else None)
+    if path is None:
+        raise UsageError(f"no invitation is named; add --invite FILE, or set invite in {home.settings}")
+    enroll(home, Invitation.load(path), settings, report, plan.patience)
+
+
+def _train_once(connection: Connection, agreement: Agreement, plan: Plan, report: Reporter) -> None:
+    home = connection.home
+    if home.model.exists():
+        report.event("trained", f"trained already: {home.model}")
+        return
+    train_step(connection, agreement, plan.data, plan.seed, report)
+
+
+def require_readable(data: Path | None) -> None:
+    """Refuse a data file that is not there before anything is made.
+
+    Raises:
+        UsageError: it is missing.
+    """
+    if data is not None and not data.is_file():
+        raise UsageError(f"there is no file {data}; check the path given to --data")

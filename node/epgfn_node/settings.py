@@ -1,0 +1,97 @@
+"""node.toml: what a container or an operator sets once instead of giving it as an option each time. Options win.
+
+data = "/data/records.csv"      # the records; relative to this file
+invite = "/secrets/invitation"  # for `run`
+address = "proxy.example:443"   # instead of the invitation's address, for example behind a proxy
+enroll_address = "…"            # likewise for enrolling
+accept_study = "<digest>"       # the study the operator has read and accepted
+approve_automatically = false   # true: `run` sends without anyone looking first
+seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
+connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from epgfn.errors import UsageError
+from epgfn.files import read_bytes, write_atomic
+
+PASSPHRASE: Final = "EPGFN_KEY_PASSPHRASE"
+PASSPHRASE_FILE: Final = "EPGFN_KEY_PASSPHRASE_FILE"
+
+
+class NodeSettings(BaseModel):
+    """See the head of this file. An unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path | None = None
+    invite: Path | None = None
+    address: str | None = None
+    enroll_address: str | None = None
+    accept_study: str | None = None
+    approve_automatically: bool = False
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+
+    @classmethod
+    def load(cls, path: Path) -> NodeSettings:
+        """Read node.toml; relative paths in it start from its folder.
+
+        Raises:
+            UsageError: missing, not TOML, an unknown key or a value of the wrong type.
+        """
+        raw = read_bytes(path, "settings file")
+        try:
+            settings = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(
+                f"{path}: {where}: {first['msg']}; the keys are {', '.join(cls.model_fields)}"
+            ) from None
+        except ValueError:
+            raise UsageError(f"{path} is not valid TOML in UTF-8; correct it and run again") from None
+        folder = path.parent
+        return settings.model_copy(
+            update={
+                "data": folder / settings.data if settings.data else None,
+                "invite": folder / settings.invite if settings.invite else None,
+            }
+        )
+
+
+def write_settings(path: Path, data: Path | None) -> None:
+    """A first node.toml, with the path of the records if it is known.
+
+    Raises:
+        EpgfnError: it cannot be written.
+    """
+    values = {} if data is None else {"data": str(data.resolve())}
+    head = "# Settings of this node; docs/node.md lists the keys. Options on the command line win.\n"
+    write_atomic(path, head.encode("utf-8") + tomli_w.dumps(values).encode("utf-8"))
+
+
+def key_passphrase() -> str | None:
+    """The passphrase of the private keys: EPGFN_KEY_PASSPHRASE, or the first line of EPGFN_KEY_PASSPHRASE_FILE; None if unset.
+
+    Raises:
+        UsageError: the file cannot be read, or both are set.
+    """
+    value, file = os.environ.get(PASSPHRASE), os.environ.get(PASSPHRASE_FILE)
+    if value and file:
+        raise UsageError(f"{PASSPHRASE} and {PASSPHRASE_FILE} are both set; unset one of them")
+    if file:
+        # Not read_secret: orchestrators mount secrets with modes of their own.
+        lines = read_bytes(Path(file), "passphrase file").decode("utf-8", "replace").splitlines()
+        value = lines[0] if lines else ""
+        if not value:
+            raise UsageError(f"the passphrase file {file} is empty; write the passphrase on its first line")
+    return value or None

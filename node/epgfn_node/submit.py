@@ -1,0 +1,149 @@
+"""Sending the approved artifact, once: announce, upload from where the coordinator is, commit, check the receipt.
+
+May be run again at any point. The coordinator keeps what it has, and the same artifact always gets the same receipt.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator
+
+import grpc
+
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import write_atomic
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.rpc import PIECE, UNARY_DEADLINE
+from epgfn.v1 import artifact_pb2
+from epgfn_node import ledger
+from epgfn_node.client import STALL, Coordinator
+from epgfn_node.enroll import Connection
+from epgfn_node.home import NodeHome
+from epgfn_node.outbox import Package, load_package
+from epgfn_node.receipts import require_entry, verified_receipt
+from epgfn_node.study import Agreement
+
+MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
+
+
+def submit(connection: Connection, agreement: Agreement, report: Reporter, patience: float = 0.0) -> Package:
+    """Send what was approved, keep the receipt, and return what was sent.
+
+    Raises:
+        RefusedError: not approved, or the coordinator refuses, or its receipt does not prove what it should, or its
+            ledger was rewritten.
+        EpgfnError: nobody answers; what has arrived is kept, so run again.
+    """
+    package = load_package(connection, agreement)
+    home = connection.home
+    with connection.open(report, patience) as coordinator:
+        if not home.receipt.exists():
+            # A coordinator whose log was rewritten gets nothing.
+            ledger.follow(home, coordinator, connection.trust)
+            upload_id = _upload(home, package, coordinator, report)
+            answer = coordinator.call(
+                coordinator.artifact.Commit, artifact_pb2.CommitRequest(upload_id=upload_id)
+            )
+            _keep_receipt(connection, package, coordinator, bytes(answer.receipt), bytes(answer.entry))
+    report.event("accepted", f"accepted; the receipt is {home.receipt}", sealed_sha256=package.sealed_sha256)
+    return package
+
+
+def check_receipt(connection: Connection, package: Package, receipt: bytes, entry: bytes) -> Checkpoint:
+    """Verify a receipt for `package` and return the checkpoint it leads to.
+
+    Raises:
+        RefusedError: it proves something else, or nothing.
+    """
+    checkpoint = verified_receipt(receipt, entry, connection.trust)
+    require_entry(
+        entry,
+        {
+            "kind": "accepted",
+            "round_id": package.predicate.round_id,
+            "node_id": connection.node_id,
+            "sealed_sha256": package.sealed_sha256,
+            "bundle_sha256": package.bundle_sha256,
+            "size": package.predicate.sealed_size,
+        },
+        "the receipt is for another artifact than the one that was sent",
+    )
+    return checkpoint
+
+
+def _keep_receipt(
+    connection: Connection, package: Package, coordinator: Coordinator, receipt: bytes, entry: bytes
+) -> None:
+    home = connection.home
+    checkpoint = check_receipt(connection, package, receipt, entry)
+    ledger.follow(home, coordinator, connection.trust, (checkpoint,))
+    write_atomic(home.receipt_entry, entry)
+    write_atomic(home.receipt, receipt)
+
+
+def _upload(home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> str:
+    """Bring every byte over and return the upload's name. Each interruption goes on from what the coordinator has kept."""
+    transfer = _Transfer(home, package, coordinator, report)
+    coordinator.persist(transfer.run, progress=lambda: transfer.kept)
+    return transfer.upload_id
+
+
+class _Transfer:
+    """One upload. `kept` is how many bytes the coordinator has said it keeps."""
+
+    def __init__(self, home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> None:
+        self._home, self._package, self._coordinator, self._report = home, package, coordinator, report
+        self._size = package.predicate.sealed_size
+        self._moved = 0.0
+        self.upload_id = ""
+        self.kept = 0
+
+    def run(self) -> None:
+        """Begin or resume, then send the rest."""
+        for _ in range(MAX_ROUNDS):
+            before = self.kept
+            answer = self._coordinator.artifact.Begin(
+                artifact_pb2.BeginRequest(bundle=self._package.bundle), timeout=UNARY_DEADLINE
+            )
+            self.upload_id = str(answer.upload_id)
+            self.kept = int(answer.offset)
+            if answer.accepted or self.kept == self._size:
+                return
+            if self.kept > self._size:
+                break
+            self.kept = self._stream(self.kept)
+            if self.kept == self._size:
+                return
+            if self.kept <= before:
+                break
+        raise RefusedError(
+            "bad-offset",
+            f"the coordinator at {self._coordinator.address} does not keep what it is sent; tell its operator, then run again",
+        )
+
+    def _stream(self, offset: int) -> int:
+        self._moved = time.monotonic()
+        call = self._coordinator.artifact.Upload.future(self._pieces(offset))
+        while True:
+            try:
+                return int(call.result(timeout=1.0).offset)
+            except grpc.FutureTimeoutError:
+                if time.monotonic() - self._moved > STALL:
+                    call.cancel()
+            except grpc.FutureCancelledError:
+                raise EpgfnError(
+                    f"the coordinator at {self._coordinator.address} took nothing for {STALL:.0f} s; run again to go on"
+                ) from None
+
+    def _pieces(self, offset: int) -> Iterator[artifact_pb2.UploadRequest]:
+        with self._home.sealed.open("rb") as source:
+            source.seek(offset)
+            while data := source.read(PIECE):
+                yield artifact_pb2.UploadRequest(
+                    upload_id=self.upload_id, offset=offset, data=data, crc32=zlib.crc32(data)
+                )
+                offset += len(data)
+                self._moved = time.monotonic()
+                self._report.event("uploading", step=offset, steps=self._size)

@@ -1,0 +1,99 @@
+"""What the invitation says once and the node believes ever after: whose certificate, whose signature, whose log.
+
+The invitation comes by a channel the operators trust (in person, by their own mail). Its keys are pinned on the first
+use; a coordinator that shows others later is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from epgfn.errors import RefusedError, UsageError
+from epgfn.files import read_bytes, read_secret, write_atomic
+from epgfn.ledger.note import NoteVerifier
+from epgfn.sealing.keys import VerifyKey
+from epgfn_node.home import NodeHome
+
+FORMAT = "epgfn-invitation/v1"
+MAX_BYTES = 1 << 18
+
+
+class Invitation(BaseModel):
+    """The file that `epgfn-coordinator token` writes. Holds a secret: never print it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    format: Literal["epgfn-invitation/v1"]
+    node_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    token: Annotated[str, Field(min_length=1, max_length=512, repr=False)]
+    enroll_address: Annotated[str, Field(min_length=3, max_length=512)]
+    address: Annotated[str, Field(max_length=512)] = ""
+    ca_pem: str
+    coordinator_key_pem: str
+    ledger_vkey: str
+    study_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @classmethod
+    def load(cls, path: Path) -> Invitation:
+        """Read an invitation file, which only its owner may be able to read.
+
+        Raises:
+            EpgfnError: missing, or others may read it.
+            UsageError: it is no invitation.
+        """
+        raw = read_secret(path)
+        try:
+            if len(raw) > MAX_BYTES:
+                raise ValueError
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+        except ValueError:
+            where = "the file"
+        raise UsageError(
+            f"{path} is not an invitation of format {FORMAT} ({where} does not fit); ask the coordinator's operator for a new one"
+        )
+
+
+class Trust:
+    """The pinned keys of one coordinator, read from a node's home."""
+
+    def __init__(self, home: NodeHome) -> None:
+        folder = home.trust
+        self.ca_pem = read_bytes(folder / "ca.pem", "pinned certificate")
+        self.coordinator = VerifyKey.from_pem(read_bytes(folder / "coordinator.pem", "pinned key"))
+        vkey = read_bytes(folder / "ledger.vkey", "pinned key").decode("utf-8", "replace").strip()
+        self.ledger_vkey = vkey
+        self.ledger = NoteVerifier.from_vkey(vkey)
+
+
+def pin(home: NodeHome, invitation: Invitation) -> None:
+    """Write what `invitation` says into trust/; the same again is fine, anything else is refused.
+
+    Raises:
+        RefusedError: "other-coordinator": this home trusts another coordinator already; "bad-key": a key in the
+            invitation is none.
+        EpgfnError: a file cannot be written.
+    """
+    VerifyKey.from_pem(invitation.coordinator_key_pem.encode("utf-8"))
+    NoteVerifier.from_vkey(invitation.ledger_vkey)
+    pinned = {
+        "ca.pem": invitation.ca_pem.encode("utf-8"),
+        "coordinator.pem": invitation.coordinator_key_pem.encode("utf-8"),
+        "ledger.vkey": invitation.ledger_vkey.encode("utf-8") + b"\n",
+    }
+    for name, value in pinned.items():
+        path = home.trust / name
+        if path.exists() and path.read_bytes() != value:
+            raise RefusedError(
+                "other-coordinator",
+                f"the invitation is from another coordinator than the one {home.root} trusts ({name} differs); "
+                "use a new --home for it, and tell the coordinator's operator if you expected the same one",
+            )
+    for name, value in pinned.items():
+        if not (home.trust / name).exists():
+            write_atomic(home.trust / name, value)

@@ -197,6 +197,14 @@ def test_only_the_one_header_is_taken() -> None:
         assert reason(raw) == "malformed", what
 
 
+def test_tensors_stand_in_one_order_only() -> None:
+    raw = write_model({"a": torch.zeros(2), "b": torch.ones(2)}, METADATA)
+    header, body = header_of(raw), raw[-16:]
+    header["a"], header["b"] = header["b"], header["a"]
+    assert set(safetensors.torch.load(with_header(header, body))) == {"a", "b"}  # valid to others
+    assert reason(with_header(header, body)) == "malformed"
+
+
 def test_a_file_of_the_reference_writer_is_not_our_form() -> None:
     # Its bytes depend on the version and on chance (order of the metadata), so a digest would mean nothing.
     assert reason(safetensors.torch.save(TENSORS)) == "malformed"

@@ -1,0 +1,142 @@
+"""Using a trained model: draw graphs, and say how probable each edge is.
+
+model = epgfn.load_model("results/sachs")            # a run directory
+model.edge_probabilities()                           # (V, V), [i, j] = P(i -> j)
+model.sample(1000, seed=1).rows()                    # pandas: edges, log_prob
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from epgfn.diagnostics import log_terminating
+from epgfn.errors import UsageError
+from epgfn.files import read_bytes
+from epgfn.policies import make_policy, space_of, validate_policy
+from epgfn.rollout import sample
+from epgfn.study import STUDY_NAME, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL_NAME = Path("global") / "model.safetensors"
+BLOCK = 1024
+"""Graphs drawn at once; bounds memory."""
+TRAJECTORIES = 16
+"""Backward trajectories behind each estimate of log p_T."""
+
+
+class Samples(NamedTuple):
+    """`adjacency` (n, V, V) bool, [k, i, j] = graph k has the edge i -> j; `log_prob` (n,) float64 estimates of log p_T (nats);
+    `variable_names` V strings."""
+
+    adjacency: np.ndarray
+    log_prob: np.ndarray
+    variable_names: list[str]
+
+    def rows(self) -> pd.DataFrame:
+        """One row a graph: `edges` such as "a->b;c->b" (empty for no edge) and `log_prob`."""
+        import pandas as pd
+
+        names = self.variable_names
+        edges = [
+            ";".join(f"{names[i]}->{names[j]}" for i, j in np.argwhere(graph)) for graph in self.adjacency
+        ]
+        return pd.DataFrame({"edges": edges, "log_prob": self.log_prob})
+
+
+class Model:
+    """A trained GFlowNet over graphs. Read-only; safe to use from one thread at a time."""
+
+    def __init__(self, study: Study, tensors: Mapping[str, Tensor]) -> None:
+        """`tensors` of one model of `study`.
+
+        Raises:
+            RefusedError: they are not a policy of this study.
+        """
+        validate_policy(study, tensors)
+        self.study = study
+        self._space = space_of(study)
+        self._policy = make_policy(self._space, [tensors])
+
+    @property
+    def variable_names(self) -> list[str]:
+        return self.study.variable_names
+
+    def sample(self, n: int, seed: int | None = None) -> Samples:
+        """`n` graphs drawn independently from p_T, and for each an importance-weighted estimate of log p_T (nats).
+
+        `seed` None takes fresh randomness; a number makes the draw repeatable.
+        """
+        generator = _generator(seed)
+        adjacency, log_prob = [], []
+        for size in _blocks(n):
+            final = self._draw(size, generator)
+            estimate, _ = log_terminating(self._policy, self._space, final, TRAJECTORIES, generator)
+            adjacency.append(final.adjacency.numpy())
+            log_prob.append(estimate[0].numpy())
+        return Samples(np.concatenate(adjacency), np.concatenate(log_prob), self.variable_names)
+
+    def edge_probabilities(self, n: int = 10_000, seed: int | None = 0) -> np.ndarray:
+        """(V, V) float64, [i, j] = P(i -> j): shares among `n` graphs, so with a standard error of at most 1 / (2 sqrt(n))."""
+        generator = _generator(seed)
+        total = np.zeros((len(self.variable_names),) * 2)
+        for size in _blocks(n):
+            total += self._draw(size, generator).adjacency.double().sum(0).numpy()
+        return total / n
+
+    @torch.no_grad()
+    def _draw(self, n: int, generator: torch.Generator) -> object:
+        return sample(self._policy, self._space, n, generator=generator).trajectories.final
+
+
+def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
+    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`) or a model file.
+
+    A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
+
+    Raises:
+        UsageError: a file is missing or is no model file.
+        RefusedError: the file holds no policy of the study.
+    """
+    path = Path(path)
+    file = path / MODEL_NAME if path.is_dir() else path
+    if study is None:
+        study = _study_beside(file)
+    if not isinstance(study, Study):
+        study = Study.load(study)
+    try:
+        tensors = load(read_bytes(file, "model file"))
+    except (SafetensorError, ValueError, KeyError):
+        raise UsageError(
+            f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
+        ) from None
+    return Model(study, tensors)
+
+
+def _study_beside(file: Path) -> Path:
+    for folder in (file.parent, file.parent.parent):
+        if (folder / STUDY_NAME).is_file():
+            return folder / STUDY_NAME
+    raise UsageError(
+        f"no {STUDY_NAME} lies beside {file} or one directory up; name the study it was trained for"
+    )
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    return torch.Generator().manual_seed(secrets.randbits(62) if seed is None else seed)
+
+
+def _blocks(n: int) -> list[int]:
+    if n < 1:
+        raise UsageError(f"asked for {n} graphs; ask for at least 1")
+    return [min(BLOCK, n - start) for start in range(0, n, BLOCK)]

@@ -1,0 +1,44 @@
+"""N small networks of one shape, evaluated as batched matrix products: (B, in) -> (N, B, out)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from epgfn.policies.spec import TensorSpec
+
+LAYERS = 3
+
+
+def mlp_spec(n_in: int, hidden: int, n_out: int) -> dict[str, TensorSpec]:
+    """Tensors of one network: `net.{0,1,2}.weight` (in, out) and `net.{0,1,2}.bias` (out,)."""
+    sizes = [n_in, *[hidden] * (LAYERS - 1), n_out]
+    spec: dict[str, TensorSpec] = {}
+    for layer, (a, b) in enumerate(itertools.pairwise(sizes)):
+        spec[f"net.{layer}.weight"] = TensorSpec((a, b), "float32")
+        spec[f"net.{layer}.bias"] = TensorSpec((b,), "float32")
+    return spec
+
+
+def mlp_init(n_in: int, hidden: int, n_out: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Fresh weights: uniform within 1/sqrt(fan-in), the last layer zero, so that training starts from no correction."""
+    tensors: dict[str, Tensor] = {}
+    for name, spec in mlp_spec(n_in, hidden, n_out).items():
+        tensors[name] = torch.zeros(spec.shape)
+        if name.endswith("weight") and not name.startswith(f"net.{LAYERS - 1}"):
+            tensors[name].uniform_(-1, 1, generator=generator).div_(math.sqrt(spec.shape[0]))
+    return tensors
+
+
+def mlp(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Networks with GELU between the layers; `weights` carry a leading axis N. (B, in) or (N, B, in) -> (N, B, out)."""
+    n = weights["net.0.weight"].shape[0]
+    h = x.expand(n, *x.shape[-2:])
+    for layer in range(LAYERS):
+        h = torch.baddbmm(weights[f"net.{layer}.bias"].unsqueeze(1), h, weights[f"net.{layer}.weight"])
+        if layer < LAYERS - 1:
+            h = torch.nn.functional.gelu(h)
+    return h

@@ -1,0 +1,107 @@
+"""What a state graph must offer, so that policies, rollouts and losses work in any of them.
+
+A space describes how objects are built step by step. Its `State` is a `NamedTuple` of tensors whose first axis is the
+batch; every method acts on the whole batch at once and returns new tensors.
+
+    forward   `forward_mask(s)` says which of the `n_actions` actions may be taken, `step(s, action)` takes one a row.
+    backward  `backward_mask(s)` says which of the `n_backward` ways back exist, `step_back(s, choice)` takes one a row and
+              returns the state before together with the action that leads forward again.
+
+A row whose state is terminal stays as it is under `step`; a row that is initial stays as it is under `step_back`. Where
+every state may stop, `stop_action` is the action that does so, and the stopped state is the terminal one. In the other
+spaces `stop_action` is None. Throughout, the backward policy is uniform: log p_B(s | s') = -log #ways back of s'.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+S = TypeVar("S")
+
+
+class Back(NamedTuple):
+    """A step against the arrows: the state before, and (B,) int64 the action that leads from it to the state after."""
+
+    state: Any
+    action: Tensor
+
+
+class Space(Protocol):
+    """One state graph; B states in a batch, A = `n_actions`, F = `n_features`."""
+
+    n_actions: int
+    n_backward: int
+    n_features: int
+    max_steps: int
+    """Most actions a trajectory may have, stopping included."""
+    stop_action: int | None
+
+    def initial(self, n: int) -> Any:
+        """The initial state, `n` times."""
+        ...
+
+    def forward_mask(self, state: Any) -> Tensor:
+        """(B, A) bool: the actions that may be taken; all False where the state is terminal."""
+        ...
+
+    def step(self, state: Any, action: Tensor) -> Any:
+        """The states after (B,) int64 `action`; the actions must be allowed, and are ignored in terminal rows."""
+        ...
+
+    def backward_mask(self, state: Any) -> Tensor:
+        """(B, n_backward) bool: the ways back; all False where the state is initial."""
+        ...
+
+    def step_back(self, state: Any, choice: Tensor) -> Back:
+        """The states before, and the actions that lead forward again; `choice` is ignored in initial rows."""
+        ...
+
+    def is_terminating(self, state: Any) -> Tensor:
+        """(B,) bool: the state is a finished object."""
+        ...
+
+    def features(self, state: Any) -> Tensor:
+        """(B, F) float32 input for a network. Never depends on anyone's data."""
+        ...
+
+    def key(self, state: Any) -> Tensor:
+        """(B, words) int64: equal exactly where the states are equal."""
+        ...
+
+    def decode(self, state: Any) -> list[Any]:
+        """The objects, in their natural form, one a row."""
+        ...
+
+
+def take(state: S, index: Tensor) -> S:
+    """The rows `index` ((M,) int64 or (B,) bool) of a batch of states."""
+    return type(state)(*(field[index] for field in state))  # type: ignore[attr-defined]
+
+
+def join(states: list[S]) -> S:
+    """One batch from several."""
+    return type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))  # type: ignore[call-overload]
+
+
+def where(condition: Tensor, yes: S, no: S) -> S:
+    """Row by row `yes` where (B,) `condition` holds, else `no`."""
+    return type(yes)(
+        *(
+            torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b)
+            for a, b in zip(yes, no, strict=True)  # type: ignore[call-overload]
+        )
+    )
+
+
+def log_uniform_backward(space: Space, state: Any) -> Tensor:
+    """(B,) float32 log p_B of any one way back from `state`: -log of their number, 0 where there is none (nats)."""
+    return -space.backward_mask(state).sum(1).clamp_min(1).float().log()
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """(B, n) bool -> (B, ceil(n / 62)) int64, 62 bits a word: a key that is equal exactly where the bits are."""
+    words = bits.split(62, dim=1)
+    return torch.stack([(w.long() << torch.arange(w.shape[1])).sum(1) for w in words], dim=1)

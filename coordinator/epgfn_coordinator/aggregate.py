@@ -1,0 +1,128 @@
+"""The global model: opens the accepted artifacts in memory, trains on their product, and writes the result's files."""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from epgfn.aggregation import GlobalResult, train_global
+from epgfn.errors import EpgfnError
+from epgfn.files import read_bytes, sha256_hex, sync_directory, write_atomic
+from epgfn.inference import Model
+from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.model_file import FORMAT, write_model
+from epgfn.study import Study
+from epgfn.training import Progress
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.keys import read_round_key
+from epgfn_coordinator.store import Store
+from epgfn_coordinator.verify import Verifier
+
+MODEL, SAMPLES, SUMMARY = "model.safetensors", "samples.parquet", "summary.json"
+SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")
+
+
+class Interrupted(EpgfnError):
+    """The process is asked to end; training begins anew at the next start."""
+
+
+def software() -> dict[str, str]:
+    """Name and version of what computes here."""
+    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+
+
+def open_artifacts(home: Home, store: Store, verifier: Verifier) -> dict[str, dict[str, Tensor]]:
+    """The accepted policies by node id, every check made once more. They are never written to disk.
+
+    Raises:
+        EpgfnError: a file in artifacts/ is missing or no longer the one that was accepted.
+    """
+    key = read_round_key(home)
+    models: dict[str, dict[str, Tensor]] = {}
+    for row in store.rows(
+        "SELECT node_id, sealed_sha256, signing_key FROM artifacts JOIN nodes USING (node_id) ORDER BY node_id"
+    ):
+        path = home.artifact(row["sealed_sha256"])
+        sealed = read_bytes(path, "accepted artifact")
+        if sha256_hex(sealed) != row["sealed_sha256"]:
+            raise EpgfnError(
+                f"{path} is not the artifact that was accepted; the disk or someone changed it, restore it from a backup"
+            )
+        fingerprint = VerifyKey.from_pem(bytes(row["signing_key"])).fingerprint
+        models[row["node_id"]] = verifier.model(sealed, row["node_id"], fingerprint, key)
+    return models
+
+
+def write_result(
+    directory: Path,
+    study: Study,
+    round_id: str,
+    models: dict[str, dict[str, Tensor]],
+    progress: Progress,
+    stop: threading.Event,
+) -> None:
+    """Train the global model and write model.safetensors, samples.parquet and summary.json into `directory`.
+
+    Raises:
+        Interrupted: `stop` was set.
+        EpgfnError: training or writing failed.
+    """
+    try:
+        result = train_global(study, models, seed=study.seed, progress=progress, stop=stop)
+    except EpgfnError:
+        if stop.is_set():
+            raise Interrupted("stopped while aggregating; start serve again and it begins anew") from None
+        raise
+    model_file = write_model(
+        result.tensors, {"format": FORMAT, "study_digest": study.digest, "role": "global"}
+    )
+    write_atomic(directory / MODEL, model_file)
+    model = Model(study, result.tensors)
+    _write_samples(directory / SAMPLES, model, study)
+    summary = _summary(study, round_id, sorted(models), result, model, sha256_hex(model_file))
+    write_atomic(directory / SUMMARY, (json.dumps(summary, indent=2, default=_plain) + "\n").encode("utf-8"))
+
+
+def _write_samples(path: Path, model: Model, study: Study) -> None:
+    frame = model.sample(study.aggregation.samples, seed=study.seed).rows()
+    temporary = path.with_name(f".{path.name}.tmp")
+    frame.to_parquet(temporary, index=False)
+    write_atomic(path, temporary.read_bytes())
+    temporary.unlink()
+    sync_directory(path.parent)
+
+
+def _summary(
+    study: Study, round_id: str, nodes: list[str], result: GlobalResult, model: Model, model_sha256: str
+) -> dict[str, Any]:
+    edges = model.edge_probabilities(seed=study.seed)
+    return {
+        "study": study.name,
+        "study_digest": study.digest,
+        "round_id": round_id,
+        "model_sha256": model_sha256,
+        "privacy": study.privacy.model_dump(mode="json"),
+        "aggregated": nodes,
+        "absent": sorted(set(study.roster) - set(nodes)),
+        "seed": study.seed,
+        "samples": study.aggregation.samples,
+        "variables": study.variable_names,
+        "edge_probabilities": edges,
+        "diagnostics": result.diagnostics,
+        "history": result.history,
+        "software": software(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of what numpy and torch give."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return value.tolist()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,195 @@
+"""The command `epgfn-coordinator`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault(
+    "GRPC_VERBOSITY", "NONE"
+)  # what it would print is not for users; we say it in a sentence
+
+import typer
+
+from epgfn.console import make_reporter, run_app
+from epgfn.errors import EpgfnError
+from epgfn.files import write_secret
+from epgfn.study import Study
+from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
+from epgfn_coordinator.journal import Journal, log_to_stderr
+from epgfn_coordinator.store import Store
+
+NAME = "epgfn-coordinator"
+ANSWER_WITHIN = 30.0  # seconds that `close` waits for the serving process
+
+app = typer.Typer(
+    name=NAME,
+    help="Enrols nodes, verifies and keeps what they send, trains the global model, publishes it signed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+HomeOption = Annotated[Path, typer.Option("--home", help="Directory of this coordinator.")]
+DEFAULT_HOME = Path("coordinator-home")
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app, NAME)
+
+
+@app.command()
+def init(
+    study: Annotated[Path, typer.Option(help="The study all parties agreed on.")],
+    home: HomeOption = DEFAULT_HOME,
+    address: Annotated[str, typer.Option(help="host:port to listen on; port 0 picks one.")] = DEFAULT_ADDRESS,
+    enroll_address: Annotated[
+        str, typer.Option(help="host:port for enrolment, without client certificates.")
+    ] = DEFAULT_ENROLL_ADDRESS,
+    tls_name: Annotated[
+        list[str] | None, typer.Option(help="Name or IP address that nodes will use; may be given again.")
+    ] = None,
+) -> None:
+    """Make keys, sign the study, open its round.
+
+    Example: epgfn-coordinator init --home coordinator-home --study study.toml --tls-name coordinator.example.org
+    """
+    from epgfn_coordinator.initialise import initialise
+
+    parsed = Study.load(study)
+    made = initialise(Home(home), parsed, Config(address, enroll_address, tuple(tls_name or ())))
+    print(f"study {parsed.name}  digest {parsed.digest}")
+    if not made:
+        print(f"{home} was initialised for this study before; nothing is changed")
+    else:
+        print(f"next: {NAME} serve --home {home}, and for each node: {NAME} token NODE --home {home}")
+
+
+@app.command()
+def token(
+    node: Annotated[str, typer.Argument(help="A node id of the study's roster.")],
+    home: HomeOption = DEFAULT_HOME,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
+    ] = None,
+) -> None:
+    """Write an invitation with a one-time token, to be given to that node's operator over a safe channel.
+
+    Example: epgfn-coordinator token clinic-a --home coordinator-home --out clinic-a.invitation.json
+    """
+    from epgfn_coordinator.invitation import invite
+
+    path = out or Path(f"{node}.invitation.json")
+    store = _store(home)
+    try:
+        write_secret(path, invite(Home(home), store, node))
+    finally:
+        store.close()
+    print(
+        f"{path}: invitation for {node}, good for one enrolment; whoever holds it can enrol, so send it safely"
+    )
+
+
+@app.command()
+def serve(
+    home: HomeOption = DEFAULT_HOME,
+    events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object a line.")] = False,
+) -> None:
+    """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
+
+    Example: epgfn-coordinator serve --home coordinator-home
+    """
+    from epgfn_coordinator.serve import serve as run
+
+    log_to_stderr()
+    reporter = make_reporter("coordinator", events)
+    try:
+        run(Home(home), Journal(reporter, events))
+    finally:
+        reporter.close()
+
+
+@app.command()
+def status(
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show where the round stands.
+
+    Example: epgfn-coordinator status --home coordinator-home --json
+    """
+    from epgfn_coordinator.status import status as look
+
+    found = look(Home(home))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        shown = ", ".join(value) or "none" if isinstance(value, list) else value
+        print(f"{name.replace('_', ' '):<{width}}  {'unknown' if shown is None else shown}")
+
+
+@app.command()
+def close(home: HomeOption = DEFAULT_HOME) -> None:
+    """Close the round now, if a quorum of models is in; the serving process does it.
+
+    Example: epgfn-coordinator close --home coordinator-home
+    """
+    store = _store(home)
+    try:
+        if not Home(home).is_served():
+            raise EpgfnError(f"no coordinator serves from {home}; start {NAME} serve --home {home} first")
+        number = store.write("INSERT INTO requests DEFAULT VALUES")
+        until = time.monotonic() + ANSWER_WITHIN
+        while time.monotonic() < until:
+            row = store.row("SELECT done, answer FROM requests WHERE number = ?", number)
+            if row is not None and row["done"] is not None:
+                if not row["done"]:
+                    raise EpgfnError(row["answer"])
+                print(row["answer"])
+                return
+            time.sleep(0.1)
+        store.write("DELETE FROM requests WHERE number = ? AND done IS NULL", number)
+        raise EpgfnError(
+            f"the coordinator serving from {home} did not answer; look at its log, then try again"
+        )
+    finally:
+        store.close()
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Run directory to write; must not exist, or be empty.")],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Write the run directory that an auditor checks offline with `epgfn audit`.
+
+    Example: epgfn-coordinator export --home coordinator-home --out runs/first
+    """
+    from epgfn_coordinator.export import export as write
+
+    state = write(Home(home), out)
+    note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
+    print(f"{out}{note}")
+
+
+@app.command()
+def health(home: HomeOption = DEFAULT_HOME) -> None:
+    """Ask the serving process over TLS whether it serves; exit code 0 if so.
+
+    Example: epgfn-coordinator health --home coordinator-home
+    """
+    from epgfn_coordinator.health import require_healthy
+
+    print(f"serving at {require_healthy(Home(home))}")
+
+
+def _store(home: Path) -> Store:
+    Home(home).require()
+    return Store(Home(home).state)

@@ -1,0 +1,96 @@
+"""`export`: the run directory, everything an auditor needs and nothing secret."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.files import read_bytes, sync_directory, write_atomic
+from epgfn.ledger.log import export_log
+from epgfn.ledger.note import NoteVerifier
+from epgfn_coordinator.aggregate import MODEL, SAMPLES, SUMMARY
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
+from epgfn_coordinator.publication import BUNDLE
+from epgfn_coordinator.round import PUBLISHED, round_state
+from epgfn_coordinator.store import Store
+
+SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has committed it publishes at once
+
+
+def export(home: Home, out: Path) -> str:
+    """Write the run directory to `out` and return the round's state. Before it is published there is no global/.
+
+    Built beside `out` and renamed, so `out` is whole or not there.
+
+    Raises:
+        UsageError: `out` exists and is not empty, or there is no coordinator in `home`.
+        EpgfnError: a file cannot be read or written.
+    """
+    home.require()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already and is not empty; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    store = Store(home.state)
+    try:
+        building.chmod(0o755)
+        state = _write_settled(home, store, building)
+        os.replace(building, out)
+        sync_directory(out.parent)
+    except OSError as error:
+        raise EpgfnError(
+            f"cannot write the run directory {out}: {error.strerror}; free some space or choose another --out"
+        ) from None
+    finally:
+        store.close()
+        shutil.rmtree(building, ignore_errors=True)
+    return state
+
+
+def _write_settled(home: Home, store: Store, run: Path) -> str:
+    """Write all files at a moment when state and ledger agree; the round's state then."""
+    for _ in range(SETTLE_TRIES):
+        with store.transaction():  # nothing is accepted meanwhile
+            checkpoint = export_log(home.ledger, run / "ledger", _verifier(home))
+            if checkpoint.size == store.count("entries"):
+                state = round_state(store)
+                _write(home, store, run, published=state == PUBLISHED)
+                return state
+        shutil.rmtree(run / "ledger")
+        time.sleep(SETTLE_PAUSE)
+    raise EpgfnError(
+        f"the ledger in {home.ledger} is behind the state since serving was interrupted; "
+        f"run epgfn-coordinator serve --home {home.root} once, then export again"
+    )
+
+
+def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
+    for source in (home.study, home.study_bundle, home.round_bundle):
+        _copy(source, run / source.name)
+    for name in (SIGNING_PUBLIC, LEDGER_PUBLIC):
+        _copy(home.key(name), run / "keys" / name)
+    for row in store.rows("SELECT node_id, signing_key FROM nodes"):
+        write_atomic(run / "keys" / "nodes" / f"{row['node_id']}.pem", bytes(row["signing_key"]))
+    for row in store.rows("SELECT * FROM artifacts"):
+        folder = run / "uploads" / row["node_id"]
+        _copy(home.artifact(row["sealed_sha256"]), folder / "model.sealed")
+        write_atomic(folder / "upload.sigstore.json", bytes(row["bundle"]))
+        if row["receipt"] is not None:
+            write_atomic(folder / "receipt.tlog-proof", bytes(row["receipt"]))
+    if published:
+        for name in (MODEL, BUNDLE, SAMPLES, SUMMARY):
+            _copy(home.result / name, run / "global" / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_atomic(target, read_bytes(source, "file to export"))
+
+
+def _verifier(home: Home) -> NoteVerifier:
+    vkey = read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("utf-8", "replace")
+    return NoteVerifier.from_vkey(vkey.strip())

@@ -1,0 +1,42 @@
+"""`health`: asks the serving coordinator over mutual TLS whether it serves; for a container's health check."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from epgfn import rpc
+from epgfn.errors import EpgfnError
+from epgfn.files import read_bytes, read_secret
+from epgfn_coordinator.home import WILDCARDS, Config, Home, split_address
+from epgfn_coordinator.keys import HEALTH_CERTIFICATE, HEALTH_KEY
+
+TIMEOUT = 5.0  # seconds
+
+
+def require_healthy(home: Home) -> str:
+    """The address that answers "serving".
+
+    Raises:
+        EpgfnError: nothing answers there, or it is not serving.
+    """
+    home.require()
+    config = Config.load(home.config)
+    host, port = split_address(config.effective_address or config.address)
+    # Whatever it listens on, it is on this machine, and its certificate names localhost.
+    address = f"{'127.0.0.1' if host in WILDCARDS else host}:{port}"
+    credentials = rpc.channel_credentials(
+        read_bytes(home.ca, "certificate"),
+        read_secret(home.key(HEALTH_KEY)),
+        read_bytes(home.key(HEALTH_CERTIFICATE), "certificate"),
+    )
+    with grpc.secure_channel(address, credentials, options=rpc.CHANNEL_OPTIONS) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=TIMEOUT
+            )
+        except grpc.RpcError as error:
+            raise rpc.as_error(error, address) from None
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise EpgfnError(f"the coordinator at {address} answers but does not serve; look at its log")
+    return address

@@ -1,0 +1,217 @@
+"""The coordinator's directory: where each file lies, and the addresses in coordinator.toml.
+
+coordinator.toml                 addresses and TLS names; the only file here meant for an editor
+study.toml  study.sigstore.json  round.sigstore.json
+keys/                            private keys 0600, with their public halves and ca.pem
+state.sqlite                     the one place where things become true (see store.py)
+uploads/<upload>.part            bytes of uploads under way
+artifacts/<sha256>               sealed models that were accepted
+ledger/  global/                 published from the state, written again at each start
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.files import read_bytes, write_atomic
+
+DEFAULT_ADDRESS = "127.0.0.1:8443"
+DEFAULT_ENROLL_ADDRESS = "127.0.0.1:8444"
+WILDCARDS = ("0.0.0.0", "[::]", "::", "")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths below one coordinator's directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "coordinator.toml"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.toml"
+
+    @property
+    def study_bundle(self) -> Path:
+        return self.root / "study.sigstore.json"
+
+    @property
+    def round_bundle(self) -> Path:
+        return self.root / "round.sigstore.json"
+
+    @property
+    def ca(self) -> Path:
+        return self.keys / "ca.pem"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.sqlite"
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "global"
+
+    def key(self, name: str) -> Path:
+        """The file `name` in keys/."""
+        return self.keys / name
+
+    def part(self, upload_id: str) -> Path:
+        """Bytes kept so far of an upload."""
+        return self.uploads / f"{upload_id}.part"
+
+    def artifact(self, sealed_sha256: str) -> Path:
+        """An accepted sealed model."""
+        return self.artifacts / sealed_sha256
+
+    def require(self) -> None:
+        """Refuse a directory that `init` has not made.
+
+        Raises:
+            UsageError: there is no coordinator here.
+        """
+        if not self.state.is_file() or not self.config.is_file():
+            raise UsageError(
+                f"{self.root} holds no coordinator; run: epgfn-coordinator init --home {self.root} --study study.toml"
+            )
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[None]:
+        """Hold this directory for one `serve`; the system lets go when the process ends, however it ends.
+
+        Raises:
+            EpgfnError: another `serve` holds it.
+        """
+        handle = os.open(self.root / ".serving", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if not _lock(handle):
+                raise EpgfnError(f"another epgfn-coordinator serves from {self.root}; stop that one first")
+            yield
+        finally:
+            os.close(handle)
+
+    def is_served(self) -> bool:
+        """Whether a `serve` process holds this directory now."""
+        try:
+            with self.served():
+                return False
+        except EpgfnError:
+            return True
+
+
+@dataclass(frozen=True)
+class Config:
+    """coordinator.toml. The effective addresses are those that `serve` last listened on, where a port was 0."""
+
+    address: str = DEFAULT_ADDRESS
+    enroll_address: str = DEFAULT_ENROLL_ADDRESS
+    tls_names: tuple[str, ...] = ()
+    effective_address: str = ""
+    effective_enroll_address: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """Read coordinator.toml.
+
+        Raises:
+            UsageError: missing, not TOML, an unknown key or an address that is none.
+        """
+        try:
+            values: dict[str, Any] = tomllib.loads(read_bytes(path, "settings file").decode("utf-8"))
+            values["tls_names"] = tuple(values.get("tls_names", ()))
+            config = cls(**values)
+        except (ValueError, TypeError):
+            known = ", ".join(cls.__dataclass_fields__)
+            raise UsageError(
+                f"{path} is not a valid settings file; it may hold these keys: {known}"
+            ) from None
+        for address in (config.address, config.enroll_address):
+            split_address(address)
+        return config
+
+    def save(self, path: Path) -> None:
+        """Write coordinator.toml."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["tls_names"] = list(self.tls_names)
+        if not self.effective_address:
+            del values["effective_address"], values["effective_enroll_address"]
+        write_atomic(path, tomli_w.dumps(values).encode("utf-8"))
+
+    def with_effective(self, address: str, enroll_address: str) -> Config:
+        """The same with the addresses that are listened on."""
+        return replace(self, effective_address=address, effective_enroll_address=enroll_address)
+
+    @property
+    def public_address(self) -> str:
+        """What nodes connect to once they hold a certificate."""
+        return self._public(self.address, self.effective_address)
+
+    @property
+    def public_enroll_address(self) -> str:
+        """What nodes connect to for their certificate."""
+        return self._public(self.enroll_address, self.effective_enroll_address)
+
+    def _public(self, address: str, effective: str) -> str:
+        host, port = split_address(address)
+        if port == 0:
+            if not effective:
+                raise UsageError(
+                    f"the port of {address} is chosen when serving starts; start epgfn-coordinator serve first, "
+                    "or set a port in coordinator.toml"
+                )
+            port = split_address(effective)[1]
+        if host in WILDCARDS:
+            host = self.tls_names[0] if self.tls_names else socket.gethostname()
+        return f"{host}:{port}"
+
+
+def _lock(handle: int) -> bool:
+    for _ in range(10):  # `status` and `close` hold it for a moment when they look
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port".
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{address!r} is no address; write it as host:port, for example {DEFAULT_ADDRESS}")
+    return host, int(port)

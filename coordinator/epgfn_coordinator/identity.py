@@ -1,0 +1,68 @@
+"""Who is at the other end of a call: the node named by the certificate that TLS has verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from epgfn.errors import RefusedError
+from epgfn.pki import node_id_from_cert
+from epgfn.sealing.keys import VerifyKey
+from epgfn_coordinator.journal import LOG
+from epgfn_coordinator.services.calls import CallError
+from epgfn_coordinator.store import Store
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An enrolled node and the key that signs its artifacts."""
+
+    node_id: str
+    signing_key: VerifyKey
+
+
+class Identity:
+    """Turns the peer certificate of a call into an enrolled node of the roster."""
+
+    def __init__(self, store: Store, roster: list[str]) -> None:
+        self._store, self._roster = store, frozenset(roster)
+
+    def caller(self, context: grpc.ServicerContext) -> Caller:
+        """The node that calls.
+
+        Raises:
+            CallError: "not-enrolled": the certificate names no enrolled node of the roster, or holds another key than
+                the one the node enrolled with.
+        """
+        certificates = context.auth_context().get("x509_pem_cert", [])
+        try:
+            pem = certificates[0]
+            node_id = node_id_from_cert(pem)
+            fingerprint = tls_fingerprint(pem)
+        except (IndexError, ValueError, RefusedError):
+            node_id, fingerprint = "", ""
+        row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+        if row is None or node_id not in self._roster or row["tls_fingerprint"] != fingerprint:
+            LOG.warning("login refused: not-enrolled certificate=%s", fingerprint[:16] or "unreadable")
+            raise CallError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "not-enrolled",
+                "this certificate is not that of an enrolled node of the study; enrol with an invitation first",
+            )
+        return Caller(node_id, VerifyKey.from_pem(bytes(row["signing_key"])))
+
+
+def tls_fingerprint(certificate_pem: bytes) -> str:
+    """SHA-256 of the SPKI DER of a certificate's P-256 key, hexadecimal.
+
+    Raises:
+        RefusedError: "bad-key": its key is of another kind.
+        ValueError: it does not parse.
+    """
+    key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise RefusedError("bad-key", "the TLS key is not a P-256 key; run epgfn-node init again")
+    return VerifyKey(key).fingerprint

@@ -1,0 +1,134 @@
+"""`init`: keys, the signed study, the signed round manifest and the first ledger entries."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import secrets
+import socket
+
+from epgfn.errors import UsageError
+from epgfn.files import sha256_hex, write_atomic
+from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
+from epgfn.ledger.log import TileLog
+from epgfn.ledger.note import NoteSigner
+from epgfn.pki import CertificateAuthority, make_csr
+from epgfn.sealing.bundle import sign_statement
+from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.round_key import RoundPrivateKey
+from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
+from epgfn.study import STUDY_NAME, Study
+from epgfn_coordinator import keys
+from epgfn_coordinator.home import Config, Home, split_address
+from epgfn_coordinator.round import OPEN
+from epgfn_coordinator.store import Store
+
+HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
+
+
+def initialise(home: Home, study: Study, config: Config) -> bool:
+    """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study.
+
+    Nothing counts until the last step, one transaction, so after an interruption the same command starts afresh.
+
+    Raises:
+        UsageError: `home` holds a coordinator for another study, an address is none, or the roster a reserved id.
+        EpgfnError: a file cannot be written.
+    """
+    for address in (config.address, config.enroll_address):
+        split_address(address)
+    if HEALTH_ID in study.roster:
+        raise UsageError(
+            f"the node id {HEALTH_ID} is reserved for the coordinator; rename that node in the study"
+        )
+    home.keys.mkdir(parents=True, exist_ok=True)
+    home.keys.chmod(0o700)
+    store = Store(home.state)
+    try:
+        if digest := store.text("study_digest"):
+            if digest != study.digest:
+                raise UsageError(
+                    f"{home.root} holds a coordinator for another study; choose another --home, one is for one round"
+                )
+            return False
+        _make(home, study, config, store)
+    finally:
+        store.close()
+    return True
+
+
+def _make(home: Home, study: Study, config: Config, store: Store) -> None:
+    secret = keys.passphrase()
+    authority = CertificateAuthority.create()
+    authority.save(home.keys, secret)
+    _make_tls(home, authority, config)
+    signing = SigningKey.generate()
+    signing.save(home.key(keys.SIGNING_KEY), secret)
+    write_atomic(home.key(keys.SIGNING_PUBLIC), signing.public.pem)
+    round_id = secrets.token_hex(16)
+    ledger = NoteSigner.generate(f"epgfn/{study.digest[:16]}/{round_id[:16]}")
+    ledger.save(home.key(keys.LEDGER_KEY))
+    write_atomic(home.key(keys.LEDGER_PUBLIC), (ledger.verifier.vkey + "\n").encode("ascii"))
+    round_key = RoundPrivateKey.generate(study.transport.suite)
+    keys.write_round_key(home, round_key)
+
+    study_bundle = sign_statement(
+        make_statement(
+            {STUDY_NAME: study.digest}, STUDY, StudyPredicate(study_digest=study.digest, name=study.name)
+        ),
+        signing,
+    )
+    manifest = RoundPredicate(
+        study_digest=study.digest,
+        round_id=round_id,
+        suite=study.transport.suite,
+        round_key=base64.b64encode(round_key.public.raw).decode("ascii"),
+        round_key_id=round_key.key_id,
+        ledger_vkey=ledger.verifier.vkey,
+        coordinator_fingerprint=signing.public.fingerprint,
+        keep_round_key=study.transport.keep_round_key,
+    )
+    round_bundle = sign_statement(make_statement({STUDY_NAME: study.digest}, ROUND, manifest), signing)
+    write_atomic(home.study, study.raw)
+    write_atomic(home.study_bundle, study_bundle)
+    write_atomic(home.round_bundle, round_bundle)
+    config.save(home.config)
+    with store.transaction():
+        store.append_entry(
+            encode(StudyEntry(study_digest=study.digest, bundle_sha256=sha256_hex(study_bundle)))
+        )
+        store.append_entry(encode(RoundEntry(round_id=round_id, bundle_sha256=sha256_hex(round_bundle))))
+        store.append_entry(encode(StateEntry(round_id=round_id, state=OPEN)))
+        store.set_fact("round_id", round_id)
+        store.set_fact("state", OPEN)
+        store.set_fact("study_digest", study.digest)
+    TileLog(home.ledger, ledger).publish(store.entries())
+
+
+def _make_tls(home: Home, authority: CertificateAuthority, config: Config) -> None:
+    """The server's certificate, and one for our own health check, which is a client like any other."""
+    dns, addresses = _names(config)
+    server = SigningKey.generate()
+    server.save(home.key(keys.TLS_KEY), keys.passphrase())
+    write_atomic(home.key(keys.TLS_CERTIFICATE), authority.issue_server(server, dns, addresses))
+    health = SigningKey.generate()
+    # No passphrase: the health check must run without one, and this certificate opens nothing but the health service.
+    health.save(home.key(keys.HEALTH_KEY))
+    write_atomic(
+        home.key(keys.HEALTH_CERTIFICATE), authority.issue_node(make_csr(health, HEALTH_ID), HEALTH_ID)
+    )
+
+
+def _names(config: Config) -> tuple[list[str], list[str]]:
+    hosts = [split_address(address)[0].strip("[]") for address in (config.address, config.enroll_address)]
+    dns, addresses = ["localhost"], ["127.0.0.1"]
+    for name in [socket.gethostname(), *hosts, *config.tls_names]:
+        try:
+            ip = ipaddress.ip_address(name)
+        except ValueError:
+            if name and name not in dns:
+                dns.append(name)
+            continue
+        if not ip.is_unspecified and str(ip) not in addresses:
+            addresses.append(str(ip))
+    return dns, addresses

@@ -1,0 +1,316 @@
+"""How an artifact comes in: announced, kept piece by piece, verified, and entered in the ledger in one transaction."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Row
+
+import grpc
+
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn.files import sha256_hex, sync_directory
+from epgfn.ledger.entries import AcceptedEntry, encode
+from epgfn.rpc import MAX_PIECE
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.identity import Caller
+from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.keys import read_round_key
+from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.refusals import Refusals
+from epgfn_coordinator.round import OPEN, round_state
+from epgfn_coordinator.services.calls import CallError
+from epgfn_coordinator.store import Store
+from epgfn_coordinator.verify import Announcement, Verifier
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an upload stands: bytes kept, and whether its artifact was accepted."""
+
+    upload_id: str
+    offset: int
+    accepted: bool
+
+
+class Intake:
+    """Uploads of one round. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        log: PublishedLog,
+        verifier: Verifier,
+        journal: Journal,
+        round_id: str,
+        accepted: Callable[[], None],
+    ) -> None:
+        """`accepted` is called after each acceptance."""
+        self._home, self._store, self._log = home, store, log
+        self._verifier, self._journal, self._round_id = verifier, journal, round_id
+        self._refusals = Refusals(store, log, journal, round_id)
+        self._accepted = accepted
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # one an upload
+        self._verifying = threading.Lock()  # one plaintext in memory at a time
+
+    def begin(self, caller: Caller, bundle: bytes) -> Standing:
+        """Verify an upload statement and say from which byte to send.
+
+        A statement other than the last one of this node, if that was not accepted, takes its place.
+
+        Raises:
+            RefusedError: see `Verifier.announcement`; "already-accepted": another artifact of this node is in;
+                "round-closed": no more artifacts are taken.
+        """
+        bundle_sha256 = sha256_hex(bundle)
+        sealed_sha256 = ""
+        try:
+            accepted = self._accepted_of(caller)
+            if accepted is not None and accepted["bundle_sha256"] == bundle_sha256:
+                return _accepted_standing(accepted)
+            self._refusals.require_new(caller.node_id, bundle_sha256)
+            announced = self._verifier.announcement(bundle, caller)
+            sealed_sha256 = announced.sealed_sha256
+            if accepted is not None:
+                if accepted["sealed_sha256"] == sealed_sha256:
+                    return _accepted_standing(accepted)
+                raise _already_accepted(caller.node_id)
+            if round_state(self._store) != OPEN:
+                raise _round_closed()
+        except RefusedError as error:
+            self._refusals.record(caller.node_id, bundle_sha256, sealed_sha256, error)
+            raise
+        return self._open(caller, announced)
+
+    def _open(self, caller: Caller, announced: Announcement) -> Standing:
+        # The same node and statement always give the same name, so repeating the call finds the same upload.
+        upload_id = sha256_hex(f"{caller.node_id} {announced.bundle_sha256}".encode())[:32]
+        with self._store.transaction():
+            earlier = self._store.row("SELECT upload_id FROM uploads WHERE node_id = ?", caller.node_id)
+            if earlier is None or earlier["upload_id"] != upload_id:
+                self._store.write(
+                    "INSERT OR REPLACE INTO uploads (upload_id, node_id, bundle, bundle_sha256, sealed_sha256, "
+                    "sealed_size, model_size) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    upload_id,
+                    caller.node_id,
+                    announced.bundle,
+                    announced.bundle_sha256,
+                    announced.sealed_sha256,
+                    announced.predicate.sealed_size,
+                    announced.predicate.model_size,
+                )
+        if earlier is not None and earlier["upload_id"] != upload_id:
+            self._home.part(earlier["upload_id"]).unlink(missing_ok=True)
+        return self.standing(caller, upload_id)
+
+    def standing(self, caller: Caller, upload_id: str) -> Standing:
+        """Where an upload of this node stands.
+
+        Raises:
+            CallError: "unknown-upload".
+        """
+        accepted = self._accepted_of(caller)
+        if accepted is not None and accepted["upload_id"] == upload_id:
+            return _accepted_standing(accepted)
+        self._upload(caller, upload_id)
+        return Standing(upload_id, _size(self._home.part(upload_id)), False)
+
+    def keep(self, caller: Caller, upload_id: str, offset: int, data: bytes, crc32: int) -> int:
+        """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
+
+        Raises:
+            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space".
+            RefusedError: "round-closed".
+        """
+        with self._locks[upload_id]:
+            row = self._upload(caller, upload_id)
+            if round_state(self._store) != OPEN:
+                raise _round_closed()
+            part = self._home.part(upload_id)
+            kept = _size(part)
+            if offset != kept:
+                raise CallError(
+                    grpc.StatusCode.OUT_OF_RANGE,
+                    "bad-offset",
+                    f"{kept} bytes are kept; ask for Status and go on there",
+                )
+            if len(data) > MAX_PIECE or offset + len(data) > row["sealed_size"]:
+                raise CallError(
+                    grpc.StatusCode.OUT_OF_RANGE,
+                    "too-large",
+                    "the upload holds more than its statement announced, or one piece more than 1 MiB; send it again",
+                )
+            if zlib.crc32(data) != crc32:
+                raise CallError(
+                    grpc.StatusCode.DATA_LOSS,
+                    "bad-crc",
+                    "a piece was damaged on its way; ask for Status and go on there",
+                )
+            _append(part, kept, data)
+            return kept + len(data)
+
+    def commit(self, caller: Caller, upload_id: str) -> tuple[bytes, bytes]:
+        """Verify a complete upload and accept it: its receipt (tlog-proof) and its ledger entry. Idempotent.
+
+        Raises:
+            CallError: "unknown-upload", "incomplete".
+            RefusedError: "digest-mismatch" (send it again) or a check of `Verifier.model` (final).
+        """
+        with self._locks[upload_id]:
+            accepted = self._accepted_of(caller)
+            if accepted is None or accepted["upload_id"] != upload_id:
+                row = self._upload(caller, upload_id)
+                try:
+                    self._refusals.require_new(caller.node_id, row["bundle_sha256"])
+                    if round_state(self._store) != OPEN:
+                        raise _round_closed()
+                    self._check_bytes(caller, row)
+                    self._accept(caller, row)
+                except CallError:
+                    raise
+                except RefusedError as error:
+                    final = error.reason not in ("digest-mismatch", "round-closed")
+                    self._refusals.record(
+                        caller.node_id, row["bundle_sha256"], row["sealed_sha256"], error, final=final
+                    )
+                    if error.reason != "round-closed":
+                        self._home.part(upload_id).unlink(missing_ok=True)
+                    raise
+        return self._receipt(caller)
+
+    def _check_bytes(self, caller: Caller, row: Row) -> None:
+        part = self._home.part(row["upload_id"])
+        if (kept := _size(part)) < row["sealed_size"]:
+            raise CallError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "incomplete",
+                f"only {kept} of {row['sealed_size']} bytes are kept; ask for Status and go on there",
+            )
+        with self._verifying:
+            sealed = part.read_bytes()
+            if sha256_hex(sealed) != row["sealed_sha256"]:
+                raise RefusedError(
+                    "digest-mismatch",
+                    "the bytes that arrived are not those the statement names; begin the upload again",
+                )
+            self._verifier.model(
+                sealed, caller.node_id, caller.signing_key.fingerprint, read_round_key(self._home)
+            )
+
+    def _accept(self, caller: Caller, row: Row) -> None:
+        """The bytes first, then the one transaction that makes them count."""
+        _link_durably(self._home.part(row["upload_id"]), self._home.artifact(row["sealed_sha256"]))
+        with self._store.transaction():
+            if round_state(self._store) != OPEN:
+                raise _round_closed()
+            if self._accepted_of(caller) is not None:
+                raise _already_accepted(caller.node_id)
+            position = self._store.append_entry(
+                encode(
+                    AcceptedEntry(
+                        round_id=self._round_id,
+                        node_id=caller.node_id,
+                        sealed_sha256=row["sealed_sha256"],
+                        bundle_sha256=row["bundle_sha256"],
+                        size=row["sealed_size"],
+                    )
+                )
+            )
+            self._store.write(
+                "INSERT INTO artifacts (node_id, upload_id, bundle, bundle_sha256, sealed_sha256, sealed_size, "
+                "model_size, position) SELECT node_id, upload_id, bundle, bundle_sha256, sealed_sha256, "
+                "sealed_size, model_size, ? FROM uploads WHERE upload_id = ?",
+                position,
+                row["upload_id"],
+            )
+            self._store.write("DELETE FROM uploads WHERE upload_id = ?", row["upload_id"])
+        self._home.part(row["upload_id"]).unlink(missing_ok=True)
+        self._journal.decision(
+            "accepted",
+            f"the model of {caller.node_id} is accepted",
+            node=caller.node_id,
+            sealed_sha256=row["sealed_sha256"],
+            size=row["sealed_size"],
+        )
+        self._accepted()
+
+    def _receipt(self, caller: Caller) -> tuple[bytes, bytes]:
+        # A receipt is made once and kept: whoever asks again gets the very same bytes although the ledger has grown.
+        self._log.publish()
+        self._log.fill_receipts()
+        row = self._accepted_of(caller)
+        if row is None:
+            raise IndexError("no accepted artifact")
+        return bytes(row["receipt"]), self._store.entry(row["position"])
+
+    def _accepted_of(self, caller: Caller) -> Row | None:
+        return self._store.row("SELECT * FROM artifacts WHERE node_id = ?", caller.node_id)
+
+    def _upload(self, caller: Caller, upload_id: str) -> Row:
+        row = self._store.row(
+            "SELECT * FROM uploads WHERE upload_id = ? AND node_id = ?", upload_id, caller.node_id
+        )
+        if row is None:
+            raise CallError(
+                grpc.StatusCode.NOT_FOUND,
+                "unknown-upload",
+                "there is no such upload of this node; call Begin first",
+            )
+        return row
+
+
+def _append(part: Path, kept: int, data: bytes) -> None:
+    try:
+        part.parent.mkdir(exist_ok=True)
+        with part.open("ab") as target:
+            target.write(data)
+    except OSError:
+        if part.exists():
+            os.truncate(part, kept)
+        raise CallError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "no-space",
+            "the coordinator cannot keep the upload (disk full?); tell its operator, then run submit again",
+        ) from None
+
+
+def _link_durably(part: Path, artifact: Path) -> None:
+    # A second name instead of a move: after a kill before the commit the upload is still there and complete.
+    try:
+        artifact.parent.mkdir(exist_ok=True)
+        with part.open("rb") as source:
+            os.fsync(source.fileno())
+        artifact.unlink(missing_ok=True)
+        os.link(part, artifact)
+        sync_directory(artifact.parent)
+    except OSError as error:
+        raise EpgfnError(
+            f"the coordinator cannot keep the artifact ({error.strerror}); tell its operator, then run submit again"
+        ) from None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _accepted_standing(row: Row) -> Standing:
+    return Standing(row["upload_id"], row["sealed_size"], True)
+
+
+def _already_accepted(node_id: str) -> RefusedError:
+    return RefusedError(
+        "already-accepted", f"another model of {node_id} is accepted in this round; each node sends one"
+    )
+
+
+def _round_closed() -> RefusedError:
+    return RefusedError(
+        "round-closed",
+        "the round takes no more models; ask the coordinator's operator whether another one opens",
+    )

@@ -1,0 +1,59 @@
+"""What the coordinator says while it serves: one log line a decision, and events for a program that watches.
+
+Never key material, tokens, or anything out of a model; a node is named by its id and an artifact by its digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from typing import Any
+
+from epgfn.console import Reporter
+
+LOG = logging.getLogger("epgfn.coordinator")
+
+
+def log_to_stderr() -> None:
+    """Send the log to standard error, one line an entry."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+class Journal:
+    """Decisions and progress of one serving process; its methods may be called from any thread."""
+
+    def __init__(self, reporter: Reporter, events: bool = False) -> None:
+        self._reporter = reporter
+        self._events = (
+            events  # a person already reads the log lines; a program gets each decision as an event too
+        )
+        self._lock = threading.Lock()
+
+    def decision(self, phase: str, message: str, *, warn: bool = False, **fields: Any) -> None:
+        """Log one line and report an event; `fields` appear in both."""
+        detail = " ".join(f"{name}={value}" for name, value in fields.items())
+        LOG.log(logging.WARNING if warn else logging.INFO, "%s: %s %s", phase, message, detail)
+        if self._events:
+            self._event(phase, message, fields)
+
+    def progress(self, phase: str, step: int, steps: int, message: str = "", **fields: Any) -> None:
+        """Report a step of long work; not logged."""
+        self._event(phase, message, fields, step, steps)
+
+    def _event(
+        self,
+        phase: str,
+        message: str,
+        fields: dict[str, Any],
+        step: int | None = None,
+        steps: int | None = None,
+    ) -> None:
+        # Whoever watched may have gone; that must not stop a round.
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._reporter.event(phase, message, step=step, steps=steps, **fields)

@@ -1,0 +1,69 @@
+"""The ledger as others see it: the directory `ledger/`, published from the entries in the state."""
+
+from __future__ import annotations
+
+import threading
+
+from epgfn.ledger import TileLog
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.merkle import MerkleTree, leaf_hash
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.store import Store
+
+
+class PublishedLog:
+    """Publishes what the state has committed and proves things about it. Methods may be called from any thread."""
+
+    def __init__(self, home: Home, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._tiles = TileLog(home.ledger, keys.ledger)
+        self._lock = threading.RLock()
+        self._tree = MerkleTree()
+
+    def publish(self) -> Checkpoint:
+        """Bring `ledger/` up to the state and return its checkpoint. Nothing is acknowledged before this.
+
+        Raises:
+            LedgerError: the state does not continue what was published (it was restored from an old backup).
+            EpgfnError: the directory cannot be written; the entry stays committed and the next call publishes it.
+        """
+        with self._lock:
+            size = self._store.count("entries")
+            if not size or size != self._tree.size:
+                entries = self._store.entries()
+                self._tiles.publish(entries)
+                for entry in entries[self._tree.size :]:
+                    self._tree.append(leaf_hash(entry))
+            return self._tiles.checkpoint
+
+    def receipt(self, position: int) -> bytes:
+        """A tlog-proof that the entry at `position` is in the published ledger."""
+        with self._lock:
+            self.publish()
+            return self._tiles.receipt(position)
+
+    def is_prefix(self, seen: Checkpoint) -> bool:
+        """Whether a checkpoint someone saw is an earlier state of this very ledger."""
+        with self._lock:
+            newest = self.publish()
+            same = seen.origin == newest.origin and not seen.extensions
+            return same and seen.size <= newest.size and self._tree.root(seen.size) == seen.root
+
+    def proof_since(self, size: int) -> tuple[bytes, list[bytes]]:
+        """The published checkpoint note and the proof that it extends the ledger's first `size` entries.
+
+        `size` must not exceed the published size.
+        """
+        with self._lock:
+            newest = self.publish().size
+            return self._tiles.note, self._tiles.consistency_proof(size) if size < newest else []
+
+    def fill_receipts(self) -> None:
+        """Make the receipts that a kill or a full disk kept from being made, so that each accepted artifact has one."""
+        for row in self._store.rows("SELECT node_id, position FROM artifacts WHERE receipt IS NULL"):
+            self._store.write(
+                "UPDATE artifacts SET receipt = ? WHERE node_id = ? AND receipt IS NULL",
+                self.receipt(row["position"]),
+                row["node_id"],
+            )

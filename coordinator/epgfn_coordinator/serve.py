@@ -1,0 +1,185 @@
+"""`serve`: puts the parts together, keeps the round moving, and ends cleanly when asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from epgfn.errors import EpgfnError
+from epgfn.files import read_bytes
+from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
+from epgfn.study import Study
+from epgfn_coordinator.aggregate import Interrupted
+from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.identity import Identity
+from epgfn_coordinator.intake import Intake
+from epgfn_coordinator.journal import LOG, Journal
+from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.publication import Publication
+from epgfn_coordinator.round import AGGREGATING, Round, round_state
+from epgfn_coordinator.server import Desks, Listener
+from epgfn_coordinator.services.artifact import ArtifactDesk
+from epgfn_coordinator.services.enrollment import Enrollment
+from epgfn_coordinator.services.ledger import LedgerDesk
+from epgfn_coordinator.services.result import ResultDesk
+from epgfn_coordinator.services.study import StudyDesk
+from epgfn_coordinator.store import Store
+from epgfn_coordinator.streams import StreamWatch
+from epgfn_coordinator.verify import Verifier
+
+TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
+LAST_STEP = 30.0  # seconds that aggregation gets to notice that it should stop
+
+
+def serve(home: Home, journal: Journal, stop: threading.Event | None = None) -> None:
+    """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread).
+
+    Raises:
+        EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
+    """
+    stop = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        _stop_on_signals(stop)
+    home.require()
+    with home.served():
+        coordinator = Coordinator(home, journal)
+        try:
+            coordinator.run(stop)
+        finally:
+            coordinator.close()
+
+
+class Coordinator:
+    """One serving process."""
+
+    def __init__(self, home: Home, journal: Journal) -> None:
+        self._home, self._journal = home, journal
+        self._study = Study.load(home.study)
+        self._config = Config.load(home.config)
+        self._keys = Keys.load(home)
+        self._store = Store(home.state)
+        self._log = PublishedLog(home, self._store, self._keys)
+        self._wake = threading.Event()
+        self._watch = StreamWatch()
+        manifest = self._manifest()
+        self._identity = Identity(self._store, self._study.roster)
+        self._round = Round(self._study, self._store, self._log, journal)
+        verifier = Verifier(self._study, manifest, self._store, self._log)
+        self._intake = Intake(
+            home, self._store, self._log, verifier, journal, manifest.round_id, self._wake.set
+        )
+        self._publication = Publication(
+            home, self._study, manifest, self._store, self._log, self._keys, verifier, self._round, journal
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop` is set."""
+        _remove_strays(self._home, self._store)
+        self._log.publish()
+        self._log.fill_receipts()
+        listener = Listener(self._home, self._config, len(self._study.roster))
+        config = self._config.with_effective(listener.address, listener.enroll_address)
+        if config != self._config:
+            config.save(self._home.config)
+        listener.start(
+            self._desks(),
+            Enrollment(self._store, self._log, self._keys.authority, self._journal, config.public_address),
+        )
+        try:
+            self._journal.decision(
+                "serving",
+                f"study {self._study.name}, round {round_state(self._store)}",
+                address=config.public_address,
+                enroll_address=config.public_enroll_address,
+                pid=os.getpid(),
+            )
+            self._keep_moving(stop)
+        finally:
+            listener.stop()
+
+    def close(self) -> None:
+        """Give the state back."""
+        self._store.close()
+
+    def _keep_moving(self, stop: threading.Event) -> None:
+        worker: _Worker | None = None
+        try:
+            while not stop.is_set():
+                self._round.tick()
+                if stalled := self._watch.end_stalled():
+                    LOG.warning("ended %d uploads that had stopped moving", stalled)
+                if worker is None and round_state(self._store) == AGGREGATING:
+                    worker = _Worker(self._publication, stop, self._wake)
+                if worker is not None and worker.failure is not None:
+                    raise worker.failure
+                self._wake.wait(TICK)
+                self._wake.clear()
+        finally:
+            if worker is not None:
+                stop.set()
+                worker.thread.join(LAST_STEP)
+
+    def _desks(self) -> Desks:
+        return Desks(
+            StudyDesk(self._home, self._identity, self._round),
+            ArtifactDesk(self._identity, self._intake, self._watch),
+            ResultDesk(self._home, self._store, self._log, self._identity, self._round),
+            LedgerDesk(self._identity, self._log),
+        )
+
+    def _manifest(self) -> RoundPredicate:
+        payload = verify_bundle(
+            read_bytes(self._home.round_bundle, "round manifest"), self._keys.signing.public
+        )
+        return predicate_of(parse_statement(payload), RoundPredicate)
+
+
+class _Worker:
+    """Aggregation in a thread of its own; `failure` is the error it ended with, if any."""
+
+    def __init__(self, publication: Publication, stop: threading.Event, wake: threading.Event) -> None:
+        self.failure: EpgfnError | None = None
+        self._publication, self._stop, self._wake = publication, stop, wake
+        self.thread = threading.Thread(target=self._run, name="aggregation", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._publication.run(self._stop)
+        except Interrupted:
+            LOG.info("aggregation stopped; it begins anew at the next start")
+        except EpgfnError as error:
+            self.failure = error
+        except Exception as error:
+            # Its text may quote what a model holds, so only the type is shown.
+            self.failure = EpgfnError(
+                f"aggregation failed with an unexpected {type(error).__name__}; the round is kept, run serve again to retry"
+            )
+        self._wake.set()
+
+
+def _remove_strays(home: Home, store: Store) -> None:
+    """Files whose transaction never came, from a kill between the two."""
+    home.uploads.mkdir(exist_ok=True)
+    home.artifacts.mkdir(exist_ok=True)
+    home.result.mkdir(exist_ok=True)
+    known = {home.part(row["upload_id"]) for row in store.rows("SELECT upload_id FROM uploads")}
+    known |= {
+        home.artifact(row["sealed_sha256"]) for row in store.rows("SELECT sealed_sha256 FROM artifacts")
+    }
+    for path in [*home.uploads.iterdir(), *home.artifacts.iterdir()]:
+        if path not in known:
+            path.unlink()
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(number: int, frame: FrameType | None) -> Any:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

@@ -1,0 +1,60 @@
+"""ArtifactService: takes sealed models, in pieces, and answers with a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from epgfn.v1 import artifact_pb2, artifact_pb2_grpc
+from epgfn_coordinator.identity import Identity
+from epgfn_coordinator.intake import Intake
+from epgfn_coordinator.services.calls import CallError, guarded
+from epgfn_coordinator.streams import StreamWatch
+
+
+class ArtifactDesk(artifact_pb2_grpc.ArtifactServiceServicer):
+    """Translates between messages and `Intake`."""
+
+    def __init__(self, identity: Identity, intake: Intake, watch: StreamWatch) -> None:
+        self._identity, self._intake, self._watch = identity, intake, watch
+
+    @guarded
+    def Begin(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        caller = self._identity.caller(context)
+        standing = self._intake.begin(caller, request.bundle)
+        return artifact_pb2.BeginResponse(
+            upload_id=standing.upload_id, offset=standing.offset, accepted=standing.accepted
+        )
+
+    @guarded
+    def Upload(self, pieces: Iterable[Any], context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        caller = self._identity.caller(context)
+        offset = None
+        with self._watch.of(context) as progress:
+            for piece in pieces:
+                progress()
+                offset = self._intake.keep(caller, piece.upload_id, piece.offset, piece.data, piece.crc32)
+        if offset is None:
+            raise CallError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "empty-upload",
+                "the upload held no piece; send at least one",
+            )
+        return artifact_pb2.UploadResponse(offset=offset)
+
+    @guarded
+    def Status(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        standing = self._intake.standing(self._identity.caller(context), request.upload_id)
+        return artifact_pb2.StatusResponse(offset=standing.offset, accepted=standing.accepted)
+
+    @guarded
+    def Commit(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        caller = self._identity.caller(context)
+        receipt, entry = self._intake.commit(caller, request.upload_id)
+        return artifact_pb2.CommitResponse(receipt=receipt, entry=entry)

@@ -1,0 +1,75 @@
+"""What every handler shares: who calls, and how a call ends when it cannot be answered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+
+from epgfn import rpc
+from epgfn.errors import EpgfnError, RefusedError
+from epgfn_coordinator.journal import LOG
+
+Response = TypeVar("Response")
+
+
+class CallError(RefusedError):
+    """A refusal with a gRPC status other than FAILED_PRECONDITION."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.code = code
+
+
+def guarded(method: Callable[[Any, Any, Any], Response]) -> Callable[[Any, Any, Any], Response]:
+    """A handler whose errors reach the caller as a status with a reason, and never as text of ours it should not see."""
+
+    @functools.wraps(method)
+    def handler(service: Any, request: Any, context: grpc.ServicerContext) -> Response:
+        try:
+            return method(service, request, context)
+        except Exception as error:
+            failure = error
+        # Outside the block above: grpc ends a call by raising a bare Exception, which must not be caught there.
+        _end(context, failure, method.__qualname__)
+
+    return handler
+
+
+def guarded_stream(
+    method: Callable[[Any, Any, Any], Iterator[Response]],
+) -> Callable[[Any, Any, Any], Iterator[Response]]:
+    """The same for a handler that streams its answer."""
+
+    @functools.wraps(method)
+    def handler(service: Any, request: Any, context: grpc.ServicerContext) -> Iterator[Response]:
+        try:
+            yield from method(service, request, context)
+            return
+        except Exception as error:
+            failure = error
+        _end(context, failure, method.__qualname__)
+
+    return handler
+
+
+def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoReturn:
+    if isinstance(error, CallError):
+        rpc.abort(context, error.code, error.reason, str(error))
+    if isinstance(error, EpgfnError):
+        if not isinstance(error, RefusedError):
+            LOG.error("call failed: %s: %s", where, error)
+        rpc.abort_with(context, error)
+    if not context.is_active():
+        LOG.info("call ended by the caller: %s", where)
+    else:
+        # Its text may quote what was sent, so only the type is logged.
+        LOG.error("unexpected %s in %s", type(error).__name__, where)
+    rpc.abort(
+        context,
+        grpc.StatusCode.INTERNAL,
+        "internal",
+        "the coordinator met an unexpected error; try again, and tell its operator if it persists",
+    )

@@ -1,0 +1,133 @@
+"""EnrollmentService: a one-time token for a certificate. Offered on a port of its own, without client certificates."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from typing import Any, NoReturn
+
+import grpc
+
+from epgfn.errors import RefusedError
+from epgfn.ledger.entries import EnrolledEntry, encode
+from epgfn.pki import CertificateAuthority
+from epgfn.rpc import ENROLLMENT_LABEL
+from epgfn.sealing.keys import VerifyKey
+from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
+from epgfn_coordinator.identity import tls_fingerprint
+from epgfn_coordinator.invitation import token_digest
+from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.services.calls import CallError, guarded
+from epgfn_coordinator.store import Store
+
+MAX_FIELD_BYTES = 16 << 10
+PENALTY = (
+    0.3  # seconds a wrong token waits, one at a time: guessing 256 bits is hopeless, this keeps the log short
+)
+
+
+class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
+    """Enrols nodes."""
+
+    def __init__(
+        self, store: Store, log: PublishedLog, authority: CertificateAuthority, journal: Journal, address: str
+    ) -> None:
+        self._store, self._log, self._authority, self._journal = store, log, authority, journal
+        self._address = address
+        self._penalty = threading.Lock()
+        self._patience = threading.Event()  # never set: waiting for it is a pause
+
+    @guarded
+    def Enroll(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See enrollment.proto."""
+        node_id = self._node_of_token(request.token)
+        try:
+            certificate = self._enroll(node_id, request)
+        except RefusedError as error:
+            self._refuse(node_id, error)
+        return enrollment_pb2.EnrollResponse(
+            node_id=node_id, certificate_pem=certificate, address=self._address
+        )
+
+    def _node_of_token(self, token: str) -> str:
+        digest = token_digest(token)
+        found = ""
+        # Every digest is compared, each in constant time, so how long it takes says nothing.
+        for row in self._store.rows("SELECT node_id, token_sha256 FROM tokens"):
+            if hmac.compare_digest(row["token_sha256"], digest):
+                found = row["node_id"]
+        if not found:
+            with self._penalty:
+                self._patience.wait(PENALTY)
+            self._refuse(
+                "unknown",
+                CallError(
+                    grpc.StatusCode.UNAUTHENTICATED,
+                    "bad-token",
+                    "the enrolment token is not valid; ask the coordinator's operator for a new invitation",
+                ),
+            )
+        return found
+
+    def _enroll(self, node_id: str, request: Any) -> bytes:
+        if (
+            max(len(request.csr_pem), len(request.signing_key_pem), len(request.signing_key_proof))
+            > MAX_FIELD_BYTES
+        ):
+            raise RefusedError("malformed", "the enrolment request is too large; run epgfn-node enroll again")
+        key = VerifyKey.from_pem(request.signing_key_pem)
+        key.verify(ENROLLMENT_LABEL + request.csr_pem, request.signing_key_proof)
+        certificate = self._authority.issue_node(request.csr_pem, node_id)
+        fingerprint = tls_fingerprint(certificate)
+        with self._store.transaction():
+            known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+            if known is None:
+                self._insert(node_id, key, fingerprint, certificate)
+        if known is not None:
+            # A reply may have been lost: the same keys get the same certificate, others nothing.
+            if (known["tls_fingerprint"], known["signing_fingerprint"]) != (fingerprint, key.fingerprint):
+                raise CallError(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    "token-spent",
+                    "this invitation was already used with another key; if that was not you, tell the coordinator's operator",
+                )
+            certificate = bytes(known["certificate"])
+        self._log.publish()
+        again = " (again, same keys)" if known is not None else ""
+        self._journal.decision(
+            "enrolled", f"{node_id} is enrolled{again}", node=node_id, fingerprint=key.fingerprint
+        )
+        return certificate
+
+    def _insert(self, node_id: str, key: VerifyKey, fingerprint: str, certificate: bytes) -> None:
+        taken = self._store.row(
+            "SELECT 1 FROM nodes WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
+            *(fingerprint, key.fingerprint) * 2,
+        )
+        if taken is not None or fingerprint == key.fingerprint:
+            raise CallError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "key-in-use",
+                "a key of this enrolment is already in use; every node needs a TLS key and a signing key of its own",
+            )
+        self._store.write(
+            "INSERT INTO nodes (node_id, tls_fingerprint, signing_fingerprint, signing_key, certificate) "
+            "VALUES (?, ?, ?, ?, ?)",
+            node_id,
+            fingerprint,
+            key.fingerprint,
+            key.pem,
+            certificate,
+        )
+        self._store.append_entry(
+            encode(
+                EnrolledEntry(
+                    node_id=node_id, signing_key=key.pem.decode("ascii"), fingerprint=key.fingerprint
+                )
+            )
+        )
+
+    def _refuse(self, node_id: str, error: RefusedError) -> NoReturn:
+        self._journal.decision("refused", f"enrolment: {error}", warn=True, node=node_id, reason=error.reason)
+        raise error

@@ -1,0 +1,44 @@
+"""StudyService: the signed study, the signed round manifest, and where the round stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from epgfn.files import read_bytes
+from epgfn.v1 import study_pb2, study_pb2_grpc
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.identity import Identity
+from epgfn_coordinator.round import Round
+from epgfn_coordinator.services.calls import guarded
+
+_STATES = {
+    "open": study_pb2.ROUND_STATE_OPEN,
+    "aggregating": study_pb2.ROUND_STATE_AGGREGATING,
+    "published": study_pb2.ROUND_STATE_PUBLISHED,
+    "failed": study_pb2.ROUND_STATE_FAILED,
+}
+
+
+class StudyDesk(study_pb2_grpc.StudyServiceServicer):
+    """Hands out what was signed, byte for byte."""
+
+    def __init__(self, home: Home, identity: Identity, current: Round) -> None:
+        self._identity, self._round = identity, current
+        self._study = read_bytes(home.study, "study file")
+        self._study_bundle = read_bytes(home.study_bundle, "study's signature")
+        self._round_bundle = read_bytes(home.round_bundle, "round manifest")
+
+    @guarded
+    def GetStudy(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See study.proto."""
+        self._identity.caller(context)
+        return study_pb2.GetStudyResponse(study=self._study, bundle=self._study_bundle)
+
+    @guarded
+    def GetRound(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See study.proto."""
+        self._identity.caller(context)
+        state, detail = self._round.standing()
+        return study_pb2.GetRoundResponse(bundle=self._round_bundle, state=_STATES[state], detail=detail)

@@ -1,0 +1,61 @@
+"""`status`: where the round stands, for a person or a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epgfn.errors import EpgfnError
+from epgfn.files import read_bytes
+from epgfn.pki import certificate_fingerprint
+from epgfn.sealing.keys import VerifyKey
+from epgfn.study import Study
+from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
+from epgfn_coordinator.round import accepted_nodes
+from epgfn_coordinator.store import Store
+
+
+def status(home: Home) -> dict[str, Any]:
+    """State of the round, the nodes by what they have done, the ledger's size, addresses and fingerprints.
+
+    Raises:
+        UsageError: there is no coordinator in `home`.
+    """
+    home.require()
+    study, config, store = Study.load(home.study), Config.load(home.config), Store(home.state)
+    try:
+        accepted = accepted_nodes(store)
+        enrolled = [row["node_id"] for row in store.rows("SELECT node_id FROM nodes ORDER BY node_id")]
+        result = {
+            "study": study.name,
+            "study_digest": study.digest,
+            "round_id": store.text("round_id"),
+            "state": store.text("state"),
+            "detail": store.text("detail"),
+            "serving": home.is_served(),
+            "enrolled": enrolled,
+            "accepted": accepted,
+            "missing": sorted(set(study.roster) - set(accepted)),
+            "quorum": study.aggregation.quorum,
+            "ledger_size": store.count("entries"),
+        }
+    finally:
+        store.close()
+    return {
+        **result,
+        "round_key": "kept" if home.key(ROUND_KEY).exists() else "destroyed",
+        "address": _known(config, "public_address"),
+        "enroll_address": _known(config, "public_enroll_address"),
+        "coordinator_fingerprint": VerifyKey.from_pem(
+            read_bytes(home.key(SIGNING_PUBLIC), "key")
+        ).fingerprint,
+        "ca_fingerprint": certificate_fingerprint(read_bytes(home.ca, "certificate")),
+        "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
+    }
+
+
+def _known(config: Config, name: str) -> str | None:
+    try:
+        return str(getattr(config, name))
+    except EpgfnError:
+        return None  # the port is chosen when serving starts

@@ -1,0 +1,144 @@
+"""The coordinator's state: one SQLite file, and each commit in it is the moment something becomes true.
+
+Write-ahead log and `synchronous=FULL`: a committed transaction survives a kill and a power cut. Whatever else lies on
+disk (the published ledger, files of the result) is either content named in here by digest or can be made again from it.
+An artifact, its ledger entry and the state of the round change in one transaction, so nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from epgfn.errors import EpgfnError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS entries (
+    position INTEGER PRIMARY KEY CHECK (position >= 0), entry BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tokens (node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE IF NOT EXISTS nodes (
+    node_id TEXT PRIMARY KEY, tls_fingerprint TEXT NOT NULL UNIQUE, signing_fingerprint TEXT NOT NULL UNIQUE,
+    signing_key BLOB NOT NULL, certificate BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS uploads (
+    upload_id TEXT PRIMARY KEY, node_id TEXT NOT NULL UNIQUE, bundle BLOB NOT NULL, bundle_sha256 TEXT NOT NULL,
+    sealed_sha256 TEXT NOT NULL, sealed_size INTEGER NOT NULL, model_size INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS artifacts (
+    node_id TEXT PRIMARY KEY, upload_id TEXT NOT NULL UNIQUE, bundle BLOB NOT NULL, bundle_sha256 TEXT NOT NULL,
+    sealed_sha256 TEXT NOT NULL UNIQUE, sealed_size INTEGER NOT NULL, model_size INTEGER NOT NULL,
+    position INTEGER NOT NULL, receipt BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS refusals (
+    node_id TEXT NOT NULL, bundle_sha256 TEXT NOT NULL, reason TEXT NOT NULL, sentence TEXT NOT NULL,
+    final INTEGER NOT NULL, PRIMARY KEY (node_id, bundle_sha256, reason)) STRICT;
+CREATE TABLE IF NOT EXISTS requests (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT) STRICT;
+"""
+
+
+class Store:
+    """A connection to state.sqlite, shared by the threads of one process; other processes may have their own."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises:
+            EpgfnError: it cannot be opened or is not a database.
+        """
+        self._path = path
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error:
+            raise EpgfnError(
+                f"cannot open the coordinator's state {path}; check space and permissions, or restore it from a backup"
+            ) from None
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside becomes true together at the end, or not at all.
+
+        Raises:
+            EpgfnError: the file cannot be written (disk full); nothing was changed.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError:
+                self._rollback()
+                raise EpgfnError(
+                    f"cannot write the coordinator's state {self._path}; free some space, then try again"
+                ) from None
+            except BaseException:
+                self._rollback()
+                raise
+
+    def _rollback(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def row(self, query: str, *values: Any) -> sqlite3.Row | None:
+        """The first row of a query, or None."""
+        found = self.rows(query, *values)
+        return found[0] if found else None
+
+    def write(self, statement: str, *values: Any) -> int:
+        """Run a statement (its own transaction unless inside one); the row id it made, if any."""
+        with self._lock:
+            return self._db.execute(statement, values).lastrowid or 0
+
+    def fact(self, name: str) -> bytes | None:
+        """A single named value, or None."""
+        found = self.row("SELECT value FROM facts WHERE name = ?", name)
+        return bytes(found["value"]) if found is not None else None
+
+    def text(self, name: str) -> str:
+        """A named value as text; empty if it is not set."""
+        return (self.fact(name) or b"").decode("utf-8")
+
+    def set_fact(self, name: str, value: bytes | str) -> None:
+        """Set a named value."""
+        raw = value.encode("utf-8") if isinstance(value, str) else value
+        self.write("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", name, raw)
+
+    def append_entry(self, entry: bytes) -> int:
+        """Append a ledger entry and return its index. Call inside a transaction with whatever the entry records."""
+        position = self.count("entries")
+        self.write("INSERT INTO entries (position, entry) VALUES (?, ?)", position, entry)
+        return position
+
+    def count(self, table: str) -> int:
+        """How many rows one of the tables above has."""
+        return int(self.rows(f"SELECT COUNT(*) AS size FROM {table}")[0]["size"])
+
+    def entries(self) -> list[bytes]:
+        """All ledger entries in order."""
+        return [bytes(row["entry"]) for row in self.rows("SELECT entry FROM entries ORDER BY position")]
+
+    def entry(self, position: int) -> bytes:
+        """One ledger entry."""
+        found = self.row("SELECT entry FROM entries WHERE position = ?", position)
+        if found is None:
+            raise IndexError(position)
+        return bytes(found["entry"])

@@ -1,0 +1,45 @@
+"""Streams that stop moving are ended, so that a silent client does not hold a thread for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+
+STALLED_AFTER = 60.0  # seconds without a piece
+
+
+class StreamWatch:
+    """Knows when each open stream last moved; `end_stalled` is called every now and then."""
+
+    def __init__(self, stalled_after: float = STALLED_AFTER) -> None:
+        self._stalled_after = stalled_after
+        self._lock = threading.Lock()
+        self._moved: dict[grpc.ServicerContext, float] = {}
+
+    @contextlib.contextmanager
+    def of(self, context: grpc.ServicerContext) -> Iterator[Callable[[], None]]:
+        """Watch a stream; the caller calls what it gets at each piece."""
+
+        def progress() -> None:
+            with self._lock:
+                self._moved[context] = time.monotonic()
+
+        progress()
+        try:
+            yield progress
+        finally:
+            with self._lock:
+                self._moved.pop(context, None)
+
+    def end_stalled(self) -> int:
+        """Cancel every stream that has not moved for too long; how many there were."""
+        limit = time.monotonic() - self._stalled_after
+        with self._lock:
+            stalled = [context for context, moved in self._moved.items() if moved < limit]
+        for context in stalled:
+            context.cancel()
+        return len(stalled)

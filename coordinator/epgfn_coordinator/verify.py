@@ -1,0 +1,179 @@
+"""Every check on an artifact, in order: first what its signed statement says, later what its bytes hold.
+
+Each check protects a promise: that this node sent it (signature), for this study and round (bindings), that the log it
+saw is the one everybody sees (checkpoint), and that what is aggregated is a policy and nothing else (tensors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from epgfn.errors import RefusedError
+from epgfn.files import sha256_hex
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.policies import policy_spec, validate_policy
+from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
+from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.encoding import from_base64
+from epgfn.sealing.envelope import open_sealed, sealed_size
+from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.model_file import read_model
+from epgfn.sealing.round_key import RoundPrivateKey
+from epgfn.sealing.statement import RoundPredicate, UploadPredicate, parse_statement, predicate_of
+from epgfn.study import Study
+from epgfn_coordinator.identity import Caller
+from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.store import Store
+
+SUBJECT = "model.sealed"
+MAX_BUNDLE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A verified upload statement."""
+
+    bundle: bytes
+    sealed_sha256: str
+    predicate: UploadPredicate
+
+    @property
+    def bundle_sha256(self) -> str:
+        """SHA-256 of the bundle's bytes, as the ledger records it."""
+        return sha256_hex(self.bundle)
+
+
+class Verifier:
+    """The checks of one round of one study."""
+
+    def __init__(self, study: Study, manifest: RoundPredicate, store: Store, log: PublishedLog) -> None:
+        self._study, self._manifest, self._store, self._log = study, manifest, store, log
+
+    def announcement(self, bundle: bytes, caller: Caller) -> Announcement:
+        """Signature, kind, subject and every binding of an upload statement.
+
+        Raises:
+            RefusedError: the first check that fails, by reason: "malformed", "wrong-node", "wrong-key",
+                "bad-signature", "wrong-study", "wrong-round", "wrong-round-key", "wrong-suite", "wrong-payload",
+                "too-large", "wrong-privacy", "ledger-fork".
+        """
+        if len(bundle) > MAX_BUNDLE_BYTES:
+            raise RefusedError(
+                "malformed", f"a signed statement may not exceed {MAX_BUNDLE_BYTES} bytes; sign a smaller one"
+            )
+        statement = parse_statement(self._payload(bundle, caller))
+        predicate = predicate_of(statement, UploadPredicate)
+        if list(statement.subjects) != [SUBJECT]:
+            raise RefusedError(
+                "malformed", f"the statement must have the one subject {SUBJECT}; sign it again"
+            )
+        self._require_bindings(predicate, caller)
+        self._require_size(predicate)
+        self._require_privacy(predicate)
+        self._require_same_ledger(predicate)
+        return Announcement(bundle, statement.subjects[SUBJECT], predicate)
+
+    def model(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> dict[str, Tensor]:
+        """The policy inside sealed bytes whose digest was checked. The plaintext stays in memory.
+
+        Raises:
+            RefusedError: it does not open under the binding of this node and round, or is not a policy of the study.
+        """
+        binding = Binding(
+            self._study.digest,
+            self._manifest.round_id,
+            node_id,
+            fingerprint,
+            self._manifest.round_key_id,
+            MODEL_PAYLOAD,
+        )
+        raw = open_sealed(sealed, key, binding)
+        tensors, metadata = read_model(raw, policy_spec(self._study))
+        self._require_metadata(metadata)
+        validate_policy(self._study, tensors)
+        return tensors
+
+    def _payload(self, bundle: bytes, caller: Caller) -> bytes:
+        try:
+            return verify_bundle(bundle, caller.signing_key)
+        except RefusedError:
+            # Is it a statement of somebody else? That deserves a plainer answer than a signature that does not fit.
+            for row in self._store.rows("SELECT * FROM nodes WHERE node_id != ?", caller.node_id):
+                try:
+                    verify_bundle(bundle, VerifyKey.from_pem(bytes(row["signing_key"])))
+                except RefusedError:
+                    continue
+                raise _wrong_node(caller.node_id) from None
+            raise
+
+    def _require_bindings(self, predicate: UploadPredicate, caller: Caller) -> None:
+        if predicate.node_id != caller.node_id:
+            raise _wrong_node(caller.node_id)
+        manifest = self._manifest
+        for found, expected, reason, what in (
+            (predicate.study_digest, self._study.digest, "wrong-study", "another study"),
+            (predicate.round_id, manifest.round_id, "wrong-round", "another round"),
+            (predicate.round_key_id, manifest.round_key_id, "wrong-round-key", "another round key"),
+            (predicate.suite, manifest.suite, "wrong-suite", "another encryption suite"),
+            (
+                predicate.sender_fingerprint,
+                caller.signing_key.fingerprint,
+                "wrong-key",
+                "another signing key",
+            ),
+            (predicate.payload_type, MODEL_PAYLOAD, "wrong-payload", "another kind of payload"),
+        ):
+            if found != expected:
+                raise RefusedError(
+                    reason,
+                    f"the statement names {what} than this round's; fetch study and round again, then seal again",
+                )
+
+    def _require_size(self, predicate: UploadPredicate) -> None:
+        limit = self._study.transport.max_upload_bytes
+        if predicate.sealed_size > limit:
+            raise RefusedError(
+                "too-large",
+                f"the artifact has {predicate.sealed_size} bytes and the study allows {limit}; "
+                "use a smaller policy, or agree on a larger transport.max_upload_bytes",
+            )
+        if predicate.sealed_size != sealed_size(predicate.suite, predicate.model_size):
+            raise RefusedError(
+                "malformed", "the sizes in the statement do not fit each other; seal and sign again"
+            )
+
+    def _require_privacy(self, predicate: UploadPredicate) -> None:
+        mode = self._study.privacy.mode
+        if predicate.privacy != {"mode": mode}:
+            raise RefusedError(
+                "wrong-privacy",
+                f"the privacy claim is not the study's (mode {mode}); train and seal again under this study",
+            )
+
+    def _require_same_ledger(self, predicate: UploadPredicate) -> None:
+        seen = predicate.checkpoint
+        root = from_base64(seen.root, "root hash", 32)
+        if not self._log.is_prefix(Checkpoint(seen.origin, seen.size, root)):
+            raise RefusedError(
+                "ledger-fork",
+                "the ledger checkpoint in the statement is no earlier state of this coordinator's ledger: one of the two "
+                "was replaced or rolled back; compare checkpoints with the coordinator's operator before sending anything",
+            )
+
+    def _require_metadata(self, metadata: Mapping[str, str]) -> None:
+        if metadata.get("study_digest") != self._study.digest or metadata.get("role") != "local":
+            raise RefusedError(
+                "wrong-study",
+                "the model file was not made as a local model of this study; train and seal again",
+            )
+
+
+def _wrong_node(node_id: str) -> RefusedError:
+    return RefusedError(
+        "wrong-node",
+        f"the statement is not {node_id}'s own: the certificate of one node cannot send the artifact of another; "
+        "use the certificate and the signing key of the same node",
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,7 @@ class Intake:
         verifier: Verifier,
         journal: Journal,
         round_id: str,
+        roster: list[str],
         accepted: Callable[[], None],
     ) -> None:
         """`accepted` is called after each acceptance."""
@@ -56,7 +56,9 @@ class Intake:
         self._verifier, self._journal, self._round_id = verifier, journal, round_id
         self._refusals = Refusals(store, log, journal, round_id)
         self._accepted = accepted
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # one an upload
+        self._locks = {
+            node: threading.Lock() for node in roster
+        }  # whatever a node does, it does one at a time
         self._verifying = threading.Lock()  # one plaintext in memory at a time
 
     def begin(self, caller: Caller, bundle: bytes) -> Standing:
@@ -68,6 +70,10 @@ class Intake:
             RefusedError: see `Verifier.announcement`; "already-accepted": another artifact of this node is in;
                 "round-closed": no more artifacts are taken.
         """
+        with self._locks[caller.node_id]:
+            return self._begin(caller, bundle)
+
+    def _begin(self, caller: Caller, bundle: bytes) -> Standing:
         bundle_sha256 = sha256_hex(bundle)
         sealed_sha256 = ""
         try:
@@ -128,7 +134,7 @@ class Intake:
             CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space".
             RefusedError: "round-closed".
         """
-        with self._locks[upload_id]:
+        with self._locks[caller.node_id]:
             row = self._upload(caller, upload_id)
             if round_state(self._store) != OPEN:
                 raise _round_closed()
@@ -162,7 +168,7 @@ class Intake:
             CallError: "unknown-upload", "incomplete".
             RefusedError: "digest-mismatch" (send it again) or a check of `Verifier.model` (final).
         """
-        with self._locks[upload_id]:
+        with self._locks[caller.node_id]:
             accepted = self._accepted_of(caller)
             if accepted is None or accepted["upload_id"] != upload_id:
                 row = self._upload(caller, upload_id)

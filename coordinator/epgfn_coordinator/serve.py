@@ -71,7 +71,14 @@ class Coordinator:
         self._round = Round(self._study, self._store, self._log, journal)
         verifier = Verifier(self._study, manifest, self._store, self._log)
         self._intake = Intake(
-            home, self._store, self._log, verifier, journal, manifest.round_id, self._wake.set
+            home,
+            self._store,
+            self._log,
+            verifier,
+            journal,
+            manifest.round_id,
+            self._study.roster,
+            self._wake.set,
         )
         self._publication = Publication(
             home, self._study, manifest, self._store, self._log, self._keys, verifier, self._round, journal
@@ -80,6 +87,8 @@ class Coordinator:
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set."""
         _remove_strays(self._home, self._store)
+        # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
+        self._store.write("DELETE FROM requests WHERE done IS NULL")
         self._log.publish()
         self._log.fill_receipts()
         listener = Listener(self._home, self._config, len(self._study.roster))

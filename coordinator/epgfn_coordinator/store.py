@@ -81,12 +81,15 @@ class Store:
                 self._db.execute("COMMIT")
             except sqlite3.OperationalError:
                 self._rollback()
-                raise EpgfnError(
-                    f"cannot write the coordinator's state {self._path}; free some space, then try again"
-                ) from None
+                raise self._unwritable() from None
             except BaseException:
                 self._rollback()
                 raise
+
+    def _unwritable(self) -> EpgfnError:
+        return EpgfnError(
+            f"cannot write the coordinator's state {self._path}; free some space, then try again"
+        )
 
     def _rollback(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -104,9 +107,16 @@ class Store:
         return found[0] if found else None
 
     def write(self, statement: str, *values: Any) -> int:
-        """Run a statement (its own transaction unless inside one); the row id it made, if any."""
+        """Run a statement (its own transaction unless inside one); the row id it made, if any.
+
+        Raises:
+            EpgfnError: the file cannot be written (disk full).
+        """
         with self._lock:
-            return self._db.execute(statement, values).lastrowid or 0
+            try:
+                return self._db.execute(statement, values).lastrowid or 0
+            except sqlite3.OperationalError:
+                raise self._unwritable() from None
 
     def fact(self, name: str) -> bytes | None:
         """A single named value, or None."""

@@ -104,6 +104,19 @@ def make_home(path: Path, study: Study) -> Home:
     return home
 
 
+DYING = """
+import importlib, os, signal, sys
+module, _, path = sys.argv.pop(1).partition(":")
+owner = importlib.import_module(module)
+*outer, name = path.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+from epgfn_coordinator.cli import main
+main()
+"""
+
+
 class Events:
     """A reporter that keeps what it is told."""
 
@@ -157,23 +170,15 @@ class InProcess:
 
 
 class OwnProcess:
-    """`epgfn-coordinator serve` as a process that can be killed."""
+    """`epgfn-coordinator serve` as a process that can be killed, or kills itself at a step named "module:attribute"."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, home: Home, die_before: str = "") -> None:
+        self.home, self._die_before = home, die_before
 
     def __enter__(self) -> OwnProcess:
-        command = [
-            sys.executable,
-            "-m",
-            "epgfn_coordinator",
-            "serve",
-            "--home",
-            str(self.home.root),
-            "--events",
-        ]
+        start = ["-c", DYING, self._die_before] if self._die_before else ["-m", "epgfn_coordinator"]
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, *start, "serve", "--home", str(self.home.root), "--events"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -181,6 +186,11 @@ class OwnProcess:
         )
         self.wait_for("serving")
         return self
+
+    def wait_for_death(self) -> None:
+        """Until it has killed itself."""
+        self.process.communicate()
+        assert self.process.returncode == -signal.SIGKILL
 
     def wait_for(self, *phases: str) -> dict[str, Any]:
         """The next event of one of these phases."""
@@ -296,7 +306,7 @@ class FakeNode:
     def send(self, upload: Upload) -> Any:
         """The whole way; the receipt."""
         begun = self.begin(upload.bundle)
-        if not begun.accepted:
+        if begun.offset < len(upload.sealed):
             self.upload(begun.upload_id, upload.sealed[begun.offset :], begun.offset)
         return self.commit(begun.upload_id)
 

@@ -58,11 +58,12 @@ def guarded_stream(
 def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoReturn:
     if isinstance(error, CallError):
         rpc.abort(context, error.code, error.reason, str(error))
-    if isinstance(error, EpgfnError):
-        if not isinstance(error, RefusedError):
-            LOG.error("call failed: %s: %s", where, error)
+    if isinstance(error, RefusedError):
         rpc.abort_with(context, error)
-    if not context.is_active():
+    if isinstance(error, EpgfnError):
+        # Our own trouble, such as a full disk: the sentence is for our operator.
+        LOG.error("call failed: %s: %s", where, error)
+    elif not context.is_active():
         LOG.info("call ended by the caller: %s", where)
     else:
         # Its text may quote what was sent, so only the type is logged.
@@ -71,5 +72,5 @@ def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoRetur
         context,
         grpc.StatusCode.INTERNAL,
         "internal",
-        "the coordinator met an unexpected error; try again, and tell its operator if it persists",
+        "the coordinator cannot do this now and its log says why; tell its operator, then try again",
     )

@@ -1,0 +1,70 @@
+"""SIGKILL at the worst moments: nothing acknowledged is lost, nothing is counted twice, and the round still ends well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, tiny_study
+from epgfn_coordinator.export import export
+from epgfn_coordinator.status import status
+
+from epgfn.audit import audit_run
+from epgfn.errors import EpgfnError
+
+
+@pytest.mark.slow
+def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
+    study = tiny_study()
+    home = make_home(tmp_path / "home", study)
+    with OwnProcess(home) as server:
+        a, b = FakeNode.enrolled(home, "a"), FakeNode.enrolled(home, "b")
+        upload, other = a.make_upload(study), b.make_upload(study, seed=1)
+        name = a.begin(upload.bundle).upload_id
+        half = len(upload.sealed) // 2
+        a.upload(name, upload.sealed[:half])
+        server.kill()  # in the middle of an upload
+
+    with OwnProcess(home, die_before="epgfn_coordinator.intake:AcceptedEntry") as server:
+        assert a.status(name).offset == half
+        with pytest.raises(EpgfnError, match="no coordinator answers"):
+            a.send(upload)
+        server.wait_for_death()  # inside the transaction that accepts
+    assert ledger_kinds(home).count("accepted") == 0
+
+    with OwnProcess(home, die_before="epgfn_coordinator.intake:Intake._receipt") as server:
+        assert a.status(name).offset == len(upload.sealed)
+        with pytest.raises(EpgfnError, match="no coordinator answers"):
+            a.send(upload)
+        server.wait_for_death()  # after it, before the ledger is published and the receipt made
+    assert ledger_kinds(home).count("accepted") == 1
+
+    with OwnProcess(home, die_before="epgfn_coordinator.aggregate:train_global") as server:
+        receipt = a.send(upload)
+        assert a.send(upload) == receipt
+        with pytest.raises(EpgfnError, match="no coordinator answers"):
+            while b.send(other):
+                pass
+        server.wait_for_death()  # when the global model should be trained
+
+    for step in (
+        "epgfn_coordinator.publication:sign_statement",  # its files are written
+        "epgfn_coordinator.publication:destroy_round_key",  # it is in the ledger
+        "epgfn_coordinator.round:Round.advance",  # the round key is gone
+    ):
+        with OwnProcess(home, die_before=step) as server:
+            server.wait_for_death()
+        assert status(home)["state"] == "aggregating"
+
+    with OwnProcess(home) as server:
+        server.wait_for("published")
+        assert a.send(upload) == receipt
+        assert b.send(other).receipt
+        entry = json.loads(a.result().entry)
+    kinds = ledger_kinds(home)
+    assert [kinds.count(kind) for kind in ("accepted", "refused", "global", "key-destroyed")] == [2, 0, 1, 1]
+    assert not home.key("round.key").exists()
+    assert export(home, tmp_path / "run") == "published"
+    assert audit_run(tmp_path / "run").ok
+    assert entry["kind"] == "global"

@@ -33,7 +33,7 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Verifier
 
 BUNDLE = "model.sigstore.json"
-_BUNDLE_FACT, _POSITION_FACT = "global_bundle", "global_position"
+_BUNDLE_FACT, _POSITION_FACT, _ABANDONED_FACT = "global_bundle", "global_position", "abandoned"
 
 
 def published_bundle(store: Store) -> bytes:
@@ -119,18 +119,25 @@ class Publication:
 
     def _finish(self) -> None:
         self._log.fill_receipts()
-        entries = []
-        if not self._study.transport.keep_round_key:
-            destroy_round_key(self._home)
-            entries.append(
-                encode(
-                    KeyDestroyedEntry(
-                        round_id=self._manifest.round_id,
-                        round_key_id=self._manifest.round_key_id,
-                    )
-                )
-            )
         nodes = accepted_nodes(self._store)
         why = f"the global model of {len(nodes)} of {len(self._study.roster)} nodes is published"
-        self._round.advance(PUBLISHED, why, entries)
+        self._round.advance(PUBLISHED, why, self._without_key())
         self._journal.decision("published", why, aggregated=len(nodes))
+
+    def abandon(self) -> None:
+        """Destroy the round key of a round that failed: nothing will ever be aggregated. May be called again."""
+        if self._store.fact(_ABANDONED_FACT) is not None:
+            return
+        with self._store.transaction():
+            for entry in self._without_key():
+                self._store.append_entry(entry)
+            self._store.set_fact(_ABANDONED_FACT, b"")
+        self._log.publish()
+
+    def _without_key(self) -> list[bytes]:
+        """Destroy the round key, unless the study keeps it; the ledger entry that says so."""
+        if self._study.transport.keep_round_key:
+            return []
+        destroy_round_key(self._home)
+        entry = KeyDestroyedEntry(round_id=self._manifest.round_id, round_key_id=self._manifest.round_key_id)
+        return [encode(entry)]

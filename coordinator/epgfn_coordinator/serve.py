@@ -21,7 +21,7 @@ from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.publication import Publication
-from epgfn_coordinator.round import AGGREGATING, Round, round_state
+from epgfn_coordinator.round import AGGREGATING, FAILED, Round, round_state
 from epgfn_coordinator.server import Desks, Listener
 from epgfn_coordinator.services.artifact import ArtifactDesk
 from epgfn_coordinator.services.enrollment import Enrollment
@@ -122,7 +122,10 @@ class Coordinator:
                 self._round.tick()
                 if stalled := self._watch.end_stalled():
                     LOG.warning("ended %d uploads that had stopped moving", stalled)
-                if worker is None and round_state(self._store) == AGGREGATING:
+                state = round_state(self._store)
+                if state == FAILED:
+                    self._publication.abandon()
+                if worker is None and state == AGGREGATING:
                     worker = _Worker(self._publication, stop, self._wake)
                 if worker is not None and worker.failure is not None:
                     raise worker.failure

@@ -32,6 +32,7 @@ from epgfn_coordinator.services.result import ResultDesk
 from epgfn_coordinator.services.study import StudyDesk
 
 ENROLLMENT_THREADS = 4
+MAX_WAITING = 64
 GRACE = 5.0  # seconds that calls under way get at the end
 
 SERVICES = tuple(
@@ -102,7 +103,12 @@ class Listener:
 
 
 def _server(threads: int) -> grpc.Server:
-    return grpc.server(ThreadPoolExecutor(threads), options=rpc.SERVER_OPTIONS)
+    # Calls that find no thread wait, but not endlessly many: the rest are told to come back.
+    return grpc.server(
+        ThreadPoolExecutor(threads),
+        options=rpc.SERVER_OPTIONS,
+        maximum_concurrent_rpcs=threads + MAX_WAITING,
+    )
 
 
 def _bind(server: grpc.Server, credentials: grpc.ServerCredentials, address: str, last: str) -> str:

@@ -59,7 +59,7 @@ kind = "dag-by-sinks"
 max_parents = 2
 [policy]
 kind = "order-potential"
-hidden = 8
+hidden = {hidden}
 [training]
 steps = 2
 batch = 8
@@ -91,6 +91,7 @@ def tiny_study(**changes: Any) -> Study:
         "close_when": "all",
         "deadline": "",
         "suite": "X25519",
+        "hidden": 8,
         "limit": 1 << 20,
         "keep": "false",
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
-from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, tiny_study
+from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
 from epgfn_coordinator.export import export
 from epgfn_coordinator.status import status
 
@@ -68,3 +69,20 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
     assert export(home, tmp_path / "run") == "published"
     assert audit_run(tmp_path / "run").ok
     assert entry["kind"] == "global"
+
+
+def test_a_full_disk_is_said_and_the_upload_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    study = tiny_study(hidden=600, limit=16 << 20)
+    home = make_home(tmp_path / "home", study)
+    with OwnProcess(home) as server:
+        node = FakeNode.enrolled(home, "a")
+        upload = node.make_upload(study)
+        name = node.begin(upload.bundle).upload_id
+        room = 300_500  # no file of the process may grow beyond this, as if the disk were full
+        assert len(upload.sealed) > 2 * room
+        before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        assert reason_of(lambda: node.upload(name, upload.sealed, size=100_000)) == "no-space"
+        assert node.status(name).offset == 300_000  # whole pieces only
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
+        assert node.send(upload).receipt
+    assert ledger_kinds(home).count("accepted") == 1

@@ -58,7 +58,7 @@ def test_the_rules_for_closing() -> None:
 
 
 def test_a_published_round_can_be_fetched_exported_and_audited(tmp_path: Path) -> None:
-    study = tiny_study(quorum=1)
+    study = tiny_study(quorum=1, suite="ML-KEM-768+X25519")
     home = make_home(tmp_path / "home", study)
     with InProcess(home) as server:
         node = FakeNode.enrolled(home, "a")
@@ -99,12 +99,18 @@ def test_at_the_deadline_without_a_quorum_the_round_fails_and_says_so(tmp_path: 
     home = make_home(tmp_path / "home", study)
     with InProcess(home) as server:
         assert "quorum" in server.events.wait_for("failed")["message"]
+        while "key-destroyed" not in ledger_kinds(home):
+            time.sleep(0.01)
         node = FakeNode.enrolled(home, "a")
         assert "quorum" in node.round().detail
         assert reason_of(lambda: node.begin(node.make_upload(study).bundle)) == "round-closed"
         assert reason_of(node.result) == "round-failed"
     assert export(home, tmp_path / "run") == "failed"
     assert not (tmp_path / "run" / "global").exists()
+    assert not home.key("round.key").exists()
+    with InProcess(home) as server:
+        assert FakeNode("a", node.invitation, node.tls, node.signing, node.certificate).round().state
+    assert ledger_kinds(home).count("key-destroyed") == 1
 
 
 def test_closing_below_the_quorum_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def parent_masks(n_variables: int, max_parents: int) -> Tensor:
     """All sets of at most `max_parents` of `n_variables` variables, ordered by size, then lexicographically.
 
     Returns:
-        (K,) int64 bitmasks, K = sum of binomial(n_variables, r) for r = 0 .. max_parents. Sets of every variable
-        are the same for each child; those that hold the child itself are ruled out by a score of -inf.
+        (K,) int64 bitmasks, K = sum of binomial(n_variables, r) for r = 0 .. max_parents. The list is the same for
+        every child; sets that hold the child itself are ruled out by a score of -inf.
 
     Raises:
         ValueError: fewer than 1 or more than 62 variables, or a negative `max_parents`.

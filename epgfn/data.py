@@ -1,0 +1,226 @@
+"""One institution's records: read a table against the study's variables and put them on the study's public scale.
+
+x = (transform(raw / transform_scale) - centre) / scale, all constants from the study, never from the data. Every refusal
+names the file, the column and the row (row 1 is the first record), and never a value: errors end up in logs, and logs
+travel. A column that is not in the study is named by its position only, because in a file without a header line the
+"names" are somebody's data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from epgfn.errors import UsageError
+from epgfn.files import read_bytes
+from epgfn.study import Study, Variable
+
+Floats = npt.NDArray[np.float64]
+PARQUET_MAGIC = b"PAR1"
+
+
+def load_records(path: Path | str, study: Study) -> Floats:
+    """The records in the CSV or Parquet file at `path`, transformed and scaled, columns in the study's order.
+
+    Returns:
+        (n, V) float64, finite, n >= V, no constant column. The file's columns may stand in any order.
+
+    Raises:
+        UsageError: the file is missing, unreadable or neither CSV (UTF-8, comma, header line) nor Parquet; a column is
+            missing, extra, doubled, empty or constant; a cell is blank, not a number, not finite or outside the domain of
+            its transform; or there are fewer records than variables. No data value is in the message or its causes.
+    """
+    path = Path(path)
+    raw = read_bytes(path, "data file")
+    read = _read_parquet if raw.startswith(PARQUET_MAGIC) else _read_csv
+    columns = read(raw, path, study)
+    n = len(columns[0])
+    if n == 0:
+        raise UsageError(
+            f"{path} holds no records; give a file with at least {len(columns)} rows below the header"
+        )
+    if n < len(columns):
+        raise UsageError(
+            f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
+        )
+    scaled = [
+        _scaled(values, variable, path) for values, variable in zip(columns, study.variables, strict=True)
+    ]
+    return np.stack(scaled, axis=1)
+
+
+def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
+    """Cut a CSV table into `parts` row-disjoint tables of (nearly) equal size that together hold every row once.
+
+    Rows are shuffled with `seed`; the same seed gives the same cut. Numbers read back exactly as they were written.
+
+    Raises:
+        UsageError: the file is missing or is no CSV table, or there are fewer rows than parts.
+    """
+    path = Path(path)
+    raw = read_bytes(path, "data file")
+    try:
+        table = pd.read_csv(io.BytesIO(raw), float_precision="round_trip", encoding="utf-8-sig")
+    except (
+        ValueError
+    ):  # pandas' parser errors and bad UTF-8 are ValueErrors, and may quote a line of the file
+        raise UsageError(
+            f"{path} is not a CSV table; save it as CSV (UTF-8, comma) with a header line"
+        ) from None
+    if not 1 <= parts <= len(table):
+        raise UsageError(f"{path} cannot be cut into {parts} parts; choose 1 up to its number of rows")
+    order = np.random.default_rng(seed).permutation(len(table))
+    return [table.iloc[rows].reset_index(drop=True) for rows in np.array_split(order, parts)]
+
+
+def _read_csv(raw: bytes, path: Path, study: Study) -> list[Floats]:
+    """Raw numbers of each variable of the study, from a CSV file."""
+    try:
+        text = raw.decode("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error):
+        raise _not_a_table(path) from None
+    if "\0" in text:
+        raise _not_a_table(path)
+    if not rows:
+        raise UsageError(
+            f"{path} is empty; give a CSV or Parquet file with one column for each variable of the study"
+        )
+    order = _column_order([name.strip() for name in rows[0]], path, study)
+    width = len(rows[0])
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != width:
+            raise UsageError(
+                f"{path}: row {number} has {len(row)} cells where the header has {width}; correct that row"
+            )
+    return [
+        _parse([row[at] for row in rows[1:]], variable.name, path)
+        for at, variable in zip(order, study.variables, strict=True)
+    ]
+
+
+def _parse(cells: list[str], name: str, path: Path) -> Floats:
+    """Text cells as numbers; blanks, words, NaN and infinities are refused."""
+    if cells and not any(cell.strip() for cell in cells):
+        raise UsageError(f"{path}: column '{name}' is empty; fill it or take it out of the study")
+    values = np.empty(len(cells))
+    for row, cell in enumerate(cells, start=1):
+        if not cell.strip():
+            raise _bad_cell(path, name, row, "is blank")
+        try:
+            values[row - 1] = float(cell)
+        except ValueError:
+            raise _bad_cell(path, name, row, "is not a number") from None
+        if "_" in cell:  # Python reads 1_000 as a number, no other program does
+            raise _bad_cell(path, name, row, "is not a number")
+    return values
+
+
+def _read_parquet(raw: bytes, path: Path, study: Study) -> list[Floats]:
+    """Raw numbers of each variable of the study, from a Parquet file."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(raw))
+        order = _column_order(list(file.schema_arrow.names), path, study)
+        table = file.read()
+    except (pa.ArrowException, OSError):
+        raise _not_a_table(path) from None
+    return [
+        _numbers(table.column(at), variable.name, path)
+        for at, variable in zip(order, study.variables, strict=True)
+    ]
+
+
+def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Floats:
+    """A Parquet column as float64; nulls and columns that do not hold numbers are refused."""
+    if len(column) and column.null_count == len(column):
+        raise UsageError(f"{path}: column '{name}' is empty; fill it or take it out of the study")
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise UsageError(
+            f"{path}: column '{name}' does not hold numbers; store it as integers or floating-point numbers"
+        )
+    if column.null_count:
+        missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
+        raise _bad_cell(path, name, int(missing.argmax()) + 1, "is blank")
+    try:
+        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    except pa.ArrowException:
+        raise UsageError(
+            f"{path}: column '{name}' cannot be read as numbers; store it as floating-point numbers"
+        ) from None
+
+
+def _column_order(found: list[str], path: Path, study: Study) -> list[int]:
+    """Position of each variable of the study among the columns `found`, which must be those variables exactly."""
+    names = study.variable_names
+    for name in names:
+        if found.count(name) > 1:
+            raise UsageError(f"{path}: column '{name}' stands twice; keep one of them")
+    for name in names:
+        if name not in found:
+            raise UsageError(
+                f"{path}: column '{name}' is missing; the first line must name every variable of the study as the study does"
+            )
+    for at, name in enumerate(found, start=1):
+        if name not in names:
+            raise UsageError(
+                f"{path}: column number {at} is not a variable of the study; take it out of the file"
+            )
+    return [found.index(name) for name in names]
+
+
+def _scaled(values: Floats, variable: Variable, path: Path) -> Floats:
+    """(transform(raw / transform_scale) - centre) / scale."""
+    _check_finite(values, variable.name, path, "is not finite")
+    if values.min() == values.max():
+        raise _constant(path, variable.name)
+    with np.errstate(all="ignore"):
+        x = values / variable.transform_scale
+        if variable.transform == "arcsinh":
+            x = np.arcsinh(x)
+        elif variable.transform == "log":
+            low = x <= 0
+            if low.any():
+                raise _bad_cell(
+                    path,
+                    variable.name,
+                    int(low.argmax()) + 1,
+                    "is not positive, but the study takes its logarithm",
+                )
+            x = np.log(x)
+        x = (x - variable.centre) / variable.scale
+    _check_finite(x, variable.name, path, "is too large for the study's scale")
+    if x.min() == x.max():
+        raise _constant(path, variable.name)
+    return np.asarray(x, dtype=np.float64)
+
+
+def _check_finite(values: Floats, name: str, path: Path, what: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise _bad_cell(path, name, int(bad.argmax()) + 1, what)
+
+
+def _bad_cell(path: Path, name: str, row: int, what: str) -> UsageError:
+    return UsageError(
+        f"{path}: column '{name}', row {row} {what}; correct that cell or leave that record out"
+    )
+
+
+def _constant(path: Path, name: str) -> UsageError:
+    return UsageError(
+        f"{path}: column '{name}' is constant; take it out of the study or give records in which it varies"
+    )
+
+
+def _not_a_table(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is neither CSV (UTF-8, comma, header line) nor Parquet; save it as one of these"
+    )

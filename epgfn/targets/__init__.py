@@ -1,0 +1,82 @@
+"""Targets: what a graph is worth to one party, log R(G) = sum_j phi_j(Pa_j) in nats.
+
+A target is one function in one file, from records (n, V) and parent sets (K,) to local log-scores (V, K), and one line in
+`TARGETS`. The prior is added here, so that no target can forget its N-th root.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.spaces.parent_sets import parent_masks, parent_matrix
+from epgfn.study import Study, TargetSettings
+from epgfn.targets import bge, likelihood
+from epgfn.targets.likelihood import pooled_profile_score
+from epgfn.targets.priors import log_prior
+
+LocalScore = Callable[[Tensor, Tensor, TargetSettings], Tensor]
+TARGETS: dict[str, LocalScore] = {
+    "bge": bge.score,
+    "bic": likelihood.bic,
+    "profile-likelihood": likelihood.profile_likelihood,
+    "max-likelihood": likelihood.max_likelihood,
+}
+MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
+MAX_SCORED_VARIABLES = 62  # bits in a mask
+
+
+def study_masks(study: Study) -> Tensor:
+    """The parent sets a table of this study has columns for, (K,) int64.
+
+    Raises:
+        UsageError: there are too many to hold a score for each.
+    """
+    v, r = len(study.variables), study.space.max_parents
+    if v > MAX_SCORED_VARIABLES or v * sum(math.comb(v, size) for size in range(r + 1)) > MAX_SCORES:
+        raise UsageError(
+            f"{v} variables with up to {r} parents need too many scores; lower space.max_parents or take fewer variables"
+        )
+    return parent_masks(v, r)
+
+
+def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parties: int) -> Tensor:
+    """phi_j(Pa) = log f(D_j | D_Pa) + log pi_j(Pa) / n_parties, one party's local log-scores in nats.
+
+    Args:
+        study: names target, prior and fan-in. records: (n, V), on the study's scale, in the study's order.
+        n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
+
+    Returns:
+        (V, K) float64, columns as `study_masks`; -inf where j is in its own parent set, finite elsewhere.
+
+    Raises:
+        UsageError: too many scores, or a setting the target refuses.
+        EpgfnError: a score is not finite, as with collinear or wrongly scaled variables.
+    """
+    masks = study_masks(study)
+    x = torch.as_tensor(records, dtype=torch.float64)
+    if x.ndim != 2 or x.shape[1] != len(study.variables):
+        raise ValueError("records must be (n, V) with one column for each variable of the study")
+    table = TARGETS[study.target.kind](x, masks, study.target) + prior_table(study) / n_parties
+    own = parent_matrix(masks, x.shape[1]).T  # (V, K): j in its own parent set
+    table = table.masked_fill(own, -torch.inf)
+    if not bool(torch.isfinite(table[~own]).all()):
+        raise EpgfnError(
+            f"target {study.target.kind!r} gives scores that are not finite; check the study's centres, scales and target settings"
+        )
+    return table
+
+
+def prior_table(study: Study) -> Tensor:
+    """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
+    return log_prior(study_masks(study), len(study.variables), study.log_edge_odds)
+
+
+__all__ = ["TARGETS", "LocalScore", "pooled_profile_score", "prior_table", "score_table", "study_masks"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Model:
         return total / n
 
     @torch.no_grad()
-    def _draw(self, n: int, generator: torch.Generator) -> object:
+    def _draw(self, n: int, generator: torch.Generator) -> Any:
         return sample(self._policy, self._space, n, generator=generator).trajectories.final
 
 

@@ -26,7 +26,7 @@ from epgfn.errors import RefusedError
 from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
 from epgfn.policies.spec import TensorSpec
-from epgfn.spaces.dag_by_sinks import DagBySinks, State
+from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State
 from epgfn.spaces.parent_sets import parent_masks, popcount
 
 SCORES = "score_table"
@@ -122,7 +122,6 @@ class OrderPotential:
 
     def choices(self, state: State) -> Choices:
         space, legal = self.space, self.space.legal(state)
-        rows = torch.arange(len(state.members))
         mask = (state.members * self._bits).sum(1)
         grown = mask[:, None] | self._bits[legal.candidates]  # (B, J)
         potential = (self.potential[:, grown] - self.potential[:, mask].unsqueeze(-1)).float()  # (N, B, J)
@@ -130,32 +129,25 @@ class OrderPotential:
         covered = sinks @ legal.subsets.matrix.T  # (B, M) number of parents that are sinks
         after = state.sinks.sum(1, keepdim=True) - covered + 1
         action = legal.candidates[:, :, None] * space.n_sets + legal.sets[:, None]  # (B, J, M)
-        logits = (
-            self.scores.flatten(1)[:, action] - after.log()[:, None] + potential.unsqueeze(-1)
-        )  # (N, B, J, M)
-        per_variable, per_edge, per_pair, per_count = mlp(self.weights, space.features(state)).split(
-            self._splits, -1
-        )
-        n, b, v = self.n_models, len(rows), space.n_variables
-        j = legal.candidates.expand(n, -1, -1)  # (N, B, J)
-        per_variable = per_variable.gather(2, j)
-        edges = per_edge.view(n, b, v, v)[
-            :, rows[:, None, None], legal.candidates[:, :, None], legal.members[:, None]
-        ]
-        linear = (edges * sinks[:, None]) @ legal.subsets.matrix.T  # (N, B, J, M)
-        counts = per_count.view(n, b, v, -1)[:, rows[:, None], legal.candidates]  # (N, B, J, R + 1)
-        counted = counts.gather(3, covered.long()[:, None].expand(n, b, j.shape[2], -1))
-        first, second = legal.subsets.pair_index
-        both = sinks[:, first] * sinks[:, second]  # (B, P)
-        pair = (
-            per_pair.view(n, b, v, v)[:, rows[:, None], legal.members[:, first], legal.members[:, second]]
-            * both
-        )
-        logits = (
-            logits
-            + per_variable.unsqueeze(-1)
-            + linear
-            + counted
-            + (pair @ legal.subsets.pairs.T).unsqueeze(2)
-        )
+        guess = self.scores.flatten(1)[:, action] + potential.unsqueeze(-1) - after.log()[:, None]
+        logits = guess + self._residual(state, legal, sinks, covered)  # (N, B, J, M)
         return Choices(action.flatten(1), logits.flatten(2).log_softmax(2))
+
+    def _residual(self, state: State, legal: Legal, sinks: Tensor, covered: Tensor) -> Tensor:
+        """r, (N, B, J, M). `sinks` (B, s) and `covered` (B, M) as in `choices`; the net speaks of all V variables, and
+        what concerns this state's members and candidates is picked from it."""
+        space, subsets = self.space, legal.subsets
+        n, b, v = self.n_models, len(sinks), space.n_variables
+        output = mlp(self.weights, space.features(state))
+        variable, edge, pair, count = torch.split(output, self._splits, -1)
+        row, j = torch.arange(b)[:, None], legal.candidates  # (B, 1), (B, J)
+        first, second = (legal.members[:, index] for index in subsets.pair_index)  # (B, P) each
+        both = sinks[:, subsets.pair_index[0]] * sinks[:, subsets.pair_index[1]]
+        pairs = (pair.view(n, b, v, v)[:, row, first, second] * both) @ subsets.pairs.T  # (N, B, M)
+        edges = edge.view(n, b, v, v)[
+            :, row[:, :, None], j[:, :, None], legal.members[:, None]
+        ]  # (N, B, J, s)
+        per_count = count.view(n, b, v, -1)[:, row, j]  # (N, B, J, R + 1)
+        counted = per_count.gather(3, covered.long()[:, None].expand(n, b, j.shape[1], -1))  # (N, B, J, M)
+        linear = (edges * sinks[:, None]) @ subsets.matrix.T
+        return variable[:, row, j].unsqueeze(-1) + linear + counted + pairs.unsqueeze(2)

@@ -78,22 +78,14 @@ class Space(Protocol):
 
 def take(state: S, index: Tensor) -> S:
     """The rows `index` ((M,) int64 or (B,) bool) of a batch of states."""
-    return type(state)(*(field[index] for field in state))  # type: ignore[attr-defined]
-
-
-def join(states: list[S]) -> S:
-    """One batch from several."""
-    return type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))  # type: ignore[call-overload]
+    fields: Any = state
+    return type(state)(*(field[index] for field in fields))
 
 
 def where(condition: Tensor, yes: S, no: S) -> S:
     """Row by row `yes` where (B,) `condition` holds, else `no`."""
-    return type(yes)(
-        *(
-            torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b)
-            for a, b in zip(yes, no, strict=True)  # type: ignore[call-overload]
-        )
-    )
+    rows: Any = zip(yes, no, strict=True)  # type: ignore[call-overload]
+    return type(yes)(*(torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in rows))
 
 
 def log_uniform_backward(space: Space, state: Any) -> Tensor:
@@ -103,5 +95,5 @@ def log_uniform_backward(space: Space, state: Any) -> Tensor:
 
 def pack_bits(bits: Tensor) -> Tensor:
     """(B, n) bool -> (B, ceil(n / 62)) int64, 62 bits a word: a key that is equal exactly where the bits are."""
-    words = bits.split(62, dim=1)
+    words = torch.split(bits, 62, dim=1)
     return torch.stack([(w.long() << torch.arange(w.shape[1])).sum(1) for w in words], dim=1)

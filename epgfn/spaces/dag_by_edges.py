@@ -44,8 +44,8 @@ class DagByEdges:
             raise ValueError("needs at least 2 variables and a fan-in of 1 to V - 1")
         self.n_variables = n_variables
         self.max_parents = max_parents
-        self.stop_action = n_variables * n_variables
-        self.n_actions = self.stop_action + 1
+        self.stop_action: int | None = n_variables * n_variables
+        self.n_actions = n_variables * n_variables + 1
         self.n_backward = self.n_actions
         self.n_features = n_variables * n_variables
         self.max_steps = sum(min(i, max_parents) for i in range(n_variables)) + 1

@@ -62,7 +62,7 @@ class Legal(NamedTuple):
 class DagBySinks:
     """The space; V = `n_variables`, fan-in at most `max_parents`."""
 
-    stop_action = None
+    stop_action: int | None = None
 
     def __init__(self, n_variables: int, max_parents: int) -> None:
         if n_variables < 2 or not 1 <= max_parents < n_variables:

@@ -1,0 +1,157 @@
+"""State graphs keep their promises, whichever is in the registry."""
+
+from __future__ import annotations
+
+import math
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sweep import explore
+
+from epgfn.errors import UsageError
+from epgfn.spaces import SPACES, DagByEdges, DagBySinks, DagSpace, make_space
+from epgfn.spaces.base import where
+from epgfn.spaces.parent_index import modular_score, parent_index
+from epgfn.spaces.parent_sets import parent_masks
+
+KINDS = sorted(SPACES)
+DAGS = {2: 3, 3: 25, 4: 543}
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> DagSpace:
+    v = draw(st.integers(2, 6))
+    return make_space(draw(st.sampled_from(KINDS)), n_variables=v, max_parents=draw(st.integers(1, v - 1)))
+
+
+def random_action(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    weights = torch.where(mask.any(1, keepdim=True), mask, True).float()
+    return torch.multinomial(weights, 1, generator=generator)[:, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(spaces(), st.integers(0, 2**31))
+def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space: DagSpace, seed: int) -> None:
+    generator, state = torch.Generator().manual_seed(seed), space.initial(16)
+    for _ in range(space.max_steps):
+        running, mask = ~space.is_terminating(state), space.forward_mask(state)
+        assert mask.shape == (16, space.n_actions)
+        assert (mask.any(1) == running).all()
+        assert space.features(state).shape == (16, space.n_features)
+        assert space.features(state).dtype == torch.float32
+        action = random_action(mask, generator)
+        after = where(running, space.step(state, action), state)
+        rows = running.nonzero()[:, 0]
+        # the way back that undoes the action leads to the state before
+        found = torch.zeros(16, dtype=torch.bool)
+        for choice in range(space.n_backward):
+            way = space.backward_mask(after)[:, choice]
+            back = space.step_back(after, torch.full((16,), choice))
+            same = (space.key(back.state) == space.key(state)).all(1)
+            found |= way & same & (back.action == action)
+        assert found[rows].all()
+        state = after
+    assert space.is_terminating(state).all()
+    for graph in space.decode(state):
+        assert nx.is_directed_acyclic_graph(graph)
+        assert len(graph) == space.n_variables
+        assert max(degree for _, degree in graph.in_degree()) <= space.max_parents
+
+
+@settings(max_examples=15, deadline=None)
+@given(spaces(), st.integers(0, 2**31))
+def test_a_step_back_taken_forward_again_returns(space: DagSpace, seed: int) -> None:
+    generator, state = torch.Generator().manual_seed(seed), space.initial(16)
+    for _ in range(space.max_steps):
+        running = ~space.is_terminating(state)
+        state = where(running, space.step(state, random_action(space.forward_mask(state), generator)), state)
+    while (ways := space.backward_mask(state)).any():
+        can = ways.any(1)
+        back = space.step_back(state, random_action(ways, generator))
+        before = where(can, back.state, state)
+        again = where(can, space.step(before, torch.where(can, back.action, 0)), state)
+        allowed = space.forward_mask(before).gather(1, torch.where(can, back.action, 0)[:, None])[:, 0]
+        assert allowed[can].all()
+        assert (space.key(again) == space.key(state)).all()
+        state = before
+    assert (space.key(state) == space.key(space.initial(16))).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("v", [2, 3, 4])
+def test_all_objects_are_reached_and_ways_back_are_counted_right(kind: str, v: int) -> None:
+    space = make_space(kind, n_variables=v, max_parents=v - 1)
+    levels, objects = explore(space), 0
+    for level, following in zip(levels, levels[1:], strict=False):
+        arrows = torch.bincount(level.target, minlength=len(following.state[0]))
+        assert (space.backward_mask(following.state).sum(1) == arrows).all()
+    for level in levels:
+        objects += int(space.is_terminating(level.state).sum())
+    assert objects == DAGS[v]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 8), st.data())
+def test_sets_are_numbered_as_they_are_listed(v: int, data: st.DataObject) -> None:
+    fan_in = data.draw(st.integers(1, v - 1))
+    masks = parent_masks(v, fan_in)
+    members = ((masks[:, None] >> torch.arange(v)) & 1).bool()  # (K, V)
+    columns = members[:, :, None].expand(-1, v, v)  # every variable has that parent set
+    assert (parent_index(columns, fan_in) == torch.arange(len(masks))[:, None]).all()
+    table = torch.randn(v, len(masks), dtype=torch.float64)
+    assert torch.allclose(modular_score(table, columns, fan_in), table.sum(0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 7), st.data())
+def test_the_short_list_of_actions_is_the_mask(v: int, data: st.DataObject) -> None:
+    space = DagBySinks(v, data.draw(st.integers(1, v - 1)))
+    generator, state = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31))), space.initial(8)
+    for _ in range(v):
+        legal = space.legal(state)
+        listed = (legal.candidates[:, :, None] * space.n_sets + legal.sets[:, None]).flatten(1)
+        mask = torch.zeros(8, space.n_actions).scatter_add(
+            1, listed, torch.ones_like(listed, dtype=torch.float32)
+        )
+        assert torch.equal(mask, space.forward_mask(state).float())
+        state = space.step(state, random_action(space.forward_mask(state), generator))
+
+
+def test_reachability_is_kept_up_to_date() -> None:
+    space = DagByEdges(6, 3)
+    generator, state = torch.Generator().manual_seed(0), space.initial(32)
+    for _ in range(space.max_steps):
+        for adjacency, closure in zip(state.adjacency, state.closure, strict=True):
+            graph = nx.from_numpy_array(adjacency.numpy(), create_using=nx.DiGraph)
+            reach = nx.to_numpy_array(nx.transitive_closure(graph, reflexive=True), nodelist=range(6)) > 0
+            assert (closure.numpy() == reach).all()
+        state = space.step(state, random_action(space.forward_mask(state), generator))
+
+
+def test_finished_graphs_become_states() -> None:
+    adjacency = torch.zeros(1, 3, 3, dtype=torch.bool)
+    adjacency[0, 0, 1] = adjacency[0, 2, 1] = True
+    by_sinks = DagBySinks(3, 2).terminal(adjacency)
+    assert by_sinks.sinks.tolist() == [[False, True, False]]
+    assert DagByEdges(3, 2).is_terminating(DagByEdges(3, 2).terminal(adjacency)).all()
+    assert [set(g.edges) for g in DagBySinks(3, 2).decode(by_sinks)] == [{(0, 1), (2, 1)}]
+
+
+@pytest.mark.parametrize("v", [30, 50])
+def test_large_graphs_need_no_large_tables(v: int) -> None:
+    space = DagBySinks(v, 2)
+    assert space.n_sets == 1 + v + math.comb(v, 2)
+    state = space.terminal(torch.ones(v, v).tril(-1).triu(-1).bool()[None])
+    assert space.backward_mask(state).sum() == 1
+    assert space.key(state).shape[1] == -(-(v + v * v) // 62)
+
+
+@pytest.mark.parametrize(
+    ("kind", "v", "fan_in"), [("dag-by-sinks", 1, 1), ("dag-by-edges", 3, 3), ("tree", 3, 1)]
+)
+def test_an_impossible_space_is_refused_at_once(kind: str, v: int, fan_in: int) -> None:
+    with pytest.raises(UsageError):
+        make_space(kind, n_variables=v, max_parents=fan_in)

@@ -84,7 +84,7 @@ class TileLog:
     """
 
     def __init__(self, directory: Path, signer: NoteSigner) -> None:
-        self._directory = directory
+        self.directory = directory
         self._signer = signer
         self._lock = threading.Lock()
         self._contents: _Contents | None = None  # None: not loaded, or a write failed halfway
@@ -149,7 +149,7 @@ class TileLog:
     def _load(self, entries: Sequence[bytes]) -> _Contents:
         """The contents, after checking that they extend what the checkpoint on disk commits to."""
         contents = _Contents(entries)
-        path = self._directory / CHECKPOINT_NAME
+        path = self.directory / CHECKPOINT_NAME
         self._checkpoint = None
         if path.exists():
             self._note = _read(path, MAX_NOTE_BYTES)
@@ -157,7 +157,7 @@ class TileLog:
             size = self._checkpoint.size
             if size > len(contents.entries) or contents.tree.root(size) != self._checkpoint.root:
                 raise LedgerError(
-                    f"the entries do not continue the ledger in {self._directory}, which has {size}; "
+                    f"the entries do not continue the ledger in {self.directory}, which has {size}; "
                     "restore the database that belongs to it"
                 )
         return contents
@@ -167,7 +167,7 @@ class TileLog:
         known = len(contents.entries)
         if list(entries[:known]) != contents.entries:
             raise LedgerError(
-                f"the entries do not continue the {known} already published in {self._directory}; "
+                f"the entries do not continue the {known} already published in {self.directory}; "
                 "a published entry can never be changed or removed"
             )
         contents.extend(entries[known:])
@@ -179,27 +179,27 @@ class TileLog:
             self._remove_leftovers(contents)
         fresh = list(log_tiles(size, known))
         for tile in fresh:
-            path, data = self._directory / tile.path, contents.tile_bytes(tile)
+            path, data = self.directory / tile.path, contents.tile_bytes(tile)
             if not (check and path.is_file() and path.read_bytes() == data):
                 write_atomic(path, data)
         root = contents.tree.root(size)
         if self._checkpoint is None or (self._checkpoint.size, self._checkpoint.root) != (size, root):
             checkpoint = Checkpoint(self._signer.name, size, root)
             note = checkpoint.sign(self._signer)
-            write_atomic(self._directory / CHECKPOINT_NAME, note)
+            write_atomic(self.directory / CHECKPOINT_NAME, note)
             self._checkpoint, self._note = checkpoint, note
         for tile in fresh:
             if tile.width == TILE_WIDTH:
-                shutil.rmtree(self._directory / f"{tile.path}.p", ignore_errors=True)
+                shutil.rmtree(self.directory / f"{tile.path}.p", ignore_errors=True)
 
     def _remove_leftovers(self, contents: _Contents) -> None:
         """Delete temporary files of a killed process, and tiles that are not (a beginning of) what is to be written."""
-        for path in self._directory.glob(f".{CHECKPOINT_NAME}.*"):
+        for path in self.directory.glob(f".{CHECKPOINT_NAME}.*"):
             path.unlink()
-        for path in sorted(self._directory.glob("tile/**/*")):
+        for path in sorted(self.directory.glob("tile/**/*")):
             if path.is_dir() and not path.is_symlink():
                 continue
-            tile = Tile.from_path(path.relative_to(self._directory).as_posix())
+            tile = Tile.from_path(path.relative_to(self.directory).as_posix())
             if path.is_symlink() or tile is None or not _holds(path, tile, contents):
                 path.unlink()
 

@@ -87,12 +87,11 @@ def enroll(
         settings = NodeSettings.load(node_home.settings)
         source = invite or settings.invite or node_home.invitation
         agreement = enroll_node(node_home, Invitation.load(source), settings, report)
-        study = agreement.study
-        report.event(
-            "study",
-            f"study {study.name}, digest {study.digest}; read {node_home.study} and, if you agree, run: epgfn-node train "
-            f"--home {node_home.root} --accept-study {study.digest}",
-            digest=study.digest,
+    study = agreement.study
+    if not events:
+        print(
+            f"Study   {study.name}\nDigest  {study.digest}\n\nRead {node_home.study}. If you agree to it, run:\n"
+            f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
         )
 
 

@@ -25,7 +25,7 @@ from epgfn.v1 import (
     study_pb2_grpc,
 )
 
-QUICK_PATIENCE: Final = 2.5  # seconds of trying again when nobody asked to wait
+QUICK_PATIENCE: Final = 2.0  # seconds of trying again when nobody asked to wait
 STALL: Final = 60.0  # seconds without a byte before a stream is given up and resumed
 MAX_PAUSE: Final = 5.0
 REPORT_EVERY: Final = 5.0

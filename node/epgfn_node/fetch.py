@@ -44,7 +44,7 @@ def fetch(
         _wait_until_published(coordinator, report, wait)
         answer = coordinator.call(coordinator.result.GetResult, result_pb2.GetResultRequest())
         bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
-        model_sha256 = _verified(connection, agreement, package, bundle)
+        model_sha256 = verify_global(connection, agreement, package, bundle)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
         require_entry(
             entry,
@@ -90,13 +90,23 @@ def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: floa
         time.sleep(min(POLL, left))
 
 
-def _verified(connection: Connection, agreement: Agreement, package: Package | None, bundle: bytes) -> str:
-    """SHA-256 of the global model's file, once the statement is found to be right and to treat us right."""
+def verify_global(
+    connection: Connection, agreement: Agreement, package: Package | None, bundle: bytes
+) -> str:
+    """SHA-256 of the global model's file, if the signed statement is right and treats this node right.
+
+    `package` is what this node sent and has a receipt for; None if it has none.
+
+    Raises:
+        RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-roster"; or the
+            signature does not fit.
+    """
     statement = parse_statement(verify_bundle(bundle, connection.trust.coordinator))
     predicate = predicate_of(statement, GlobalPredicate)
-    if list(statement.subjects) != [SUBJECT]:
+    if SUBJECT not in statement.subjects:
         raise RefusedError(
-            "malformed", "the statement on the global model names other files; tell the operator"
+            "malformed",
+            f"the statement on the global model does not name {SUBJECT}; tell the coordinator's operator",
         )
     named = (predicate.study_digest, predicate.round_id)
     if named != (agreement.study.digest, agreement.round.round_id):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from epgfn.errors import UsageError
 from epgfn.files import read_bytes, write_atomic
@@ -37,7 +37,7 @@ class NodeSettings(BaseModel):
     address: str | None = None
     enroll_address: str | None = None
     accept_study: str | None = None
-    approve_automatically: bool = False
+    approve_automatically: StrictBool = False
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0
 

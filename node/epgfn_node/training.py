@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-
 from epgfn.canonical import canonical_json
 from epgfn.console import Reporter
 from epgfn.errors import RefusedError

@@ -29,7 +29,7 @@ HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health 
 def initialise(home: Home, study: Study, config: Config) -> bool:
     """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study.
 
-    Nothing counts until the last step, one transaction, so after an interruption the same command starts afresh.
+    Nothing counts until one transaction at the end, so after an interruption the same command starts afresh.
 
     Raises:
         UsageError: `home` holds a coordinator for another study, an address is none, or the roster a reserved id.
@@ -50,8 +50,11 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
                 raise UsageError(
                     f"{home.root} holds a coordinator for another study; choose another --home, one is for one round"
                 )
-            return False
-        _make(home, study, config, store)
+            if home.config.exists():
+                return False
+        else:
+            _make(home, study, config, store)
+        config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:
         store.close()
     return True
@@ -92,7 +95,6 @@ def _make(home: Home, study: Study, config: Config, store: Store) -> None:
     write_atomic(home.study, study.raw)
     write_atomic(home.study_bundle, study_bundle)
     write_atomic(home.round_bundle, round_bundle)
-    config.save(home.config)
     with store.transaction():
         store.append_entry(
             encode(StudyEntry(study_digest=study.digest, bundle_sha256=sha256_hex(study_bundle)))

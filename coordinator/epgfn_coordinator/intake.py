@@ -12,8 +12,8 @@ from sqlite3 import Row
 
 import grpc
 
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import sha256_hex, sync_directory
+from epgfn.errors import RefusedError
+from epgfn.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
 from epgfn_coordinator.home import Home
@@ -176,8 +176,7 @@ class Intake:
                     self._refusals.require_new(caller.node_id, row["bundle_sha256"])
                     if round_state(self._store) != OPEN:
                         raise _round_closed()
-                    self._check_bytes(caller, row)
-                    self._accept(caller, row)
+                    self._accept(caller, row, self._checked_bytes(caller, row))
                 except CallError:
                     raise
                 except RefusedError as error:
@@ -190,7 +189,7 @@ class Intake:
                     raise
         return self._receipt(caller)
 
-    def _check_bytes(self, caller: Caller, row: Row) -> None:
+    def _checked_bytes(self, caller: Caller, row: Row) -> bytes:
         part = self._home.part(row["upload_id"])
         if (kept := _size(part)) < row["sealed_size"]:
             raise CallError(
@@ -208,10 +207,12 @@ class Intake:
             self._verifier.model(
                 sealed, caller.node_id, caller.signing_key.fingerprint, read_round_key(self._home)
             )
+        return sealed
 
-    def _accept(self, caller: Caller, row: Row) -> None:
+    def _accept(self, caller: Caller, row: Row, sealed: bytes) -> None:
         """The bytes first, then the one transaction that makes them count."""
-        _link_durably(self._home.part(row["upload_id"]), self._home.artifact(row["sealed_sha256"]))
+        # Written anew from what was verified; the upload stays until the commit, in case a kill comes before it.
+        write_atomic(self._home.artifact(row["sealed_sha256"]), sealed)
         with self._store.transaction():
             if round_state(self._store) != OPEN:
                 raise _round_closed()
@@ -283,21 +284,6 @@ def _append(part: Path, kept: int, data: bytes) -> None:
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "no-space",
             "the coordinator cannot keep the upload (disk full?); tell its operator, then run submit again",
-        ) from None
-
-
-def _link_durably(part: Path, artifact: Path) -> None:
-    # A second name instead of a move: after a kill before the commit the upload is still there and complete.
-    try:
-        artifact.parent.mkdir(exist_ok=True)
-        with part.open("rb") as source:
-            os.fsync(source.fileno())
-        artifact.unlink(missing_ok=True)
-        os.link(part, artifact)
-        sync_directory(artifact.parent)
-    except OSError as error:
-        raise EpgfnError(
-            f"the coordinator cannot keep the artifact ({error.strerror}); tell its operator, then run submit again"
         ) from None
 
 

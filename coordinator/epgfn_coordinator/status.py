@@ -31,7 +31,8 @@ def status(home: Home) -> dict[str, Any]:
             "study_digest": study.digest,
             "round_id": store.text("round_id"),
             "state": store.text("state"),
-            "detail": store.text("detail"),
+            "detail": store.text("detail")
+            or f"{len(accepted)} of {len(study.roster)} nodes have sent their model",
             "serving": home.is_served(),
             "enrolled": enrolled,
             "accepted": accepted,

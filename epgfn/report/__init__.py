@@ -1,0 +1,71 @@
+"""The report: one HTML file, complete in itself, that says what a run found, how far to trust it, and who sent what.
+
+write_report(Path("runs/first"))        -> runs/first/global/report.html, with the figures as PNG files beside it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from epgfn.comparison import Comparison
+from epgfn.files import write_atomic
+from epgfn.report import figures, sections
+from epgfn.report.html import Markup, join, page
+from epgfn.report.run import Run, read_run
+
+REPORT_NAME = Path("global") / "report.html"
+EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
+
+
+def write_report(run_dir: Path, *, comparison: Comparison | None = None, out: Path | None = None) -> Path:
+    """Write the report of `run_dir` to `out` (default: its global/report.html), its figures beside it; returns the path.
+
+    The page loads nothing and runs no script. Without `comparison` it takes the one a simulation left in summary.json; a
+    real federated run has none, and the page then says what is not known. A ledger that does not verify is named at the top.
+
+    Raises:
+        UsageError: the run directory lacks study.toml or global/summary.json, or they do not fit each other.
+        EpgfnError: the report cannot be written.
+    """
+    run_dir = Path(run_dir)
+    target = run_dir / REPORT_NAME if out is None else Path(out)
+    run = read_run(run_dir, comparison)
+    pictures = _figures(run)
+    for name, png in pictures.items():
+        write_atomic(target.parent / name, png)
+    write_atomic(target, _page(run, pictures).encode("utf-8"))
+    return target
+
+
+def _figures(run: Run) -> dict[str, bytes]:
+    comparison = run.comparison
+    names = run.study.variable_names
+    if comparison is None:
+        pictures = {EDGES_PNG: figures.edge_marginals(names, run.edges)}
+    else:
+        pictures = {
+            EDGES_PNG: figures.edge_marginals(
+                names, comparison.global_edges, comparison.exact_edges, comparison.local_edges
+            )
+        }
+        if len(comparison.pooled_global):
+            pictures[POOLED_PNG] = figures.pooled_scores(comparison.pooled_global, comparison.pooled_local)
+    if figures.has_points(run.history):
+        pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
+    return pictures
+
+
+def _page(run: Run, pictures: dict[str, bytes]) -> str:
+    parts: list[Markup] = [sections.header(run), sections.edges(run, pictures[EDGES_PNG])]
+    if run.comparison is not None and POOLED_PNG in pictures:
+        parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))
+    parts += [
+        sections.training(run, pictures.get(TRAINING_PNG)),
+        sections.sent(run),
+        sections.privacy(run),
+        sections.ledger(run),
+        sections.meaning(run),
+        sections.settings(run),
+        sections.footer(run),
+    ]
+    return page(f"{run.study.name}: report", join(parts))

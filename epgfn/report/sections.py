@@ -1,0 +1,396 @@
+"""The sections of the report, one function each, from a `Run` to HTML. Figures are handed in as PNG bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from epgfn.comparison import Comparison, edge_matrix
+from epgfn.report.html import (
+    Markup,
+    bullets,
+    facts,
+    hash_text,
+    join,
+    paragraph,
+    picture,
+    section,
+    table,
+    tag,
+    tiles,
+)
+from epgfn.report.run import Run, Upload
+from epgfn.report.text import number, plain, signed, size
+from epgfn.report.verdict import verdict
+
+DIAGNOSTICS = {
+    "objects": "graphs judged",
+    "trajectories": "trajectories into each",
+    "effective_share": "effective share, global",
+    "spread_nats": "spread (nats)",
+    "disagreement_nats": "disagreement (nats)",
+}
+LEAST_EDGES, MOST_EDGES = 12, 40
+SCORES = {
+    "bge": "BGe, the Bayesian Gaussian score",
+    "bic": "linear-Gaussian BIC",
+    "profile-likelihood": "linear-Gaussian profile likelihood, without a penalty",
+    "max-likelihood": "linear-Gaussian maximum likelihood with fixed variance, without a penalty",
+}
+SPACES = {
+    "dag-by-sinks": "directed acyclic graphs, grown one variable with all its parents at a time",
+    "dag-by-edges": "directed acyclic graphs, grown edge by edge",
+}
+PRIVACY = {
+    "none": (
+        "Mode “none”: no differential privacy.",
+        "Records never left a node, and uploads were encrypted on the way. But a trained policy carries its subposterior: whoever "
+        "can open a node's upload, such as the coordinator, can read that node's posterior over graphs. It is a summary of its "
+        "records, and nothing bounds what it gives away about one of them.",
+    )
+}
+
+
+def header(run: Run) -> Markup:
+    """Name, description, verdict and the figures that matter most."""
+    said = verdict(run)
+    box = tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
+    nodes = f"{len(run.aggregated)} of {len(run.uploads)}"
+    pairs = [("nodes in the product", nodes), ("variables", str(len(run.study.variables)))]
+    if run.comparison is not None:
+        pairs = [*_error_tiles(run.comparison), *pairs]
+    problem = run.ledger.problem
+    warning = (
+        paragraph(tag("strong", "The ledger does not verify. "), problem, " Do not rely on this run.")
+        if problem
+        else ""
+    )
+    return join([
+        tag("h1", run.study.name),
+        tag("p", run.study.description or "A federated study.", class_="lead"),
+        tag("div", warning, class_="warning") if warning else "",
+        box,
+        tiles(pairs),
+    ])  # fmt: skip
+
+
+def _error_tiles(comparison: Comparison) -> list[tuple[str, str]]:
+    pairs = []
+    if comparison.exact_edges is not None:
+        pairs = [
+            ("mean error of an edge probability", number(comparison.global_edge_mae, 4)),
+            ("largest error", number(comparison.global_edge_max_error)),
+            ("mean error of an empty graph", number(comparison.null_edge_mae, 4)),
+        ]
+    if comparison.reference_edges is not None:
+        exact = (
+            "" if comparison.exact_edges is None else f" (exact posterior: {number(comparison.auroc_exact)})"
+        )
+        pairs.append((f"AUROC against the published network{exact}", number(comparison.auroc_global)))
+    return pairs
+
+
+def edges(run: Run, png: bytes) -> Markup:
+    """Heatmaps and the table of the most probable edges."""
+    comparison = run.comparison
+    shown = "the global model" if comparison is None else "the global model, and each node's own model"
+    truth = comparison is not None and comparison.exact_edges is not None
+    if truth:
+        shown = "the global model, the exact posterior, their difference, and each node's own model"
+    caption = (
+        "Row: cause. Column: effect. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
+        "Empty cells are below .005."
+    )
+    return section(
+        "Which edges are probable",
+        picture(png, f"Heatmaps of the probability of each edge: {shown}. The numbers are in the table below.", caption),
+        _edge_table(run),
+        _local_errors(comparison) if comparison is not None and truth else "",
+    )  # fmt: skip
+
+
+def _edge_table(run: Run) -> Markup:
+    comparison, names = run.comparison, run.study.variable_names
+    learned = run.edges if comparison is None else comparison.global_edges
+    exact = None if comparison is None else comparison.exact_edges
+    reference = None
+    if comparison is not None and comparison.reference_edges is not None:
+        reference = edge_matrix(comparison.reference_edges, names)
+    pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+    pairs.sort(key=lambda ij: (-learned[ij], ij))
+    probable = sum(bool(learned[ij] >= 0.5) for ij in pairs)
+    kept = pairs[: min(MOST_EDGES, max(LEAST_EDGES, probable))]
+    head = ["edge", "probability", ""]
+    head += ["exact", "difference"] if exact is not None else []
+    head += ["published network"] if reference is not None else []
+    rows = []
+    for i, j in kept:
+        row: list[object] = [
+            _arrow(names[i], names[j]),
+            number(float(learned[i, j])),
+            _bar(float(learned[i, j])),
+        ]
+        if exact is not None:
+            row += [number(float(exact[i, j])), signed(float(learned[i, j] - exact[i, j]))]
+        if reference is not None:
+            row.append("yes" if reference[i, j] else "reversed" if reference[j, i] else "no")
+        rows.append(row)
+    caption = f"The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
+    if reference is not None:
+        caption += f" {int(reference.sum())} edges are in the published network."
+    return table(caption, head, rows, numeric=("probability", "exact", "difference"))
+
+
+def _local_errors(comparison: Comparison) -> Markup:
+    largest = comparison.local_edge_max_error
+    rows = [
+        (node, number(mean, 4), number(largest[node])) for node, mean in comparison.local_edge_mae.items()
+    ]
+    caption = "Each node's model against the exact posterior of that node's own records. Errors of the local models add up in the product."
+    return table(
+        caption, ["node", "mean error", "largest error"], rows, numeric=("mean error", "largest error")
+    )
+
+
+def pooled(png: bytes, comparison: Comparison) -> Markup:
+    """The lecture's figure."""
+    count = len(comparison.pooled_global)
+    median = float(np.median(comparison.pooled_global))
+    lower = [node for node, scores in comparison.pooled_local.items() if float(np.median(scores)) < median]
+    said = (
+        f"The global model's median graph fits all records together better than that of {len(lower)} of "
+        f"{len(comparison.pooled_local)} local models."
+    )
+    if lower and len(lower) == len(comparison.pooled_local):
+        said = (
+            "The global model's median graph fits all records together better than that of every local model."
+        )
+    return section(
+        "How well the graphs of each model explain all records together",
+        paragraph(said, " A node sees its own records only, so its graphs need not suit the others'."),
+        picture(
+            png,
+            f"Histograms of the pooled score of {count} graphs drawn from each local model and from the global one. {said}",
+            f"Score(G) = Σᵢ max over θ of log P(Dᵢ | G, θᵢ), D being the records of all nodes and the variance fixed; {count:,} graphs "
+            "from each model. The score has no penalty for more edges, so a denser graph never scores lower: see the heatmaps, too.",
+        ),
+    )
+
+
+def training(run: Run, png: bytes | None) -> Markup:
+    """Curves and what the coordinator can tell without any truth."""
+    settings = run.study.aggregation
+    diagnostics = dict(run.summary.get("diagnostics") or {})
+    nodes = diagnostics.pop("nodes", None)
+    told = facts([
+        ("local objective", f"{run.study.training.objective}, {run.study.training.steps} steps of {run.study.training.batch} trajectories"),
+        ("global objective", f"{settings.objective}, {settings.steps} steps of {settings.batch} trajectories"),
+        *((_words(key), _value(value)) for key, value in diagnostics.items()),
+    ])  # fmt: skip
+    picture_of = ""
+    if png is not None:
+        who = "the global model" + (" and each local model" if run.local_histories else "")
+        picture_of = picture(
+            png,
+            f"Training curves of {who}: loss and effective share of the batch against the step.",
+            "The loss is how unevenly a model's trajectories fit their target, 0 being perfect; the two kinds of model have different "
+            "targets. The effective share says how much of a batch counts when it is weighted towards the target."
+            + (" Local curves never leave a node in a real study." if run.local_histories else ""),
+        )
+    return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes))
+
+
+def _node_diagnostics(nodes: Any) -> Markup | str:
+    """What the coordinator can tell of each local model without its reward."""
+    if not isinstance(nodes, dict) or not all(isinstance(row, dict) for row in nodes.values()):
+        return ""
+    keys = sorted({key for row in nodes.values() for key in row}, reverse=True)
+    head = [_words(key) for key in keys]
+    rows = [[node, *(_value(row.get(key)) for key in keys)] for node, row in nodes.items()]
+    caption = (
+        "Local models, judged without their rewards on graphs of the global model. Spread: how much a model's trajectories into one "
+        "graph disagree, 0 being perfect. Disagreement: how far a model's log-probabilities are from the nodes' mean. "
+        "Neither proves honest training."
+    )
+    return table(caption, ["node", *head], rows, numeric=head)
+
+
+def sent(run: Run) -> Markup:
+    """Who sent what."""
+    rows = [_sent_row(upload) for upload in run.uploads]
+    head = ["node", "in the product", "size", "SHA-256 of the sealed model", "ledger entry", "receipt"]
+    notes: list[object] = [
+        f"Refused, entry {index}: an upload of {entry.node_id} ({plain(entry.reason)})." for index, entry in run.refused
+    ]  # fmt: skip
+    notes += [f"Withdrawn, entry {index}: the upload of {entry.node_id}." for index, entry in run.withdrawn]
+    return section(
+        "Who sent what",
+        paragraph(
+            "Each node sent one file: its trained model, sealed to the round's key and signed. No record was sent."
+        ),
+        table("One row a node of the roster.", head, rows, numeric=("size", "ledger entry")),
+        bullets(notes) if notes else "",
+    )
+
+
+def _sent_row(upload: Upload) -> list[object]:
+    used = "yes" if upload.aggregated else "no"
+    if upload.sealed_sha256 is None:
+        return [
+            upload.node_id,
+            used,
+            "–",
+            "sent nothing" if not upload.aggregated else "file is missing",
+            "–",
+            "–",
+        ]
+    entry = "not found" if upload.ledger_index is None else str(upload.ledger_index)
+    return [
+        upload.node_id,
+        used,
+        size(upload.size or 0),
+        hash_text(upload.sealed_sha256),
+        entry,
+        upload.receipt,
+    ]
+
+
+def ledger(run: Run) -> Markup:
+    """Checkpoint and key fingerprints."""
+    view = run.ledger.view
+    keys = [
+        ("coordinator, signs", hash_text(run.coordinator_fingerprint)),
+        ("ledger", hash_text(run.ledger.vkey)),
+    ]
+    keys += [(upload.node_id, hash_text(upload.fingerprint)) for upload in run.uploads]
+    count = paragraph("The ledger could not be read: ", run.ledger.problem)
+    note: object = ""
+    if view is not None:
+        count = paragraph(
+            f"The ledger holds {view.checkpoint.size} entries, and every one is committed to by this signed checkpoint. Compare it with "
+            "the one a node has kept: an equal size must have an equal root."
+        )
+        note = tag("pre", Markup(join(view.note.decode("utf-8", "replace").splitlines(), "\n")))
+    return section(
+        "Ledger and keys",
+        count,
+        note,
+        tag("h3", "Fingerprints of the signing keys"),
+        paragraph("SHA-256 of the public key. Ask its owner for it by another way than this page."),
+        facts(keys),
+    )
+
+
+def privacy(run: Run) -> Markup:
+    """The privacy mode in words."""
+    mode = run.study.privacy.mode
+    headline, words = PRIVACY.get(mode, (f"Mode “{mode}”.", "See the study's documentation."))
+    kept = run.study.transport.keep_round_key
+    key = (
+        "The study keeps the key that opens the uploads, for an auditor: whoever holds it can read every node's model."
+        if kept
+        else "The study has the key that opens the uploads destroyed after aggregation; the ledger records when."
+    )
+    return section("Privacy", paragraph(tag("strong", headline), " ", words), paragraph(key))
+
+
+def meaning(run: Run) -> Markup:
+    """What the page shows and what it does not."""
+    comparison = run.comparison
+    shows: list[object] = [
+        "The probability of each edge under the product of the nodes' posteriors, as the global model learned it.",
+        "Who contributed, with the digest of what was sent and its place in the ledger.",
+    ]
+    shows_not: list[object] = [
+        "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
+        "imply the same independences cannot be told apart by observation alone, so an edge and its reverse may share a probability.",
+        "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
+        f"Graphs in which a variable has more than {run.study.space.max_parents} parents; the study leaves them out.",
+    ]
+    if comparison is not None:
+        shows.append(
+            f"The distance from the exact posterior, from {comparison.samples:,} graphs drawn from each model. It could be computed only "
+            "because one machine held all records. In a real study nobody does."
+        )
+        if comparison.reference_edges is not None:
+            shows_not.append(
+                "That the published network is the truth: it is what the literature agreed on, and not what these records alone say."
+            )
+    else:
+        shows_not.append("How far the global model is from the exact posterior.")
+    if run.absent:
+        shows_not.append(f"The records of {', '.join(run.absent)}, whose models are not part of the product.")
+    columns = tag(
+        "div",
+        tag("div", tag("h3", "It shows"), bullets(shows)),
+        tag("div", tag("h3", "It does not show"), bullets(shows_not)),
+        class_="two",
+    )
+    return section("What this page shows, and what it does not", columns)
+
+
+def settings(run: Run) -> Markup:
+    """The study and the software."""
+    study, summary = run.study, run.summary
+    prior = (
+        "uniform over graphs"
+        if study.prior.kind == "uniform"
+        else f"edge probability {study.prior.edge_probability}"
+    )
+    software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(summary.get("software") or {}).items())
+    return section(
+        "Study and software",
+        facts([
+            ("study digest", hash_text(study.digest)),
+            ("round", str(summary.get("round_id", "–"))),
+            ("variables", ", ".join(plain(name) for name in study.variable_names)),
+            ("space", f"{SPACES.get(study.space.kind, study.space.kind)}, at most {study.space.max_parents} parents"),
+            ("score", SCORES.get(study.target.kind, study.target.kind)),
+            ("prior", prior),
+            ("encryption", study.transport.suite),
+            ("seed", str(summary.get("seed", study.seed))),
+            ("software", software or "–"),
+        ]),
+    )  # fmt: skip
+
+
+def footer(run: Run) -> Markup:
+    """How to check."""
+    return tag(
+        "footer",
+        "Written by epgfn report from the run directory. It holds no record. To check the run: ",
+        tag("code", "epgfn audit RUN_DIR"),
+        ". To draw graphs: ",
+        tag("code", "epgfn sample RUN_DIR -n 1000"),
+        ".",
+    )
+
+
+def _arrow(cause: str, effect: str) -> Markup:
+    return join([cause, tag("span", "→", class_="arrow"), effect], "")
+
+
+def _bar(p: float) -> Markup:
+    width = 100 * min(1.0, max(0.0, p))
+    return tag("span", tag("i", style=f"width:{width:.1f}%"), class_="bar", aria_hidden="true")
+
+
+def _words(key: object) -> str:
+    return DIAGNOSTICS.get(str(key), str(key).replace("_", " "))
+
+
+def _value(value: Any) -> object:
+    """A diagnostic for people: a number with three decimals, a mapping as "name number, ..."."""
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(_words(k))} {_value(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(_value(item)) for item in value)
+    return value if isinstance(value, str) else json.dumps(value)

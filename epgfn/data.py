@@ -59,7 +59,8 @@ def load_records(path: Path | str, study: Study) -> Floats:
 def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
     """Cut a CSV table into `parts` row-disjoint tables of (nearly) equal size that together hold every row once.
 
-    Rows are shuffled with `seed`; the same seed gives the same cut. Numbers read back exactly as they were written.
+    Rows are shuffled with `seed`; the same seed gives the same cut. Cells stay the text they were, so that writing the parts
+    as CSV changes no digit.
 
     Raises:
         UsageError: the file is missing or is no CSV table, or there are fewer rows than parts.
@@ -67,7 +68,7 @@ def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
     path = Path(path)
     raw = read_bytes(path, "data file")
     try:
-        table = pd.read_csv(io.BytesIO(raw), float_precision="round_trip", encoding="utf-8-sig")
+        table = pd.read_csv(io.BytesIO(raw), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (
         ValueError
     ):  # pandas' parser errors and bad UTF-8 are ValueErrors, and may quote a line of the file

@@ -53,7 +53,7 @@ def log_determinants(matrix: Tensor, masks: Tensor) -> Tensor:
     sizes = popcount(masks)
     out = torch.zeros(len(masks), dtype=torch.float64)
     for size in range(1, n_variables + 1):
-        for rows in (sizes == size).nonzero().squeeze(1).split(max(1, _BATCH_NUMBERS // size**2)):
+        for rows in torch.split((sizes == size).nonzero()[:, 0], max(1, _BATCH_NUMBERS // size**2)):
             members = parent_matrix(masks[rows], n_variables).nonzero()[:, 1].view(-1, size)  # (B, r)
             blocks = matrix.double()[members[:, :, None], members[:, None, :]]  # (B, r, r)
             factor, failed = torch.linalg.cholesky_ex(blocks)

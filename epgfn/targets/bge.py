@@ -14,7 +14,8 @@ outer product of (sample mean - prior mean) to R and centres X^T X by the sample
 study's public centring, because then the statistic is X^T X alone: it adds up over parties, its release has a fixed
 sensitivity, and no party's own mean moves its scale. A study whose public centres are far off pays for it in fit, so
 centres should come from the literature or a pilot. alpha_mu enters only through Kuipers' choice
-t = alpha_mu (alpha_w - V - 1) / (alpha_mu + 1), which makes the prior mean of the covariance matrix that of their prior.
+t = alpha_mu (alpha_w - V - 1) / (alpha_mu + 1), which with their unknown mean gives a record the prior covariance I, and
+with the known mean alpha_mu / (alpha_mu + 1) I.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ model.sample(1000, seed=1).rows()                    # pandas: edges, log_prob
 
 from __future__ import annotations
 
+import io
 import secrets
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from epgfn.diagnostics import log_terminating
 from epgfn.errors import UsageError
-from epgfn.files import read_bytes
+from epgfn.files import read_bytes, write_atomic
 from epgfn.policies import make_policy, space_of, validate_policy
 from epgfn.rollout import sample
 from epgfn.study import STUDY_NAME, Study
@@ -47,10 +49,7 @@ class Samples(NamedTuple):
         """One row a graph: `edges` such as "a->b;c->b" (empty for no edge) and `log_prob`."""
         import pandas as pd
 
-        names = self.variable_names
-        edges = [
-            ";".join(f"{names[i]}->{names[j]}" for i, j in np.argwhere(graph)) for graph in self.adjacency
-        ]
+        edges = [edge_list(graph, self.variable_names) for graph in self.adjacency]
         return pd.DataFrame({"edges": edges, "log_prob": self.log_prob})
 
 
@@ -65,8 +64,8 @@ class Model:
         """
         validate_policy(study, tensors)
         self.study = study
-        self._space = space_of(study)
-        self._policy = make_policy(self._space, [tensors])
+        self.space = space_of(study)
+        self.policy = make_policy(self.space, [tensors])
 
     @property
     def variable_names(self) -> list[str]:
@@ -81,7 +80,7 @@ class Model:
         adjacency, log_prob = [], []
         for size in _blocks(n):
             final = self._draw(size, generator)
-            estimate, _ = log_terminating(self._policy, self._space, final, TRAJECTORIES, generator)
+            estimate, _ = log_terminating(self.policy, self.space, final, TRAJECTORIES, generator)
             adjacency.append(final.adjacency.numpy())
             log_prob.append(estimate[0].numpy())
         return Samples(np.concatenate(adjacency), np.concatenate(log_prob), self.variable_names)
@@ -96,7 +95,7 @@ class Model:
 
     @torch.no_grad()
     def _draw(self, n: int, generator: torch.Generator) -> Any:
-        return sample(self._policy, self._space, n, generator=generator).trajectories.final
+        return sample(self.policy, self.space, n, generator=generator).trajectories.final
 
 
 def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
@@ -121,6 +120,35 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
             f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
         ) from None
     return Model(study, tensors)
+
+
+def edge_list(adjacency: np.ndarray, names: Sequence[str]) -> str:
+    """The edges of a (V, V) bool matrix as text, such as "a->b;c->b"; empty where there are none."""
+    return ";".join(f"{names[i]}->{names[j]}" for i, j in np.argwhere(adjacency))
+
+
+def write_samples(samples: Samples, form: str, out: Path | None) -> None:
+    """Write `samples.rows()` as `csv`, `jsonl` or `parquet` to `out`, or to standard output (not parquet).
+
+    Raises:
+        UsageError: another form, or parquet without a file.
+        EpgfnError: the file cannot be written.
+    """
+    rows = samples.rows()
+    if form == "csv":
+        raw = rows.to_csv(index=False).encode("utf-8")
+    elif form == "jsonl":
+        raw = rows.to_json(orient="records", lines=True).encode("utf-8")
+    elif form == "parquet" and out is not None:
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer, index=False)
+        raw = buffer.getvalue()
+    else:
+        raise UsageError(f"cannot write samples as {form!r} here; choose csv, jsonl, or parquet with a file")
+    if out is None:
+        sys.stdout.write(raw.decode("utf-8"))
+    else:
+        write_atomic(out, raw)
 
 
 def _study_beside(file: Path) -> Path:

@@ -103,7 +103,7 @@ def local_judge(
     space: DagSpace, table: Tensor, settings: TrainingSettings
 ) -> tuple[Callable[[Rollout], Judged], list[Tensor]]:
     """The loss that `settings.objective` names against the (V, K) float64 score table, and its own trainable tensors."""
-    log_z = torch.zeros(())
+    log_z = torch.full((), math.nan)  # until the first batch gives an estimate
 
     def judge(rollout: Rollout) -> Judged:
         trajectories, log_pf = rollout.trajectories, rollout.evaluated.log_pf[0].sum(0)
@@ -111,6 +111,9 @@ def local_judge(
         log_pb = trajectories.log_pb.sum(0)
         log_weight = log_reward + log_pb - rollout.log_q
         if settings.objective == "trajectory":
+            if bool(log_z.isnan()):
+                with torch.no_grad():
+                    log_z.copy_((log_reward + log_pb - log_pf).median())
             loss = trajectory_balance(log_z, log_pf, log_pb, log_reward, CONTRASTIVE_DELTA)
         elif settings.objective == "detailed":
             loss = _detailed(space, table, rollout)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep import explore
 from torch import Tensor
 
 from epgfn import objectives as loss
@@ -17,6 +16,7 @@ from epgfn.rollout import Rollout, Trajectories, sample
 from epgfn.spaces import DagByEdges, DagBySinks, DagSpace
 from epgfn.spaces.base import take
 from epgfn.spaces.parent_index import modular_score
+from epgfn.sweep import explore
 from epgfn.training import edges_of
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import networkx as nx
@@ -9,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweep import explore
 
 from epgfn.errors import UsageError
 from epgfn.spaces import SPACES, DagByEdges, DagBySinks, DagSpace, make_space
 from epgfn.spaces.base import where
 from epgfn.spaces.parent_index import modular_score, parent_index
 from epgfn.spaces.parent_sets import parent_masks
+from epgfn.sweep import explore
 
 KINDS = sorted(SPACES)
 DAGS = {2: 3, 3: 25, 4: 543}
@@ -85,7 +86,7 @@ def test_a_step_back_taken_forward_again_returns(space: DagSpace, seed: int) -> 
 def test_all_objects_are_reached_and_ways_back_are_counted_right(kind: str, v: int) -> None:
     space = make_space(kind, n_variables=v, max_parents=v - 1)
     levels, objects = explore(space), 0
-    for level, following in zip(levels, levels[1:], strict=False):
+    for level, following in itertools.pairwise(levels):
         arrows = torch.bincount(level.target, minlength=len(following.state[0]))
         assert (space.backward_mask(following.state).sum(1) == arrows).all()
     for level in levels:

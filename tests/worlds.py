@@ -1,0 +1,57 @@
+"""A world of four variables and three nodes, small enough to list every graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epgfn.study import Study
+
+BY_SINKS = Study.from_bytes(
+    b"""
+name = "four"
+roster = ["north", "south", "west"]
+seed = 3
+variables = [{ name = "a" }, { name = "b" }, { name = "c" }, { name = "d" }]
+
+[space]
+max_parents = 3
+
+[policy]
+hidden = 64
+
+[training]
+steps = 100
+batch = 128
+learning_rate = 3e-3
+
+[aggregation]
+steps = 100
+batch = 128
+learning_rate = 3e-3
+samples = 200
+"""
+)
+LONGER = {"steps": 150, "exploration": 0.3}
+BY_EDGES = BY_SINKS.with_changes(
+    {
+        "space": {"kind": "dag-by-edges"},
+        "policy": {"kind": "edge-net"},
+        "training": {**LONGER, "objective": "detailed"},
+        "aggregation": {**LONGER, "objective": "aggregating-edges"},
+    }
+)
+
+
+def records(node: int) -> np.ndarray:
+    """30 records of a -> b <- c, b -> d."""
+    noise = np.random.default_rng(node).normal(size=(30, 4))
+    a, c = noise[:, 0], noise[:, 2]
+    b = 0.5 * a - 0.4 * c + noise[:, 1]
+    return np.column_stack([a, b, c, 0.3 * b + noise[:, 3]])
+
+
+def l1(mass: Tensor, log_reward: Tensor) -> float:
+    """Sum over objects of |p_T - R / Z|, never halved."""
+    return float((mass - torch.softmax(log_reward.double(), 0)).abs().sum())

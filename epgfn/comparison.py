@@ -31,7 +31,7 @@ from epgfn.targets import pooled_profile_score, prior_table, score_table, study_
 if TYPE_CHECKING:
     from epgfn.inference import Model
 
-POOLED_SAMPLES = 2000  # graphs a model in the figure; more would only swell summary.json
+POOLED_SAMPLES = 500  # graphs a model in the figure; each costs as much as twenty for edges, as it comes with its log-probability
 
 Array = npt.NDArray[np.float64]
 Edge = tuple[str, str]

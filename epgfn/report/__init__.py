@@ -49,10 +49,19 @@ def _figures(run: Run) -> dict[str, bytes]:
             )
         }
         if len(comparison.pooled_global):
-            pictures[POOLED_PNG] = figures.pooled_scores(comparison.pooled_global, comparison.pooled_local)
+            pictures[POOLED_PNG] = _pooled(comparison)
     if figures.has_points(run.history):
         pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
     return pictures
+
+
+def _pooled(comparison: Comparison) -> bytes:
+    learned = figures.Pooled("global", comparison.pooled_global, float(comparison.global_edges.sum()))
+    local = [
+        figures.Pooled(node, scores, float(comparison.local_edges[node].sum()))
+        for node, scores in comparison.pooled_local.items()
+    ]
+    return figures.pooled_scores(learned, local)
 
 
 def _page(run: Run, pictures: dict[str, bytes]) -> str:

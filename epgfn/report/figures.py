@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -80,29 +80,36 @@ def edge_marginals(
     return sheet.png
 
 
-def pooled_scores(learned: Array, local: Mapping[str, Array]) -> bytes:
-    """The distribution of pooled Score(G) (nats) of graphs drawn from each model: one histogram a row, a line at its median."""
-    series = [*((short(node, 26), scores, LOCAL_COLOUR) for node, scores in local.items())]
-    series.append(("global", learned, GLOBAL_COLOUR))
-    values = np.concatenate([scores for _, scores, _ in series])
+class Pooled(NamedTuple):
+    """Pooled scores (nats) of the graphs of one model, and how many edges its graphs have on average."""
+
+    label: str
+    scores: Array
+    edges: float
+
+
+def pooled_scores(learned: Pooled, local: Sequence[Pooled]) -> bytes:
+    """The distribution of pooled Score(G) of graphs drawn from each model: one histogram a row, a line at its median."""
+    series = [(learned, GLOBAL_COLOUR), *((model, LOCAL_COLOUR) for model in reversed(local))]  # from below
+    values = np.concatenate([model.scores for model, _ in series])
     low, high = float(values.min()), float(values.max())
     margin = 0.02 * (high - low) or 1.0
     bins = np.linspace(low - margin, high + margin, 91)
     with _sheet(10.0, 1.1 + 0.62 * len(series)) as sheet:
         axis = sheet.figure.subplots()
-        for row, (_, scores, colour) in enumerate(reversed(series)):
-            counts, _ = np.histogram(scores, bins)
+        for row, (model, colour) in enumerate(series):
+            counts, _ = np.histogram(model.scores, bins)
             heights = 0.82 * counts / max(1, counts.max())
             axis.bar(bins[:-1], heights, np.diff(bins), bottom=row, align="edge", color=colour, alpha=0.85)
-            middle = float(np.median(scores))
+            middle = float(np.median(model.scores))
             axis.plot([middle, middle], [row, row + 0.9], color=INK, linewidth=1.4)
-            median = f"median {middle:,.1f}".replace("-", "−")
+            median = f"median {middle:,.1f}, {model.edges:.1f} edges".replace("-", "−")
             axis.text(
                 1.01, row + 0.3, median, transform=axis.get_yaxis_transform(), color=MUTED, fontsize=8.5
             )
             axis.axhline(row, color=GRID, linewidth=0.8, zorder=0)
         axis.set_yticks(
-            [row + 0.3 for row in range(len(series))], [label for label, _, _ in reversed(series)]
+            [row + 0.3 for row in range(len(series))], [short(model.label, 26) for model, _ in series]
         )
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(0, len(series) + 0.1)

@@ -167,14 +167,19 @@ def pooled(png: bytes, comparison: Comparison) -> Markup:
         said = (
             "The global model's median graph fits all records together better than that of every local model."
         )
+    sizes = [float(comparison.local_edges[node].sum()) for node in comparison.pooled_local]
+    density = f" Its graphs have {number(float(comparison.global_edges.sum()), 1)} edges on average"
+    density += f", the local ones {number(min(sizes), 1)} to {number(max(sizes), 1)}." if sizes else "."
     return section(
         "How well the graphs of each model explain all records together",
-        paragraph(said, " A node sees its own records only, so its graphs need not suit the others'."),
+        paragraph(
+            said, density, " A node sees its own records only, so its graphs need not suit the others'."
+        ),
         picture(
             png,
             f"Histograms of the pooled score of {count} graphs drawn from each local model and from the global one. {said}",
             f"Score(G) = Σᵢ max over θ of log P(Dᵢ | G, θᵢ), D being the records of all nodes and the variance fixed; {count:,} graphs "
-            "from each model. The score has no penalty for more edges, so a denser graph never scores lower: see the heatmaps, too.",
+            "from each model. It has no penalty: one more edge never lowers it, so look at the number of edges, too.",
         ),
     )
 

@@ -38,6 +38,15 @@ _OPTIONS: Final = [
 ]
 
 
+class Stalled(EpgfnError):
+    """A stream made no progress and was given up; what had arrived is kept."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the coordinator at {address} took nothing for {STALL:.0f} s; run again to go on from there"
+        )
+
+
 class Coordinator:
     """A channel to the coordinator at `address`. Use as a context manager.
 
@@ -107,6 +116,9 @@ class Coordinator:
                 failure = self._failure(error)
                 if not _worth_repeating(error) or not waiting.pause():
                     raise failure from None
+            except Stalled:
+                if not waiting.pause():
+                    raise
 
     def _failure(self, error: grpc.RpcError) -> EpgfnError:
         call: Any = error
@@ -130,12 +142,14 @@ class _Waiting:
 
     def __init__(self, coordinator: Coordinator, progress: Callable[[], Any]) -> None:
         self._coordinator, self._progress = coordinator, progress
-        self._mark, self._since, self._told, self._tries = progress(), time.monotonic(), 0.0, 0
+        self._mark, self._told, self._tries = progress(), 0.0, 0
+        self._since: float | None = None
 
     def pause(self) -> bool:
         """Sleep a little before the next attempt; False if there is to be none."""
         now, mark = time.monotonic(), self._progress()
-        if mark != self._mark:
+        if mark != self._mark or self._since is None:
+            # Patience begins with the first failure: what went before may have been an hour of good transfer.
             self._mark, self._since, self._tries = mark, now, 0
         left = self._since + self._coordinator.patience - now
         if left <= 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from epgfn.console import Reporter
@@ -45,9 +47,10 @@ class Connection:
         home.require_enrolled()
         keys = load_keys(home)
         certificate = read_bytes(home.tls_certificate, "certificate")
-        node_id = _require_own_certificate(certificate, keys.tls)
+        trust = Trust(home)
+        node_id = _require_own_certificate(certificate, keys.tls, trust)
         address = settings.address or Invitation.load(home.invitation).address or _answered_address(home)
-        return cls(home, node_id, address, Trust(home), keys, certificate)
+        return cls(home, node_id, address, trust, keys, certificate)
 
     def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
         """A channel on which both ends show certificates; use as a context manager."""
@@ -79,7 +82,7 @@ def enroll(
         report.event("enrolling", f"asking {invitation.enroll_address} for a certificate")
         _get_certificate(home, invitation, settings, keys, trust, report, patience)
     certificate = read_bytes(home.tls_certificate, "certificate")
-    if _require_own_certificate(certificate, keys.tls) != invitation.node_id:
+    if _require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
             "other-node",
             f"{home.root} is enrolled under another node id; use a new --home for this invitation",
@@ -114,7 +117,7 @@ def _get_certificate(
     with Coordinator.for_enrollment(address, trust.ca_pem, report, patience) as coordinator:
         answer = coordinator.call(coordinator.enrollment.Enroll, request)
     certificate = bytes(answer.certificate_pem)
-    if _require_own_certificate(certificate, keys.tls) != invitation.node_id:
+    if _require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
             "other-node", "the coordinator answered with another node's certificate; tell its operator"
         )
@@ -135,14 +138,31 @@ def _request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> enrollme
     )
 
 
-def _require_own_certificate(certificate: bytes, key: SigningKey) -> str:
-    """The node id in `certificate`, which must be for our key."""
+def _require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) -> str:
+    """The node id in `certificate`, which must be for our key, from the pinned authority, and in date.
+
+    The coordinator would only hang up on any other one; here the reason can be told.
+    """
     node_id = node_id_from_cert(certificate)
-    public = x509.load_pem_x509_certificate(certificate).public_key()
+    parsed = x509.load_pem_x509_certificate(certificate)
+    public = parsed.public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey) or VerifyKey(public) != key.public:
         raise RefusedError(
             "bad-certificate",
             "the certificate is for another TLS key than this node's; restore keys/ from one backup, or enrol a new home",
+        )
+    try:
+        parsed.verify_directly_issued_by(x509.load_pem_x509_certificate(trust.ca_pem))
+    except (ValueError, TypeError, InvalidSignature):
+        raise RefusedError(
+            "bad-certificate",
+            "the certificate was not issued by the coordinator's authority; restore keys/ and trust/ from one backup, or "
+            "enrol a new home",
+        ) from None
+    if not parsed.not_valid_before_utc <= datetime.now(UTC) <= parsed.not_valid_after_utc:
+        raise RefusedError(
+            "bad-certificate",
+            "the node's certificate is not valid today; check this machine's clock, or enrol a new home",
         )
     return node_id
 

@@ -109,6 +109,11 @@ class NodeHome:
         return self.root / "outbox" / "approved"
 
     @property
+    def sending(self) -> Path:
+        """There while what was sent may have been accepted without our having the receipt."""
+        return self.root / "outbox" / "sending"
+
+    @property
     def receipt(self) -> Path:
         return self.root / "receipts" / "receipt.tlog-proof"
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
 from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.errors import RefusedError
 from epgfn.files import write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
 from epgfn.v1 import artifact_pb2
 from epgfn_node import ledger
-from epgfn_node.client import STALL, Coordinator
+from epgfn_node.client import STALL, Coordinator, Stalled
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
@@ -42,13 +43,22 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
         if not home.receipt.exists():
             # A coordinator whose log was rewritten gets nothing.
             ledger.follow(home, coordinator, connection.trust)
-            upload_id = _upload(home, package, coordinator, report)
-            answer = coordinator.call(
-                coordinator.artifact.Commit, artifact_pb2.CommitRequest(upload_id=upload_id)
-            )
+            answer = _send(home, package, coordinator, report)
             _keep_receipt(connection, package, coordinator, bytes(answer.receipt), bytes(answer.entry))
     report.event("accepted", f"accepted; the receipt is {home.receipt}", sealed_sha256=package.sealed_sha256)
     return package
+
+
+def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> Any:
+    """The answer to Commit. While it is uncertain whether the artifact was accepted, a note in the outbox says so."""
+    write_atomic(home.sending, package.sealed_sha256.encode("ascii") + b"\n")
+    try:
+        upload_id = _upload(home, package, coordinator, report)
+        return coordinator.call(coordinator.artifact.Commit, artifact_pb2.CommitRequest(upload_id=upload_id))
+    except RefusedError as error:
+        if error.reason != "tls":
+            home.sending.unlink(missing_ok=True)  # a plain no: this artifact is not in
+        raise
 
 
 def check_receipt(connection: Connection, package: Package, receipt: bytes, entry: bytes) -> Checkpoint:
@@ -81,6 +91,7 @@ def _keep_receipt(
     ledger.follow(home, coordinator, connection.trust, (checkpoint,))
     write_atomic(home.receipt_entry, entry)
     write_atomic(home.receipt, receipt)
+    home.sending.unlink(missing_ok=True)
 
 
 def _upload(home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> str:
@@ -133,9 +144,7 @@ class _Transfer:
                 if time.monotonic() - self._moved > STALL:
                     call.cancel()
             except grpc.FutureCancelledError:
-                raise EpgfnError(
-                    f"the coordinator at {self._coordinator.address} took nothing for {STALL:.0f} s; run again to go on"
-                ) from None
+                raise Stalled(self._coordinator.address) from None
 
     def _pieces(self, offset: int) -> Iterator[artifact_pb2.UploadRequest]:
         with self._home.sealed.open("rb") as source:

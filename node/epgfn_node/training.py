@@ -27,7 +27,7 @@ def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter)
 
     Raises:
         UsageError: the records do not fit the study.
-        RefusedError: "already-sent": the coordinator has accepted a model from this node.
+        RefusedError: "already-sent", "being-sent": the coordinator has accepted a model from this node, or may have.
         EpgfnError: a file cannot be written.
     """
     # Loaded here, because no other command needs them and all others start faster without.
@@ -39,6 +39,11 @@ def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter)
             "already-sent",
             f"this node's model was accepted already (receipt: {home.receipt}); a round takes one model a node, so there "
             "is nothing to train for",
+        )
+    if home.sending.exists():
+        raise RefusedError(
+            "being-sent",
+            f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
     records = load_records(data, study)
     report.event("training", f"training on {data.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.note import NoteSigner, NoteVerifier
-from epgfn.pki import CertificateAuthority
+from epgfn.pki import CertificateAuthority, make_csr
 from epgfn.sealing.bundle import verify_bundle
-from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.statement import UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 
@@ -127,6 +128,26 @@ def test_nothing_leaves_unless_it_is_approved(north: Node) -> None:
     assert not (north.home / "outbox").exists()
 
 
+def test_a_full_disk_leaves_nothing_half_written(north: Node, study: Study, records: Path) -> None:
+    before = north.files()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        sentence = north.fails(REFUSED, "train", "--data", str(records), "--seed", "5")
+        assert "free some space" in sentence
+        assert "free some space" in north.fails(REFUSED, "approve")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert north.files() == before
+
+
+def test_the_same_seed_gives_the_same_model(north: Node, records: Path) -> None:
+    model = north.home / "local" / "model.safetensors"
+    before = model.read_bytes()
+    north.ok("train", "--data", str(records))
+    assert model.read_bytes() == before
+
+
 def test_approval_is_of_one_model_only(north: Node, study: Study, records: Path) -> None:
     facts = json.loads(north.ok("inspect", "--json"))
     assert "another one" in north.fails(REFUSED, "approve", "--model", "0" * 64)
@@ -226,6 +247,19 @@ def test_the_certificate_of_another_node(north: Node, south: Node) -> None:
     north.fails(REFUSED, "submit")
     for name, value in saved.items():
         (north.home / "keys" / name).write_bytes(value)
+    assert not (north.home / "receipts").exists()
+
+
+def test_a_certificate_of_another_authority(north: Node) -> None:
+    certificate = north.home / "keys" / "tls.pem"
+    good = certificate.read_bytes()
+    key = SigningKey.load(north.home / "keys" / "tls.key")
+    north.ok("approve")
+    certificate.write_bytes(CertificateAuthority.create().issue_node(make_csr(key, "north"), "north"))
+    done = north.command("submit")
+    certificate.write_bytes(good)
+    assert done.returncode == REFUSED
+    assert "not issued by the coordinator's authority" in done.stderr
     assert not (north.home / "receipts").exists()
 
 

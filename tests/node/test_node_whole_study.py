@@ -60,6 +60,9 @@ def test_an_upload_goes_on_after_cuts_and_a_coordinator_that_was_killed(
             killer.start()
             assert "run again" in node.fails(REFUSED, "submit")
             killer.join()
+            # It may have arrived, as far as the node can know, so no other model may take its place.
+            other = ("train", "--data", str(small_files["north"]), "--accept-study", big_study.digest)
+            assert "epgfn-node submit" in node.fails(REFUSED, *other)
             assert not (node.home / "receipts").exists()
             proxy.retarget(coordinator.start().address)
             # One more cut, which a command survives on its own.

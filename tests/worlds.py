@@ -22,18 +22,18 @@ max_parents = 3
 hidden = 64
 
 [training]
-steps = 100
-batch = 128
-learning_rate = 3e-3
+steps = 80
+batch = 64
+learning_rate = 1e-2
 
 [aggregation]
-steps = 100
-batch = 128
-learning_rate = 3e-3
+steps = 80
+batch = 64
+learning_rate = 1e-2
 samples = 200
 """
 )
-LONGER = {"steps": 150, "exploration": 0.3}
+LONGER = {"steps": 150, "batch": 64, "learning_rate": 1e-2, "exploration": 0.3}
 BY_EDGES = BY_SINKS.with_changes(
     {
         "space": {"kind": "dag-by-edges"},
@@ -45,8 +45,8 @@ BY_EDGES = BY_SINKS.with_changes(
 
 
 def records(node: int) -> np.ndarray:
-    """30 records of a -> b <- c, b -> d."""
-    noise = np.random.default_rng(node).normal(size=(30, 4))
+    """15 records of a -> b <- c, b -> d."""
+    noise = np.random.default_rng(node).normal(size=(15, 4))
     a, c = noise[:, 0], noise[:, 2]
     b = 0.5 * a - 0.4 * c + noise[:, 1]
     return np.column_stack([a, b, c, 0.3 * b + noise[:, 3]])

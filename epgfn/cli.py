@@ -117,8 +117,8 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
 
     Example: epgfn exact runs/small
     """
-    from epgfn.exact import terminating_distribution
     from epgfn.inference import edge_list, load_model
+    from epgfn.sweep import terminating_distribution
 
     model = load_model(run_dir)
     adjacency, probability = terminating_distribution(model)

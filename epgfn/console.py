@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from epgfn.errors import EpgfnError
@@ -145,13 +146,16 @@ class TerminalReporter:
     ) -> None:
         if step is None or steps is None:
             self.close()
-            self.console.print(f"[bold]{self.party}[/] {message or phase}", highlight=False)
+            self.console.print(
+                f"[bold]{self.party}[/] {escape(message or phase)}", highlight=False, soft_wrap=True
+            )
             return
         if not self.console.is_terminal:
             now = time.monotonic()
             if step == steps or now - self._last > 5.0:
                 self._last = now
-                self.console.print(f"{self.party} {phase} {step}/{steps} {message}", highlight=False)
+                text = f"{self.party} {phase} {step}/{steps} {message}"
+                self.console.print(text, highlight=False, markup=False, soft_wrap=True)
             return
         if self._progress is None or phase != self._phase:
             self.close()
@@ -163,7 +167,7 @@ class TerminalReporter:
             self._task = self._progress.add_task(f"{self.party} {phase}", total=steps, note="")
             self._progress.start()
         assert self._task is not None
-        self._progress.update(self._task, completed=step, note=message)
+        self._progress.update(self._task, completed=step, note=escape(message))
 
     def close(self) -> None:
         if self._progress is not None:

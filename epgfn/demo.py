@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from epgfn.audit import audit_run
 from epgfn.comparison import compare
 from epgfn.data import load_records, split_table
@@ -82,6 +84,9 @@ def run_study(
     """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
     # Read every file first: a mistake in the last one must not cost the training of the others.
     records = {node: load_records(path, study) for node, path in data.items()}
+    torch.set_num_threads(
+        1
+    )  # the parties are processes of their own; more threads here would only take their cores
     with View([COORDINATOR, *study.roster], quiet=quiet) as view:
         simulation = simulate(study, data, out, view)
         view.event(COORDINATOR, {"phase": "comparing"})

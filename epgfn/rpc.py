@@ -82,6 +82,11 @@ def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
             f"the TLS handshake with the coordinator at {address} failed; check that the invitation belongs to this "
             "coordinator, and enrol again if the certificate has expired",
         )
+    if code == grpc.StatusCode.UNAVAILABLE and ("closed" in text or "reset" in text or "broken pipe" in text):
+        return EpgfnError(
+            f"the coordinator at {address} ended the connection; check that this node's certificate is one of its own "
+            "and still valid, then run again"
+        )
     if code == grpc.StatusCode.UNAVAILABLE:
         return EpgfnError(
             f"no coordinator answers at {address}; check the address and that it is running, then run again"

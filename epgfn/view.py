@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -94,7 +95,7 @@ class View:
             if party == "coordinator" and phase in ("enrolled", "accepted", "refused")
             else PHASES.get(phase, phase)
         )
-        self.console.print(f"{party:<12} {words}{steps}", highlight=False, markup=False)
+        self.console.print(f"{party:<12} {words}{steps}", highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -106,6 +107,9 @@ class View:
             )
             note = f"loss {row['loss']:.3f}" if row.get("loss") is not None else str(row.get("message") or "")
             table.add_row(
-                f"[bold]{party}[/]", PHASES.get(row["phase"], row["phase"]), bar, f"[dim]{note[:60]}[/]"
+                f"[bold]{party}[/]",
+                PHASES.get(row["phase"], row["phase"]),
+                bar,
+                f"[dim]{escape(note[:60])}[/]",
             )
         return table

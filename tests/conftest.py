@@ -17,6 +17,7 @@ from small import SMALL_STUDY
 
 torch.set_num_threads(1)
 
+
 @pytest.fixture(scope="session")
 def small_study() -> Study:
     """Three variables, two nodes, trained in seconds."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from small import SMALL_STUDY
 
 from epgfn.files import sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
@@ -35,6 +34,7 @@ from epgfn.sealing.model_file import write_model
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
 from epgfn.study import Study
+from small import SMALL_STUDY
 
 ROUND_ID = "round-1"
 # Fewer numbers than a usual policy, so that tests can go over all bytes.

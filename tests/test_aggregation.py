@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor
-from worlds import BY_EDGES, BY_SINKS, l1, records
 
 from epgfn.aggregation import train_global
 from epgfn.errors import EpgfnError, RefusedError
@@ -18,6 +17,7 @@ from epgfn.study import Study
 from epgfn.sweep import terminating_mass
 from epgfn.targets import prior_table, score_table
 from epgfn.training import train_local
+from worlds import BY_EDGES, BY_SINKS, l1, records
 
 Models = dict[str, dict[str, Tensor]]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_directory import ROUND_ID, RunDirectory, make_run, opened
 
 from epgfn.audit import AuditReport, audit_run
 from epgfn.files import sha256_hex
@@ -28,6 +27,7 @@ from epgfn.ledger.note import NoteSigner
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import STUDY, make_statement
 from epgfn.study import Study
+from run_directory import ROUND_ID, RunDirectory, make_run, opened
 
 UNSIGNED = "global/summary.json"
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from report_run import make_comparison
 
 from epgfn.aggregation import train_global
 from epgfn.comparison import Comparison, compare, edge_matrix
@@ -21,6 +20,7 @@ from epgfn.inference import Model
 from epgfn.study import Study
 from epgfn.targets import score_table, study_masks
 from epgfn.training import train_local
+from report_run import make_comparison
 
 Trained = tuple[Study, dict[str, np.ndarray], dict[str, Model], Model]
 

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
-from worlds import BY_EDGES, BY_SINKS, records
 
 import epgfn
 from epgfn.errors import RefusedError, UsageError
@@ -19,6 +18,7 @@ from epgfn.inference import Model, edge_list, write_samples
 from epgfn.study import Study
 from epgfn.sweep import terminating_distribution
 from epgfn.training import train_local
+from worlds import BY_EDGES, BY_SINKS, records
 
 STUDIES = [BY_SINKS, BY_EDGES]
 

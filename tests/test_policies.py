@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import SMALL_STUDY
 from torch import Tensor
 
 from epgfn.errors import RefusedError
@@ -20,6 +19,7 @@ from epgfn.rollout import evaluate, sample, sample_backward
 from epgfn.spaces import DagBySinks
 from epgfn.spaces.parent_sets import parent_masks
 from epgfn.study import Study
+from small import SMALL_STUDY
 
 BY_SINKS = Study.from_bytes(SMALL_STUDY.encode())
 BY_EDGES = BY_SINKS.with_changes(

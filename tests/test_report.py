@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_run import make_comparison, make_run
 
 from epgfn.comparison import Comparison
 from epgfn.errors import EpgfnError, UsageError
@@ -23,6 +22,7 @@ from epgfn.report.run import read_run
 from epgfn.report.text import escape, number, plain, signed
 from epgfn.report.verdict import verdict
 from epgfn.study import Study
+from report_run import make_comparison, make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BROWSER_OPTIONS = (

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from worlds import BY_EDGES, BY_SINKS, l1, records
 
 from epgfn.errors import EpgfnError
 from epgfn.policies import make_policy, space_of, validate_policy
@@ -17,6 +16,7 @@ from epgfn.study import Study
 from epgfn.sweep import terminating_mass
 from epgfn.targets import score_table
 from epgfn.training import TrainingProgress, effective_share, train_local
+from worlds import BY_EDGES, BY_SINKS, l1, records
 
 
 def distance(study: Study, tensors: dict[str, Tensor], table: Tensor) -> float:

@@ -21,10 +21,14 @@ SEED = 1
 def main() -> None:
     deploy = Path("deploy")
     if deploy.exists():
-        raise SystemExit("deploy/ exists already; remove it first to start anew (and run: docker compose down --volumes)")
+        raise SystemExit(
+            "deploy/ exists already; remove it first to start anew (and run: docker compose down --volumes)"
+        )
     deploy.mkdir(mode=0o700)
     source, names = example_dir(), node_names(NODES)
-    study = Study.load(source / "study.toml").with_changes({"roster": names, "aggregation": {"quorum": NODES}})
+    study = Study.load(source / "study.toml").with_changes(
+        {"roster": names, "aggregation": {"quorum": NODES}}
+    )
     write_atomic(deploy / "study.toml", study.raw)
     for name, part in zip(names, split_table(source / "sachs.csv", NODES, SEED), strict=True):
         write_atomic(deploy / "data" / f"{name}.csv", part.to_csv(index=False).encode(), mode=0o444)

@@ -17,12 +17,6 @@ from typing import Any
 
 import grpc
 import torch
-from epgfn_coordinator.home import Config, Home
-from epgfn_coordinator.initialise import initialise
-from epgfn_coordinator.invitation import invite
-from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.serve import serve
-from epgfn_coordinator.store import Store
 
 from epgfn import rpc
 from epgfn.canonical import canonical_json
@@ -49,6 +43,12 @@ from epgfn.v1 import (
     study_pb2,
     study_pb2_grpc,
 )
+from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.initialise import initialise
+from epgfn_coordinator.invitation import invite
+from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.serve import serve
+from epgfn_coordinator.store import Store
 
 STUDY = """
 name = "tiny"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from coordinator_client import (
     FakeNode,
     InProcess,
@@ -16,11 +17,10 @@ from coordinator_client import (
     root_of,
     tiny_study,
 )
-from epgfn_coordinator.home import Home
-
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.study import Study
+from epgfn_coordinator.home import Home
 
 LIMIT = 1 << 20
 

@@ -8,13 +8,13 @@ import stat
 from collections.abc import Iterator
 
 import pytest
-from coordinator_client import FakeNode, InProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn_coordinator.home import Home
-from epgfn_coordinator.status import status
 
+from coordinator_client import FakeNode, InProcess, ledger_kinds, make_home, reason_of, tiny_study
 from epgfn.errors import UsageError
 from epgfn.pki import node_id_from_cert
 from epgfn.sealing.keys import SigningKey
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.status import status
 
 
 @pytest.fixture(scope="module")

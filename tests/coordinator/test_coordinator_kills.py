@@ -7,12 +7,12 @@ import resource
 from pathlib import Path
 
 import pytest
-from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn_coordinator.export import export
-from epgfn_coordinator.status import status
 
+from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
 from epgfn.audit import audit_run
 from epgfn.errors import EpgfnError
+from epgfn_coordinator.export import export
+from epgfn_coordinator.status import status
 
 
 @pytest.mark.slow

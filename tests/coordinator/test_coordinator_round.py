@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from coordinator_client import (
     FakeNode,
     InProcess,
@@ -19,15 +20,14 @@ from coordinator_client import (
     reason_of,
     tiny_study,
 )
+from epgfn.audit import audit_run
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.files import sha256_hex
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.initialise import initialise
 from epgfn_coordinator.round import AGGREGATING, FAILED, decide
 from epgfn_coordinator.status import status
-
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import sha256_hex
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DEADLINE = "deadline = 2030-01-01T12:00:00Z"

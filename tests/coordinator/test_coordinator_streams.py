@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from coordinator_client import FakeNode, InProcess, make_home, tiny_study
-from epgfn_coordinator import serve
-from epgfn_coordinator.streams import StreamWatch
 
+from coordinator_client import FakeNode, InProcess, make_home, tiny_study
 from epgfn import rpc
 from epgfn.v1 import artifact_pb2_grpc
+from epgfn_coordinator import serve
+from epgfn_coordinator.streams import StreamWatch
 
 
 def test_a_stream_that_stops_moving_is_ended(

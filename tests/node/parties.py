@@ -16,10 +16,10 @@ from typing import Any, Self
 from unittest import mock
 
 import tomli_w
-from epgfn_node.cli import NAME, app
 
 from epgfn.console import run_app
 from epgfn.study import Study
+from epgfn_node.cli import NAME, app
 
 WRONG_USE, REFUSED = 2, 1
 

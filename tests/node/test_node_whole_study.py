@@ -12,14 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from epgfn_node.enroll import Connection
-from epgfn_node.fetch import verify_global
-from epgfn_node.home import NodeHome
-from epgfn_node.outbox import load_package
-from epgfn_node.settings import NodeSettings
-from epgfn_node.study import load_agreement
 from parties import REFUSED, CoordinatorProcess, Node
-from proxy import RecordingProxy
 
 import epgfn
 from epgfn.canonical import parse_canonical_json
@@ -31,6 +24,13 @@ from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.statement import GLOBAL, GlobalPredicate, make_statement, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn_node.enroll import Connection
+from epgfn_node.fetch import verify_global
+from epgfn_node.home import NodeHome
+from epgfn_node.outbox import load_package
+from epgfn_node.settings import NodeSettings
+from epgfn_node.study import load_agreement
+from proxy import RecordingProxy
 
 HANDSHAKES = 64 << 10  # more than TLS and the calls before an upload take, far less than the upload
 

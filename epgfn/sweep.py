@@ -88,7 +88,7 @@ def _taken(space: DagSpace, policy: Policy, level: Level) -> Tensor:
     """(M,) log p_F of the edges of a level."""
     n = len(level.state[0])
     dense = torch.full((n, space.n_actions), -torch.inf)
-    for rows in torch.split(torch.arange(n), BLOCK):  # type: ignore[no-untyped-call]
+    for rows in torch.split(torch.arange(n), BLOCK):
         choices = policy.choices(take(level.state, rows))
         dense[rows] = dense[rows].scatter(1, choices.action, choices.log_prob[0])
     return dense[level.source, level.action]

@@ -109,10 +109,8 @@ class DagBySinks:
 
     def step_back(self, state: State, choice: Tensor) -> Back:
         gone = torch.nn.functional.one_hot(choice, self.n_variables).bool() & state.members
-        action = (
-            choice * self.n_sets
-            + parent_index(state.adjacency, self.max_parents).gather(1, choice[:, None])[:, 0]
-        )
+        column = state.adjacency[torch.arange(len(choice)), :, choice].unsqueeze(2)  # (B, V, 1)
+        action = choice * self.n_sets + parent_index(column, self.max_parents)[:, 0]
         adjacency = state.adjacency & ~gone[:, None]
         members = state.members & ~gone
         return Back(State(members, members & ~adjacency.any(2), adjacency), action)

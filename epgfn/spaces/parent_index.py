@@ -32,17 +32,17 @@ def parent_index(adjacency: Tensor, max_parents: int) -> Tensor:
     """Number of each variable's parent set.
 
     Args:
-        adjacency: (B, V, V) bool, [b, i, j] = i is a parent of j; no column holds more than `max_parents`.
+        adjacency: (B, V, C) bool, [b, i, c] = i is a parent of the c-th child, C = V or any; at most `max_parents` each.
 
     Returns:
-        (B, V) int64 indices into the K sets of `parent_masks(V, max_parents)`.
+        (B, C) int64 indices into the K sets of `parent_masks(V, max_parents)`.
     """
-    n_variables = adjacency.shape[-1]
-    member = adjacency.transpose(1, 2)  # (B, V child, V parent)
-    size = member.sum(2)  # (B, V)
+    n_variables = adjacency.shape[1]
+    member = adjacency.transpose(1, 2)  # (B, C, V)
+    size = member.sum(2)  # (B, C)
     position = (member.cumsum(2) - 1).clamp(0, max_parents)
     terms = member_terms(n_variables, max_parents)
-    share = terms[size[:, :, None], position, torch.arange(n_variables)]  # (B, V, V)
+    share = terms[size[:, :, None], position, torch.arange(n_variables)]  # (B, C, V)
     return set_offsets(n_variables, max_parents)[size] - (share * member).sum(2)
 
 

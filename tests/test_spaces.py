@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -12,20 +13,62 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epgfn.errors import UsageError
-from epgfn.spaces import SPACES, DagByEdges, DagBySinks, DagSpace, make_space
-from epgfn.spaces.base import where
+from epgfn.spaces import SPACES, DagByEdges, DagBySinks, Hypergrid, Multiset, Sequence, make_space
+from epgfn.spaces.base import pack_digits, where
 from epgfn.spaces.parent_index import modular_score, parent_index
 from epgfn.spaces.parent_sets import parent_masks
 from epgfn.sweep import explore
 
 KINDS = sorted(SPACES)
-DAGS = {2: 3, 3: 25, 4: 543}
+
+
+def numbers(**ranges: tuple[int, int]) -> st.SearchStrategy[dict[str, int]]:
+    return st.fixed_dictionaries({name: st.integers(*ends) for name, ends in ranges.items()})
+
+
+dag_settings = st.integers(2, 6).flatmap(lambda v: numbers(n_variables=(v, v), max_parents=(1, v - 1)))
+# a new space: what it may be asked to be, and how many objects some small ones have
+SETTINGS: dict[str, st.SearchStrategy[dict[str, int]]] = {
+    "dag-by-sinks": dag_settings,
+    "dag-by-edges": dag_settings,
+    "hypergrid": numbers(n_dimensions=(1, 4), side=(2, 9)),
+    "multiset": numbers(n_items=(2, 7), size=(1, 6)),
+    "sequence": numbers(n_letters=(1, 7), max_length=(1, 6)),
+}
+DAGS = [({"n_variables": v, "max_parents": v - 1}, n) for v, n in {2: 3, 3: 25, 4: 543}.items()]
+OBJECTS: dict[str, list[tuple[dict[str, int], int]]] = {
+    "dag-by-sinks": DAGS,
+    "dag-by-edges": DAGS,
+    "hypergrid": [({"n_dimensions": 1, "side": 2}, 2), ({"n_dimensions": 3, "side": 4}, 64)],
+    "multiset": [({"n_items": 2, "size": 1}, 2), ({"n_items": 4, "size": 5}, math.comb(8, 5))],
+    "sequence": [({"n_letters": 1, "max_length": 2}, 3), ({"n_letters": 3, "max_length": 4}, 121)],
+}
 
 
 @st.composite
-def spaces(draw: st.DrawFn) -> DagSpace:
-    v = draw(st.integers(2, 6))
-    return make_space(draw(st.sampled_from(KINDS)), n_variables=v, max_parents=draw(st.integers(1, v - 1)))
+def spaces(draw: st.DrawFn) -> Any:
+    kind = draw(st.sampled_from(KINDS))
+    return make_space(kind, **draw(SETTINGS[kind]))
+
+
+def assert_legal(space: Any, thing: Any) -> None:
+    """What `decode` gives is an object of the space."""
+    if isinstance(space, DagBySinks | DagByEdges):
+        assert nx.is_directed_acyclic_graph(thing)
+        assert len(thing) == space.n_variables
+        assert max(degree for _, degree in thing.in_degree()) <= space.max_parents
+    elif isinstance(space, Hypergrid):
+        assert len(thing) == space.n_dimensions
+        assert all(0 <= i < space.side for i in thing)
+    elif isinstance(space, Multiset):
+        assert len(thing) == space.n_items
+        assert sum(thing) == space.size
+        assert min(thing) >= 0
+    elif isinstance(space, Sequence):
+        assert len(thing) <= space.max_length
+        assert set(thing) <= set("ABCDEFGHIJ"[: space.n_letters])
+    else:
+        raise AssertionError(f"say here what an object of {type(space).__name__} is")
 
 
 def random_action(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -35,7 +78,7 @@ def random_action(mask: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 @settings(max_examples=25, deadline=None)
 @given(spaces(), st.integers(0, 2**31))
-def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space: DagSpace, seed: int) -> None:
+def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space: Any, seed: int) -> None:
     generator, state = torch.Generator().manual_seed(seed), space.initial(16)
     for _ in range(space.max_steps):
         running, mask = ~space.is_terminating(state), space.forward_mask(state)
@@ -56,15 +99,15 @@ def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space:
         assert found[rows].all()
         state = after
     assert space.is_terminating(state).all()
-    for graph in space.decode(state):
-        assert nx.is_directed_acyclic_graph(graph)
-        assert len(graph) == space.n_variables
-        assert max(degree for _, degree in graph.in_degree()) <= space.max_parents
+    decoded = space.decode(state)
+    assert len(decoded) == 16
+    for thing in decoded:
+        assert_legal(space, thing)
 
 
 @settings(max_examples=15, deadline=None)
 @given(spaces(), st.integers(0, 2**31))
-def test_a_step_back_taken_forward_again_returns(space: DagSpace, seed: int) -> None:
+def test_a_step_back_taken_forward_again_returns(space: Any, seed: int) -> None:
     generator, state = torch.Generator().manual_seed(seed), space.initial(16)
     for _ in range(space.max_steps):
         running = ~space.is_terminating(state)
@@ -81,17 +124,24 @@ def test_a_step_back_taken_forward_again_returns(space: DagSpace, seed: int) -> 
     assert (space.key(state) == space.key(space.initial(16))).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("v", [2, 3, 4])
-def test_all_objects_are_reached_and_ways_back_are_counted_right(kind: str, v: int) -> None:
-    space = make_space(kind, n_variables=v, max_parents=v - 1)
+SMALL = [(kind, *case) for kind in KINDS for case in OBJECTS[kind]]
+
+
+@pytest.mark.parametrize(("kind", "how", "expected"), SMALL)
+def test_all_objects_are_reached_and_ways_back_are_counted_right(
+    kind: str, how: dict[str, int], expected: int
+) -> None:
+    space = make_space(kind, **how)
     levels, objects = explore(space), 0
     for level, following in itertools.pairwise(levels):
         arrows = torch.bincount(level.target, minlength=len(following.state[0]))
         assert (space.backward_mask(following.state).sum(1) == arrows).all()
     for level in levels:
         objects += int(space.is_terminating(level.state).sum())
-    assert objects == DAGS[v]
+    assert objects == expected
+    assert len({tuple(key) for level in levels for key in space.key(level.state).tolist()}) == sum(
+        len(level.state[0]) for level in levels
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -150,9 +200,39 @@ def test_large_graphs_need_no_large_tables(v: int) -> None:
     assert space.key(state).shape[1] == -(-(v + v * v) // 62)
 
 
-@pytest.mark.parametrize(
-    ("kind", "v", "fan_in"), [("dag-by-sinks", 1, 1), ("dag-by-edges", 3, 3), ("tree", 3, 1)]
-)
-def test_an_impossible_space_is_refused_at_once(kind: str, v: int, fan_in: int) -> None:
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 100), st.integers(1, 80), st.data())
+def test_packed_keys_are_equal_exactly_where_the_digits_are(base: int, n: int, data: st.DataObject) -> None:
+    rows = st.lists(st.integers(0, base - 1), min_size=n, max_size=n)
+    a, b = data.draw(rows), data.draw(rows)
+    packed = pack_digits(torch.tensor([a, b, a]), base)
+    assert (packed[0] == packed[2]).all()
+    assert (packed[0] == packed[1]).all() == (a == b)
+    assert (packed >= 0).all()
+
+
+def test_objects_are_decoded_to_their_natural_form() -> None:
+    assert Hypergrid(2, 5).decode(Hypergrid(2, 5).terminal(torch.tensor([[4, 0]]))) == [(4, 0)]
+    assert Multiset(3, 4).decode(Multiset(3, 4).terminal(torch.tensor([[2, 0, 2]]))) == [(2, 0, 2)]
+    assert Sequence(3, 4).decode(Sequence(3, 4).terminal(torch.tensor([[3, 1, 0, 0]]))) == ["CA"]
+
+
+IMPOSSIBLE = [
+    ("dag-by-sinks", {"n_variables": 1, "max_parents": 1}),
+    ("dag-by-edges", {"n_variables": 3, "max_parents": 3}),
+    ("hypergrid", {"n_dimensions": 0, "side": 4}),
+    ("hypergrid", {"n_dimensions": 2, "side": 1}),
+    ("multiset", {"n_items": 1, "size": 4}),
+    ("multiset", {"n_items": 3, "size": 0}),
+    ("sequence", {"n_letters": 0, "max_length": 4}),
+    ("sequence", {"n_letters": 63, "max_length": 4}),
+    ("sequence", {"n_letters": 3, "max_length": 0}),
+    ("sequence", {"sides": 3}),
+    ("no-such-space", {"n_variables": 3}),
+]
+
+
+@pytest.mark.parametrize(("kind", "how"), IMPOSSIBLE)
+def test_an_impossible_space_is_refused_at_once(kind: str, how: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        make_space(kind, n_variables=v, max_parents=fan_in)
+        make_space(kind, **how)

@@ -26,7 +26,10 @@ def space_of(study: Study) -> DagSpace:
     Raises:
         UsageError: the settings make no sense.
     """
-    return make_space(study.space.kind, n_variables=len(study.variables), max_parents=study.space.max_parents)
+    space: DagSpace = make_space(
+        study.space.kind, n_variables=len(study.variables), max_parents=study.space.max_parents
+    )
+    return space
 
 
 def policy_spec(study: Study) -> dict[str, TensorSpec]:

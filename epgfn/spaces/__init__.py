@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from epgfn.errors import UsageError
 from epgfn.spaces.base import Space
 from epgfn.spaces.dag_by_edges import DagByEdges
 from epgfn.spaces.dag_by_sinks import DagBySinks
+from epgfn.spaces.hypergrid import Hypergrid
+from epgfn.spaces.multiset import Multiset
+from epgfn.spaces.sequence import Sequence
 
 DagSpace = DagBySinks | DagByEdges
-SPACES: dict[str, Callable[..., DagSpace]] = {"dag-by-sinks": DagBySinks, "dag-by-edges": DagByEdges}
+SPACES: dict[str, Callable[..., Any]] = {
+    "dag-by-sinks": DagBySinks,
+    "dag-by-edges": DagByEdges,
+    "hypergrid": Hypergrid,
+    "multiset": Multiset,
+    "sequence": Sequence,
+}
 
 
-def make_space(kind: str, *, n_variables: int, max_parents: int) -> DagSpace:
-    """The space a study names.
+def make_space(kind: str, **settings: int) -> Any:
+    """The space of that name; `settings` are its constructor's.
 
     Raises:
         UsageError: no such space, or its settings make no sense.
@@ -22,9 +32,19 @@ def make_space(kind: str, *, n_variables: int, max_parents: int) -> DagSpace:
     if kind not in SPACES:
         raise UsageError(f"there is no space {kind!r}; choose one of {', '.join(sorted(SPACES))}")
     try:
-        return SPACES[kind](n_variables=n_variables, max_parents=max_parents)
-    except ValueError as error:
+        return SPACES[kind](**settings)
+    except (TypeError, ValueError) as error:
         raise UsageError(f"space {kind!r} {error}") from None
 
 
-__all__ = ["SPACES", "DagByEdges", "DagBySinks", "DagSpace", "Space", "make_space"]
+__all__ = [
+    "SPACES",
+    "DagByEdges",
+    "DagBySinks",
+    "DagSpace",
+    "Hypergrid",
+    "Multiset",
+    "Sequence",
+    "Space",
+    "make_space",
+]

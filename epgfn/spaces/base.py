@@ -14,6 +14,7 @@ spaces `stop_action` is None. Throughout, the backward policy is uniform: log p_
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -97,3 +98,10 @@ def pack_bits(bits: Tensor) -> Tensor:
     """(B, n) bool -> (B, ceil(n / 62)) int64, 62 bits a word: a key that is equal exactly where the bits are."""
     words = torch.split(bits, 62, dim=1)
     return torch.stack([(w.long() << torch.arange(w.shape[1])).sum(1) for w in words], dim=1)
+
+
+def pack_digits(digits: Tensor, base: int) -> Tensor:
+    """(B, n) int64 in 0 .. base - 1, base at least 2 -> (B, words) int64, as many a word as fit: equal where the digits are."""
+    room = int(62 / math.log2(base) + 1e-9)
+    words = torch.split(digits, room, dim=1)
+    return torch.stack([(w * base ** torch.arange(w.shape[1])).sum(1) for w in words], dim=1)

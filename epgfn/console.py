@@ -10,9 +10,8 @@ import json
 import os
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +21,11 @@ from epgfn.errors import EpgfnError
 
 DEBUG_VARIABLE = "EPGFN_DEBUG"
 
+# Wrong use of a command. Typer brings click along or has it built in, depending on its version; this is its class either way.
+_WrongUse: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
 
 def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> None:
     """Run a typer application and exit: 0 done, 1 refused or failed check, 2 wrong use. Never a traceback.
@@ -29,24 +33,35 @@ def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """
     try:
+        _run(app, name, arguments)
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
+    try:
         code = app(args=arguments, prog_name=name, standalone_mode=False)
     except EpgfnError as error:
         _complain(name, str(error))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except typer.Abort:
         _complain(name, "interrupted; nothing half-written is left, run the same command to go on")
         sys.exit(130)
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
+    except _WrongUse as error:
+        wrong: Any = error
+        context = getattr(wrong, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(wrong.format_message(), flush=True)
+            sys.exit(2)
         hint = f" (see: {context.command_path} --help)" if context is not None else ""
-        _complain(name, error.format_message() + hint)
+        _complain(name, " ".join(wrong.format_message().split()) + hint)
         sys.exit(2)
     except KeyboardInterrupt:
         _complain(name, "interrupted; nothing half-written is left, run the same command to go on")
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        raise
     except OSError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

@@ -79,13 +79,13 @@ def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
     ):
         return RefusedError(
             "tls",
-            f"the TLS handshake with the coordinator at {address} failed; check that the invitation belongs to this "
-            "coordinator, and enrol again if the certificate has expired",
+            f"the TLS handshake with the coordinator at {address} failed; run again, and if it keeps failing check that the "
+            "invitation belongs to this coordinator and enrol anew if the certificate has expired",
         )
     if code == grpc.StatusCode.UNAVAILABLE and ("closed" in text or "reset" in text or "broken pipe" in text):
         return EpgfnError(
-            f"the coordinator at {address} ended the connection; check that this node's certificate is one of its own "
-            "and still valid, then run again"
+            f"the connection to the coordinator at {address} broke off; run again, and if it keeps breaking check that this "
+            "node's certificate is one of this coordinator's and still valid"
         )
     if code == grpc.StatusCode.UNAVAILABLE:
         return EpgfnError(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epgfn.errors import UsageError
-from epgfn.spaces import SPACES, DagByEdges, DagBySinks, Hypergrid, Multiset, Sequence, make_space
+from epgfn.spaces import SPACES, DagByEdges, DagBySinks, Hypergrid, Multiset, Phylogeny, Sequence, make_space
 from epgfn.spaces.base import pack_digits, where
 from epgfn.spaces.parent_index import modular_score, parent_index
 from epgfn.spaces.parent_sets import parent_masks
@@ -33,6 +33,7 @@ SETTINGS: dict[str, st.SearchStrategy[dict[str, int]]] = {
     "dag-by-edges": dag_settings,
     "hypergrid": numbers(n_dimensions=(1, 4), side=(2, 9)),
     "multiset": numbers(n_items=(2, 7), size=(1, 6)),
+    "phylogeny": numbers(n_leaves=(2, 8)),
     "sequence": numbers(n_letters=(1, 7), max_length=(1, 6)),
 }
 DAGS = [({"n_variables": v, "max_parents": v - 1}, n) for v, n in {2: 3, 3: 25, 4: 543}.items()]
@@ -41,6 +42,7 @@ OBJECTS: dict[str, list[tuple[dict[str, int], int]]] = {
     "dag-by-edges": DAGS,
     "hypergrid": [({"n_dimensions": 1, "side": 2}, 2), ({"n_dimensions": 3, "side": 4}, 64)],
     "multiset": [({"n_items": 2, "size": 1}, 2), ({"n_items": 4, "size": 5}, math.comb(8, 5))],
+    "phylogeny": [({"n_leaves": 2}, 1), ({"n_leaves": 5}, 105), ({"n_leaves": 7}, 10_395)],
     "sequence": [({"n_letters": 1, "max_length": 2}, 3), ({"n_letters": 3, "max_length": 4}, 121)],
 }
 
@@ -64,6 +66,10 @@ def assert_legal(space: Any, thing: Any) -> None:
         assert len(thing) == space.n_items
         assert sum(thing) == space.size
         assert min(thing) >= 0
+    elif isinstance(space, Phylogeny):
+        assert thing.endswith(");")
+        assert thing.count("(") == thing.count(")") == thing.count(",") == space.n_leaves - 1
+        assert all(str(i) in thing for i in range(space.n_leaves))
     elif isinstance(space, Sequence):
         assert len(thing) <= space.max_length
         assert set(thing) <= set("ABCDEFGHIJ"[: space.n_letters])

@@ -11,6 +11,7 @@ from epgfn.spaces.dag_by_edges import DagByEdges
 from epgfn.spaces.dag_by_sinks import DagBySinks
 from epgfn.spaces.hypergrid import Hypergrid
 from epgfn.spaces.multiset import Multiset
+from epgfn.spaces.phylogeny import Phylogeny
 from epgfn.spaces.sequence import Sequence
 
 DagSpace = DagBySinks | DagByEdges
@@ -19,6 +20,7 @@ SPACES: dict[str, Callable[..., Any]] = {
     "dag-by-edges": DagByEdges,
     "hypergrid": Hypergrid,
     "multiset": Multiset,
+    "phylogeny": Phylogeny,
     "sequence": Sequence,
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "DagSpace",
     "Hypergrid",
     "Multiset",
+    "Phylogeny",
     "Sequence",
     "Space",
     "make_space",

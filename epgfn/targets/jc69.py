@@ -1,0 +1,108 @@
+"""Likelihood of an alignment on a tree: Jukes & Cantor's model, one fixed branch length, Felsenstein's pruning.
+
+A site evolves from the root, where the four bases are equally likely, along each branch of length b (expected changes a
+site) with
+
+    P(same) = 1/4 + 3/4 e,   P(another, each) = 1/4 - 1/4 e,   e = exp(-4 b / 3).
+
+The partial likelihood of a leaf is 1 for each base its character allows (so gaps and N say nothing), and that of a node is
+prod over its two children c of e L_c(x) + (1 - e)/4 sum_y L_c(y); log f(D | tree) = sum over sites of log 1/4 sum_x L_root(x).
+Jukes & Cantor 1969; Felsenstein, Journal of Molecular Evolution 17 (1981).
+
+Sites that look the same are computed once, with their number as weight, and trees that stand several times in a batch once.
+Partial likelihoods are not kept with the states of a rollout: only finished trees are scored, so keeping them would save
+none of the n - 1 joins a tree costs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.spaces.base import take
+from epgfn.spaces.phylogeny import Phylogeny, State
+
+_BATCH_NUMBERS = 1 << 23  # 64 MiB of float64 partial likelihoods at once
+MAX_BRANCH = 10.0
+"""Longer branches leave nothing of the signal: e is below 2e-6."""
+
+
+class Patterns(NamedTuple):
+    """The P distinct sites of an alignment: `partials` (n, P, 4) float64, 1 for each base a leaf's character allows, and
+    `weights` (P,) float64, how many sites look so."""
+
+    partials: Tensor
+    weights: Tensor
+
+
+def compress(codes: Tensor) -> Patterns:
+    """Distinct sites of an alignment (n, sites) uint8, each character the sum of 1, 2, 4, 8 for A, C, G, T it may be.
+
+    Raises:
+        ValueError: a code outside 1 to 15.
+    """
+    if codes.ndim != 2 or not bool(((codes >= 1) & (codes <= 15)).all()):
+        raise ValueError("codes must be (leaves, sites), each 1 to 15")
+    distinct, weights = torch.unique(codes, dim=1, return_counts=True)
+    partials = (distinct[:, :, None] >> torch.arange(4)) & 1
+    return Patterns(partials.double(), weights.double())
+
+
+class Jc69:
+    """log f(D | tree) of one party's sites for batches of finished trees."""
+
+    def __init__(self, space: Phylogeny, codes: Tensor, branch_length: float) -> None:
+        """`codes` (n, sites) uint8 as `compress` takes them, leaves in the space's order; `branch_length` in expected
+        changes a site.
+
+        Raises:
+            UsageError: no sites, another number of sequences than leaves, or a branch length outside (0, `MAX_BRANCH`].
+        """
+        if not 0 < branch_length <= MAX_BRANCH:
+            raise UsageError(
+                f"the branch length must be above 0 and at most {MAX_BRANCH:g} changes a site; set another"
+            )
+        if len(codes) != space.n_leaves or codes.shape[1] == 0:
+            raise UsageError(
+                f"an alignment for this space has {space.n_leaves} sequences and at least one site; give another file"
+            )
+        self.space = space
+        self.patterns = compress(codes)
+        self._decay = math.exp(-4 * branch_length / 3)
+
+    def log_likelihood(self, state: State) -> Tensor:
+        """(B,) float64 nats of the finished trees `state`.
+
+        Raises:
+            EpgfnError: sites that this tree cannot give, as with differing sequences and a vanishing branch.
+        """
+        keys, row = torch.unique(self.space.key(state), dim=0, return_inverse=True)
+        first = torch.full((len(keys),), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
+        block = max(1, _BATCH_NUMBERS // self.patterns.partials.numel())
+        parts = torch.split(first, block)
+        total = torch.cat(
+            [self.site_log_likelihoods(take(state, part)) @ self.patterns.weights for part in parts]
+        )
+        if not bool(torch.isfinite(total).all()):
+            raise EpgfnError("the alignment has no finite likelihood at this branch length; set a longer one")
+        return total[row]
+
+    def site_log_likelihoods(self, state: State) -> Tensor:
+        """(B, P) float64: log f of one site of each pattern, without its weight."""
+        joins, rows = self.space.joins(state), torch.arange(len(state.nodes))
+        partials = self.patterns.partials.repeat(len(rows), 1, 1, 1)  # (B, n, P, 4)
+        log_scale = torch.zeros(len(rows), partials.shape[2], dtype=torch.float64)
+        for left, right in zip(joins.left.T, joins.right.T, strict=True):
+            node = self._along_branch(partials[rows, left]) * self._along_branch(partials[rows, right])
+            largest = node.amax(2, keepdim=True)  # kept apart, since products over 64 leaves underflow
+            partials[rows, left] = node / largest
+            log_scale += largest[:, :, 0].log()
+        return partials[:, 0].mean(2).log() + log_scale
+
+    def _along_branch(self, partial: Tensor) -> Tensor:
+        """(..., 4): partial likelihoods at the upper end of a branch, from those at its lower end."""
+        return self._decay * partial + (1 - self._decay) * partial.mean(-1, keepdim=True)

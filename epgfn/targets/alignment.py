@@ -120,7 +120,7 @@ def _encode(sequence: str, number: int, path: Path) -> np.ndarray:
     if not letters:
         raise UsageError(f"{path}: record {number} has no sequence; fill it or take it out of the file")
     points = np.frombuffer(letters.encode("utf-32-le"), dtype="<u4")
-    codes = _CODES[np.minimum(points, 255)]  # 255 is no code
+    codes: np.ndarray = np.take(_CODES, np.minimum(points, 255))  # 255 is no code
     if not codes.all():
         site = int((codes == 0).argmax()) + 1
         raise UsageError(

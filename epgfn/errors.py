@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+MAX_SENTENCE: Final = 2000
+"""Characters of a sentence: longer ones would not fit the trailers of a gRPC call."""
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, where whatever steers a terminal or forges a line of a log (control characters, overrides of the
+    reading direction) is a space, cut to `MAX_SENTENCE` characters."""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_SENTENCE])
+
 
 class EpgfnError(Exception):
-    """Something could not be done. `str(error)` is the sentence to print; `exit_code` is the process's answer."""
+    """Something could not be done. `str(error)` is the sentence to print; `exit_code` is the process's answer.
+
+    A sentence may name what somebody else has sent, a field or a file; `one_line` keeps that from doing harm.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class RefusedError(EpgfnError):

@@ -149,6 +149,8 @@ def _validated(statement: Statement, model: type[P]) -> P:
         # Only the place: the value may be anything.
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "its fields do not fit each other"
+        if first["type"] == "extra_forbidden":  # its name is the sender's own text
+            place = "a field that does not belong there"
     raise _malformed(f"has a predicate that does not fit its type ({place})")
 
 

@@ -121,7 +121,7 @@ class Coordinator:
             while not stop.is_set():
                 self._round.tick()
                 if stalled := self._watch.end_stalled():
-                    LOG.warning("ended %d uploads that had stopped moving", stalled)
+                    LOG.warning("ended %d transfers that had stopped moving", stalled)
                 state = round_state(self._store)
                 if state == FAILED:
                     self._publication.abandon()
@@ -140,7 +140,7 @@ class Coordinator:
         return Desks(
             StudyDesk(self._home, self._identity, self._round),
             ArtifactDesk(self._identity, self._intake, self._watch),
-            ResultDesk(self._home, self._store, self._log, self._identity, self._round),
+            ResultDesk(self._home, self._store, self._log, self._identity, self._round, self._watch),
             LedgerDesk(self._identity, self._log),
         )
 

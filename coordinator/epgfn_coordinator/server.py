@@ -31,7 +31,9 @@ from epgfn_coordinator.services.ledger import LedgerDesk
 from epgfn_coordinator.services.result import ResultDesk
 from epgfn_coordinator.services.study import StudyDesk
 
-ENROLLMENT_THREADS = 4
+ENROLLMENT_THREADS = 16
+# Enrolling takes a moment and is open to everybody: whoever only holds a connection loses it, and the threads with it.
+ENROLLMENT_CONNECTION = 10.0  # seconds, and as many again for calls under way
 MAX_WAITING = 64
 GRACE = 5.0  # seconds that calls under way get at the end
 
@@ -70,7 +72,12 @@ class Listener:
         ca = read_bytes(home.ca, "certificate")
         # An upload holds a thread for as long as it takes; what is left answers short calls.
         self._main = _server(min(8 + nodes, 64))
-        self._enrollment = _server(ENROLLMENT_THREADS)
+        age = int(ENROLLMENT_CONNECTION * 1000)
+        self._enrollment = _server(
+            ENROLLMENT_THREADS,
+            ("grpc.max_connection_age_ms", age),
+            ("grpc.max_connection_age_grace_ms", age),
+        )
         self._health = health.HealthServicer()
         self.address = _bind(
             self._main, rpc.server_credentials(key, certificate, ca), config.address, config.effective_address
@@ -102,11 +109,11 @@ class Listener:
             ended.wait()
 
 
-def _server(threads: int) -> grpc.Server:
+def _server(threads: int, *options: tuple[str, int]) -> grpc.Server:
     # Calls that find no thread wait, but not endlessly many: the rest are told to come back.
     return grpc.server(
         ThreadPoolExecutor(threads),
-        options=rpc.SERVER_OPTIONS,
+        options=[*rpc.SERVER_OPTIONS, *options],
         maximum_concurrent_rpcs=threads + MAX_WAITING,
     )
 

@@ -1,4 +1,4 @@
-"""Streams that stop moving are ended, so that a silent client does not hold a thread for ever."""
+"""Streams hold a thread each: one that stops moving is ended, and a node has one of a kind, so that none can hold them all."""
 
 from __future__ import annotations
 
@@ -19,21 +19,32 @@ class StreamWatch:
         self._stalled_after = stalled_after
         self._lock = threading.Lock()
         self._moved: dict[grpc.ServicerContext, float] = {}
+        self._newest: dict[str, grpc.ServicerContext] = {}
 
     @contextlib.contextmanager
-    def of(self, context: grpc.ServicerContext) -> Iterator[Callable[[], None]]:
-        """Watch a stream; the caller calls what it gets at each piece."""
+    def of(self, context: grpc.ServicerContext, owner: str) -> Iterator[Callable[[], None]]:
+        """Watch a stream; the caller calls what it gets at each piece.
+
+        An earlier stream of the same `owner` (a node, and what it streams) is ended: after a broken connection the node
+        is back before we notice.
+        """
 
         def progress() -> None:
             with self._lock:
                 self._moved[context] = time.monotonic()
 
         progress()
+        with self._lock:
+            earlier, self._newest[owner] = self._newest.get(owner), context
+        if earlier is not None:
+            earlier.cancel()
         try:
             yield progress
         finally:
             with self._lock:
                 self._moved.pop(context, None)
+                if self._newest.get(owner) is context:
+                    del self._newest[owner]
 
     def end_stalled(self) -> int:
         """Cancel every stream that has not moved for too long; how many there were."""

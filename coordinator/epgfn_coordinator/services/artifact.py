@@ -34,10 +34,11 @@ class ArtifactDesk(artifact_pb2_grpc.ArtifactServiceServicer):
         """See artifact.proto."""
         caller = self._identity.caller(context)
         offset = None
-        with self._watch.of(context) as progress:
+        with self._watch.of(context, f"upload {caller.node_id}") as progress:
             for piece in pieces:
-                progress()
                 offset = self._intake.keep(caller, piece.upload_id, piece.offset, piece.data, piece.crc32)
+                if piece.data:  # an empty piece moves nothing
+                    progress()
         if offset is None:
             raise CallError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import threading
+import time
 from typing import Any, NoReturn
 
 import grpc
@@ -22,9 +23,7 @@ from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.store import Store
 
 MAX_FIELD_BYTES = 16 << 10
-PENALTY = (
-    0.3  # seconds a wrong token waits, one at a time: guessing 256 bits is hopeless, this keeps the log short
-)
+LOG_EVERY = 0.3  # seconds between two wrong tokens that are logged one by one; of the rest only the number is
 
 
 class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
@@ -35,8 +34,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
     ) -> None:
         self._store, self._log, self._authority, self._journal = store, log, authority, journal
         self._address = address
-        self._penalty = threading.Lock()
-        self._patience = threading.Event()  # never set: waiting for it is a pause
+        self._guesses = _Guesses()
 
     @guarded
     def Enroll(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -58,16 +56,16 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             if hmac.compare_digest(row["token_sha256"], digest):
                 found = row["node_id"]
         if not found:
-            with self._penalty:
-                self._patience.wait(PENALTY)
-            self._refuse(
-                "unknown",
-                CallError(
-                    grpc.StatusCode.UNAUTHENTICATED,
-                    "bad-token",
-                    "the enrolment token is not valid; ask the coordinator's operator for a new invitation",
-                ),
+            # Refused at once: guessing 256 bits is hopeless, but whoever may make us wait may keep others from enrolling.
+            error = CallError(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "bad-token",
+                "the enrolment token is not valid; ask the coordinator's operator for a new invitation",
             )
+            unlogged = self._guesses.log_now()
+            if unlogged is None:
+                raise error
+            self._refuse("unknown", error, **({"unlogged_before": unlogged} if unlogged else {}))
         return found
 
     def _enroll(self, node_id: str, request: Any) -> bytes:
@@ -128,6 +126,27 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             )
         )
 
-    def _refuse(self, node_id: str, error: RefusedError) -> NoReturn:
-        self._journal.decision("refused", f"enrolment: {error}", warn=True, node=node_id, reason=error.reason)
+    def _refuse(self, node_id: str, error: RefusedError, **fields: int) -> NoReturn:
+        self._journal.decision(
+            "refused", f"enrolment: {error}", warn=True, node=node_id, reason=error.reason, **fields
+        )
         raise error
+
+
+class _Guesses:
+    """Which wrong tokens get a line in the log, so that nobody without a certificate can fill the disk."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next, self._unlogged = 0.0, 0
+
+    def log_now(self) -> int | None:
+        """How many before this one were not logged; None if this one is not to be either."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next:
+                self._unlogged += 1
+                return None
+            self._next = now + LOG_EVERY
+            unlogged, self._unlogged = self._unlogged, 0
+            return unlogged

@@ -18,16 +18,23 @@ from epgfn_coordinator.publication import published_bundle, published_entry
 from epgfn_coordinator.round import Round
 from epgfn_coordinator.services.calls import CallError, guarded, guarded_stream
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.streams import StreamWatch
 
 
 class ResultDesk(result_pb2_grpc.ResultServiceServicer):
     """Hands out the result once the round is published."""
 
     def __init__(
-        self, home: Home, store: Store, log: PublishedLog, identity: Identity, current: Round
+        self,
+        home: Home,
+        store: Store,
+        log: PublishedLog,
+        identity: Identity,
+        current: Round,
+        watch: StreamWatch,
     ) -> None:
         self._home, self._store, self._log = home, store, log
-        self._identity, self._round = identity, current
+        self._identity, self._round, self._watch = identity, current, watch
 
     @guarded
     def GetResult(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -45,9 +52,12 @@ class ResultDesk(result_pb2_grpc.ResultServiceServicer):
     @guarded_stream
     def Download(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         """See result.proto."""
-        self._identity.caller(context)
+        caller = self._identity.caller(context)
         self._require_published()
-        with (self._home.result / MODEL).open("rb") as source:
+        with (
+            self._watch.of(context, f"download {caller.node_id}") as progress,
+            (self._home.result / MODEL).open("rb") as source,
+        ):
             offset = request.offset
             if offset > (self._home.result / MODEL).stat().st_size:
                 raise CallError(
@@ -58,6 +68,7 @@ class ResultDesk(result_pb2_grpc.ResultServiceServicer):
             source.seek(offset)
             while data := source.read(PIECE):
                 yield result_pb2.DownloadResponse(offset=offset, data=data)
+                progress()  # the piece before has been taken
                 offset += len(data)
 
     def _require_published(self) -> None:

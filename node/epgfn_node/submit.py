@@ -26,6 +26,10 @@ from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 
+UNCERTAIN = (
+    "tls",
+    "internal",
+)  # no answer to the question: the coordinator may have failed after it accepted
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 
 
@@ -56,7 +60,7 @@ def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Re
         upload_id = _upload(home, package, coordinator, report)
         return coordinator.call(coordinator.artifact.Commit, artifact_pb2.CommitRequest(upload_id=upload_id))
     except RefusedError as error:
-        if error.reason != "tls":
+        if error.reason not in UNCERTAIN:
             home.sending.unlink(missing_ok=True)  # a plain no: this artifact is not in
         raise
 

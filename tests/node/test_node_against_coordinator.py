@@ -288,6 +288,20 @@ def test_a_rewritten_ledger_is_refused_loudly(coordinator: CoordinatorProcess, n
     assert not (north.home / "receipts").exists()
 
 
+def test_a_coordinator_that_fails_after_it_accepted_costs_no_receipt(
+    coordinator: CoordinatorProcess, north: Node, records: Path
+) -> None:
+    north.ok("approve")
+    size = int((coordinator.home / "ledger" / "checkpoint").read_bytes().split(b"\n")[1])
+    in_the_way = coordinator.home / "ledger" / "tile" / "entries" / "000.p" / str(size + 1)
+    in_the_way.mkdir()  # the entry is committed and cannot be published
+    assert "its log says why" in north.fails(REFUSED, "submit")
+    assert "may have arrived" in north.fails(REFUSED, "train", "--data", str(records))
+    in_the_way.rmdir()
+    north.ok("submit")
+    assert (north.home / "receipts" / "receipt.tlog-proof").exists()
+
+
 def test_sending_twice_gives_the_same_receipt(north: Node, records: Path) -> None:
     north.ok("approve")
     north.ok("submit")

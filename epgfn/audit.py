@@ -30,7 +30,7 @@ from epgfn.audit_rules import (
     require_model,
     require_story,
 )
-from epgfn.errors import EpgfnError
+from epgfn.errors import EpgfnError, one_line
 from epgfn.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
@@ -38,6 +38,7 @@ from epgfn.ledger.entries import (
     Entry,
     GlobalEntry,
     KeyDestroyedEntry,
+    RefusedEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -132,7 +133,8 @@ class _Audit:
 
     def _check(self, name: str, check: Callable[[], str]) -> None:
         try:
-            finding = Finding(name, True, check())
+            # One line each, whatever names the files hold: a message must not look like the line of another check.
+            finding = Finding(name, True, one_line(check()))
         except EpgfnError as error:
             finding = Finding(name, False, " ".join(str(error).split()))
         except Exception as error:  # an auditor must get a line for whatever bytes somebody puts there
@@ -208,7 +210,9 @@ class _Audit:
         )
         require_story(entries[2:], study, manifest)
         self.entries = entries
-        return f"the ledger tells one round of this study in a possible order ({len(entries)} entries)"
+        refused = sorted({entry.node_id for entry in entries if isinstance(entry, RefusedEntry)})
+        said = f", with refused uploads of {', '.join(refused)}" if refused else ""
+        return f"the ledger tells one round of this study in a possible order ({len(entries)} entries{said})"
 
     def _node_keys(self) -> str:
         self._require_entries()
@@ -279,8 +283,17 @@ class _Audit:
             place == index and is_prefix(proved, view),
             f"the receipt of {node} was given by a ledger that is not a beginning of this one",
         )
+        withdrawn = "" if index in self._live() else self._withdrawn(node)
+        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{withdrawn}"
+
+    def _withdrawn(self, node: str) -> str:
+        """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that."""
+        index = max(
+            i for i, e in enumerate(self.entries) if isinstance(e, WithdrawnEntry) and e.node_id == node
+        )
         return (
-            f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it"
+            f"; WITHDRAWN by ledger entry {index}, which {node} has not signed: it is not in the global model, "
+            f"so ask {node} whether it wanted that"
         )
 
     def _accepted(self, node: str) -> tuple[int, AcceptedEntry]:

@@ -28,6 +28,14 @@ from epgfn.study import Study
 
 T = TypeVar("T")
 
+NEXT = {
+    "open": {"open", "aggregating", "failed"},
+    "aggregating": {"published", "failed"},
+    "published": set[str](),
+    "failed": set[str](),
+}
+"""The states a round may enter from each; its ledger says "open" once more at the beginning."""
+
 
 class Failed(EpgfnError):
     """A check found what it must not find; the text is the finding."""
@@ -41,7 +49,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     """
     enrolled: set[str] = set()
     accepted: dict[str, str] = {}
-    is_open, results = True, 0
+    state, is_open, results = "open", True, 0
     for place, entry in enumerate(entries, start=2):
         where = f"ledger entry {place}"
         require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
@@ -57,17 +65,20 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
             require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
             accepted[entry.node_id] = entry.sealed_sha256
         elif isinstance(entry, WithdrawnEntry):
+            require(is_open, f"{where} withdraws an upload after the round was closed")
             require(
                 accepted.pop(entry.node_id, None) == entry.sealed_sha256,
                 f"{where} withdraws what was not accepted",
             )
         elif isinstance(entry, StateEntry):
-            require(is_open or entry.state != "open", f"{where} opens the round again")
-            is_open = entry.state == "open"
+            require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
+            state = entry.state
+            is_open = state == "open"
         elif isinstance(entry, GlobalEntry):
             results += 1
             require(
-                not is_open and results == 1, f"{where} publishes a second result, or one of an open round"
+                state == "aggregating" and results == 1,
+                f"{where} publishes a second result, or one of a round that is not aggregating",
             )
         elif isinstance(entry, KeyDestroyedEntry):
             require(entry.round_key_id == manifest.round_key_id, f"{where} is about another round key")

@@ -18,6 +18,7 @@ from epgfn.ledger.entries import (
     EnrolledEntry,
     GlobalEntry,
     KeyDestroyedEntry,
+    RefusedEntry,
     StateEntry,
     StudyEntry,
     WithdrawnEntry,
@@ -442,7 +443,55 @@ def test_a_withdrawn_upload_must_not_be_in_the_global_model(tmp_path: Path) -> N
         if not aggregated:
             del run.uploads["west"]
         run.close()
-        assert failed(audit_run(run.finish())) == ({"global"} if aggregated else set())
+        report = audit_run(run.finish())
+        assert failed(report) == ({"global"} if aggregated else set())
+        # Nothing but the coordinator's word stands behind a withdrawal, so nobody may overlook it.
+        assert "WITHDRAWN" in next(f for f in report.findings if f.check == "upload west").message
+
+
+def test_an_upload_cannot_be_withdrawn_once_the_round_is_closed(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    for node in run.study.roster:
+        run.send(node)
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    sealed, _ = run.uploads.pop("west")
+    run.log(WithdrawnEntry(round_id=ROUND_ID, node_id="west", sealed_sha256=sha256_hex(sealed)))
+    run.close()
+    assert "ledger-entries" in failed(audit_run(run.finish()))
+
+
+def test_a_failed_round_publishes_nothing(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.send("north")
+    run.send("south")
+    run.log(StateEntry(round_id=ROUND_ID, state="failed"))
+    run.close()
+    assert "ledger-entries" in failed(audit_run(run.finish()))
+
+
+def test_who_was_refused_is_said(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.send("north")
+    run.send("south")
+    digests = {"sealed_sha256": OTHER_DIGEST, "bundle_sha256": OTHER_DIGEST}
+    run.log(RefusedEntry(round_id=ROUND_ID, node_id="west", reason="malformed", **digests))
+    run.close()
+    report = audit_run(run.finish())
+    assert report.ok
+    assert "refused uploads of west" in next(
+        f.message for f in report.findings if f.check == "ledger-entries"
+    )
+
+
+def test_names_in_the_files_cannot_steer_a_terminal_or_forge_a_line(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", ledger=NoteSigner.generate("log\x9b2J\u202eok"))
+    run.open_round()
+    run.send("north")
+    run.send("south")
+    run.close()
+    report = audit_run(run.finish())
+    assert report.ok
+    assert all(finding.message.isprintable() for finding in report.findings)
 
 
 def test_a_model_that_is_not_of_the_studys_form_fails_though_signed(tmp_path: Path) -> None:

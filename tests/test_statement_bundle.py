@@ -148,6 +148,7 @@ def test_every_field_is_needed_and_no_other_allowed(kind: str) -> None:
         (UPLOAD, "software", {"epgfn": 1}),
         (UPLOAD, "checkpoint", CHECKPOINT | {"root": "AAAA"}),
         (UPLOAD, "checkpoint", CHECKPOINT | {"time": 1}),
+        (ROUND, "round_id", "round-1\nok   global"),
         (ROUND, "round_key_id", A),
         (ROUND, "round_key", "AAAA"),
         (ROUND, "suite", "X25519"),

@@ -17,6 +17,7 @@ UPLOAD: Final = "urn:epgfn:upload:v1"
 GLOBAL: Final = "urn:epgfn:global-model:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # the same as a study's roster takes
 
 
@@ -29,6 +30,12 @@ def _digest(value: str) -> str:
 def _node_id(value: str) -> str:
     if not _NODE_ID.fullmatch(value):
         raise ValueError("not a node id")
+    return value
+
+
+def _round_id(value: str) -> str:
+    if not _ROUND_ID.fullmatch(value):
+        raise ValueError("not a round id")
     return value
 
 
@@ -46,6 +53,7 @@ def _base64(value: str, length: int | None = None) -> str:
 
 Digest = Annotated[str, AfterValidator(_digest)]
 NodeId = Annotated[str, AfterValidator(_node_id)]
+RoundId = Annotated[str, AfterValidator(_round_id)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Size = Annotated[int, Field(ge=0, le=1 << 53)]
 Suite = Literal["ML-KEM-768+X25519", "X25519"]
@@ -76,7 +84,7 @@ class RoundPredicate(_Claim):
     """The coordinator opens a round of the study. Subject: study.toml."""
 
     study_digest: Digest
-    round_id: Name
+    round_id: RoundId
     suite: Suite
     round_key: Annotated[str, AfterValidator(_base64)]
     round_key_id: Digest
@@ -104,7 +112,7 @@ class UploadPredicate(_Claim):
     """A node sends its sealed local model. Subject: model.sealed. No time of day and nothing that depends on data."""
 
     study_digest: Digest
-    round_id: Name
+    round_id: RoundId
     node_id: NodeId
     sender_fingerprint: Digest
     round_key_id: Digest
@@ -135,7 +143,7 @@ class GlobalPredicate(_Claim):
     """The coordinator publishes the global model. Subject: model.safetensors. No node is in both lists or twice."""
 
     study_digest: Digest
-    round_id: Name
+    round_id: RoundId
     aggregated: tuple[AggregatedUpload, ...]
     absent: tuple[NodeId, ...]
     seed: int

@@ -44,7 +44,7 @@ def verdict(run: Run) -> Verdict:
     detail = (
         f"Its edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by {number(null, 4)}. "
         f"The largest error is {number(largest)}, at {cause} → {effect}: learned {number(learned)}, exact {number(exact)}. "
-        "The exact posterior is that of all nodes' records together, and no node shared a record."
+        "The exact posterior is the product of what each node's own records say; no node shared a record."
     )
     return Verdict(tone, headline, detail)
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -43,16 +44,36 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _shown(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError(
+            "a name may hold no control characters; it is shown to people who decide by what they see"
+        )
+    return value
+
+
+Shown = AfterValidator(_shown)
+
+
 class Variable(_Settings):
     """One column: x = (transform(raw / transform_scale) - centre) / scale, all constants public."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64), Shown]
     transform: Literal["none", "arcsinh", "log"] = "none"
     transform_scale: Annotated[float, Field(gt=0)] = 1.0
     centre: float = 0.0
     scale: Annotated[float, Field(gt=0)] = 1.0
     lower: float | None = None
     upper: float | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _fits_edge_lists(cls, value: str) -> str:
+        if ";" in value or "->" in value:
+            raise ValueError(
+                "a variable's name may hold neither ';' nor '->': samples list edges as a->b;c->d"
+            )
+        return value
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -144,7 +165,7 @@ class TransportSettings(_Settings):
 class Study(_Settings):
     """A validated study. `raw` are its canonical bytes and `digest` their SHA-256 in hexadecimal."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Annotated[str, Field(min_length=1, max_length=128), Shown]
     description: str = ""
     roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0

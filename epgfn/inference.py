@@ -8,6 +8,7 @@ model.sample(1000, seed=1).rows()                    # pandas: edges, log_prob
 from __future__ import annotations
 
 import io
+import json
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from epgfn.diagnostics import log_terminating
-from epgfn.errors import UsageError
+from epgfn.errors import RefusedError, UsageError
 from epgfn.files import read_bytes, write_atomic
 from epgfn.policies import make_policy, space_of, validate_policy
 from epgfn.rollout import sample
@@ -103,9 +104,12 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
 
     A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
 
+    A file that names a study in its metadata, as all that parties exchange do, must name this one: tensors alone would
+    also fit a study whose variables stand in another order. Signatures are what `epgfn audit` checks.
+
     Raises:
         UsageError: a file is missing or is no model file.
-        RefusedError: the file holds no policy of the study.
+        RefusedError: the file holds no policy of the study, or names another one.
     """
     path = Path(path)
     file = path / MODEL_NAME if path.is_dir() else path
@@ -113,12 +117,18 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
         study = _study_beside(file)
     if not isinstance(study, Study):
         study = Study.load(study)
+    raw = read_bytes(file, "model file")
     try:
-        tensors = load(read_bytes(file, "model file"))
+        tensors = load(raw)
     except (SafetensorError, ValueError, KeyError):
         raise UsageError(
             f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
         ) from None
+    if _study_named(raw) not in (None, study.digest):
+        raise RefusedError(
+            "wrong-study",
+            f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
+        )
     return Model(study, tensors)
 
 
@@ -149,6 +159,14 @@ def write_samples(samples: Samples, form: str, out: Path | None) -> None:
         sys.stdout.write(raw.decode("utf-8"))
     else:
         write_atomic(out, raw)
+
+
+def _study_named(raw: bytes) -> str | None:
+    """The study's digest in the metadata of a safetensors file that was read; None if there is none."""
+    length = int.from_bytes(raw[:8], "little")
+    metadata = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    digest: str | None = metadata.get("study_digest")
+    return digest
 
 
 def _study_beside(file: Path) -> Path:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import epgfn
 from epgfn.errors import RefusedError, UsageError
 from epgfn.inference import Model, edge_list, write_samples
+from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn.sweep import terminating_distribution
 from epgfn.training import train_local
@@ -68,6 +69,17 @@ def test_a_model_is_found_in_a_run_directory_or_by_file(tmp_path: Path) -> None:
     assert found[0].variable_names == ["a", "b", "c", "d"]
     with pytest.raises(RefusedError):
         epgfn.load_model(file, BY_EDGES)
+
+
+def test_a_model_is_not_read_under_another_study_that_it_would_fit(tmp_path: Path) -> None:
+    study = BY_SINKS.with_changes({"training": {"steps": 2}})
+    tensors = train_local(study, records(0), seed=1).tensors
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(write_model(tensors, {"study_digest": study.digest, "role": "global"}))
+    assert epgfn.load_model(file, study).variable_names == ["a", "b", "c", "d"]
+    relabelled = study.with_changes({"variables": [{"name": name} for name in "dcba"]})
+    with pytest.raises(RefusedError, match="another study"):
+        epgfn.load_model(file, relabelled)
 
 
 def test_what_is_missing_or_no_model_is_said_so(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ class Phylogeny:
         self.max_steps = n_leaves - 1
         self.leaves = torch.ones(n_leaves, dtype=torch.int64) << torch.arange(n_leaves)
         """(n,) int64: the mask of each leaf."""
-        self._number = torch.zeros(n_leaves, n_leaves, dtype=torch.int64)
-        self._number[self.pairs[0], self.pairs[1]] = torch.arange(self.n_actions)
+        self.number = torch.zeros(n_leaves, n_leaves, dtype=torch.int64)
+        """(n, n) int64: the action that joins slots i < j."""
+        self.number[self.pairs[0], self.pairs[1]] = torch.arange(self.n_actions)
 
     def initial(self, n: int) -> State:
         return State(torch.zeros(n, self.n_leaves, dtype=torch.int64), self.leaves.repeat(n, 1))
@@ -91,7 +92,7 @@ class Phylogeny:
         can, right = made.any(1, keepdim=True), made.to(torch.uint8).argmax(1, keepdim=True)
         part = torch.where(can, whole & ~state.clades.gather(1, right), whole)
         before = State(state.nodes.masked_fill(made, 0), state.clades.scatter(1, left, part))
-        return Back(before, self._number[left, right][:, 0])
+        return Back(before, self.number[left, right][:, 0])
 
     def is_terminating(self, state: State) -> Tensor:
         return (state.nodes[:, 1:] != 0).all(1)

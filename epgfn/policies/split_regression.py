@@ -1,0 +1,93 @@
+"""Scores of splits from a log-reward: least squares on trees that are drawn nearer and nearer to where the reward is.
+
+    log R(tree) ~ c + sum over splits of phi(split)
+
+Round after round draws trees from the current scores' own exact distribution at a falling temperature T, adds them to what
+was drawn before, and moves phi by the least squares with weights R^(1/T) and a pull towards the phi before. So phi is exact
+where the reward is large, and still sensible everywhere else, where a product of several parties' rewards may lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from epgfn.errors import EpgfnError, UsageError
+from epgfn.policies import tree_net
+from epgfn.policies.partitions import Partitions, partitions_of
+from epgfn.policies.tree_net import TreeNet
+from epgfn.rollout import sample
+from epgfn.spaces.base import take
+from epgfn.spaces.phylogeny import Phylogeny, State
+
+TEMPERATURES = (1e4, 30.0, 10.0, 5.0, 3.0, 3.0)
+"""Of the rounds; the first draws without regard to the reward."""
+SMALLEST_WEIGHT = 1e-3
+RIDGE = 1e-3
+
+
+@torch.no_grad()
+def split_scores(
+    space: Phylogeny, log_reward: Callable[[State], Tensor], generator: torch.Generator, *, trees: int = 2000
+) -> Tensor:
+    """(S,) float64 phi in nats, splits as `split_list` has them; `log_reward` takes finished trees to (B,) nats.
+
+    `trees` are drawn in each round, and each different one is scored once.
+
+    Raises:
+        UsageError: too many leaves to carry a score for each split. EpgfnError: a log-reward is not finite.
+    """
+    if not tree_net.has_scores(space):
+        raise UsageError(
+            f"{space.n_leaves} leaves have too many splits to score each; train without split scores"
+        )
+    parts = partitions_of(space.n_leaves)
+    scores = torch.zeros(len(parts.splits), dtype=torch.float64)
+    drawn, reward = space.initial(0), torch.zeros(0, dtype=torch.float64)
+    for temperature in TEMPERATURES:
+        policy = TreeNet(space, [tree_net.initial_tensors(space, 1, generator, scores / temperature)])
+        final = sample(policy, space, trees, generator=generator).trajectories.final
+        new = _new(space, drawn, final)
+        reward = torch.cat([reward, _finite(log_reward(new))])
+        drawn = State(*(torch.cat(pair) for pair in zip(drawn, new, strict=True)))
+        scores = _regress(design(parts, space, drawn), reward, scores, temperature)
+    return scores
+
+
+def design(parts: Partitions, space: Phylogeny, trees: State) -> Tensor:
+    """(B, S) float64: which splits each finished tree has, one for each of its n - 1 nodes."""
+    joins = space.joins(trees)
+    right = trees.clades.gather(1, joins.right)
+    number = parts.split_number[trees.nodes.gather(1, joins.right) & ~right, right]
+    return torch.zeros(len(number), len(parts.splits), dtype=torch.float64).scatter_(1, number, 1.0)
+
+
+def _new(space: Phylogeny, before: State, drawn: State) -> State:
+    """The trees of `drawn` that are not among `before`, each once."""
+    n = len(before.nodes)
+    keys = space.key(State(*(torch.cat(pair) for pair in zip(before, drawn, strict=True))))
+    _, row = torch.unique(keys, dim=0, return_inverse=True)
+    first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
+    return take(drawn, first[first >= n].sort().values - n)
+
+
+def _regress(x: Tensor, reward: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """The scores moved to the weighted least squares of `reward` on `x`, with a constant that is not pulled anywhere."""
+    weight = ((reward - reward.max()) / temperature).exp().clamp_min(SMALLEST_WEIGHT)
+    total = weight.sum()
+    rest = reward - x @ scores
+    mean_x, mean_rest = weight @ x / total, weight @ rest / total
+    centred = (x - mean_x) * weight[:, None]
+    normal = centred.T @ x + RIDGE * torch.eye(x.shape[1], dtype=torch.float64)
+    step: Tensor = torch.linalg.solve(normal, centred.T @ (rest - mean_rest))
+    return scores + step
+
+
+def _finite(reward: Tensor) -> Tensor:
+    if not bool(torch.isfinite(reward).all()):
+        raise EpgfnError(
+            "the target gives a log-reward that is not finite; check its settings against the records"
+        )
+    return reward.double()

@@ -9,9 +9,7 @@ from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.store import Store
 
 NO_DIGEST = "0" * 64
-MAX_RECORDED = (
-    100  # refusals of one node in the ledger; beyond that they are only logged, so nobody can fill the disk
-)
+MAX_RECORDED = 100  # refusals of one node in the ledger; beyond that nothing new of it is looked at
 
 
 class Refusals:
@@ -62,10 +60,11 @@ class Refusals:
         self._log.publish()
 
     def require_new(self, node_id: str, bundle_sha256: str) -> None:
-        """Refuse an artifact that was found bad before.
+        """Refuse an artifact that was found bad before, and any of a node that has filled its share of the ledger: to open
+        and try a model costs seconds that others wait for.
 
         Raises:
-            RefusedError: with the reason of then.
+            RefusedError: with the reason of then, or "too-many-refusals".
         """
         row = self._store.row(
             "SELECT * FROM refusals WHERE node_id = ? AND bundle_sha256 = ? AND final = 1",
@@ -74,3 +73,10 @@ class Refusals:
         )
         if row is not None:
             raise RefusedError(row["reason"], row["sentence"])
+        known = self._store.row("SELECT COUNT(*) AS size FROM refusals WHERE node_id = ?", node_id)
+        if known is not None and known["size"] >= MAX_RECORDED:
+            raise RefusedError(
+                "too-many-refusals",
+                f"{MAX_RECORDED} uploads of {node_id} were refused in this round, so no more are looked at; "
+                "tell the coordinator's operator",
+            )

@@ -12,13 +12,21 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from coordinator_client import FakeNode, InProcess, make_home, reason_of, refused_as_error, tiny_study
+from coordinator_client import (
+    FakeNode,
+    InProcess,
+    ledger_kinds,
+    make_home,
+    reason_of,
+    refused_as_error,
+    tiny_study,
+)
 from epgfn import rpc
 from epgfn.canonical import canonical_json
 from epgfn.errors import EpgfnError, RefusedError
 from epgfn.sealing.bundle import sign_statement
 from epgfn.v1 import artifact_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc
-from epgfn_coordinator import server
+from epgfn_coordinator import refusals, server
 from epgfn_coordinator.home import Home
 
 MANY = 40  # more than the threads of either port
@@ -53,6 +61,19 @@ def test_a_statement_cannot_write_into_the_log(
     assert "refused" in caplog.text
     for said in (caplog.text, str(refused.value)):
         assert field not in said and "all is well" not in said and "\x1b" not in said
+
+
+def test_a_node_that_was_refused_too_often_is_not_looked_at_again(
+    home: Home, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = node.begin(node.make_upload(tiny_study()).bundle)
+    monkeypatch.setattr(refusals, "MAX_RECORDED", ledger_kinds(home).count("refused") + 3)
+    reasons = [reason_of(lambda i=i: node.begin(b"junk" * i)) for i in range(5)]
+    assert reasons == ["malformed"] * 3 + ["too-many-refusals"] * 2
+    size = len(ledger_kinds(home))
+    assert reason_of(lambda: node.begin(node.make_upload(tiny_study()).bundle)) == "too-many-refusals"
+    assert reason_of(lambda: node.commit(begun.upload_id)) == "too-many-refusals"
+    assert len(ledger_kinds(home)) == size
 
 
 def test_a_node_cannot_hold_every_thread_with_uploads(home: Home, node: FakeNode) -> None:

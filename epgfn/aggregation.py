@@ -8,7 +8,7 @@ tables, the global table is the sum of theirs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from epgfn.diagnostics import diagnose
 from epgfn.errors import EpgfnError, RefusedError
+from epgfn.judges import CONTRASTIVE_DELTA, EDGE_DELTA, Judge, Judged, edges_of
 from epgfn.objectives import (
     aggregated_log_reward,
     aggregating_modified_detailed_balance,
@@ -28,7 +29,7 @@ from epgfn.rollout import Rollout, evaluate
 from epgfn.spaces import DagSpace
 from epgfn.spaces.parent_index import modular_score
 from epgfn.targets import prior_table
-from epgfn.training import CONTRASTIVE_DELTA, EDGE_DELTA, Judged, Progress, edges_of, fit
+from epgfn.training import Progress, fit
 
 if TYPE_CHECKING:
     from epgfn.study import AggregationSettings, Study
@@ -86,10 +87,10 @@ def absent_prior_share(study: Study, present: int) -> Tensor:
 
 def aggregating_judge(
     space: DagSpace, stack: Policy, prior_share: Tensor, settings: AggregationSettings
-) -> Callable[[Rollout], Judged]:
+) -> Judge:
     """The loss `settings.objective` names, towards the product of the models in `stack`."""
 
-    def judge(rollout: Rollout) -> Judged:
+    def cost(rollout: Rollout) -> Judged:
         trajectories = rollout.trajectories
         with torch.no_grad():
             theirs = evaluate(stack, space, trajectories)
@@ -108,7 +109,7 @@ def aggregating_judge(
             )
         return Judged(loss, log_target + log_pb - rollout.log_q)
 
-    return judge
+    return Judge(cost, [], None)
 
 
 def _edges(space: DagSpace, prior_share: Tensor, rollout: Rollout, theirs: Rollout) -> Tensor:

@@ -96,6 +96,47 @@ def evaluate(policy: Policy, space: Space, trajectories: Trajectories) -> Evalua
     return Evaluated(torch.stack(log_pf, 1), _stacked(log_stop))
 
 
+def sample_once(
+    policy: Policy,
+    space: Space,
+    n: int,
+    *,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    exploration: float = 0.0,
+) -> Rollout:
+    """`sample`, its states then evaluated all together: for policies that take states of different steps at once.
+
+    The same numbers, several times faster where trajectories are long: gradients go through one evaluation instead of T, and
+    a policy that looks at distinct states only meets each of them once.
+    """
+    with torch.no_grad():
+        drawn = sample(
+            policy, space, n, generator=generator, temperature=temperature, exploration=exploration
+        )
+    return drawn._replace(evaluated=evaluate_together(policy, space, drawn.trajectories))
+
+
+def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
+    """`evaluate` by one call of a policy that takes states of different steps at once and lists all actions in order."""
+    active = trajectories.active
+    fields = zip(*trajectories.states, strict=True)
+    states = type(trajectories.final)(
+        *(torch.stack(field)[active] for field in fields)
+    )  # M active ones of T * B
+    log_prob = policy.choices(states).log_prob  # (N, M, A)
+    n = len(log_prob)
+    rows, taken = torch.arange(log_prob.shape[1]), trajectories.actions[active]
+    log_pf = log_prob.new_zeros(n, *active.shape)
+    log_pf = log_pf.masked_scatter(active.expand_as(log_pf), log_prob[:, rows, taken])
+    if space.stop_action is None:
+        return Evaluated(log_pf, None)
+    log_stop = log_prob.new_zeros(n, *active.shape)
+    return Evaluated(
+        log_pf, log_stop.masked_scatter(active.expand_as(log_stop), log_prob[:, :, space.stop_action])
+    )
+
+
 @torch.no_grad()
 def sample_backward(space: Space, final: Any, *, generator: torch.Generator) -> Trajectories:
     """One trajectory into each of the B terminal states `final`, drawn from the uniform backward policy.

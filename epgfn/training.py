@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from epgfn.errors import EpgfnError
-from epgfn.objectives import modified_detailed_balance, robust_contrastive_balance, trajectory_balance
+from epgfn.judges import Judge, make_judge
 from epgfn.policies import Policy, initial_policy, make_policy, space_of
 from epgfn.rollout import Rollout, sample
 from epgfn.spaces import DagSpace
+from epgfn.spaces.base import Space
 from epgfn.spaces.parent_index import modular_score
 from epgfn.targets import score_table
 
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 MAX_GRADIENT_NORM = 20.0
 FINAL_RATE = 0.02
 """Learning rate at the end, as a share of the first."""
-CONTRASTIVE_DELTA = 2.0
-"""Nats beyond which a trajectory's residual counts linearly."""
-EDGE_DELTA = 1.0
-LOG_Z_RATE = 0.1
 
 
 class TrainingProgress(NamedTuple):
@@ -62,11 +59,19 @@ class LocalResult(NamedTuple):
     history: list[dict[str, Any]]
 
 
-class Judged(NamedTuple):
-    """The loss of a batch (scalar), and (B,) log target(tau) - log_q(tau) up to a constant, for the effective sample size."""
+class LoopSettings(Protocol):
+    """What the loop reads: `TrainingSettings` of a study, or any other with these fields."""
 
-    loss: Tensor
-    log_weight: Tensor
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def exploration(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
 
 
 def train_local(
@@ -94,99 +99,46 @@ def train_local(
     generator = torch.Generator().manual_seed(seed)
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
-    judge, extra = local_judge(space, table - table.amax(1, keepdim=True), study.training)
-    history = fit(policy, space, study.training, judge, generator, progress=progress, stop=stop, extra=extra)
+    judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
+    history = fit(policy, space, study.training, judge, generator, progress=progress, stop=stop)
     return LocalResult(policy.tensors(), history)
 
 
-def local_judge(
-    space: DagSpace, table: Tensor, settings: TrainingSettings
-) -> tuple[Callable[[Rollout], Judged], list[Tensor]]:
-    """The loss that `settings.objective` names against the (V, K) float64 score table, and its own trainable tensors."""
-    log_z = torch.full((), math.nan)  # until the first batch gives an estimate
-
-    def judge(rollout: Rollout) -> Judged:
-        trajectories, log_pf = rollout.trajectories, rollout.evaluated.log_pf[0].sum(0)
-        log_reward = modular_score(table, trajectories.final.adjacency, space.max_parents).float()
-        log_pb = trajectories.log_pb.sum(0)
-        log_weight = log_reward + log_pb - rollout.log_q
-        if settings.objective == "trajectory":
-            if bool(log_z.isnan()):
-                with torch.no_grad():
-                    log_z.copy_((log_reward + log_pb - log_pf).median())
-            loss = trajectory_balance(log_z, log_pf, log_pb, log_reward, CONTRASTIVE_DELTA)
-        elif settings.objective == "detailed":
-            loss = _detailed(space, table, rollout)
-        else:
-            loss = robust_contrastive_balance(log_pf, log_pb, log_reward, CONTRASTIVE_DELTA)
-        return Judged(loss, log_weight)
-
-    return judge, [log_z] if settings.objective == "trajectory" else []
-
-
-def _detailed(space: DagSpace, table: Tensor, rollout: Rollout) -> Tensor:
-    """Modified detailed balance over the edges of a batch of trajectories."""
-    scores = [
-        modular_score(table, s.adjacency, space.max_parents).float() for s in rollout.trajectories.states
-    ]
-    log_reward = torch.stack(scores)  # (T, B)
-    edges, log_pf, log_pb, log_stop, log_stop_next = edges_of(rollout)
-    ratio = (log_reward[1:] - log_reward[:-1])[edges]
-    return modified_detailed_balance(log_pf[0], log_pb, log_stop[0], log_stop_next[0], ratio, EDGE_DELTA)
-
-
-class Edges(NamedTuple):
-    """The M edges s -> s' of a batch that do not stop. `mask` (T - 1, B) bool selects them; `log_pf` (N, M), `log_pb`
-    (M,), `log_stop` (N, M) at s and `log_stop_next` (N, M) at s'."""
-
-    mask: Tensor
-    log_pf: Tensor
-    log_pb: Tensor
-    log_stop: Tensor
-    log_stop_next: Tensor
-
-
-def edges_of(rollout: Rollout) -> Edges:
-    """The edges of sampled trajectories in a space where every state may stop."""
-    trajectories, (log_pf, log_stop) = rollout.trajectories, rollout.evaluated
-    if log_stop is None:
-        raise EpgfnError("edge-wise losses need a space in which every state may stop; choose dag-by-edges")
-    mask = trajectories.active[1:]  # the next state acts too, so this action did not stop
-    return Edges(
-        mask,
-        log_pf[:, :-1][:, mask],
-        trajectories.log_pb[:-1][mask],
-        log_stop[:, :-1][:, mask],
-        log_stop[:, 1:][:, mask],
+def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Judge:
+    """The loss that `settings.objective` names against the (V, K) float64 score table."""
+    objective = "modified-detailed" if settings.objective == "detailed" else settings.objective
+    return make_judge(
+        space, lambda state: modular_score(table, state.adjacency, space.max_parents), objective
     )
 
 
 def fit(
     policy: Policy,
-    space: DagSpace,
-    settings: TrainingSettings,
-    judge: Callable[[Rollout], Judged],
+    space: Space,
+    settings: LoopSettings,
+    judge: Judge,
     generator: torch.Generator,
     *,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    extra: list[Tensor] | None = None,
+    draw: Callable[..., Rollout] = sample,
 ) -> list[dict[str, Any]]:
-    """Train the first model of `policy` in place; returns one dict a step. `extra` are tensors of the loss itself.
+    """Train the first model of `policy` in place; returns one dict a step. `draw` is `sample` or `sample_once`.
 
     Raises:
         EpgfnError: the loss or its gradient is not finite, or `stop` was set.
     """
     parameters = policy.parameters()
-    for tensor in [*parameters, *(extra or [])]:
+    for tensor in [*parameters, *judge.extra]:
         tensor.requires_grad_(True)
-    groups = [{"params": parameters, "lr": settings.learning_rate}, {"params": extra or [], "lr": LOG_Z_RATE}]
+    rate = settings.learning_rate
+    groups = [{"params": parameters, "lr": rate}, {"params": judge.extra, "lr": judge.extra_rate or rate}]
     optimiser = torch.optim.Adam([group for group in groups if group["params"]])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: _cosine(i / settings.steps))
     history: list[dict[str, Any]] = []
     for i in range(settings.steps):
         left = 1 - i / settings.steps
-        rollout = sample(
+        rollout = draw(
             policy,
             space,
             settings.batch,
@@ -194,7 +146,7 @@ def fit(
             temperature=1 + (settings.temperature - 1) * left,
             exploration=settings.exploration * left,
         )
-        judged = judge(rollout)
+        judged = judge.cost(rollout)
         optimiser.zero_grad()
         judged.loss.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM))

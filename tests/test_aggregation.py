@@ -38,8 +38,8 @@ def by_edges() -> Models:
 
 def distance(study: Study, tensors: Mapping[str, Tensor], table: Tensor) -> float:
     space = space_of(study)
-    adjacency, mass = terminating_mass(space, make_policy(space, [tensors]))
-    return l1(mass, modular_score(table, adjacency, space.max_parents))
+    state, mass = terminating_mass(space, make_policy(space, [tensors]))
+    return l1(mass, modular_score(table, state.adjacency, space.max_parents))
 
 
 def pooled(study: Study, present: int = 3) -> Tensor:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epgfn import objectives as loss
+from epgfn.judges import edges_of
 from epgfn.policies.base import Choices
 from epgfn.rollout import Rollout, Trajectories, sample
 from epgfn.spaces import DagByEdges, DagBySinks, DagSpace
 from epgfn.spaces.base import take
 from epgfn.spaces.parent_index import modular_score
 from epgfn.sweep import explore
-from epgfn.training import edges_of
 
 
 def t(*values: float) -> Tensor:

@@ -21,8 +21,8 @@ from worlds import BY_EDGES, BY_SINKS, l1, records
 
 def distance(study: Study, tensors: dict[str, Tensor], table: Tensor) -> float:
     space = space_of(study)
-    adjacency, mass = terminating_mass(space, make_policy(space, [tensors]))
-    return l1(mass, modular_score(table, adjacency, space.max_parents))
+    state, mass = terminating_mass(space, make_policy(space, [tensors]))
+    return l1(mass, modular_score(table, state.adjacency, space.max_parents))
 
 
 @pytest.mark.parametrize(

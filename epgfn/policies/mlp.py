@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,12 +34,14 @@ def mlp_init(n_in: int, hidden: int, n_out: int, generator: torch.Generator) -> 
     return tensors
 
 
-def mlp(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Networks with GELU between the layers; `weights` carry a leading axis N. (B, in) or (N, B, in) -> (N, B, out)."""
+def mlp(
+    weights: dict[str, Tensor], x: Tensor, activation: Callable[[Tensor], Tensor] = torch.nn.functional.gelu
+) -> Tensor:
+    """Networks with `activation` between the layers; `weights` carry a leading axis N. (B, in) or (N, B, in) -> (N, B, out)."""
     n = weights["net.0.weight"].shape[0]
     h = x.expand(n, *x.shape[-2:])
     for layer in range(LAYERS):
         h = torch.baddbmm(weights[f"net.{layer}.bias"].unsqueeze(1), h, weights[f"net.{layer}.weight"])
         if layer < LAYERS - 1:
-            h = torch.nn.functional.gelu(h)
+            h = activation(h)
     return h

@@ -1,0 +1,65 @@
+"""The policy for any space with up to a few hundred actions: one network from features to logits.
+
+    log p_F(a | s) = log softmax over the allowed a of net(features(s))[a]
+
+Many trajectories of a batch pass through the same states, so each distinct state is evaluated once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epgfn.policies.base import Choices
+from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.policies.spec import TensorSpec
+from epgfn.spaces.base import Space, take
+
+
+def spec(space: Space, hidden: int) -> dict[str, TensorSpec]:
+    """Tensors of one model."""
+    return mlp_spec(space.n_features, hidden, space.n_actions)
+
+
+def initial_tensors(space: Space, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """A fresh model: uniform over the allowed actions."""
+    return mlp_init(space.n_features, hidden, space.n_actions, generator)
+
+
+def distinct(space: Space, state: Any) -> tuple[Any, Tensor]:
+    """The distinct states among B, and for each of the B, (B,) int64, which of them it is. Finished ones count as one."""
+    keys = torch.where(space.is_terminating(state)[:, None], -1, space.key(state))
+    if keys.shape[1] == 1:
+        unique, inverse = torch.unique(keys[:, 0], return_inverse=True)
+    else:
+        unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    first = torch.empty(len(unique), dtype=torch.int64)
+    first[inverse] = torch.arange(len(keys))  # any row of those that are equal
+    return take(state, first), inverse
+
+
+class MlpNet:
+    """N models evaluated together; see the module for the equation."""
+
+    def __init__(self, space: Space, models: Sequence[Mapping[str, Tensor]]) -> None:
+        self.space = space
+        self.n_models = len(models)
+        self.weights = {name: torch.stack([m[name] for m in models]) for name in models[0]}
+        self._actions = torch.arange(space.n_actions)
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.weights.values())
+
+    def tensors(self, model: int = 0) -> dict[str, Tensor]:
+        return {name: w[model].detach().clone() for name, w in self.weights.items()}
+
+    def choices(self, state: Any) -> Choices:
+        once, which = distinct(self.space, state)
+        mask = self.space.forward_mask(once)
+        mask = mask | ~mask.any(1, keepdim=True)  # a terminal row must be a distribution, over anything
+        logits = mlp(self.weights, self.space.features(once), torch.relu).masked_fill(~mask, -torch.inf)
+        log_prob = logits.log_softmax(2)[:, which]
+        return Choices(self._actions.expand(len(which), -1), log_prob)

@@ -1,0 +1,83 @@
+"""Training towards any reward in any space: the same loop as for studies, without a study.
+
+space = Hypergrid(2, 12)
+result = train_reward(space, HypergridReward(space), seed=1)
+state, mass = terminating_mass(space, MlpNet(space, [result.tensors]))
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from epgfn.errors import UsageError
+from epgfn.judges import LogReward, make_judge
+from epgfn.policies import mlp_net
+from epgfn.policies.mlp_net import MlpNet
+from epgfn.rollout import sample_once
+from epgfn.spaces.base import Space
+from epgfn.targets.rewards import checked
+from epgfn.training import LocalResult, Progress, fit
+
+MAX_ACTIONS = 2000
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
+    rate falls along a cosine. `objective` is one of `epgfn.judges`. Defaults by measurement, see `docs/accuracy.md`."""
+
+    objective: str = "contrastive"
+    steps: int = 2000
+    batch: int = 256
+    learning_rate: float = 3e-3
+    exploration: float = 0.3
+    temperature: float = 1.0
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.hidden) < 1 or self.batch < 2 or not 0 < self.learning_rate <= 1:
+            raise UsageError(
+                "training needs steps and hidden of 1 or more, a batch of 2 or more, learning_rate in (0, 1]"
+            )
+        if not 0 <= self.exploration <= 1 or self.temperature < 1:
+            raise UsageError("training needs exploration from 0 to 1 and a temperature of at least 1")
+
+
+DEFAULTS = RewardSettings()
+
+
+def train_reward(
+    space: Space,
+    log_reward: LogReward,
+    *,
+    seed: int,
+    settings: RewardSettings = DEFAULTS,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> LocalResult:
+    """A GFlowNet of kind `MlpNet` on p(x) proportional to exp(log_reward(x)); one thread and one seed give one result.
+
+    Args:
+        log_reward: finished states (B) to (B,) log R in nats; `modified-detailed` asks for unfinished states too.
+
+    Raises:
+        UsageError: the objective does not fit the space, or the space has too many actions for this network.
+        EpgfnError: a score is not finite, training diverged, or `stop` was set.
+    """
+    if space.n_actions > MAX_ACTIONS:
+        raise UsageError(
+            f"the space has {space.n_actions} actions, too many for one plain network; choose a policy made for it"
+        )
+
+    def reward(state: Any) -> torch.Tensor:
+        return checked(log_reward, state)
+
+    generator = torch.Generator().manual_seed(seed)
+    policy = MlpNet(space, [mlp_net.initial_tensors(space, settings.hidden, generator)])
+    judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
+    history = fit(policy, space, settings, judge, generator, progress=progress, stop=stop, draw=sample_once)
+    return LocalResult(policy.tensors(), history)

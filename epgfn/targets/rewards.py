@@ -1,0 +1,46 @@
+"""Rewards of objects that are not graphs: one file each, and one line in `REWARDS`.
+
+A reward is made for a space (which it checks) and maps finished states to (B,) float64 log R in nats. `LogReward` is all
+that training and exact evaluation ask for, so any function of states will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epgfn.errors import EpgfnError
+from epgfn.targets.grid import HypergridReward
+from epgfn.targets.multiset import MultisetReward
+from epgfn.targets.sequence import SequenceReward
+
+LogReward = Callable[[Any], Tensor]
+REWARDS: dict[str, Callable[..., LogReward]] = {
+    "hypergrid": HypergridReward,
+    "multiset": MultisetReward,
+    "sequence": SequenceReward,
+}
+
+
+def checked(log_reward: LogReward, state: Any) -> Tensor:
+    """`log_reward` of B states, (B,), after a look at it.
+
+    Raises:
+        EpgfnError: it is not one finite number a state.
+    """
+    value = log_reward(state)
+    if value.shape != (len(state[0]),):
+        raise EpgfnError(
+            f"the target gives values of shape {tuple(value.shape)} for {len(state[0])} objects; it must give one each"
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise EpgfnError(
+            "the target gives a score that is not finite; check its settings and the data it was made from"
+        )
+    return value
+
+
+__all__ = ["REWARDS", "HypergridReward", "LogReward", "MultisetReward", "SequenceReward", "checked"]

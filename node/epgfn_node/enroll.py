@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,8 @@ from epgfn_node.keys import NodeKeys, load_keys
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, fetch_agreement, require_on_roster
 from epgfn_node.trust import Invitation, Trust, pin
+
+ADDRESS = re.compile(r"[!-~]{3,512}")  # it is shown while waiting, so nothing in it may steer a terminal
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,12 @@ def _get_certificate(
         raise RefusedError(
             "other-node", "the coordinator answered with another node's certificate; tell its operator"
         )
-    write_atomic(home.trust / "address", str(answer.address).encode("utf-8") + b"\n")
+    address = str(answer.address)
+    if not ADDRESS.fullmatch(address):
+        raise RefusedError(
+            "malformed", "the coordinator answered with an address that is none; tell its operator"
+        )
+    write_atomic(home.trust / "address", address.encode("ascii") + b"\n")
     write_atomic(home.tls_certificate, certificate)
 
 

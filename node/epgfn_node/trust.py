@@ -29,8 +29,10 @@ class Invitation(BaseModel):
     format: Literal["epgfn-invitation/v1"]
     node_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     token: Annotated[str, Field(min_length=1, max_length=512, repr=False)]
-    enroll_address: Annotated[str, Field(min_length=3, max_length=512)]
-    address: Annotated[str, Field(max_length=512)] = ""
+    enroll_address: Annotated[
+        str, Field(pattern=r"^[!-~]{3,512}$")
+    ]  # shown while waiting, so nothing but letters
+    address: Annotated[str, Field(pattern=r"^[!-~]{0,512}$")] = ""
     ca_pem: str
     coordinator_key_pem: str
     ledger_vkey: str

@@ -155,6 +155,17 @@ def test_a_wrong_field_of_an_invitation_is_named_and_not_quoted(
     assert "SECRET" not in sentence
 
 
+def test_an_address_that_would_steer_a_terminal_is_refused(node: Node, invitation: Path) -> None:
+    node.ok("init")
+    for field in ("address", "enroll_address"):
+        changed = {**json.loads(invitation.read_text()), field: "host:1\x1b]0;owned\x07"}
+        other = invitation.with_name("other.json")
+        other.write_text(json.dumps(changed))
+        other.chmod(0o600)
+        sentence = node.fails(WRONG_USE, "enroll", "--invite", str(other))
+        assert field in sentence and "\x1b" not in sentence
+
+
 def test_a_second_coordinator_is_refused(node: Node, invitation: Path) -> None:
     node.ok("init")
     node.fails(REFUSED, "enroll", "--invite", str(invitation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from epgfn.aggregation import train_global
 from epgfn.errors import EpgfnError, RefusedError
-from epgfn.policies import make_policy, space_of
+from epgfn.policies import make_policy, space_of, validate_policy
 from epgfn.spaces.parent_index import modular_score
 from epgfn.study import Study
 from epgfn.sweep import terminating_mass
@@ -125,6 +126,21 @@ def test_models_that_do_not_fit_are_refused_by_name(by_sinks: Models, by_edges: 
     with pytest.raises(RefusedError, match="east") as refused:
         train_global(BY_SINKS, {**by_sinks, "east": by_sinks["south"]}, seed=1)
     assert refused.value.reason == "not-in-roster"
+
+
+def test_a_model_of_extreme_numbers_cannot_keep_the_others_from_a_result(by_sinks: Models) -> None:
+    """Whatever is accepted can be aggregated: else one node could stop a round for ever."""
+    first, second, *_ = by_sinks
+    generator = torch.Generator().manual_seed(0)
+    extreme = {
+        name: (tensor != 0) * 9.9e6 * (2 * torch.rand(tensor.shape, generator=generator).round() - 1)
+        for name, tensor in by_sinks[second].items()
+    }
+    validate_policy(BY_SINKS, extreme)
+    study = BY_SINKS.with_changes({"aggregation": {"steps": 2}})
+    result = train_global(study, {first: by_sinks[first], second: extreme}, seed=1)
+    validate_policy(study, result.tensors)
+    json.dumps([result.history, result.diagnostics], allow_nan=False, default=Tensor.tolist)
 
 
 def test_it_stops_when_told_to(by_sinks: Models) -> None:

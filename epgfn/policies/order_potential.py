@@ -26,6 +26,7 @@ from epgfn.errors import RefusedError
 from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
 from epgfn.policies.spec import TensorSpec
+from epgfn.policies.validation import MAX_MAGNITUDE
 from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State
 from epgfn.spaces.parent_sets import parent_masks, popcount
 
@@ -50,10 +51,15 @@ def legal_entries(space: DagBySinks) -> Tensor:
 
 
 def normalise_table(space: DagBySinks, table: Tensor) -> Tensor:
-    """Finite float32 form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0."""
+    """Finite float32 form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0.
+
+    What lies more than `MAX_MAGNITUDE` nats below is put there: it is never drawn either way, and a sum of several nodes'
+    tables stays a model that `check_tensors` takes, whatever one of them has sent.
+    """
     legal = legal_entries(space)
     table = table.masked_fill(~legal, -torch.inf)
-    return (table - table.amax(1, keepdim=True)).masked_fill(~legal, 0.0).float()
+    below = (table - table.amax(1, keepdim=True)).clamp(min=-MAX_MAGNITUDE)
+    return below.masked_fill(~legal, 0.0).float()
 
 
 def check_scores(space: DagBySinks, tensors: Mapping[str, Tensor]) -> None:

@@ -30,6 +30,8 @@ STALL: Final = 60.0  # seconds without a byte before a stream is given up and re
 MAX_PAUSE: Final = 5.0
 REPORT_EVERY: Final = 5.0
 MAX_SENTENCE: Final = 500
+# A piece was damaged, or one of a connection that broke arrived late: beginning again tells where to go on.
+RESUMABLE: Final = ("bad-crc", "bad-offset")
 
 _OPTIONS: Final = [
     *CHANNEL_OPTIONS,
@@ -114,7 +116,8 @@ class Coordinator:
                 return attempt()
             except grpc.RpcError as error:
                 failure = self._failure(error)
-                if not _worth_repeating(error) or not waiting.pause():
+                resumable = isinstance(failure, RefusedError) and failure.reason in RESUMABLE
+                if not (resumable or _worth_repeating(error)) or not waiting.pause():
                     raise failure from None
             except Stalled:
                 if not waiting.pause():

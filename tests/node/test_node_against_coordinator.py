@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
+from epgfn.console import JsonReporter
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.note import NoteSigner, NoteVerifier
 from epgfn.pki import CertificateAuthority, make_csr
@@ -18,6 +20,10 @@ from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.statement import UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.v1 import artifact_pb2
+from epgfn_node.enroll import Connection
+from epgfn_node.home import NodeHome
+from epgfn_node.settings import NodeSettings
 
 NODES = ["north", "south", "east", "west"]
 
@@ -286,6 +292,19 @@ def test_a_rewritten_ledger_is_refused_loudly(coordinator: CoordinatorProcess, n
     kept.write_bytes(good)
     assert list((north.home / "fork-evidence").iterdir())
     assert not (north.home / "receipts").exists()
+
+
+@pytest.mark.parametrize("damage", [{"offset": 7}, {"crc32": 7}], ids=["late-piece", "damaged-piece"])
+def test_a_piece_that_does_not_fit_is_sent_again(north: Node, damage: dict[str, int]) -> None:
+    north.ok("approve")
+    home = NodeHome(north.home)
+    bundle, report = home.upload_bundle.read_bytes(), JsonReporter("north")
+    piece = {"offset": 0, "data": b"x", "crc32": zlib.crc32(b"x"), **damage}
+    with Connection.load(home, NodeSettings.load(home.settings)).open(report) as coordinator:
+        begin = coordinator.call(coordinator.artifact.Begin, artifact_pb2.BeginRequest(bundle=bundle))
+        wrong = artifact_pb2.UploadRequest(upload_id=begin.upload_id, **piece)
+        attempts = iter([lambda: coordinator.artifact.Upload(iter([wrong])), lambda: "sent"])
+        assert coordinator.persist(lambda: next(attempts)()) == "sent"
 
 
 def test_a_coordinator_that_fails_after_it_accepted_costs_no_receipt(

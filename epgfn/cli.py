@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from epgfn.bench.cli import app as bench_app
 from epgfn.console import run_app
 from epgfn.errors import EpgfnError, UsageError
 
@@ -22,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(bench_app)
 
 RunDir = Annotated[
     Path, typer.Argument(help="A run directory, as `epgfn demo` or `epgfn-coordinator export` made it.")

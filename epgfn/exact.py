@@ -32,6 +32,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from epgfn.distances import l1 as l1
+from epgfn.distances import total_variation as total_variation
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.spaces.parent_sets import parent_matrix, popcount
 
@@ -386,13 +388,3 @@ def auroc(scores: Floats, truth: npt.NDArray[Any]) -> float:
         return float("nan")
     ranks = rankdata(np.asarray(scores)[off_diagonal])  # ties share their mean rank
     return float((ranks[true].sum() - positive * (positive + 1) / 2) / (positive * negative))
-
-
-def l1(p: Tensor, q: Tensor) -> float:
-    """Sum |p - q| of two distributions over the same objects, in [0, 2]."""
-    return float((p.double() - q.double()).abs().sum())
-
-
-def total_variation(p: Tensor, q: Tensor) -> float:
-    """Half of `l1`: the largest difference in probability of any event, in [0, 1]."""
-    return l1(p, q) / 2

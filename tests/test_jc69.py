@@ -16,7 +16,7 @@ from torch import Tensor
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.spaces.phylogeny import Phylogeny, State
 from epgfn.targets.alignment import Alignment, load_alignment, read_fasta, split_sites
-from epgfn.targets.jc69 import Jc69
+from epgfn.targets.jc69 import Jc69, simulate
 
 
 def random_codes(n: int, sites: int, seed: int, known: bool = False) -> Tensor:
@@ -205,3 +205,14 @@ def test_the_studys_taxa_and_no_others(tmp_path: Path) -> None:
 def test_more_parts_than_sites_are_refused() -> None:
     with pytest.raises(UsageError, match="cannot be cut"):
         split_sites(Alignment(("a", "b"), random_codes(2, 3, 0)), 4, 0)
+
+
+def test_what_the_model_evolves_it_recognises() -> None:
+    """Of 105 trees the one the sites came from is the likeliest, and about as many sites differ as should."""
+    space, generator = Phylogeny(5), torch.Generator().manual_seed(1)
+    trees, row = space.trees(), 40
+    codes = simulate(space, State(*(field[row:] for field in trees)), 4000, 0.2, generator)
+    assert int(Jc69(space, codes, 0.2).log_likelihood(trees).argmax()) == row
+    two = simulate(Phylogeny(2), Phylogeny(2).trees(), 20_000, 0.2, generator)
+    expected = 0.75 * (1 - math.exp(-4 * 0.4 / 3))
+    assert float((two[0] != two[1]).float().mean()) == pytest.approx(expected, abs=0.02)

@@ -20,7 +20,7 @@ from epgfn.policies.validation import check_policy, check_tensors
 from epgfn.rollout import evaluate, sample, sample_backward
 from epgfn.spaces import Phylogeny
 from epgfn.spaces.phylogeny import State
-from epgfn.sweep import explore
+from epgfn.sweep import explore, terminating_mass
 from epgfn.targets.jc69 import Jc69
 
 BELL = {2: 2, 3: 5, 4: 15, 5: 52, 6: 203, 7: 877, 8: 4140}
@@ -37,19 +37,6 @@ def noisy(space: Phylogeny, seed: int, hidden: int = 8) -> dict[str, Tensor]:
 
 def split_policy(space: Phylogeny, scores: Tensor) -> TreeNet:
     return TreeNet(space, [tree_net.initial_tensors(space, 8, torch.Generator().manual_seed(0), scores)])
-
-
-def tree_probabilities(space: Phylogeny, policy: TreeNet) -> tuple[State, Tensor]:
-    """All trees, and the exact probability with which the first model samples each."""
-    mass = torch.ones(1, dtype=torch.float64)
-    levels = explore(space)
-    for level in levels[:-1]:
-        choices = policy.choices(level.state)
-        dense = torch.full((len(mass), space.n_actions), -torch.inf)
-        dense = dense.scatter(1, choices.action, choices.log_prob[0]).double().exp()
-        flow = mass[level.source] * dense[level.source, level.action]
-        mass = torch.zeros(int(level.target.max()) + 1, dtype=torch.float64).index_add(0, level.target, flow)
-    return levels[-1].state, mass
 
 
 def random_scores(n: int, seed: int) -> Tensor:
@@ -87,7 +74,7 @@ def test_the_flow_through_a_forest_is_its_splits_times_that_of_its_partition(n: 
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
 def test_a_score_that_is_a_sum_over_splits_is_sampled_exactly(n: int) -> None:
     space, scores = Phylogeny(n), random_scores(n, 2)
-    trees, probability = tree_probabilities(space, split_policy(space, scores))
+    trees, probability = terminating_mass(space, split_policy(space, scores))
     expected = (design(partitions_of(n), space, trees) @ scores).softmax(0)
     assert float((probability - expected).abs().sum()) < 1e-4
 
@@ -100,7 +87,7 @@ def test_such_a_score_is_found_from_its_values() -> None:
         return design(parts, space, state) @ scores - 1234.5
 
     found = split_scores(space, log_reward, torch.Generator().manual_seed(0), trees=300)
-    trees, probability = tree_probabilities(space, split_policy(space, found))
+    trees, probability = terminating_mass(space, split_policy(space, found))
     assert float((probability - log_reward(trees).softmax(0)).abs().sum()) < 0.01
 
 

@@ -1,39 +1,35 @@
-"""The policy for trees learns a real likelihood: its distribution over all trees is the posterior."""
+"""Training learns a real likelihood: the distribution over all trees is the posterior."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from dataclasses import replace
 
+import pytest
 import torch
 
-from epgfn.judges import make_judge
-from epgfn.policies import tree_net
-from epgfn.policies.split_regression import split_scores
+from epgfn.distances import exact_distribution, l1
+from epgfn.errors import EpgfnError
 from epgfn.policies.tree_net import TreeNet
 from epgfn.spaces import Phylogeny
+from epgfn.sweep import terminating_mass
 from epgfn.targets.jc69 import Jc69
-from epgfn.training import fit
-from test_tree_net import alignment_of, tree_probabilities
+from epgfn.tree_training import DEFAULTS, train_trees
+from test_tree_net import alignment_of
 
-
-class Settings(NamedTuple):
-    """What the training loop reads."""
-
-    steps: int = 150
-    batch: int = 64
-    learning_rate: float = 3e-3
-    exploration: float = 0.05
-    temperature: float = 2.0
+SHORT = replace(DEFAULTS, steps=150, batch=64, hidden=32)
 
 
 def test_training_learns_the_posterior_of_an_alignment() -> None:
     space = Phylogeny(6)
     target = Jc69(space, alignment_of(space, 40, 2), 0.1)
-    generator = torch.Generator().manual_seed(4)
-    scores = split_scores(space, target.log_likelihood, generator, trees=500)
-    policy = TreeNet(space, [tree_net.initial_tensors(space, 32, generator, scores)])
-    fit(policy, space, Settings(), make_judge(space, target.log_likelihood, "contrastive"), generator)
-    trees, probability = tree_probabilities(space, policy)
-    expected = target.log_likelihood(trees).softmax(0)
+    result = train_trees(space, target.log_likelihood, seed=4, settings=SHORT)
+    trees, mass = terminating_mass(space, TreeNet(space, [result.tensors]))
+    expected = exact_distribution(target.log_likelihood(trees))
     assert float(expected.max()) < 0.9  # there is something to learn
-    assert float((probability - expected).abs().sum()) < 0.05
+    assert l1(mass, expected) < 0.05
+
+
+def test_a_score_that_is_not_finite_stops_training_at_once() -> None:
+    with pytest.raises(EpgfnError, match="not finite"):
+        train_trees(Phylogeny(4), lambda s: torch.full((len(s.nodes),), math.nan), seed=1, settings=SHORT)

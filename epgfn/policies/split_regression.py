@@ -20,11 +20,11 @@ from epgfn.policies.partitions import Partitions, partitions_of
 from epgfn.policies.tree_net import TreeNet
 from epgfn.rollout import sample
 from epgfn.spaces.base import take
-from epgfn.spaces.phylogeny import Phylogeny, State
+from epgfn.spaces.phylogeny import Phylogeny, State, distinct
 
-TEMPERATURES = (1e4, 30.0, 10.0, 5.0, 3.0, 3.0)
+TEMPERATURES = (1e4, 30.0, 10.0, 5.0, 3.0, 2.0, 1.5)
 """Of the rounds; the first draws without regard to the reward."""
-SMALLEST_WEIGHT = 1e-3
+SMALLEST_WEIGHT = 1e-6
 RIDGE = 1e-3
 
 
@@ -67,9 +67,7 @@ def design(parts: Partitions, space: Phylogeny, trees: State) -> Tensor:
 def _new(space: Phylogeny, before: State, drawn: State) -> State:
     """The trees of `drawn` that are not among `before`, each once."""
     n = len(before.nodes)
-    keys = space.key(State(*(torch.cat(pair) for pair in zip(before, drawn, strict=True))))
-    _, row = torch.unique(keys, dim=0, return_inverse=True)
-    first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
+    first, _ = distinct(space, State(*(torch.cat(pair) for pair in zip(before, drawn, strict=True))))
     return take(drawn, first[first >= n].sort().values - n)
 
 

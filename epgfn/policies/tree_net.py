@@ -27,7 +27,8 @@ from epgfn.policies import partitions
 from epgfn.policies.base import Choices
 from epgfn.policies.partitions import partitions_of, split_list
 from epgfn.policies.spec import TensorSpec
-from epgfn.spaces.phylogeny import Phylogeny, State
+from epgfn.spaces.base import take
+from epgfn.spaces.phylogeny import Phylogeny, State, distinct
 
 SCORES = "split_table"
 
@@ -92,6 +93,12 @@ class TreeNet:
         return {**net, SCORES: self.scores[model].clone()} if has_scores(self.space) else net
 
     def choices(self, state: State) -> Choices:
+        """Each distinct forest is evaluated once: a batch that nears its posterior has few."""
+        first, row = distinct(self.space, state)
+        found = self._choices(take(state, first))
+        return Choices(found.action[row], found.log_prob[:, row])
+
+    def _choices(self, state: State) -> Choices:
         held = self.space.open(state)
         k, rows = int(held[0].sum()), len(held)
         if k == 1:  # finished: one action, for the sake of being a distribution

@@ -170,6 +170,15 @@ class Phylogeny:
         return found
 
 
+def distinct(space: Phylogeny, state: State) -> tuple[Tensor, Tensor]:
+    """The first row of each distinct forest, (M,) int64, and for each of the B rows which of the M it is, (B,) int64."""
+    keys = space.key(state)
+    one = keys[:, 0] if keys.shape[1] == 1 else keys  # far faster to sort
+    found, row = torch.unique(one, dim=0, return_inverse=True)
+    first = torch.full((len(found),), len(row))
+    return first.scatter_reduce(0, row, torch.arange(len(row)), "amin"), row
+
+
 def _label(name: str) -> str:
     """A Newick label: in quotes where it holds blanks or one of Newick's own characters."""
     plain = name and not any(c.isspace() or c in "()[]{}:;,'\"_" for c in name)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.spaces.base import take
-from epgfn.spaces.phylogeny import Phylogeny, State
+from epgfn.spaces.phylogeny import Phylogeny, State, distinct
 
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of float64 partial likelihoods at once
 MAX_BRANCH = 10.0
@@ -50,6 +50,22 @@ def compress(codes: Tensor) -> Patterns:
     distinct, weights = torch.unique(codes, dim=1, return_counts=True)
     partials = (distinct[:, :, None] >> torch.arange(4)) & 1
     return Patterns(partials.double(), weights.double())
+
+
+def simulate(
+    space: Phylogeny, state: State, n_sites: int, branch_length: float, generator: torch.Generator
+) -> Tensor:
+    """`n_sites` sites evolved by the model along the first tree of `state`: codes (n, n_sites) uint8 as `compress` takes them."""
+    decay = math.exp(-4 * branch_length / 3)
+    joins = space.joins(take(state, torch.tensor([0])))
+    bases = torch.zeros(space.n_leaves, n_sites, dtype=torch.int64)
+    bases[0] = torch.randint(4, (n_sites,), generator=generator)
+    for left, right in zip(joins.left[0].flip(0).tolist(), joins.right[0].flip(0).tolist(), strict=True):
+        parent = bases[left].clone()
+        for child in (left, right):
+            kept = torch.rand(n_sites, generator=generator) < decay
+            bases[child] = torch.where(kept, parent, torch.randint(4, (n_sites,), generator=generator))
+    return (1 << bases).to(torch.uint8)
 
 
 class Jc69:
@@ -80,8 +96,7 @@ class Jc69:
         Raises:
             EpgfnError: sites that this tree cannot give, as with differing sequences and a vanishing branch.
         """
-        keys, row = torch.unique(self.space.key(state), dim=0, return_inverse=True)
-        first = torch.full((len(keys),), len(row)).scatter_reduce(0, row, torch.arange(len(row)), "amin")
+        first, row = distinct(self.space, state)
         block = max(1, _BATCH_NUMBERS // self.patterns.partials.numel())
         parts = torch.split(first, block)
         total = torch.cat(

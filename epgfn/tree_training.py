@@ -1,0 +1,59 @@
+"""Training towards any reward over rooted trees.
+
+    space = Phylogeny(7)
+    target = Jc69(space, codes, branch_length=0.1)
+    result = train_trees(space, target.log_likelihood, seed=1)
+    state, mass = terminating_mass(space, TreeNet(space, [result.tensors]))
+
+Where the policy carries scores of splits, they are found by regression first (a second or two), and training learns the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+
+from epgfn.judges import LogReward, make_judge
+from epgfn.policies import tree_net
+from epgfn.policies.split_regression import split_scores
+from epgfn.policies.tree_net import TreeNet
+from epgfn.reward_training import RewardSettings
+from epgfn.spaces.phylogeny import Phylogeny
+from epgfn.targets.rewards import checked
+from epgfn.training import LocalResult, Progress, fit
+
+DEFAULTS = RewardSettings(
+    steps=600, batch=128, learning_rate=2e-3, exploration=0.1, temperature=3.0, hidden=64
+)
+
+
+def train_trees(
+    space: Phylogeny,
+    log_reward: LogReward,
+    *,
+    seed: int,
+    settings: RewardSettings = DEFAULTS,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> LocalResult:
+    """A GFlowNet of kind `TreeNet` on p(tree) proportional to exp(log_reward(tree)); one thread and one seed, one result.
+
+    Args:
+        log_reward: finished trees (B) to (B,) log R in nats.
+
+    Raises:
+        UsageError: the objective does not fit the space. EpgfnError: a score is not finite, training diverged, or `stop`
+            was set.
+    """
+
+    def reward(state: Any) -> torch.Tensor:
+        return checked(log_reward, state)
+
+    generator = torch.Generator().manual_seed(seed)
+    scores = split_scores(space, reward, generator) if tree_net.has_scores(space) else None
+    policy = TreeNet(space, [tree_net.initial_tensors(space, settings.hidden, generator, scores)])
+    judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
+    history = fit(policy, space, settings, judge, generator, progress=progress, stop=stop)
+    return LocalResult(policy.tensors(), history)

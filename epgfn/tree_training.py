@@ -25,7 +25,7 @@ from epgfn.targets.rewards import checked
 from epgfn.training import LocalResult, Progress, fit
 
 DEFAULTS = RewardSettings(
-    steps=600, batch=128, learning_rate=2e-3, exploration=0.1, temperature=3.0, hidden=64
+    steps=1500, batch=128, learning_rate=2e-3, exploration=0.05, temperature=2.0, hidden=64
 )
 
 

@@ -17,7 +17,7 @@ from epgfn.targets.jc69 import Jc69
 from epgfn.tree_training import DEFAULTS, train_trees
 from test_tree_net import alignment_of
 
-SHORT = replace(DEFAULTS, steps=150, batch=64, hidden=32)
+SHORT = replace(DEFAULTS, steps=200, batch=64, hidden=32, temperature=1.5, exploration=0.02)
 
 
 def test_training_learns_the_posterior_of_an_alignment() -> None:

@@ -28,13 +28,13 @@ MAX_ACTIONS = 2000
 @dataclass(frozen=True)
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
-    rate falls along a cosine. `objective` is one of `epgfn.judges`. Defaults by measurement, see `docs/accuracy.md`."""
+    rate falls along a cosine. `objective` is one of `epgfn.judges`. Defaults by measurement: see `docs/accuracy.md`."""
 
     objective: str = "contrastive"
     steps: int = 2000
     batch: int = 256
-    learning_rate: float = 3e-3
-    exploration: float = 0.3
+    learning_rate: float = 1e-2
+    exploration: float = 0.1
     temperature: float = 1.0
     hidden: int = 256
 

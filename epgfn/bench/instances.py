@@ -68,7 +68,9 @@ def multiset_10x8() -> Instance:
     """Eight of ten kinds of items with log-values from 0 to 1.5 nats: 24,310 objects."""
     space = Multiset(10, 8)
     reward = MultisetReward(space, multiset.random_values(space, TARGET_SEED))
-    return _rewarded(space, reward, RewardSettings(steps=2000, batch=512, learning_rate=5e-3), ".06")
+    return _rewarded(
+        space, reward, RewardSettings(steps=2000, batch=512, learning_rate=5e-3, exploration=0.3), ".06"
+    )
 
 
 def sequence_6x6() -> Instance:

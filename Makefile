@@ -1,6 +1,7 @@
 # Everything runs from a fresh checkout: each target first makes .venv and installs what it needs.
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
+#   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -10,10 +11,10 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test check format stubs clean help compose-prepare
+.PHONY: demo test outside check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,7p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -34,6 +35,11 @@ demo: .venv/.run
 
 test: .venv/.dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(TEST_FLAGS)
+
+# Needs node and npm: Sigstore's own library then judges our bundles too.
+outside: .venv/.dev
+	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
+	@$(BIN)/python -m pytest tests/test_outside_verifiers.py
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ keys/{signing.key,signing.pem}       signs what is sent
 trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, never changed
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
-local/{model.safetensors,history.json}               0600: never leave this machine
+local/{model.safetensors,history.json,records.sha256} 0600: never leave this machine
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
 global/{model.safetensors,model.sigstore.json}       verified result
@@ -95,6 +95,11 @@ class NodeHome:
     @property
     def history(self) -> Path:
         return self.root / "local" / "history.json"
+
+    @property
+    def records_digest(self) -> Path:
+        """SHA-256 of the data file the model was trained on, so that a restart notices another file."""
+        return self.root / "local" / "records.sha256"
 
     @property
     def sealed(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from epgfn.canonical import canonical_json
 from epgfn.console import Reporter
 from epgfn.errors import RefusedError
-from epgfn.files import sha256_hex, write_secret
+from epgfn.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
@@ -57,10 +57,27 @@ def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter)
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     # Approval goes first: at no moment may it stand beside a model it was not given for.
     withdraw_approval(home)
+    write_secret(home.records_digest, sha256_file(data).encode("ascii"))
     write_secret(home.history, canonical_json(result.history) + b"\n")
     write_secret(home.model, raw)
     report.event("trained", f"trained; the model is in {home.model} and stays there until you approve it")
     return sha256_hex(raw)
+
+
+def require_same_records(home: NodeHome, data: Path) -> None:
+    """Check that the model at hand was trained on `data`: a `run` that is given another file must not send the old model.
+
+    Raises:
+        RefusedError: "other-records".
+        EpgfnError: a file cannot be read.
+    """
+    known = read_secret(home.records_digest) if home.records_digest.exists() else b""
+    if sha256_file(data).encode("ascii") != known:
+        raise RefusedError(
+            "other-records",
+            f"the model in {home.model} was not trained on {data} as it is now; run epgfn-node train --home {home.root} "
+            "--data FILE to train anew, or name the file it was trained on",
+        )
 
 
 def withdraw_approval(home: NodeHome) -> None:

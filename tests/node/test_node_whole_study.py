@@ -115,6 +115,13 @@ def finished(small_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Fi
         sentence = _read(stopped)[1]
         assert stopped.returncode == REFUSED
         assert not (folder / "north" / "outbox").exists()
+        # Another file, an old model: sending it would be a mistake that nobody sees.
+        swapped = [
+            folder / "south.csv" if part == str(folder / "north.csv") else part for part in commands["north"]
+        ]
+        confused = _run([*map(str, swapped), "--approve-automatically"])
+        assert "was not trained on" in _read(confused)[1] and confused.returncode == REFUSED
+        assert not (folder / "north" / "outbox").exists()
         running = {name: _run([*command, "--approve-automatically"]) for name, command in commands.items()}
         events = {}
         for name, process in running.items():

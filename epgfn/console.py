@@ -20,6 +20,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from epgfn.errors import EpgfnError
 
 DEBUG_VARIABLE = "EPGFN_DEBUG"
+INTERRUPTED = "interrupted; nothing half-written is left, run the command again"
+INTERRUPTED_CODE = 130
 
 # Wrong use of a command. Typer brings click along or has it built in, depending on its version; this is its class either way.
 _WrongUse: type[Exception] = next(
@@ -46,8 +48,8 @@ def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
         _complain(name, str(error))
         sys.exit(error.exit_code)
     except typer.Abort:
-        _complain(name, "interrupted; nothing half-written is left, run the same command to go on")
-        sys.exit(130)
+        _complain(name, INTERRUPTED)
+        sys.exit(INTERRUPTED_CODE)
     except _WrongUse as error:
         wrong: Any = error
         context = getattr(wrong, "ctx", None)
@@ -58,8 +60,8 @@ def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
         _complain(name, " ".join(wrong.format_message().split()) + hint)
         sys.exit(2)
     except KeyboardInterrupt:
-        _complain(name, "interrupted; nothing half-written is left, run the same command to go on")
-        sys.exit(130)
+        _complain(name, INTERRUPTED)
+        sys.exit(INTERRUPTED_CODE)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -80,6 +82,8 @@ def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
             f"unexpected {type(error).__name__}; please report it (set {DEBUG_VARIABLE}=1 to see where, but that output may quote data)",
         )
         sys.exit(1)
+    if code == INTERRUPTED_CODE:  # typer turns Ctrl-C into this code by itself
+        _complain(name, INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

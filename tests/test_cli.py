@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +153,24 @@ def test_wrong_use_is_one_sentence_and_starts_nothing(
         assert names in err, arguments
         assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists() and not (tmp_path / "x.parties").exists()
+
+
+@pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep, from procps")
+def test_ctrl_c_leaves_no_process_behind(run: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    home = run[0].parent
+    files = ["--data", str(home / "north.csv"), str(home / "south.csv"), "--out", str(tmp_path / "x")]
+    command = [sys.executable, "-m", "epgfn.cli", "simulate", str(home / "study.toml"), *files]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training" in line:
+            break
+    parties = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(parties) >= 2
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "epgfn: interrupted" in err and "Traceback" not in err
+    assert not [pid for pid in parties if Path(f"/proc/{pid}").exists()]
 
 
 def test_without_a_command_it_shows_what_there_is() -> None:

@@ -160,7 +160,11 @@ def test_ctrl_c_leaves_no_process_behind(run: tuple[Path, dict[str, object]], tm
     home = run[0].parent
     files = ["--data", str(home / "north.csv"), str(home / "south.csv"), "--out", str(tmp_path / "x")]
     command = [sys.executable, "-m", "epgfn.cli", "simulate", str(home / "study.toml"), *files]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def heed_sigint() -> None:  # a test runner in the background hands down that Ctrl-C is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
     assert process.stderr is not None
     for line in process.stderr:
         if "training" in line:

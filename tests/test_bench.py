@@ -38,6 +38,12 @@ def test_every_instance_trains_a_step_and_gives_finite_rewards(name: str) -> Non
     assert instance.steps > 0
 
 
+def test_peaked_posteriors_are_measured_by_their_exact_edge_marginals() -> None:
+    row = accuracy(["sachs-11"], seeds=1, budget=4.0)[0]
+    assert row["l1_median"] is None
+    assert 0 < row["edge_error_mean_median"] < row["edge_error_max_median"] < 1
+
+
 @pytest.mark.parametrize(
     "wrong", [{"only": ["grid-3x3"]}, {"seeds": 0}, {"budget": 0.0}, {"budget": float("nan")}]
 )

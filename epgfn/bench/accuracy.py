@@ -1,30 +1,20 @@
-"""`epgfn bench accuracy`: the exact L1 distance of trained models from their targets, within a budget of CPU time."""
+"""`epgfn bench accuracy`: how far trained models are from exact answers, within a budget of CPU time."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from epgfn.bench.instances import INSTANCES, Instance
-from epgfn.distances import exact_distribution, jensen_shannon, l1
 from epgfn.errors import UsageError
-from epgfn.sweep import Level, explore, terminating_mass, terminating_states
 
 TRIAL_STEPS = 30
 USABLE = 0.8
 """Share of the budget that is planned for: later steps may be slower than the first ones."""
-
-
-class Trial(NamedTuple):
-    """One trained model: its L1, JSD (nats), and the CPU-seconds that training took."""
-
-    l1: float
-    jsd: float
-    cpu_s: float
 
 
 def accuracy(
@@ -42,8 +32,9 @@ def accuracy(
         told: called with each row as soon as it is there.
 
     Returns:
-        rows with `instance, objective, objects, steps, seeds, l1_median, l1_min, l1_max, jsd_median, cpu_s` (median, training
-        alone) and `paper` (the paper's L1 as printed, or None).
+        rows with `instance, objective, steps, seeds, l1_median, l1_min, l1_max, cpu_s` (median, training alone) and `paper` (the
+        paper's L1 as printed, or None). L1 is None where the objects cannot be listed; whatever else an instance measures
+        stands beside it as `<figure>_median`, `_min` and `_max`.
 
     Raises:
         UsageError: an instance that is not there, no seeds, or no budget.
@@ -67,36 +58,47 @@ def accuracy(
 
 
 def _row(name: str, instance: Instance, seeds: int, budget: float) -> dict[str, Any]:
-    levels, steps = explore(instance.space), _affordable(instance, budget)
-    trials = [_trial(instance, levels, seed, steps) for seed in range(1, seeds + 1)]
-    distances = [trial.l1 for trial in trials]
+    steps = _affordable(instance, budget)
+    trials = [_trial(instance, seed, steps) for seed in range(1, seeds + 1)]
+    figures = {key: value for key, value in trials[0].items() if key != "cpu_s"}
     return {
         "instance": name,
         "objective": instance.objective,
-        "objects": sum(int(instance.space.is_terminating(level.state).sum()) for level in levels),
         "steps": steps,
         "seeds": seeds,
-        "l1_median": statistics.median(distances),
-        "l1_min": min(distances),
-        "l1_max": max(distances),
-        "jsd_median": statistics.median(trial.jsd for trial in trials),
-        "cpu_s": statistics.median(trial.cpu_s for trial in trials),
+        "l1_median": None,
+        "l1_min": None,
+        "l1_max": None,
+        **{name: value for key in figures for name, value in _spread(key, trials).items()},
+        "cpu_s": statistics.median(trial["cpu_s"] for trial in trials),
         "paper": instance.paper,
+    }
+
+
+def _spread(key: str, trials: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`key` itself where all trials agree on a count, else its median, smallest and largest value."""
+    values = [trial[key] for trial in trials]
+    if all(isinstance(value, int) for value in values):
+        return {key: values[0]}
+    return {
+        f"{key}_median": statistics.median(values),
+        f"{key}_min": min(values),
+        f"{key}_max": max(values),
     }
 
 
 def _affordable(instance: Instance, budget: float) -> int:
     """Steps of training within `budget`, at most the instance's own."""
+    trial = min(TRIAL_STEPS, instance.steps)
     start = time.process_time()
-    instance.train(0, TRIAL_STEPS)
-    spent = time.process_time() - start
-    return max(1, min(instance.steps, int(USABLE * budget * TRIAL_STEPS / spent)))
+    instance.train(0, trial)
+    spent = max(time.process_time() - start, 1e-9)
+    return max(1, min(instance.steps, int(USABLE * budget * trial / spent)))
 
 
-def _trial(instance: Instance, levels: list[Level], seed: int, steps: int) -> Trial:
+def _trial(instance: Instance, seed: int, steps: int) -> dict[str, float]:
+    """What `instance` measures of one trained model, and `cpu_s`, the CPU-seconds that training took."""
     start = time.process_time()
     policy = instance.train(seed, steps)
     spent = time.process_time() - start
-    target = exact_distribution(instance.log_reward(terminating_states(instance.space, levels)))
-    mass = terminating_mass(instance.space, policy, levels).mass
-    return Trial(l1(mass, target), jensen_shannon(mass, target), spent)
+    return {**instance.measure(policy), "cpu_s": spent}

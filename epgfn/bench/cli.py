@@ -38,9 +38,14 @@ def accuracy(
     def told(row: dict[str, Any]) -> None:
         if as_json:
             return
+        figures = [key.removesuffix("_median") for key in row if key.endswith("_median")]
+        spread = "  ".join(
+            f"{key} {row[f'{key}_median']:.4f} ({row[f'{key}_min']:.4f} to {row[f'{key}_max']:.4f})"
+            for key in figures
+            if row[f"{key}_median"] is not None
+        )
         print(
-            f"{row['instance']:<16} {row['objective']:<18} L1 {row['l1_median']:.4f} "
-            f"({row['l1_min']:.4f} to {row['l1_max']:.4f}, {row['seeds']} seeds)  "
+            f"{row['instance']:<16} {row['objective']:<18} {spread}  {row['seeds']} seeds  "
             f"{row['cpu_s']:.0f} CPU-s  paper {row['paper'] or '-'}",
             flush=True,
         )

@@ -3,6 +3,7 @@
 contrastive        CB about the batch's median, robust          any space
 trajectory         TB with a learned log Z                      any space
 detailed           DB with a learned log F(s), one more network any space
+subtrajectory      SubTB(.9) with the same network             any space
 modified-detailed  modified DB, free of flows                   where every state may stop
 """
 
@@ -20,15 +21,19 @@ from epgfn.objectives import (
     detailed_balance,
     modified_detailed_balance,
     robust_contrastive_balance,
+    subtrajectory_balance,
     trajectory_balance,
 )
-from epgfn.policies.mlp import mlp, mlp_init
-from epgfn.rollout import Rollout
+from epgfn.policies.mlp import LAYERS, mlp, mlp_init
+from epgfn.rollout import Rollout, Trajectories
 from epgfn.spaces.base import Space
 
 CONTRASTIVE_DELTA = 2.0
 """Nats beyond which a trajectory's residual counts linearly."""
 EDGE_DELTA = 1.0
+SUBTRAJECTORY_LAMBDA = 0.9
+LAST_BIAS = f"net.{LAYERS - 1}.bias"
+OBJECTIVES = ("contrastive", "trajectory", "detailed", "subtrajectory", "modified-detailed")
 LOG_Z_RATE = 0.1
 """Learning rate of log Z. A flow network has its policy's."""
 LogReward = Callable[[Any], Tensor]
@@ -57,7 +62,7 @@ def make_judge(
     hidden: int = 256,
     generator: torch.Generator | None = None,
 ) -> Judge:
-    """The judge that `objective` names. `hidden` and `generator` are the flow network's, of `detailed` alone.
+    """The judge that `objective` names. `hidden` and `generator` are the flow network's, of `detailed` and `subtrajectory`.
 
     Args:
         log_reward: B states to (B,) log R in nats, of finished objects; of any state too for `modified-detailed`, where it
@@ -66,54 +71,77 @@ def make_judge(
     Raises:
         UsageError: there is no such objective, or the space has no use for it.
     """
-    if objective not in ("contrastive", "trajectory", "detailed", "modified-detailed"):
-        raise UsageError(
-            f"there is no objective {objective!r}; choose contrastive, trajectory, detailed or modified-detailed"
-        )
+    if objective not in OBJECTIVES:
+        raise UsageError(f"there is no objective {objective!r}; choose one of {', '.join(OBJECTIVES)}")
     if objective == "modified-detailed" and space.stop_action is None:
         raise UsageError(
             "modified detailed balance needs a space in which every state may stop; choose contrastive"
         )
-    extra: list[Tensor] = []
-    if objective == "trajectory":
-        extra = [torch.full((), math.nan)]  # until the first batch gives an estimate
-    elif objective == "detailed":
-        flow = mlp_init(space.n_features, hidden, 1, generator or torch.Generator().manual_seed(0))
-        extra = [tensor.unsqueeze(0) for tensor in flow.values()]
-        names = list(flow)
+    log_z = torch.full((1,), math.nan)  # until the first batch gives an estimate
+    flow: dict[str, Tensor] = {}
+    if objective in ("detailed", "subtrajectory"):
+        fresh = mlp_init(space.n_features, hidden, 1, generator or torch.Generator().manual_seed(0))
+        flow = {name: tensor.unsqueeze(0) for name, tensor in fresh.items()}
+        log_z = flow[LAST_BIAS].fill_(math.nan)  # a flow that is log Z everywhere is a better start than 0
+
+    has_flow = objective in ("trajectory", "detailed", "subtrajectory")
 
     def cost(rollout: Rollout) -> Judged:
         trajectories, log_pf = rollout.trajectories, rollout.evaluated.log_pf[0].sum(0)
         final = log_reward(trajectories.final).float()
         log_pb = trajectories.log_pb.sum(0)
+        if has_flow and bool(log_z.isnan()):
+            with torch.no_grad():
+                log_z.fill_((final + log_pb - log_pf).median())
         if objective == "trajectory":
-            if bool(extra[0].isnan()):
-                with torch.no_grad():
-                    extra[0].copy_((final + log_pb - log_pf).median())
-            loss = trajectory_balance(extra[0], log_pf, log_pb, final, CONTRASTIVE_DELTA)
+            loss = trajectory_balance(log_z, log_pf, log_pb, final, CONTRASTIVE_DELTA)
         elif objective == "detailed":
-            loss = _detailed(space, final, rollout, dict(zip(names, extra, strict=True)))
+            loss = _detailed(space, final, rollout, flow)
+        elif objective == "subtrajectory":
+            loss = _subtrajectory(space, final, rollout, flow)
         elif objective == "modified-detailed":
             loss = _modified_detailed(log_reward, rollout)
         else:
             loss = robust_contrastive_balance(log_pf, log_pb, final, CONTRASTIVE_DELTA)
         return Judged(loss, final + log_pb - rollout.log_q)
 
-    return Judge(cost, extra, LOG_Z_RATE if objective == "trajectory" else None)
+    if objective == "trajectory":
+        return Judge(cost, [log_z], LOG_Z_RATE)
+    return Judge(cost, list(flow.values()), None)
+
+
+def _log_flow(space: Space, trajectories: Trajectories, flow: dict[str, Tensor]) -> Tensor:
+    """(T, B) log F(s) of the states acted in, 0 where not active."""
+    active = trajectories.active
+    fields = zip(*trajectories.states, strict=True)
+    states = type(trajectories.final)(*(torch.stack(field)[active] for field in fields))  # M of T * B
+    values = mlp(flow, space.features(states))[0, :, 0]
+    return torch.zeros(active.shape).masked_scatter(active, values)
 
 
 def _detailed(space: Space, final: Tensor, rollout: Rollout, flow: dict[str, Tensor]) -> Tensor:
     """Detailed balance over all edges of a batch of trajectories; F(x) = R(x) at the end."""
     trajectories = rollout.trajectories
     active = trajectories.active
-    features = torch.stack([space.features(state) for state in trajectories.states])  # (T, B, F)
-    log_flow = torch.zeros(active.shape)
-    log_flow = log_flow.masked_scatter(active, mlp(flow, features[active])[0, :, 0])
-    log_flow = torch.where(active, log_flow, final)  # (T, B)
+    log_flow = torch.where(active, _log_flow(space, trajectories, flow), final)  # (T, B)
     following = torch.cat([log_flow[1:], final[None]])
     log_pf = rollout.evaluated.log_pf[0]
     return detailed_balance(
         log_flow[active], log_pf[active], following[active], trajectories.log_pb[active], EDGE_DELTA
+    )
+
+
+def _subtrajectory(space: Space, final: Tensor, rollout: Rollout, flow: dict[str, Tensor]) -> Tensor:
+    """SubTB over all pieces of a batch of trajectories."""
+    trajectories = rollout.trajectories
+    return subtrajectory_balance(
+        _log_flow(space, trajectories, flow),
+        rollout.evaluated.log_pf[0],
+        trajectories.log_pb,
+        trajectories.active,
+        final,
+        SUBTRAJECTORY_LAMBDA,
+        EDGE_DELTA,
     )
 
 

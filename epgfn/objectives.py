@@ -59,6 +59,46 @@ def detailed_balance(
     return penalty(log_flow + log_pf - log_flow_next - log_pb, delta)
 
 
+def subtrajectory_balance(
+    log_flow: Tensor,
+    log_pf: Tensor,
+    log_pb: Tensor,
+    active: Tensor,
+    log_reward: Tensor,
+    lam: float,
+    delta: float | None = None,
+) -> Tensor:
+    """SubTB(lambda): over every piece s_i -> ... -> s_j of every trajectory, in the mean weighted by lambda^(j - i), of
+
+    (log F(s_i) + sum_{i <= t < j} [log p_F(s_t+1 | s_t) - log p_B(s_t | s_t+1)] - log F(s_j))^2,  F(x) = R(x) at the end.
+
+    Weights sum to one in each trajectory. The smaller lambda, the more it is DB; at 1 all pieces count alike.
+
+    Args:
+        log_flow, log_pf, log_pb, active: (T, B), of the T states acted in; what is not `active` is ignored.
+        log_reward: (B,). lam: above 0, at most 1.
+
+    Source: Madan et al., ICML 2023, arXiv 2209.12782, eq. 13.
+    """
+    # With C_j the sum of log p_F - log p_B up to s_j, a piece's residual is u_i - u_j of u = log F - C: no sums over pieces.
+    gain = torch.where(active, log_pf - log_pb, 0.0).cumsum(0)
+    total = torch.cat([torch.zeros_like(gain[:1]), gain])  # (T + 1, B)
+    flow = torch.cat([torch.where(active, log_flow, log_reward), log_reward[None]])
+    u = flow - total
+    there = torch.cat([torch.ones_like(active[:1]), active])  # s_j is on the trajectory
+    place = torch.arange(len(u))
+    length = (place - place[:, None]).clamp_min(0)  # (T + 1, T + 1) j - i
+    weight = torch.where(length > 0, lam ** (length - 1).to(u.dtype), 0.0)[:, :, None] * there  # (i, j, B)
+    residual = torch.where(there, u[:, None] - u, 0.0)
+    if delta is None:
+        cost = residual.square()
+    else:
+        cost = 2 * torch.nn.functional.huber_loss(
+            residual, torch.zeros_like(residual), reduction="none", delta=delta
+        )
+    return ((weight * cost).sum((0, 1)) / weight.sum((0, 1))).mean()
+
+
 def modified_detailed_balance(
     log_pf: Tensor,
     log_pb: Tensor,

@@ -21,6 +21,7 @@ from epgfn.policies.split_regression import split_scores
 from epgfn.policies.tree_net import TreeNet
 from epgfn.reward_training import RewardSettings
 from epgfn.spaces.phylogeny import Phylogeny
+from epgfn.targets.remembered import Remembered
 from epgfn.targets.rewards import checked
 from epgfn.training import LocalResult, Progress, fit
 
@@ -49,8 +50,9 @@ def train_trees(
     """
 
     def reward(state: Any) -> torch.Tensor:
-        return checked(log_reward, state)
+        return checked(remembered, state)
 
+    remembered = Remembered(space, log_reward)
     generator = torch.Generator().manual_seed(seed)
     scores = split_scores(space, reward, generator) if tree_net.has_scores(space) else None
     policy = TreeNet(space, [tree_net.initial_tensors(space, settings.hidden, generator, scores)])

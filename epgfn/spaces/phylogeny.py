@@ -42,6 +42,15 @@ class Joins(NamedTuple):
     right: Tensor
 
 
+class Subtrees(NamedTuple):
+    """The distinct subtrees of a batch of finished trees. Number i < n is leaf i; those after it are numbered in the order of
+    `children`, one (M, 2) int64 for each size from 2 to n leaves: the numbers of their two subtrees. `root` (B,) int64: the
+    subtree that is the whole tree."""
+
+    children: list[Tensor]
+    root: Tensor
+
+
 class Phylogeny:
     """The space; n = `n_leaves`."""
 
@@ -121,6 +130,22 @@ class Phylogeny:
         left = (self.members(whole) > 0).to(torch.uint8).argmax(2)  # the smallest leaf
         return Joins(left, right)
 
+    def subtrees(self, state: State) -> Subtrees:
+        """Each subtree of the finished trees `state` once, however many of them have it."""
+        size = self.members(state.nodes).sum(2)
+        slot = (self.members(state.nodes) > 0).to(torch.uint8).argmax(2)  # the smallest leaf of each node
+        number = torch.arange(self.n_leaves).repeat(len(state.nodes), 1)  # of the subtree in each slot
+        made, children = self.n_leaves, []
+        for leaves in range(2, self.n_leaves + 1):
+            row, right = (size == leaves).nonzero(as_tuple=True)
+            left = slot[row, right]
+            pair = (number[row, left] << 32) | number[row, right]
+            found, which = torch.unique(pair, return_inverse=True)
+            number[row, left] = made + which
+            children.append(torch.stack([found >> 32, found & 0xFFFFFFFF], 1))
+            made += len(found)
+        return Subtrees(children, number[:, 0])
+
     def terminal(self, nodes: Tensor) -> State:
         """The states whose nodes are `nodes` (B, n) int64, as in `State`; the subtree of a slot is its largest node."""
         smallest = nodes & -nodes  # the mask of the smallest leaf of each node
@@ -174,7 +199,7 @@ def distinct(space: Phylogeny, state: State) -> tuple[Tensor, Tensor]:
     """The first row of each distinct forest, (M,) int64, and for each of the B rows which of the M it is, (B,) int64."""
     keys = space.key(state)
     one = keys[:, 0] if keys.shape[1] == 1 else keys  # far faster to sort
-    found, row = torch.unique(one, dim=0, return_inverse=True)
+    found, row = torch.unique(one, return_inverse=True, **({} if one.dim() == 1 else {"dim": 0}))
     first = torch.full((len(found),), len(row))
     return first.scatter_reduce(0, row, torch.arange(len(row)), "amin"), row
 

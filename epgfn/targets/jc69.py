@@ -9,9 +9,8 @@ The partial likelihood of a leaf is 1 for each base its character allows (so gap
 prod over its two children c of e L_c(x) + (1 - e)/4 sum_y L_c(y); log f(D | tree) = sum over sites of log 1/4 sum_x L_root(x).
 Jukes & Cantor 1969; Felsenstein, Journal of Molecular Evolution 17 (1981).
 
-Sites that look the same are computed once, with their number as weight, and trees that stand several times in a batch once.
-Partial likelihoods are not kept with the states of a rollout: only finished trees are scored, so keeping them would save
-none of the n - 1 joins a tree costs.
+Sites that look the same are computed once, with their number as weight, and so is each subtree that several trees of a batch
+have in common. `epgfn.targets.remembered` keeps what trees of earlier batches were worth.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from epgfn.spaces.base import take
 from epgfn.spaces.phylogeny import Phylogeny, State, distinct
 
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of float64 partial likelihoods at once
+_LEAST_LOG = -600.0  # what float64 surely holds
 MAX_BRANCH = 10.0
 """Longer branches leave nothing of the signal: e is below 2e-6."""
 
@@ -89,6 +89,8 @@ class Jc69:
         self.space = space
         self.patterns = compress(codes)
         self._decay = math.exp(-4 * branch_length / 3)
+        least = (1 - self._decay) / 4  # a partial likelihood falls at most to this share along a branch
+        self._underflows = 2 * (space.n_leaves - 1) * math.log(max(least, 1e-300)) < _LEAST_LOG
 
     def log_likelihood(self, state: State) -> Tensor:
         """(B,) float64 nats of the finished trees `state`.
@@ -108,16 +110,26 @@ class Jc69:
 
     def site_log_likelihoods(self, state: State) -> Tensor:
         """(B, P) float64: log f of one site of each pattern, without its weight."""
-        joins, rows = self.space.joins(state), torch.arange(len(state.nodes))
-        partials = self.patterns.partials.repeat(len(rows), 1, 1, 1)  # (B, n, P, 4)
-        log_scale = torch.zeros(len(rows), partials.shape[2], dtype=torch.float64)
-        for left, right in zip(joins.left.T, joins.right.T, strict=True):
-            node = self._along_branch(partials[rows, left]) * self._along_branch(partials[rows, right])
-            largest = node.amax(2, keepdim=True)  # kept apart, since products over 64 leaves underflow
-            partials[rows, left] = node / largest
-            log_scale += largest[:, :, 0].log()
-        return partials[:, 0].mean(2).log() + log_scale
+        children, root = self.space.subtrees(state)
+        n, patterns = self.space.n_leaves, self.patterns.partials.shape[1]
+        made = n + sum(len(pairs) for pairs in children)
+        above = torch.empty(
+            made, 4, patterns, dtype=torch.float64
+        )  # partial likelihoods above each subtree's branch
+        log_scale = torch.zeros(made, patterns if self._underflows else 1, dtype=torch.float64)
+        above[:n] = self._along_branch(self.patterns.partials.transpose(1, 2))
+        start = n
+        for left, right in (pairs.T for pairs in children):
+            new = slice(start, start := start + len(left))
+            node = above[left].mul_(above[right])
+            if self._underflows:
+                largest = node.amax(1)
+                node = node / largest[:, None]
+                log_scale[new] = log_scale[left] + log_scale[right] + largest.log()
+            above[new] = self._along_branch(node)
+        return above[root].mean(1).log() + log_scale[root]  # a branch changes no mean over the bases
 
     def _along_branch(self, partial: Tensor) -> Tensor:
-        """(..., 4): partial likelihoods at the upper end of a branch, from those at its lower end."""
-        return self._decay * partial + (1 - self._decay) * partial.mean(-1, keepdim=True)
+        """(M, 4, P): partial likelihoods at the upper end of a branch, from those at its lower end."""
+        change = partial.sum(1, keepdim=True) * ((1 - self._decay) / 4)
+        return change.add(partial, alpha=self._decay)

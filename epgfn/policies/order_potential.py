@@ -27,6 +27,7 @@ from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
 from epgfn.policies.spec import TensorSpec
 from epgfn.policies.validation import MAX_MAGNITUDE
+from epgfn.spaces.base import pack_bits, take
 from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State
 from epgfn.spaces.parent_sets import parent_masks, popcount
 
@@ -101,6 +102,18 @@ def order_potential(space: DagBySinks, table: Tensor) -> Tensor:
     return potential
 
 
+def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
+    """(D,) int64 one row of each kind among (B, n) bool, and (B,) int64 which of those D each row is."""
+    keys = pack_bits(bits)
+    if keys.shape[1] == 1:  # far faster to sort
+        unique, kind = torch.unique(keys[:, 0], return_inverse=True)
+    else:
+        unique, kind = torch.unique(keys, dim=0, return_inverse=True)
+    first = torch.empty(len(unique), dtype=torch.int64)
+    first[kind] = torch.arange(len(keys))
+    return first, kind
+
+
 class OrderPotential:
     """N models evaluated together; see the module for the equation."""
 
@@ -127,6 +140,14 @@ class OrderPotential:
         return {SCORES: self.scores[model].clone(), **net}
 
     def choices(self, state: State) -> Choices:
+        """Nothing but S and its sinks matters, so where a batch meets few of those pairs each is evaluated once."""
+        first, row = distinct_rows(torch.cat([state.members, state.sinks], 1))
+        if 2 * len(first) > len(row):
+            return self._choices(state)
+        found = self._choices(take(state, first))
+        return Choices(found.action[row], found.log_prob[:, row])
+
+    def _choices(self, state: State) -> Choices:
         space, legal = self.space, self.space.legal(state)
         mask = (state.members * self._bits).sum(1)
         grown = mask[:, None] | self._bits[legal.candidates]  # (B, J)

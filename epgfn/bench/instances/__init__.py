@@ -12,6 +12,7 @@ from epgfn.bench.instances.dags import BY_EDGES, BY_SINKS, dag_5
 from epgfn.bench.instances.instance import Instance
 from epgfn.bench.instances.rewards import grid_2x12, grid_4x8, multiset_10x8, sequence_6x6
 from epgfn.bench.instances.sachs import sachs_11
+from epgfn.bench.instances.trees import phylogeny_7
 
 INSTANCES: dict[str, Callable[[], Instance]] = {
     "grid-2x12": grid_2x12,
@@ -22,6 +23,7 @@ INSTANCES: dict[str, Callable[[], Instance]] = {
     "dag-5-bge": lambda: dag_5("bge", BY_SINKS),
     "dag-5-bic-edges": lambda: dag_5("bic", BY_EDGES),
     "dag-5-bge-edges": lambda: dag_5("bge", BY_EDGES),
+    "phylogeny-7": phylogeny_7,
     "sachs-11": sachs_11,
 }
 

@@ -1,0 +1,50 @@
+"""Posteriors over rooted trees from sites simulated along one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from epgfn.bench.instances.instance import Instance, enumerable
+from epgfn.policies.base import Policy
+from epgfn.policies.tree_net import TreeNet
+from epgfn.spaces import Phylogeny
+from epgfn.targets.jc69 import Jc69, simulate
+from epgfn.tree_training import DEFAULTS, train_trees
+
+TARGET_SEED = 1
+BRANCH_LENGTH = 0.1
+"""Expected changes a site along every branch."""
+
+
+def simulated_sites(space: Phylogeny, n_sites: int) -> Tensor:
+    """(n, `n_sites`) uint8 codes, as `Jc69` takes them, along a tree whose subtrees were joined at random."""
+    generator = torch.Generator().manual_seed(TARGET_SEED)
+    tree = space.initial(1)
+    while not space.is_terminating(tree).all():
+        ways = space.forward_mask(tree).float()
+        tree = space.step(tree, torch.multinomial(ways, 1, generator=generator)[:, 0])
+    return simulate(space, tree, n_sites, BRANCH_LENGTH, generator)
+
+
+def phylogeny_7() -> Instance:
+    """Seven taxa, 200 sites: 10,395 trees."""
+    space = Phylogeny(7)
+    target = Jc69(space, simulated_sites(space, 200), BRANCH_LENGTH)
+
+    def train(seed: int, steps: int) -> Policy:
+        settings = replace(DEFAULTS, steps=steps)
+        return TreeNet(
+            space, [train_trees(space, target.log_likelihood, seed=seed, settings=settings).tensors]
+        )
+
+    return Instance(
+        space,
+        DEFAULTS.objective,
+        DEFAULTS.steps,
+        train,
+        enumerable(space, target.log_likelihood),
+        ".32",
+    )

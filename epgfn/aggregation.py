@@ -16,23 +16,17 @@ from torch import Tensor
 
 from epgfn.diagnostics import diagnose
 from epgfn.errors import EpgfnError, RefusedError
-from epgfn.judges import CONTRASTIVE_DELTA, EDGE_DELTA, Judge, Judged, edges_of
-from epgfn.objectives import (
-    aggregated_log_reward,
-    aggregating_modified_detailed_balance,
-    edge_log_ratio,
-    robust_contrastive_balance,
-)
-from epgfn.policies import Policy, initial_policy, make_policy, space_of, validate_policy
+from epgfn.policies import initial_policy, make_policy, space_of, validate_policy
 from epgfn.policies.order_potential import SCORES
-from epgfn.rollout import Rollout, evaluate
-from epgfn.spaces import DagSpace
+from epgfn.product import FrozenProduct, train_product
+from epgfn.spaces import DagBySinks
+from epgfn.spaces.base import pack_bits
 from epgfn.spaces.parent_index import modular_score
 from epgfn.targets import prior_table
-from epgfn.training import Progress, fit
+from epgfn.training import Progress
 
 if TYPE_CHECKING:
-    from epgfn.study import AggregationSettings, Study
+    from epgfn.study import Study
 
 
 class GlobalResult(NamedTuple):
@@ -72,8 +66,21 @@ def train_global(
     prior_share = absent_prior_share(study, len(models))
     generator = torch.Generator().manual_seed(seed)
     policy = make_policy(space, [initial_policy(study, _start(models, prior_share), generator)])
-    judge = aggregating_judge(space, stack, prior_share, study.aggregation)
-    history = fit(policy, space, study.aggregation, judge, generator, progress=progress, stop=stop)
+    product = FrozenProduct(
+        space,
+        stack,
+        log_prior=lambda state: modular_score(prior_share, state.adjacency, space.max_parents),
+        key=_sink_key if isinstance(space, DagBySinks) else None,
+    )
+    history = train_product(
+        policy,
+        product,
+        study.aggregation,
+        generator,
+        objective=study.aggregation.objective,
+        progress=progress,
+        stop=stop,
+    )
     found = diagnose(space, policy, stack, list(models), prior_share, generator)
     return GlobalResult(policy.tensors(), history, found)
 
@@ -85,43 +92,9 @@ def absent_prior_share(study: Study, present: int) -> Tensor:
     return torch.where(torch.isfinite(table), table * share, 0.0)
 
 
-def aggregating_judge(
-    space: DagSpace, stack: Policy, prior_share: Tensor, settings: AggregationSettings
-) -> Judge:
-    """The loss `settings.objective` names, towards the product of the models in `stack`."""
-
-    def cost(rollout: Rollout) -> Judged:
-        trajectories = rollout.trajectories
-        with torch.no_grad():
-            theirs = evaluate(stack, space, trajectories)
-        log_pb = trajectories.log_pb.sum(0)
-        prior = modular_score(prior_share, trajectories.final.adjacency, space.max_parents).float()
-        log_target = aggregated_log_reward(theirs.log_pf.sum(1), log_pb) + prior
-        if not bool(torch.isfinite(log_target).all()):
-            raise EpgfnError(
-                "a local model gives an object the others allow no probability at all; ask that node to train again"
-            )
-        if settings.objective == "aggregating-edges":
-            loss = _edges(space, prior_share, rollout, Rollout(trajectories, theirs, rollout.log_q))
-        else:
-            loss = robust_contrastive_balance(
-                rollout.evaluated.log_pf[0].sum(0), log_pb, log_target, CONTRASTIVE_DELTA
-            )
-        return Judged(loss, log_target + log_pb - rollout.log_q)
-
-    return Judge(cost, [], None)
-
-
-def _edges(space: DagSpace, prior_share: Tensor, rollout: Rollout, theirs: Rollout) -> Tensor:
-    """Edge-wise aggregating balance over a batch of trajectories."""
-    ours, local = edges_of(rollout), edges_of(theirs)
-    ratios = edge_log_ratio(local.log_pf, local.log_pb, local.log_stop, local.log_stop_next)
-    states = rollout.trajectories.states
-    prior = torch.stack([modular_score(prior_share, s.adjacency, space.max_parents).float() for s in states])
-    change = (prior[1:] - prior[:-1])[ours.mask]
-    return aggregating_modified_detailed_balance(
-        ours.log_pf[0], ours.log_pb, ours.log_stop[0], ours.log_stop_next[0], ratios, change, EDGE_DELTA
-    )
+def _sink_key(state: Any) -> Tensor:
+    """By sinks a policy sees which variables are in, and which of them are sinks; not the rest of the graph."""
+    return pack_bits(torch.cat([state.members, state.sinks], 1))
 
 
 def _start(models: Mapping[str, Mapping[str, Tensor]], prior_share: Tensor) -> Tensor:

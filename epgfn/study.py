@@ -132,6 +132,13 @@ class AggregationSettings(TrainingSettings):
     The round closes when every node of the roster has sent its model (`close_when = "all"`), when `quorum` of them
     have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it fails and says so.
     `samples` graphs are drawn for publication.
+
+    `late`: what becomes of a model that comes after the round was published. "refuse", or "new-aggregate": one more global
+    model of everybody's so far, signed on its own, beside the first; needs `transport.keep_round_key`.
+    `leave_one_out`: also one global model without each node, and how far each node moves the edge probabilities.
+
+    Both publish models that differ by exactly one node's. **Whoever reads both learns that node's subposterior**, up to the
+    error of training: the sealing of its upload then protects it from nobody who gets the run directory. Hence off.
     """
 
     objective: Literal["aggregating", "aggregating-edges"] = "aggregating"  # type: ignore[assignment]
@@ -139,6 +146,8 @@ class AggregationSettings(TrainingSettings):
     close_when: Literal["all", "quorum"] = "all"
     deadline: datetime | None = None
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
+    late: Literal["refuse", "new-aggregate"] = "refuse"
+    leave_one_out: bool = False
 
     @field_validator("deadline")
     @classmethod
@@ -200,6 +209,13 @@ class Study(_Settings):
             raise ValueError(f"space.max_parents must be below the number of variables ({len(names)})")
         if self.aggregation.quorum > len(self.roster):
             raise ValueError("aggregation.quorum is larger than the roster")
+        if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
+            raise ValueError(
+                "aggregation.late = 'new-aggregate' opens uploads after the round was published, so it needs "
+                "transport.keep_round_key = true"
+            )
+        if self.aggregation.leave_one_out and len(self.roster) < 2:
+            raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
         by_sinks = self.space.kind == "dag-by-sinks"
         if by_sinks != (self.policy.kind == "order-potential"):
             raise ValueError(
@@ -266,6 +282,23 @@ class Study(_Settings):
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, hexadecimal."""
         return sha256_hex(self.raw)
+
+    @property
+    def disclosure(self) -> str:
+        """What the study's settings let readers of the results learn of a single node, in a sentence; empty if nothing more
+        than the global model."""
+        aggregation = self.aggregation
+        asked = {
+            "leave_one_out = true": aggregation.leave_one_out,
+            'late = "new-aggregate"': aggregation.late == "new-aggregate",
+        }
+        named = " and ".join(f"aggregation.{setting}" for setting, on in asked.items() if on)
+        if not named:
+            return ""
+        return (
+            f"this study has {named}: the results then hold models that differ by exactly one node's, and whoever reads both "
+            "learns what that node's records say (its subposterior), although its upload stays sealed"
+        )
 
     @property
     def variable_names(self) -> list[str]:

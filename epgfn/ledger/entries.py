@@ -9,7 +9,8 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     refused         an upload that did not, and why (a stable slug)
     withdrawn       an accepted upload that must not count
     state           the round's state changed
-    global          the signed global model
+    global          the signed global model; a later one is of a round that takes late models
+    leave-one-out   the signed model of everybody but one node
     key-destroyed   the round's private key is gone, so no upload can be opened any more
 """
 
@@ -114,6 +115,16 @@ class GlobalEntry(_Entry):
     model_sha256: Sha256
 
 
+class LeaveOneOutEntry(_Entry):
+    """A model of everybody but `node_id` was made: digests of its bundle file and of the model file."""
+
+    kind: Literal["leave-one-out"] = "leave-one-out"
+    round_id: RoundId
+    node_id: NodeId
+    bundle_sha256: Sha256
+    model_sha256: Sha256
+
+
 class KeyDestroyedEntry(_Entry):
     """The round's private key was destroyed."""
 
@@ -131,6 +142,7 @@ Entry = (
     | WithdrawnEntry
     | StateEntry
     | GlobalEntry
+    | LeaveOneOutEntry
     | KeyDestroyedEntry
 )
 _ADAPTER: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])

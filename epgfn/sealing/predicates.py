@@ -15,6 +15,7 @@ STUDY: Final = "urn:epgfn:study:v1"
 ROUND: Final = "urn:epgfn:round:v1"
 UPLOAD: Final = "urn:epgfn:upload:v1"
 GLOBAL: Final = "urn:epgfn:global-model:v1"
+LEAVE_ONE_OUT: Final = "urn:epgfn:leave-one-out-model:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
@@ -158,10 +159,26 @@ class GlobalPredicate(_Claim):
         return self
 
 
-Predicate = StudyPredicate | RoundPredicate | UploadPredicate | GlobalPredicate
+class LeaveOneOutPredicate(GlobalPredicate):
+    """A model of everybody but one node, to see how far that node moves the result. Subject: model.safetensors.
+
+    A type of its own, so that it can never be shown as the global model. `left_out` is among the `absent`.
+    """
+
+    left_out: NodeId
+
+    @model_validator(mode="after")
+    def _left_out_is_absent(self) -> Self:
+        if self.left_out not in self.absent:
+            raise ValueError("the node that is left out is not among the absent")
+        return self
+
+
+Predicate = StudyPredicate | RoundPredicate | UploadPredicate | GlobalPredicate | LeaveOneOutPredicate
 PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
     ROUND: RoundPredicate,
     UPLOAD: UploadPredicate,
     GLOBAL: GlobalPredicate,
+    LEAVE_ONE_OUT: LeaveOneOutPredicate,
 }

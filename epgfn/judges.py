@@ -40,10 +40,12 @@ LogReward = Callable[[Any], Tensor]
 
 
 class Judged(NamedTuple):
-    """The loss of a batch (scalar), and (B,) log target(tau) - log_q(tau) up to a constant, for the effective sample size."""
+    """The loss of a batch (scalar); (B,) log target(tau) - log_q(tau) up to a constant, for the effective sample size; (B,)
+    log R of the finished objects, by which they are remembered for replay, where the target has one."""
 
     loss: Tensor
     log_weight: Tensor
+    log_reward: Tensor | None = None
 
 
 class Judge(NamedTuple):
@@ -103,7 +105,7 @@ def make_judge(
             loss = _modified_detailed(log_reward, rollout)
         else:
             loss = robust_contrastive_balance(log_pf, log_pb, final, CONTRASTIVE_DELTA)
-        return Judged(loss, final + log_pb - rollout.log_q)
+        return Judged(loss, final + log_pb - rollout.log_q, final)
 
     if objective == "trajectory":
         return Judge(cost, [log_z], LOG_Z_RATE)

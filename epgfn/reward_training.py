@@ -16,19 +16,24 @@ import torch
 from epgfn.errors import UsageError
 from epgfn.judges import LogReward, make_judge
 from epgfn.policies import mlp_net
+from epgfn.policies.base import Policy
 from epgfn.policies.mlp_net import MlpNet
 from epgfn.rollout import sample_once
 from epgfn.spaces.base import Space
 from epgfn.targets.rewards import checked
 from epgfn.training import LocalResult, Progress, fit
+from epgfn.training_state import Checkpoint, tensor_digest
 
 MAX_ACTIONS = 2000
+PROBED = 64
 
 
 @dataclass(frozen=True)
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
-    rate falls along a cosine. `objective` is one of `epgfn.judges`. Defaults by measurement: see `docs/accuracy.md`."""
+    rate falls along a cosine. `objective` is one of `epgfn.judges`. `replay` is the share of a batch that goes into objects
+    seen before, `average` the last share of the run over which weights are averaged. Defaults by measurement: see
+    `docs/accuracy.md` and `docs/training.md`."""
 
     objective: str = "contrastive"
     steps: int = 2000
@@ -37,6 +42,8 @@ class RewardSettings:
     exploration: float = 0.1
     temperature: float = 1.0
     hidden: int = 256
+    replay: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.hidden) < 1 or self.batch < 2 or not 0 < self.learning_rate <= 1:
@@ -45,6 +52,8 @@ class RewardSettings:
             )
         if not 0 <= self.exploration <= 1 or self.temperature < 1:
             raise UsageError("training needs exploration from 0 to 1 and a temperature of at least 1")
+        if not 0 <= self.replay < 1 or not 0 <= self.average <= 1:
+            raise UsageError("training needs replay from 0 to below 1 and average from 0 to 1")
 
 
 DEFAULTS = RewardSettings()
@@ -58,13 +67,16 @@ def train_reward(
     settings: RewardSettings = DEFAULTS,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> LocalResult:
     """A GFlowNet of kind `MlpNet` on p(x) proportional to exp(log_reward(x)); one thread and one seed give one result.
 
     Args:
         log_reward: finished states (B) to (B,) log R in nats; `modified-detailed` asks for unfinished states too.
+        checkpoint: where the run's state is kept, and from where it goes on; rewards are told apart by their values.
 
     Raises:
+        RefusedError: the checkpoint is damaged, or of another run.
         UsageError: the objective does not fit the space, or the space has too many actions for this network.
         EpgfnError: a score is not finite, training diverged, or `stop` was set.
     """
@@ -79,5 +91,25 @@ def train_reward(
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [mlp_net.initial_tensors(space, settings.hidden, generator)])
     judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
-    history = fit(policy, space, settings, judge, generator, progress=progress, stop=stop, draw=sample_once)
+    if checkpoint is not None and not checkpoint.target:
+        checkpoint = checkpoint._replace(target=_probe(policy, space, reward))
+    history = fit(
+        policy,
+        space,
+        settings,
+        judge,
+        generator,
+        progress=progress,
+        stop=stop,
+        draw=sample_once,
+        replay=settings.replay,
+        average=settings.average,
+        checkpoint=checkpoint,
+    )
     return LocalResult(policy.tensors(), history)
+
+
+def _probe(policy: Policy, space: Space, reward: LogReward) -> str:
+    """A digest of the rewards of a few objects, the same for the same reward."""
+    drawn = sample_once(policy, space, PROBED, generator=torch.Generator().manual_seed(0))
+    return tensor_digest(reward(drawn.trajectories.final))

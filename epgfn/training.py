@@ -10,22 +10,27 @@ Adam with clipped gradients, and lets the learning rate fall along a cosine. One
 from __future__ import annotations
 
 import math
+import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from epgfn.averaging import Average
 from epgfn.errors import EpgfnError
-from epgfn.judges import Judge, make_judge
+from epgfn.judges import Judge, Judged, make_judge
 from epgfn.policies import Policy, initial_policy, make_policy, space_of
+from epgfn.replay import Replay, with_replayed
 from epgfn.rollout import Rollout, sample
 from epgfn.spaces import DagSpace
-from epgfn.spaces.base import Space
+from epgfn.spaces.base import Space, take
 from epgfn.spaces.parent_index import modular_score
 from epgfn.targets import score_table
+from epgfn.training_state import Checkpoint, Keeper, TrainingState, run_digest, tensor_digest
 
 if TYPE_CHECKING:
     from epgfn.study import Study, TrainingSettings
@@ -33,6 +38,11 @@ if TYPE_CHECKING:
 MAX_GRADIENT_NORM = 20.0
 FINAL_RATE = 0.02
 """Learning rate at the end, as a share of the first."""
+REPLAY_CAPACITY = 4096
+WINDOW = 20
+"""Steps whose median loss says whether training diverges."""
+LARGEST_GROWTH, KEPT_GROWTH = 100.0, 10.0
+"""A run stops once its loss is that many times what it was; checkpoints are of moments when it is below the second number."""
 
 
 class TrainingProgress(NamedTuple):
@@ -81,6 +91,7 @@ def train_local(
     seed: int,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
 ) -> LocalResult:
     """A GFlowNet on the subposterior R_n(G) = f(D_n | G) pi(G)^(1/N) of one node, N = the length of the roster.
 
@@ -90,8 +101,11 @@ def train_local(
         seed: of weights and trajectories; one thread and one seed give one result.
         progress: called after each step, from this thread.
         stop: when set, training ends with an error after the current step.
+        checkpoint: a file in which the run's state is kept every half minute, and from which it goes on where it is there.
+            It holds weights trained on the records: delete it once the model is written.
 
     Raises:
+        RefusedError: "other-run": the checkpoint is of another study, seed or records; "damaged-checkpoint".
         EpgfnError: the scores are not finite, training diverged, or `stop` was set.
     """
     table = score_table(study, records, n_parties=len(study.roster))
@@ -100,7 +114,10 @@ def train_local(
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
     judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
-    history = fit(policy, space, study.training, judge, generator, progress=progress, stop=stop)
+    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
+    history = fit(
+        policy, space, study.training, judge, generator, progress=progress, stop=stop, checkpoint=kept
+    )
     return LocalResult(policy.tensors(), history)
 
 
@@ -122,53 +139,137 @@ def fit(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     draw: Callable[..., Rollout] = sample,
+    replay: float = 0.0,
+    average: float = 0.0,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, Any]]:
-    """Train the first model of `policy` in place; returns one dict a step. `draw` is `sample` or `sample_once`.
+    """Train the first model of `policy` in place; returns one dict a step.
+
+    Args:
+        draw: `sample` or `sample_once`.
+        replay: share of each batch, from 0 to below 1, that goes into objects seen before; see `epgfn.replay`.
+        average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
+        checkpoint: where to keep the run's state; a run that is found there goes on, and ends as it would have ended.
 
     Raises:
-        EpgfnError: the loss or its gradient is not finite, or `stop` was set.
+        RefusedError: the checkpoint is damaged, or of another run.
+        EpgfnError: training diverged, or `stop` was set.
     """
-    parameters = policy.parameters()
-    for tensor in [*parameters, *judge.extra]:
-        tensor.requires_grad_(True)
-    rate = settings.learning_rate
-    groups = [{"params": parameters, "lr": rate}, {"params": judge.extra, "lr": judge.extra_rate or rate}]
-    optimiser = torch.optim.Adam([group for group in groups if group["params"]])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: _cosine(i / settings.steps))
-    history: list[dict[str, Any]] = []
-    for i in range(settings.steps):
-        left = 1 - i / settings.steps
+    state = _fresh_state(policy, space, settings, judge, generator, replay, average)
+    keeper = None
+    if checkpoint is not None:
+        run = run_digest(
+            policy, space, [settings, replay, average], judge.extra, generator, checkpoint.target
+        )
+        keeper = Keeper(checkpoint, run, state)
+    rates = [group["lr"] for group in state.optimiser.param_groups]
+    while state.step < settings.steps:
+        left = 1 - state.step / settings.steps
+        for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * _cosine(1 - left)
+        replayed = round(replay * settings.batch) if state.memory else 0
         rollout = draw(
             policy,
             space,
-            settings.batch,
+            settings.batch - replayed,
             generator=generator,
             temperature=1 + (settings.temperature - 1) * left,
             exploration=settings.exploration * left,
         )
-        judged = judge.cost(rollout)
-        optimiser.zero_grad()
-        judged.loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM))
-        loss = float(judged.loss.detach())
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            message = f"training diverged at step {i + 1} of {settings.steps}; lower learning_rate in the study and start again"
-            raise EpgfnError(message)
-        optimiser.step()
-        schedule.step()
-        done = TrainingProgress(
-            i + 1, settings.steps, loss, norm, effective_share(judged.log_weight.detach())
-        )
-        history.append(done._asdict())
+        if state.memory is not None:
+            rollout = with_replayed(rollout, state.memory, replayed, policy, draw, generator)
+        done = _learn(state, policy, judge.cost(rollout), rollout, keeper)
         if progress is not None:
             progress(done)
+        if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
+            keeper.keep()
         if stop is not None and stop.is_set():
-            raise EpgfnError(
-                f"training was stopped at step {i + 1} of {settings.steps}; nothing was kept, start it again"
-            )
-    for tensor in parameters:
+            raise EpgfnError(_stopped(state, keeper))
+    if keeper is not None:
+        keeper.keep()
+    if state.average is not None:
+        state.average.apply()
+    for tensor in state.trained:
         tensor.requires_grad_(False)
-    return history
+    return state.history
+
+
+def _fresh_state(
+    policy: Policy,
+    space: Space,
+    settings: LoopSettings,
+    judge: Judge,
+    generator: torch.Generator,
+    replay: float,
+    average: float,
+) -> TrainingState:
+    """A run before its first step."""
+    parameters, rate = policy.parameters(), settings.learning_rate
+    groups = [{"params": parameters, "lr": rate}, {"params": judge.extra, "lr": judge.extra_rate or rate}]
+    trained = [*parameters, *judge.extra]
+    for tensor in trained:
+        tensor.requires_grad_(True)
+    return TrainingState(
+        settings.steps,
+        trained,
+        torch.optim.Adam([group for group in groups if group["params"]], fused=True),
+        generator,
+        Average(parameters, average, settings.steps) if average > 0 else None,
+        Replay(space, REPLAY_CAPACITY) if replay > 0 else None,
+    )
+
+
+def _learn(
+    state: TrainingState, policy: Policy, judged: Judged, rollout: Rollout, keeper: Keeper | None
+) -> TrainingProgress:
+    """One step down the gradient of a judged batch."""
+    state.optimiser.zero_grad()
+    judged.loss.backward()  # type: ignore[no-untyped-call]
+    norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
+    loss = float(judged.loss.detach())
+    grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
+    if grown or not (math.isfinite(loss) and math.isfinite(norm)):
+        raise EpgfnError(_diverged(state, keeper))
+    state.optimiser.step()
+    state.step += 1
+    if state.average is not None:
+        state.average.add(state.step)
+    log_weight = judged.log_weight.detach()
+    if state.memory is not None and judged.log_reward is not None:
+        fresh = ~rollout.log_q.isnan()
+        log_weight = log_weight[fresh]
+        state.memory.add(take(rollout.trajectories.final, fresh), judged.log_reward[fresh])
+    done = TrainingProgress(state.step, state.steps, loss, norm, effective_share(log_weight))
+    state.history.append(done._asdict())
+    return done
+
+
+def _growth(history: Sequence[Mapping[str, Any]]) -> float:
+    """How many times larger the loss is than it was at first, by the medians of `WINDOW` steps; at first it counts as 1 or more."""
+    if len(history) < 2 * WINDOW:
+        return 0.0
+    first, last = (
+        statistics.median(row["loss"] for row in part) for part in (history[:WINDOW], history[-WINDOW:])
+    )
+    return float(last / max(first, 1.0))
+
+
+def _diverged(state: TrainingState, keeper: Keeper | None) -> str:
+    sentence = (
+        f"training diverged at step {state.step + 1} of {state.steps}; lower learning_rate and start again"
+    )
+    if keeper is None or keeper.kept_step == 0:
+        return sentence
+    path = keeper.checkpoint.path
+    return f"{sentence} without {path}, which keeps the last good weights, of step {keeper.kept_step}: move it away first"
+
+
+def _stopped(state: TrainingState, keeper: Keeper | None) -> str:
+    sentence = f"training was stopped at step {state.step} of {state.steps}"
+    if keeper is None:
+        return f"{sentence}; nothing was kept, start it again"
+    keeper.keep()
+    return f"{sentence}; start it again and it goes on from {keeper.checkpoint.path}"
 
 
 def effective_share(log_weight: Tensor) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epgfn import parallel
 from epgfn.averaging import Average
 from epgfn.errors import EpgfnError
 from epgfn.judges import Judge, Judged, make_judge
@@ -101,7 +102,7 @@ def train_local(
         seed: of weights and trajectories; one thread and one seed give one result.
         progress: called after each step, from this thread.
         stop: when set, training ends with an error after the current step.
-        checkpoint: a file in which the run's state is kept every half minute, and from which it goes on where it is there.
+        checkpoint: a file in which the run's state is kept every second or so, and from which it goes on where it is there.
             It holds weights trained on the records: delete it once the model is written.
 
     Raises:
@@ -114,7 +115,8 @@ def train_local(
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
     judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
-    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
+    alone = parallel.workers().size == 1  # several processes start anew
+    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None and alone else None
     history = fit(
         policy, space, study.training, judge, generator, progress=progress, stop=stop, checkpoint=kept
     )
@@ -156,6 +158,8 @@ def fit(
         EpgfnError: training diverged, or `stop` was set.
     """
     state = _fresh_state(policy, space, settings, judge, generator, replay, average)
+    parallel.own_generator(generator)
+    batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None:
         run = run_digest(
@@ -167,11 +171,11 @@ def fit(
         left = 1 - state.step / settings.steps
         for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * _cosine(1 - left)
-        replayed = round(replay * settings.batch) if state.memory else 0
+        replayed = round(replay * batch) if state.memory else 0
         rollout = draw(
             policy,
             space,
-            settings.batch - replayed,
+            batch - replayed,
             generator=generator,
             temperature=1 + (settings.temperature - 1) * left,
             exploration=settings.exploration * left,
@@ -183,7 +187,7 @@ def fit(
             progress(done)
         if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
             keeper.keep()
-        if stop is not None and stop.is_set():
+        if parallel.told_to_stop(stop):
             raise EpgfnError(_stopped(state, keeper))
     if keeper is not None:
         keeper.keep()
@@ -225,8 +229,12 @@ def _learn(
     """One step down the gradient of a judged batch."""
     state.optimiser.zero_grad()
     judged.loss.backward()  # type: ignore[no-untyped-call]
+    if state.step == 0:
+        parallel.all_from_first(
+            state.trained
+        )  # a log Z estimated from each process's own first batch would stay apart
+    loss = float(parallel.average_gradients(state.trained, judged.loss.detach()[None])[0])
     norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
-    loss = float(judged.loss.detach())
     grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
     if grown or not (math.isfinite(loss) and math.isfinite(norm)):
         raise EpgfnError(_diverged(state, keeper))

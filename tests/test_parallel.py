@@ -1,0 +1,52 @@
+"""Several processes under torchrun train one model: the same posterior up to noise, the same weights in all of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, sys
+import torch
+from epgfn import parallel
+from epgfn.aggregation import train_global
+from epgfn.policies import make_policy, space_of
+from epgfn.spaces.parent_index import modular_score
+from epgfn.sweep import terminating_mass
+from epgfn.targets import score_table
+from epgfn.training import train_local
+from worlds import BY_SINKS as STUDY, l1, records
+
+torch.set_num_threads(1)
+with parallel.joined() as workers:
+    models = {node: train_local(STUDY, records(i), seed=i).tensors for i, node in enumerate(STUDY.roster)}
+    result = train_global(STUDY, models, seed=9)
+    space = space_of(STUDY)
+    state, mass = terminating_mass(space, make_policy(space, [result.tensors]))
+    table = torch.stack([score_table(STUDY, records(i), n_parties=3) for i in range(3)]).sum(0)
+    distance = l1(mass, modular_score(table, state.adjacency, space.max_parents))
+    weights = float(sum(tensor.double().abs().sum() for tensor in result.tensors.values()))
+    with open(f"{sys.argv[1]}/{workers.rank}.json", "w") as file:
+        json.dump({"size": workers.size, "l1": distance, "weights": weights, "loss": result.history[-1]["loss"]}, file)
+"""
+
+
+def test_two_processes_train_one_posterior(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path)],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second, "both end with the same weights and report the same loss"
+    assert first["size"] == 2
+    assert first["l1"] < 0.06

@@ -4,8 +4,8 @@
 
     phi_j(Pa)  the local score table (V, K) the model carries; a constant per variable cancels, so rows have maximum 0;
     L(S)       order potential: log of the sum, over all orders of the variables outside S, of the product over j of
-               sum_{Pa within predecessors} exp phi_j(Pa). Dynamic programming over subsets, recomputed from phi in
-               float64 and not sent; it takes V * 2^V numbers of memory (V = 11: 0.2 MB, 20: 170 MB, 25: 6.7 GB).
+               sum_{Pa within predecessors} exp phi_j(Pa). Dynamic programming over subsets (`subset_potential`, which says
+               what it takes), recomputed from phi in float64 and not sent.
     r          network of (S, sinks): a term per variable j, per edge (i, j) and per pair (i, i') of parents that are
                sinks, and per number of sinks covered.
 
@@ -26,10 +26,10 @@ from epgfn.errors import RefusedError
 from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
 from epgfn.policies.spec import TensorSpec
+from epgfn.policies.subset_potential import order_potential
 from epgfn.policies.validation import MAX_MAGNITUDE
 from epgfn.spaces.base import pack_bits, take
 from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State
-from epgfn.spaces.parent_sets import parent_masks, popcount
 
 SCORES = "score_table"
 
@@ -80,26 +80,6 @@ def initial_tensors(
     """A fresh model around a (V, K) table of scores (nats, float64)."""
     net = mlp_init(space.n_features, hidden, n_outputs(space), generator)
     return {SCORES: normalise_table(space, table), **net}
-
-
-def order_potential(space: DagBySinks, table: Tensor) -> Tensor:
-    """L over all 2^V subsets (bit j = variable j): (V, K) nats -> (2^V,) float64, L(all) = 0."""
-    v = space.n_variables
-    masks = parent_masks(v, space.max_parents)
-    sums = torch.full((v, 1 << v), -torch.inf, dtype=torch.float64)
-    sums[:, masks] = table.double().masked_fill(~legal_entries(space), -torch.inf)
-    for i in range(v):  # log-sum over subsets, one bit at a time
-        halves = sums.view(v, -1, 2, 1 << i)
-        halves[:, :, 1] = torch.logaddexp(halves[:, :, 1], halves[:, :, 0])
-    subsets = torch.arange(1 << v)
-    sizes, bits = popcount(subsets), 1 << torch.arange(v)
-    potential = torch.zeros(1 << v, dtype=torch.float64)
-    for size in range(v - 1, -1, -1):
-        level = subsets[sizes == size]
-        grown = sums[:, level] + potential[level | bits[:, None]]  # (V, M)
-        inside = (level & bits[:, None]) != 0
-        potential[level] = torch.logsumexp(grown.masked_fill(inside, -torch.inf), 0)
-    return potential
 
 
 def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def accuracy(
 
 
 def _row(name: str, instance: Instance, seeds: int, budget: float) -> dict[str, Any]:
-    steps = _affordable(instance, budget)
+    steps = affordable(instance.train, instance.steps, budget)
     trials = [_trial(instance, seed, steps) for seed in range(1, seeds + 1)]
     figures = {key: value for key, value in trials[0].items() if key != "cpu_s"}
     return {
@@ -87,13 +87,13 @@ def _spread(key: str, trials: Sequence[Mapping[str, float]]) -> dict[str, float]
     }
 
 
-def _affordable(instance: Instance, budget: float) -> int:
-    """Steps of training within `budget`, at most the instance's own."""
-    trial = min(TRIAL_STEPS, instance.steps)
+def affordable(train: Callable[[int, int], object], steps: int, budget: float) -> int:
+    """Steps of `train(seed, steps)` within `budget` CPU-seconds, at most `steps`."""
+    trial = min(TRIAL_STEPS, steps)
     start = time.process_time()
-    instance.train(0, trial)
+    train(0, trial)
     spent = max(time.process_time() - start, 1e-9)
-    return max(1, min(instance.steps, int(USABLE * budget * trial / spent)))
+    return max(1, min(steps, int(USABLE * budget * trial / spent)))
 
 
 def _trial(instance: Instance, seed: int, steps: int) -> dict[str, float]:

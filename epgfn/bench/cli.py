@@ -53,3 +53,36 @@ def accuracy(
     rows = measure(only or (), seeds=seeds, budget=budget, told=told)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def aggregate(
+    only: Annotated[
+        list[str] | None, typer.Option(help="An instance; repeat for more (default: all).")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes (default: each instance's own number).")] = None,
+    seeds: Annotated[int, typer.Option(help="Federations to train on each instance.", min=1)] = 3,
+    budget: Annotated[float, typer.Option(help="CPU-seconds that one model may train.")] = 300.0,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also what others do with the same work.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="How data are dealt to nodes: even or skewed.")] = "even",
+    undertrained: Annotated[int, typer.Option(help="Clients that take only 5 % of their steps.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Distance of the global model from the exact product of all nodes' rewards, next to that of the product of its local models.
+
+    Example: epgfn bench aggregate --only multiset-10x8 --nodes 5 --seeds 3 --baselines
+    """
+    from epgfn.bench.aggregate import Setting, shown
+    from epgfn.bench.aggregate import aggregate as measure
+
+    setting = Setting(nodes, seeds, budget, baselines, split, undertrained)
+
+    def told(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(shown(row), flush=True)
+
+    rows = measure(only or (), setting, told=told)
+    if as_json:
+        print(json.dumps({"rows": rows}))

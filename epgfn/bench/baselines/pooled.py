@@ -1,0 +1,49 @@
+"""Pooling samples: the global model is trained by maximum likelihood on objects drawn from the local models.
+
+    loss = -mean over pooled objects x and trajectories tau drawn from p_B(. | x) of log p_F(tau)
+
+That fits the mixture of the local posteriors, not their product; this is here to show the difference.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from epgfn.bench.baselines.base import Case, Found
+from epgfn.judges import Judge, Judged
+from epgfn.rollout import Rollout, evaluate, sample, sample_backward
+from epgfn.spaces.base import take
+from epgfn.training import fit
+
+POOL = 20_000
+"""Objects drawn from all local models together."""
+
+
+def pooled_samples(case: Case) -> Found:
+    """As many steps as the global model's, starting where that one starts."""
+    federation, began = case.federation, time.process_time()
+    generator = torch.Generator().manual_seed(case.seed)
+    with torch.no_grad():
+        each = [
+            sample(policy, federation.space, POOL // federation.nodes, generator=generator).trajectories.final
+            for policy in case.locals
+        ]
+    pool = type(each[0])(*(torch.cat(fields) for fields in zip(*each, strict=True)))
+
+    def draw(policy: Any, space: Any, n: int, **_: Any) -> Rollout:
+        rows = torch.randint(len(pool[0]), (n,), generator=generator)
+        trajectories = sample_backward(space, take(pool, rows), generator=generator)
+        return Rollout(trajectories, evaluate(policy, space, trajectories), torch.zeros(n))
+
+    def cost(rollout: Rollout) -> Judged:
+        log_pf = rollout.evaluated.log_pf[0].sum(0)
+        return Judged(-log_pf.mean(), log_pf)
+
+    policy = federation.start([local.tensors() for local in case.locals], case.seed)
+    settings = federation.settings_for(case.steps_global)
+    fit(policy, federation.space, settings, Judge(cost, [], None), generator, draw=draw)
+    spent = time.process_time() - began
+    return Found(federation.yardstick.of_policy(policy), None, spent)

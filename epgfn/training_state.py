@@ -30,17 +30,20 @@ from epgfn.spaces.base import Space
 
 FORMAT: Final = "epgfn-training/v1"
 HISTORY_FIELDS: Final = ("loss", "gradient_norm", "ess")
+LARGEST_SHARE: Final = 0.02
+"""Most of the time that may go into writing."""
 
 
 class Checkpoint(NamedTuple):
-    """Where a run keeps its state and how often: after `seconds`, or after `steps` where given, and at the end.
+    """Where a run keeps its state and how often: after `seconds`, yet at most for `LARGEST_SHARE` of the time, or after `steps`
+    where given, and at the end.
 
     `target` stands for what the loop cannot see of the run it belongs to: the reward. A digest of it will do.
     """
 
     path: Path
     target: str = ""
-    seconds: float = 30.0
+    seconds: float = 1.0
     steps: int | None = None
 
 
@@ -135,19 +138,21 @@ class Keeper:
         self.checkpoint, self.run, self.state = checkpoint, run, state
         if checkpoint.path.exists():
             restore(checkpoint.path, run, state)
-        self.kept_step, self._kept_at = state.step, time.monotonic()
+        self.kept_step, self._kept_at, self._took = state.step, time.monotonic(), 0.0
 
     def is_due(self) -> bool:
         """Is it time to write again?"""
         if self.checkpoint.steps is not None and self.state.step - self.kept_step >= self.checkpoint.steps:
             return True
-        return time.monotonic() - self._kept_at >= self.checkpoint.seconds
+        return time.monotonic() - self._kept_at >= max(self.checkpoint.seconds, self._took / LARGEST_SHARE)
 
     def keep(self) -> None:
         """Write now. Errors as `save`."""
+        begun = time.monotonic()
         if self.kept_step < self.state.step:
             save(self.checkpoint.path, self.run, self.state)
         self.kept_step, self._kept_at = self.state.step, time.monotonic()
+        self._took = self._kept_at - begun
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, neve
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
 local/{model.safetensors,history.json,records.sha256} 0600: never leave this machine
+local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
 global/{model.safetensors,model.sigstore.json}       verified result
@@ -91,6 +92,11 @@ class NodeHome:
     @property
     def model(self) -> Path:
         return self.root / "local" / "model.safetensors"
+
+    @property
+    def training_state(self) -> Path:
+        """What an interrupted training goes on from; gone once the model is written."""
+        return self.root / "local" / "training.state"
 
     @property
     def history(self) -> Path:

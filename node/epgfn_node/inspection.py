@@ -16,7 +16,7 @@ PRIVACY = {
 }
 NEVER = (
     "the records, any single value or the number of rows",
-    "training losses and history (local/history.json)",
+    "training losses and history (local/history.json), and what an unfinished training keeps (local/training.state)",
     "the private keys in keys/",
 )
 

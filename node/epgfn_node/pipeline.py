@@ -15,7 +15,7 @@ from epgfn_node.outbox import approve
 from epgfn_node.settings import NodeSettings, write_settings
 from epgfn_node.study import Agreement, accept_study, load_agreement, require_accepted, require_on_roster
 from epgfn_node.submit import submit
-from epgfn_node.training import default_seed, require_same_records, train
+from epgfn_node.training import default_seed, forget_unfinished, require_same_records, train
 from epgfn_node.trust import Invitation
 
 
@@ -129,6 +129,7 @@ def _train_once(connection: Connection, agreement: Agreement, plan: Plan, report
     if home.model.exists():
         if plan.data is not None:
             require_same_records(home, plan.data)
+        forget_unfinished(home)  # killed between writing the model and deleting this
         report.event("trained", f"trained already: {home.model}")
         return
     train_step(connection, agreement, plan.data, plan.seed, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from epgfn.canonical import canonical_json
 from epgfn.console import Reporter
@@ -13,6 +13,11 @@ from epgfn.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from epgfn.training import LocalResult, TrainingProgress
 
 
 def default_seed(study: Study, node_id: str) -> int:
@@ -23,16 +28,16 @@ def default_seed(study: Study, node_id: str) -> int:
 def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter) -> str:
     """Train on `data`, write local/model.safetensors and local/history.json, and return the model's SHA-256.
 
-    A model that was approved before is no longer approved.
+    A training that was interrupted goes on, where study, records and seed are still the same. A model that was approved before
+    is no longer approved.
 
     Raises:
         UsageError: the records do not fit the study.
         RefusedError: "already-sent", "being-sent": the coordinator has accepted a model from this node, or may have.
         EpgfnError: a file cannot be written.
     """
-    # Loaded here, because no other command needs them and all others start faster without.
+    # Loaded here, because no other command needs it and all others start faster without.
     from epgfn.data import load_records
-    from epgfn.training import train_local
 
     if home.receipt.exists():
         raise RefusedError(
@@ -46,22 +51,47 @@ def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter)
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
     records = load_records(data, study)
-    report.event("training", f"training on {data.name}")
-
-    def progress(state: Any) -> None:
-        report.event(
-            "training", f"loss {state.loss:.3f}", step=state.step, steps=state.steps, loss=state.loss
-        )
-
-    result = train_local(study, records, seed=seed, progress=progress)
+    result = _train_or_go_on(home, study, records, data.name, seed, report)
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     # Approval goes first: at no moment may it stand beside a model it was not given for.
     withdraw_approval(home)
     write_secret(home.records_digest, sha256_file(data).encode("ascii"))
     write_secret(home.history, canonical_json(result.history) + b"\n")
     write_secret(home.model, raw)
+    forget_unfinished(home)
     report.event("trained", f"trained; the model is in {home.model} and stays there until you approve it")
     return sha256_hex(raw)
+
+
+def _train_or_go_on(
+    home: NodeHome, study: Study, records: np.ndarray, name: str, seed: int, report: Reporter
+) -> LocalResult:
+    """The trained model. An unfinished training of something else is thrown away: what is asked for now counts."""
+    from epgfn.training import train_local
+
+    unfinished = home.training_state.exists()
+
+    def progress(state: TrainingProgress) -> None:
+        report.event(
+            "training", f"loss {state.loss:.3f}", step=state.step, steps=state.steps, loss=state.loss
+        )
+
+    report.event("training", f"going on with the training on {name}" if unfinished else f"training on {name}")
+    try:
+        return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
+    except RefusedError as error:
+        if not unfinished or error.reason not in ("other-run", "damaged-checkpoint"):
+            raise
+    report.event(
+        "training", f"the unfinished training is of other records, seed or study; training anew on {name}"
+    )
+    forget_unfinished(home)
+    return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
+
+
+def forget_unfinished(home: NodeHome) -> None:
+    """Delete what an interrupted training left: weights that were trained on the records."""
+    home.training_state.unlink(missing_ok=True)
 
 
 def require_same_records(home: NodeHome, data: Path) -> None:

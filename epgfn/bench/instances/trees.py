@@ -19,14 +19,14 @@ BRANCH_LENGTH = 0.1
 """Expected changes a site along every branch."""
 
 
-def simulated_sites(space: Phylogeny, n_sites: int) -> Tensor:
+def simulated_sites(space: Phylogeny, n_sites: int, branch_length: float = BRANCH_LENGTH) -> Tensor:
     """(n, `n_sites`) uint8 codes, as `Jc69` takes them, along a tree whose subtrees were joined at random."""
     generator = torch.Generator().manual_seed(TARGET_SEED)
     tree = space.initial(1)
     while not space.is_terminating(tree).all():
         ways = space.forward_mask(tree).float()
         tree = space.step(tree, torch.multinomial(ways, 1, generator=generator)[:, 0])
-    return simulate(space, tree, n_sites, BRANCH_LENGTH, generator)
+    return simulate(space, tree, n_sites, branch_length, generator)
 
 
 def phylogeny_7() -> Instance:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epgfn.bench.instances.trees import BRANCH_LENGTH, simulated_sites
+from epgfn.bench.instances.trees import simulated_sites
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import Listed
 from epgfn.policies import tree_net
@@ -22,12 +22,15 @@ from epgfn.tree_training import DEFAULTS, train_trees
 
 SITES = 1000
 """Of all nodes together."""
+BRANCH_LENGTH = 0.9
+"""Expected changes a site along every branch: long, so that the sites leave something to doubt. At .1 and up to .5 all of the
+product's mass is on one tree, and nothing is measured."""
 
 
 def phylogeny_7(nodes: int = 5, split: str = "even", sites: int = SITES) -> Federation:
     """JC69 with the uniform prior. `skewed`: sites are sorted by how many different bases they show, then dealt in parts."""
     space = Phylogeny(7)
-    codes = _dealt(simulated_sites(space, sites), split)
+    codes = _dealt(simulated_sites(space, sites, BRANCH_LENGTH), split)
     targets = [Jc69(space, part, BRANCH_LENGTH) for part in torch.tensor_split(codes, nodes, 1)]
     local = replace(DEFAULTS, temperature=3.0)
     settings = RewardSettings(

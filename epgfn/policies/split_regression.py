@@ -26,6 +26,9 @@ TEMPERATURES = (1e4, 30.0, 10.0, 5.0, 3.0, 2.0, 1.5)
 """Of the rounds; the first draws without regard to the reward."""
 SMALLEST_WEIGHT = 1e-6
 RIDGE = 1e-3
+TOLERANCE = 1e-6
+"""Of the conjugate gradients: the residual left, as a share of the first."""
+MAX_ITERATIONS = 300
 
 
 @torch.no_grad()
@@ -52,16 +55,15 @@ def split_scores(
         new = _new(space, drawn, final)
         reward = torch.cat([reward, _finite(log_reward(new))])
         drawn = State(*(torch.cat(pair) for pair in zip(drawn, new, strict=True)))
-        scores = _regress(design(parts, space, drawn), reward, scores, temperature)
+        scores = _regress(splits_of(parts, space, drawn), reward, scores, temperature)
     return scores
 
 
-def design(parts: Partitions, space: Phylogeny, trees: State) -> Tensor:
-    """(B, S) float64: which splits each finished tree has, one for each of its n - 1 nodes."""
+def splits_of(parts: Partitions, space: Phylogeny, trees: State) -> Tensor:
+    """(B, n - 1) int64: the numbers of the splits of finished trees, one for each node."""
     joins = space.joins(trees)
     right = trees.clades.gather(1, joins.right)
-    number = parts.split_number[trees.nodes.gather(1, joins.right) & ~right, right]
-    return torch.zeros(len(number), len(parts.splits), dtype=torch.float64).scatter_(1, number, 1.0)
+    return parts.split_number(trees.nodes.gather(1, joins.right) & ~right, right).long()
 
 
 def _new(space: Phylogeny, before: State, drawn: State) -> State:
@@ -71,16 +73,42 @@ def _new(space: Phylogeny, before: State, drawn: State) -> State:
     return take(drawn, first[first >= n].sort().values - n)
 
 
-def _regress(x: Tensor, reward: Tensor, scores: Tensor, temperature: float) -> Tensor:
-    """The scores moved to the weighted least squares of `reward` on `x`, with a constant that is not pulled anywhere."""
+def _regress(splits: Tensor, reward: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """The scores moved to the weighted least squares of `reward` on `splits` (B, n - 1), with a constant that is not pulled
+    anywhere: minimises sum of w (rest - c - sum of step)^2 + RIDGE |step|^2 by conjugate gradients."""
     weight = ((reward - reward.max()) / temperature).exp().clamp_min(SMALLEST_WEIGHT)
-    total = weight.sum()
-    rest = reward - x @ scores
-    mean_x, mean_rest = weight @ x / total, weight @ rest / total
-    centred = (x - mean_x) * weight[:, None]
-    normal = centred.T @ x + RIDGE * torch.eye(x.shape[1], dtype=torch.float64)
-    step: Tensor = torch.linalg.solve(normal, centred.T @ (rest - mean_rest))
-    return scores + step
+    size, total = len(scores), weight.sum()
+
+    def gathered(row: Tensor) -> Tensor:  # X^T row
+        spread = row[:, None].expand_as(splits).flatten()
+        return torch.zeros(size, dtype=torch.float64).index_add(0, splits.flatten(), spread)
+
+    def centred(row: Tensor) -> Tensor:
+        return weight * (row - weight @ row / total)
+
+    def normal(step: Tensor) -> Tensor:
+        return gathered(centred(step[splits].sum(1))) + RIDGE * step
+
+    rest = reward - scores[splits].sum(1)
+    return scores + _conjugate_gradients(normal, gathered(centred(rest)), gathered(weight) + RIDGE)
+
+
+def _conjugate_gradients(matrix: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor) -> Tensor:
+    """x with matrix(x) = right, nearly: the matrix positive definite, with (about) this diagonal."""
+    x, rest = torch.zeros_like(right), right
+    scaled = rest / diagonal
+    way, product = scaled, rest @ scaled
+    goal = float(product) * TOLERANCE**2
+    for _ in range(MAX_ITERATIONS):
+        if float(product) <= goal:
+            break
+        image = matrix(way)
+        step = product / (way @ image)
+        x, rest = x + step * way, rest - step * image
+        scaled = rest / diagonal
+        before, product = product, rest @ scaled
+        way = scaled + (product / before) * way
+    return x
 
 
 def _finite(reward: Tensor) -> Tensor:

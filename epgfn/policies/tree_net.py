@@ -83,7 +83,10 @@ class TreeNet:
         if has_scores(space):
             self.partitions = partitions_of(space.n_leaves)
             self.scores = torch.stack([m[SCORES] for m in models])  # (N, S)
-            self.potential = torch.stack([self.partitions.potential(s) for s in self.scores])  # (N, P)
+            potential = [self.partitions.potential(s) for s in self.scores]
+            self.flow = (
+                torch.stack(potential) + self.partitions.log_pb
+            )  # (N, P) of g p_B, for steps into a partition
 
     def parameters(self) -> list[Tensor]:
         return list(self.weights.values())
@@ -114,15 +117,15 @@ class TreeNet:
 
     def _guess(self, state: State, held: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """All of the logits but r: (N, B, L)."""
-        a, b = state.clades.gather(1, left), state.clades.gather(1, right)
-        grown = self.space.backward_mask(state)
-        after = grown.sum(1, keepdim=True) + 1 - grown.gather(1, left).long() - grown.gather(1, right).long()
-        log_pb = -after.double().log()
         if not has_scores(self.space):
-            return log_pb.float().expand(self.n_models, -1, -1)
-        key = self.partitions.key(torch.where(held, state.clades, 0))
-        number = self.partitions.number(self.partitions.joined_key(key[:, None], left, right, b))
-        guess = self.scores[:, self.partitions.split_number[a, b]] + self.potential[:, number] + log_pb
+            grown = self.space.backward_mask(state)
+            after = grown.sum(1, keepdim=True) + 1
+            after = after - grown.gather(1, left).long() - grown.gather(1, right).long()
+            return -after.float().log().expand(self.n_models, -1, -1)
+        k, parts = int(held[0].sum()), self.partitions
+        level = parts.levels[self.space.n_leaves - k]
+        row = parts.row(parts.key(torch.where(held, state.clades, 0)), k)
+        guess = self.scores[:, level.split[row]] + self.flow[:, level.target[row]]
         return (guess - guess.amax(2, keepdim=True)).float()
 
     def _residual(self, state: State, slots: Tensor, side: Tensor) -> Tensor:

@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.policies.base import Choices, Policy
+from epgfn.policies.base import Choices, Policy, RecordingPolicy
 from epgfn.spaces.base import Space, log_uniform_backward, where
+from epgfn.state_graph import StateGraph, state_graph
+
+FEW_STATES = 512
+"""Listed states up to which all are evaluated for each batch."""
 
 
 class Trajectories(NamedTuple):
@@ -59,12 +63,14 @@ def sample(
     state = space.initial(n)
     states, actions, active, log_pb, log_pf, log_stop = [], [], [], [], [], []
     log_q = torch.zeros(n)
-    for _ in range(space.max_steps):
+    for noise in _noise(space, n, generator):
         running = ~space.is_terminating(state)
         if not running.any():
             break
         choices = policy.choices(state)
-        column, log_behaviour = _draw(choices.log_prob[0].detach(), temperature, exploration, generator)
+        probability = _behaviour(choices.log_prob[0].detach(), temperature, exploration)
+        column = _draw(_cumulative(probability), noise)
+        log_behaviour = probability.gather(1, column[:, None])[:, 0].log()
         action = choices.action.gather(1, column[:, None])[:, 0]
         after = where(running, space.step(state, action), state)
         states.append(state)
@@ -105,16 +111,95 @@ def sample_once(
     temperature: float = 1.0,
     exploration: float = 0.0,
 ) -> Rollout:
-    """`sample`, its states then evaluated all together: for policies that take states of different steps at once.
+    """`sample`, each distinct state evaluated once: for policies that take states of different steps at once.
 
-    The same numbers, several times faster where trajectories are long: gradients go through one evaluation instead of T, and
-    a policy that looks at distinct states only meets each of them once.
+    The same trajectories and numbers, several times faster where trajectories are long. Where the policy keeps records and all states
+    of the space can be listed, steps are look-ups; otherwise the states are evaluated again, all together, for the gradients.
     """
+    graph = state_graph(space) if isinstance(policy, RecordingPolicy) else None
+    if graph is not None and isinstance(policy, RecordingPolicy):
+        return _sample_listed(policy, space, graph, n, generator, temperature, exploration)
     with torch.no_grad():
         drawn = sample(
             policy, space, n, generator=generator, temperature=temperature, exploration=exploration
         )
     return drawn._replace(evaluated=evaluate_together(policy, space, drawn.trajectories))
+
+
+def _sample_listed(
+    policy: RecordingPolicy,
+    space: Space,
+    graph: StateGraph,
+    n: int,
+    generator: torch.Generator,
+    temperature: float,
+    exploration: float,
+) -> Rollout:
+    """`sample_once` by look-up. What has finished is looked up as the initial state, and nothing comes of it."""
+    book = _Book(policy, graph, temperature, exploration)
+    at, path, rows, actions, last = torch.zeros(n, dtype=torch.int64), [], [], [], space.n_actions - 1
+    for noise in _noise(space, n, generator):
+        running = at < graph.n_acting
+        if not bool(running.any()):
+            break
+        row, cumulative = book.look_up(at * running)
+        path.append(at)
+        rows.append(row)
+        actions.append(
+            _draw(cumulative, noise).clamp_max_(last)
+        )  # of a policy of NaN, so that training can say so
+        at = graph.after[at, actions[-1]]
+    states, row, action = (
+        torch.stack([*path, at]),
+        torch.stack(rows),
+        torch.stack(actions),
+    )  # (T + 1, B), (T, B)
+    active = states[:-1] < graph.n_acting
+    log_pb = torch.where(active, graph.log_pb[states[1:]], 0.0)
+    fields = zip(*(field[states].unbind(0) for field in graph.state), strict=True)
+    *walked, final = (type(graph.state)(*field) for field in fields)
+    trajectories = Trajectories(tuple(walked), action, active, log_pb, final)
+
+    log_prob = book.record.log_prob()  # (N, M, A)
+    place = row * space.n_actions + action
+    log_pf = _picked(log_prob, place, active)
+    log_stop = None
+    if space.stop_action is not None:
+        log_stop = _picked(log_prob, row * space.n_actions + space.stop_action, active)
+    log_behaviour = _behaviour(log_prob[0].detach(), temperature, exploration).log()
+    log_q = _picked(log_behaviour[None], place, active)[0].sum(0)
+    return Rollout(trajectories, Evaluated(log_pf, log_stop), log_q)
+
+
+def _picked(values: Tensor, place: Tensor, active: Tensor) -> Tensor:
+    """(N, M, A) at the flat `place` (T, B) of its M * A, 0 where not `active` (T, B): (N, T, B)."""
+    picked = values.flatten(1).index_select(1, place.flatten())
+    return torch.where(active, picked.view(-1, *place.shape), 0.0)
+
+
+class _Book:
+    """What the sampler does in the states of a graph, each evaluated once for a batch: all of them at the start where they are
+    few, else those met, step by step, since a state of the graph can only be met at one step."""
+
+    def __init__(
+        self, policy: RecordingPolicy, graph: StateGraph, temperature: float, exploration: float
+    ) -> None:
+        self.record = policy.record()
+        self._graph, self._settings, self._known = graph, (temperature, exploration), 0
+        few = graph.n_acting <= FEW_STATES
+        self._all = self._cumulative(graph.features, graph.allowed) if few else None
+
+    def look_up(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Their rows in the record, (B,), and the running sums of their probabilities, (B, A)."""
+        if self._all is not None:
+            return state, self._all[state]
+        met, which = torch.unique(state, return_inverse=True)
+        row = which + self._known
+        self._known += len(met)
+        return row, self._cumulative(self._graph.features[met], self._graph.allowed[met])[which]
+
+    def _cumulative(self, features: Tensor, allowed: Tensor) -> Tensor:
+        return _cumulative(_behaviour(self.record.evaluate(features, allowed)[0], *self._settings))
 
 
 def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
@@ -173,16 +258,30 @@ def _aligned(steps: list[tuple[Any, Tensor, Tensor, Tensor]], final: Any) -> Tra
     return Trajectories(states, actions, active, log_pb, final)
 
 
-def _draw(
-    log_prob: Tensor, temperature: float, exploration: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Columns drawn from the tempered, exploring sampler and their log probability: (B, L) -> (B,), (B,)."""
-    probability = (log_prob / temperature).softmax(1)
+def _behaviour(log_prob: Tensor, temperature: float, exploration: float) -> Tensor:
+    """(1 - e) softmax(log p_F / temperature) + e uniform over the allowed actions: (B, L) -> (B, L)."""
+    probability = log_prob.exp() if temperature == 1 else (log_prob / temperature).softmax(1)
     if exploration > 0:
         allowed = torch.isfinite(log_prob).float()
         probability = (1 - exploration) * probability + exploration * allowed / allowed.sum(1, keepdim=True)
-    column = torch.multinomial(probability, 1, generator=generator)
-    return column[:, 0], probability.gather(1, column)[:, 0].log()
+    return probability
+
+
+def _noise(space: Space, n: int, generator: torch.Generator) -> Tensor:
+    """One number in [0, 1) a step and trajectory: (`max_steps`, n)."""
+    return torch.rand(space.max_steps, n, generator=generator)
+
+
+def _cumulative(probability: Tensor) -> Tensor:
+    """Running sums over the last axis, which end in exactly one."""
+    total = probability.cumsum(-1)
+    return total / total[..., -1:]
+
+
+def _draw(cumulative: Tensor, noise: Tensor) -> Tensor:
+    """Columns (B,) drawn by inverting the running sums (B, L). A number below one falls where a sum rises past it: what has
+    no probability is never drawn."""
+    return torch.searchsorted(cumulative, noise[:, None], right=True)[:, 0]
 
 
 def _log_stop(space: Space, choices: Choices, active: Tensor) -> Tensor | None:

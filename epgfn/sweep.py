@@ -11,6 +11,7 @@ All states are held at once. A space too large for that is refused before memory
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -47,23 +48,28 @@ def explore(space: Space) -> list[Level]:
     Raises:
         UsageError: a level would take more than `MAX_BYTES`.
     """
-    levels: list[Level] = []
-    state = space.initial(1)
+    return list(levels_of(space))
+
+
+def levels_of(space: Space) -> Iterator[Level]:
+    """`explore` one level at a time, for those who may stop before the end."""
+    state, steps = space.initial(1), 0
     while True:
-        _guard(len(levels), len(state[0]), len(state[0]) * space.n_actions)
+        _guard(steps, len(state[0]), len(state[0]) * space.n_actions)
         source, action = space.forward_mask(state).nonzero(as_tuple=True)
         edge_bytes = 48 + sum(field[:1].numel() * field.element_size() for field in state)
-        _guard(len(levels), len(state[0]), len(source) * edge_bytes)
+        _guard(steps, len(state[0]), len(source) * edge_bytes)
         if not len(source):
-            return [*levels, Level(state, source, action, source)]
+            yield Level(state, source, action, source)
+            return
         after = space.step(take(state, source), action)
         keys = space.key(after)
         one = keys[:, 0] if keys.shape[1] == 1 else keys  # far faster to sort
         unique, target = torch.unique(one, dim=0, return_inverse=True)
         first = torch.full((len(unique),), len(source))
         first.scatter_reduce_(0, target, torch.arange(len(source)), "amin")
-        levels.append(Level(state, source, action, target))
-        state = take(after, first)
+        yield Level(state, source, action, target)
+        state, steps = take(after, first), steps + 1
 
 
 def _guard(steps: int, states: int, size: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -36,4 +36,27 @@ class Policy(Protocol):
 
     def tensors(self, model: int = 0) -> dict[str, Tensor]:
         """What a model file holds, float32, for one of the N models."""
+        ...
+
+
+class Record(Protocol):
+    """Evaluations whose intermediate values are kept, so that gradients take no second forward pass."""
+
+    def evaluate(self, features: Tensor, allowed: Tensor) -> Tensor:
+        """log p_F of B states with `features` (B, F) and `allowed` (B, A) actions: (N, B, A), without gradients."""
+        ...
+
+    def log_prob(self) -> Tensor:
+        """(N, M, A) of all M states so far, in their order, differentiable."""
+        ...
+
+
+@runtime_checkable
+class RecordingPolicy(Protocol):
+    """A policy that reads nothing of a state but its features and its allowed actions, and lists all actions in order."""
+
+    n_models: int
+
+    def record(self) -> Record:
+        """An empty record, for one batch of trajectories."""
         ...

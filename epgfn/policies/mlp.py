@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,3 +46,43 @@ def mlp(
         if layer < LAYERS - 1:
             h = activation(h)
     return h
+
+
+@torch.no_grad()
+def relu_layers(weights: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+    """`mlp` with ReLU, every layer kept: (B, in) -> [(N, B, hidden), ..., (N, B, out)], for `relu_mlp_of` to go back through."""
+    layers: list[Tensor] = []
+    h = x.expand(weights["net.0.weight"].shape[0], *x.shape)
+    for layer in range(LAYERS):
+        h = torch.baddbmm(weights[f"net.{layer}.bias"].unsqueeze(1), h, weights[f"net.{layer}.weight"])
+        layers.append(h.relu_() if layer < LAYERS - 1 else h)
+        h = layers[-1]
+    return layers
+
+
+def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, layers: list[Tensor]) -> Tensor:
+    """The last of `layers` = `relu_layers(weights, x)`, differentiable in `weights` without computing any of it again."""
+    ordered = [weights[f"net.{layer}.{kind}"] for layer in range(LAYERS) for kind in ("weight", "bias")]
+    out: Tensor = _KnownLayers.apply(x, *layers, *ordered)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _KnownLayers(torch.autograd.Function):
+    """x (B, in), the LAYERS layers, and weight and bias of each in; the last layer out; `backward` by the chain rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *tensors)
+        return tensors[LAYERS - 1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, *tensors = ctx.saved_tensors
+        below = [x.expand(len(tensors[0]), *x.shape), *tensors[: LAYERS - 1]]  # what each layer was given
+        weights = tensors[LAYERS::2]
+        grad, found = grads[0], []  # (N, B, out)
+        for layer in reversed(range(LAYERS)):
+            found += [grad.sum(1), below[layer].mT @ grad]  # bias, weight
+            if layer:
+                grad = torch.ops.aten.threshold_backward(grad @ weights[layer].mT, below[layer], 0)
+        return (None,) * (1 + LAYERS) + tuple(reversed(found))

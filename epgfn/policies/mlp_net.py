@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from epgfn.policies.base import Choices
-from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.policies.mlp import mlp, mlp_init, mlp_spec, relu_layers, relu_mlp_of
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.base import Space, take
 
@@ -58,8 +58,39 @@ class MlpNet:
 
     def choices(self, state: Any) -> Choices:
         once, which = distinct(self.space, state)
-        mask = self.space.forward_mask(once)
-        mask = mask | ~mask.any(1, keepdim=True)  # a terminal row must be a distribution, over anything
-        logits = mlp(self.weights, self.space.features(once), torch.relu).masked_fill(~mask, -torch.inf)
-        log_prob = logits.log_softmax(2)[:, which]
+        allowed = self.space.forward_mask(once)
+        allowed = allowed | ~allowed.any(
+            1, keepdim=True
+        )  # a terminal row must be a distribution, over anything
+        logits = mlp(self.weights, self.space.features(once), torch.relu)
+        log_prob = _log_softmax(logits, allowed)[:, which]
         return Choices(self._actions.expand(len(which), -1), log_prob)
+
+    def record(self) -> Recording:
+        return Recording(self.weights)
+
+
+class Recording:
+    """Evaluations of an `MlpNet` that are needed twice: at once to draw actions, and afterwards, all of them together, for one
+    backward pass. What the network computed is kept in between, so there is no second forward pass."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        self._weights = weights
+        self._parts: list[tuple[Tensor, Tensor, list[Tensor]]] = []
+
+    def evaluate(self, features: Tensor, allowed: Tensor) -> Tensor:
+        """log p_F of B states of which `features` (B, F) and `allowed` (B, A) speak: (N, B, A), without gradients."""
+        layers = relu_layers(self._weights, features)
+        self._parts.append((features, allowed, layers))
+        return _log_softmax(layers[-1], allowed)
+
+    def log_prob(self) -> Tensor:
+        """(N, M, A) of all M states so far, in their order; differentiable in the weights, which must be as they were."""
+        features, allowed, layers = zip(*self._parts, strict=True)
+        joined = [torch.cat(same, 1) for same in zip(*layers, strict=True)]
+        return _log_softmax(relu_mlp_of(self._weights, torch.cat(features), joined), torch.cat(allowed))
+
+
+def _log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Over the actions `allowed` (B, A), at least one a row: (N, B, A)."""
+    return logits.masked_fill(~allowed, -torch.inf).log_softmax(2)

@@ -10,7 +10,6 @@ from torch import Tensor
 from epgfn.errors import RefusedError
 from epgfn.policies.base import Policy
 from epgfn.policies.spec import TensorSpec
-from epgfn.rollout import sample
 from epgfn.spaces.base import Space
 
 MAX_MAGNITUDE = 1e7
@@ -55,6 +54,8 @@ def check_policy(policy: Policy, space: Space) -> None:
     Raises:
         RefusedError: `model-not-a-policy`.
     """
+    from epgfn.rollout import sample  # which knows policies too
+
     message = (
         "the model is not a policy: its probabilities are not finite or do not sum to one; train it again"
     )

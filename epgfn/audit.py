@@ -18,6 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from epgfn.audit_aggregates import BUNDLE as GLOBAL_BUNDLE
+from epgfn.audit_aggregates import (
+    FIRST,
+    MODEL,
+    SAMPLES,
+    SUMMARY,
+    WITHOUT,
+    Ground,
+    check_aggregate,
+    check_complete,
+    live,
+    published,
+    require_result,
+)
 from epgfn.audit_rules import (
     Failed,
     bindings,
@@ -27,7 +41,6 @@ from epgfn.audit_rules import (
     require,
     require_all,
     require_header,
-    require_model,
     require_story,
 )
 from epgfn.errors import EpgfnError, one_line
@@ -36,11 +49,9 @@ from epgfn.ledger.entries import (
     AcceptedEntry,
     EnrolledEntry,
     Entry,
-    GlobalEntry,
     KeyDestroyedEntry,
     RefusedEntry,
     RoundEntry,
-    StateEntry,
     StudyEntry,
     WithdrawnEntry,
     parse,
@@ -51,7 +62,6 @@ from epgfn.ledger.proof import verify_proof
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import (
-    GlobalPredicate,
     RoundPredicate,
     StudyPredicate,
     UploadPredicate,
@@ -62,8 +72,7 @@ from epgfn.study import MAX_STUDY_BYTES, STUDY_NAME, Study
 STUDY_BUNDLE, ROUND_BUNDLE = "study.sigstore.json", "round.sigstore.json"
 COORDINATOR_KEY, LEDGER_KEY = "keys/coordinator.pem", "keys/ledger.vkey"
 SEALED, BUNDLE, RECEIPT = "model.sealed", "upload.sigstore.json", "receipt.tlog-proof"
-MODEL, GLOBAL_BUNDLE, SAMPLES = "model.safetensors", "model.sigstore.json", "samples.parquet"
-UNSIGNED = re.compile(r"global/(summary\.json|report\.html|[A-Za-z0-9_-]+\.png)", re.ASCII)
+UNSIGNED = re.compile(r"global/(report\.html|[A-Za-z0-9_-]+\.png)", re.ASCII)
 MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
 MAX_LARGE_BYTES = 4 << 30  # sealed models (the study's own limit is checked too), the global model, samples
 
@@ -127,6 +136,13 @@ class _Audit:
         for node in self._upload_nodes():
             self._check(f"upload {node}", lambda node=node: self._upload(node))  # type: ignore[misc]
         self._check("global", self._global)
+        for which in published(self.entries)[1:]:
+            self._check(
+                which.place.replace("/", " "),
+                lambda which=which: check_aggregate(self._ground_of_aggregates(), which),  # type: ignore[misc]
+            )
+        if len(published(self.entries)) > 1 or self._asks_for_more():
+            self._check("complete", lambda: check_complete(self._ground_of_aggregates()))
         self._check("round-key", self._round_key)
         self._check("files", self._files)
         self._check("not-signed", self._not_signed)
@@ -240,7 +256,7 @@ class _Audit:
 
     def _upload_nodes(self) -> list[str]:
         """Nodes with an accepted upload in the ledger or a folder in uploads/."""
-        nodes = {entry.node_id for entry in self._live().values()}
+        nodes = {entry.node_id for entry in live(self.entries).values()}
         folder = self.root / "uploads"
         with contextlib.suppress(OSError):  # no uploads; if the ledger has some, their own checks say so
             nodes |= {path.name for path in folder.iterdir()}
@@ -283,7 +299,7 @@ class _Audit:
             place == index and is_prefix(proved, view),
             f"the receipt of {node} was given by a ledger that is not a beginning of this one",
         )
-        withdrawn = "" if index in self._live() else self._withdrawn(node)
+        withdrawn = "" if index in live(self.entries) else self._withdrawn(node)
         return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{withdrawn}"
 
     def _withdrawn(self, node: str) -> str:
@@ -298,7 +314,7 @@ class _Audit:
 
     def _accepted(self, node: str) -> tuple[int, AcceptedEntry]:
         """The accepted entry that the node's files belong to: the one that counts, else the last withdrawn one."""
-        for index, entry in self._live().items():
+        for index, entry in live(self.entries).items():
             if entry.node_id == node:
                 return index, entry
         for index, earlier in reversed(list(enumerate(self.entries))):
@@ -306,61 +322,17 @@ class _Audit:
                 return index, earlier
         raise Failed(f"uploads/{node} was never accepted according to the ledger; it was added")
 
-    def _live(self, before: int | None = None) -> dict[int, AcceptedEntry]:
-        """Accepted and not withdrawn in the first `before` entries (None: all), by ledger index."""
-        live: dict[str, tuple[int, AcceptedEntry]] = {}
-        for index, entry in enumerate(self.entries[:before]):
-            if isinstance(entry, AcceptedEntry):
-                live[entry.node_id] = (index, entry)
-            elif isinstance(entry, WithdrawnEntry):
-                live.pop(entry.node_id, None)
-        return dict(live.values())
-
     # The result -------------------------------------------------------------------------------------------------
 
     def _global(self) -> str:
+        ground = self._ground_of_aggregates()
+        ended = require_result(self.entries)
+        return ended or check_aggregate(ground, published(self.entries)[0])
+
+    def _ground_of_aggregates(self) -> Ground:
         view, study, manifest = self._ground()
         self._require_entries()
-        published = [(i, e) for i, e in enumerate(self.entries) if isinstance(e, GlobalEntry)]
-        states = [e.state for e in self.entries if isinstance(e, StateEntry)]
-        if not published or states[-1:] != ["published"]:
-            raise Failed(
-                f"no global model is published: the round is {states[-1] if states else 'not open'}; "
-                "audit again when it is published"
-            )
-        index, entry = published[0]
-        live = self._live(before=index)
-        bundle, model = (
-            self._bytes(f"global/{GLOBAL_BUNDLE}"),
-            self._bytes(f"global/{MODEL}", MAX_LARGE_BYTES),
-        )
-        require(
-            sha256_hex(bundle) == entry.bundle_sha256, f"global/{GLOBAL_BUNDLE} is not the one in the ledger"
-        )
-        statement = self._signed(f"global/{GLOBAL_BUNDLE}")
-        said = predicate_of(statement, GlobalPredicate)
-        subjects = {MODEL: entry.model_sha256}
-        if SAMPLES in statement.subjects:
-            subjects[SAMPLES] = sha256_hex(self._bytes(f"global/{SAMPLES}", MAX_LARGE_BYTES))
-        require(
-            statement.subjects == subjects and sha256_hex(model) == entry.model_sha256,
-            f"global/{MODEL} or global/{SAMPLES} is not the file that the coordinator signed and the ledger names",
-        )
-        accepted = {(e.node_id, e.sealed_sha256, e.bundle_sha256) for e in live.values()}
-        used = {(a.node_id, a.sealed_sha256, a.bundle_sha256) for a in said.aggregated}
-        nodes = {node for node, _, _ in accepted}
-        seen = quoted_checkpoint(said.checkpoint)
-        found = {
-            "study digest": said.study_digest == study.digest,
-            "round": said.round_id == manifest.round_id,
-            "list of aggregated uploads (it is not exactly the accepted ones)": used == accepted,
-            "list of absent nodes": set(said.absent) == set(study.roster) - nodes,
-            "number of uploads (below the study's quorum)": len(used) >= study.aggregation.quorum,
-            "ledger checkpoint": max(live, default=-1) < seen.size <= index and is_prefix(seen, view),
-        }
-        require_all(found, f"global/{GLOBAL_BUNDLE} does not fit the ledger and the study")
-        require_model(model, study)
-        return f"the coordinator signed the global model of exactly the accepted uploads ({', '.join(sorted(nodes))})"
+        return Ground(view, study, manifest, self.entries, self._bytes, self._signed)
 
     def _round_key(self) -> str:
         _, _, manifest = self._ground()
@@ -377,13 +349,22 @@ class _Audit:
         )
         return "the ledger says that the round key was destroyed (this cannot be proved)"
 
+    def _asks_for_more(self) -> bool:
+        """Whether a published round of this study may have more than the one global model."""
+        if self.study is None or not published(self.entries):
+            return False
+        return self.study.aggregation.leave_one_out or self.study.aggregation.late == "new-aggregate"
+
     # Files ------------------------------------------------------------------------------------------------------
 
     def _files(self) -> str:
         """Nothing lies in the folder that no check above has read; the ledger's own folder is checked by `ledger`."""
         study = given(self.study, "study")
         known = {STUDY_NAME, STUDY_BUNDLE, ROUND_BUNDLE, COORDINATOR_KEY, LEDGER_KEY}
-        known |= {f"global/{name}" for name in (MODEL, GLOBAL_BUNDLE, SAMPLES)}
+        places = self._places()
+        for place in places:
+            names = (MODEL, GLOBAL_BUNDLE, SUMMARY) + (() if place.startswith(WITHOUT) else (SAMPLES,))
+            known |= {f"{place}/{name}" for name in names}
         known |= {f"keys/nodes/{node}.pem" for node in self.node_keys}
         known |= {f"uploads/{node}/{name}" for node in study.roster for name in (SEALED, BUNDLE, RECEIPT)}
         count = 0
@@ -392,15 +373,20 @@ class _Audit:
             if stat.S_ISDIR(mode):
                 continue
             count += 1
-            fits = name in known or name.startswith("ledger/") or UNSIGNED.fullmatch(name)
+            unsigned = FIRST in places and UNSIGNED.fullmatch(name)
+            fits = name in known or name.startswith("ledger/") or unsigned
             require(
                 bool(fits) and stat.S_ISREG(mode),
                 f"{name!a} does not belong in a run directory or is no plain file; nothing vouches for it",
             )
         return f"{count} files, all in their places"
 
+    def _places(self) -> list[str]:
+        """Folders of models: those the ledger names; as long as it cannot be read, the one that every round may have."""
+        return [which.place for which in published(self.entries)] if self.entries else [FIRST]
+
     def _not_signed(self) -> str:
-        names = ["global/summary.json", "global/report.html", "pictures"]
+        names = [f"{place}/{SUMMARY}" for place in self._places()] + ["global/report.html", "pictures"]
         with contextlib.suppress(EpgfnError):  # a statement that does not verify is the finding of `global`
             if SAMPLES not in self._signed(f"global/{GLOBAL_BUNDLE}").subjects:
                 names.insert(0, f"global/{SAMPLES}")

@@ -13,6 +13,7 @@ from epgfn.ledger.entries import (
     Entry,
     GlobalEntry,
     KeyDestroyedEntry,
+    LeaveOneOutEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -29,10 +30,11 @@ from epgfn.study import Study
 T = TypeVar("T")
 
 NEXT = {
-    "open": {"open", "aggregating", "failed"},
-    "aggregating": {"published", "failed"},
+    "open": {"open", "aggregating", "failed", "abandoned"},
+    "aggregating": {"published", "failed", "abandoned"},
     "published": set[str](),
     "failed": set[str](),
+    "abandoned": set[str](),
 }
 """The states a round may enter from each; its ledger says "open" once more at the beginning."""
 
@@ -44,11 +46,16 @@ class Failed(EpgfnError):
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
+    Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
+    models without each node come between the first result and its publication.
+
     Raises:
         Failed: an entry that has no place in such a story.
     """
     enrolled: set[str] = set()
     accepted: dict[str, str] = {}
+    left_out: set[str] = set()
+    takes_late = study.aggregation.late == "new-aggregate"
     state, is_open, results = "open", True, 0
     for place, entry in enumerate(entries, start=2):
         where = f"ledger entry {place}"
@@ -60,7 +67,8 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
         if isinstance(entry, EnrolledEntry):
             enrolled.add(entry.node_id)
         elif isinstance(entry, AcceptedEntry):
-            require(is_open, f"{where} accepts an upload after the round was closed")
+            late = takes_late and state == "published"
+            require(is_open or late, f"{where} accepts an upload after the round was closed")
             require(entry.node_id in enrolled, f"{where} accepts an upload of a node that had not enrolled")
             require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
             accepted[entry.node_id] = entry.sealed_sha256
@@ -76,10 +84,16 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
             is_open = state == "open"
         elif isinstance(entry, GlobalEntry):
             results += 1
+            fits = state == ("aggregating" if results == 1 else "published") and (results == 1 or takes_late)
+            require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
+        elif isinstance(entry, LeaveOneOutEntry):
+            fits = state == "aggregating" and results == 1 and study.aggregation.leave_one_out
+            require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
+            new = entry.node_id in accepted and entry.node_id not in left_out
             require(
-                state == "aggregating" and results == 1,
-                f"{where} publishes a second result, or one of a round that is not aggregating",
+                new, f"{where} leaves out {entry.node_id}, which is not in the result or was left out before"
             )
+            left_out.add(entry.node_id)
         elif isinstance(entry, KeyDestroyedEntry):
             require(entry.round_key_id == manifest.round_key_id, f"{where} is about another round key")
 
@@ -116,13 +130,13 @@ def require_header(sealed: bytes, suite: str, node: str) -> None:
     require(fits, f"what {node} sent is not sealed with the study's suite {suite}")
 
 
-def require_model(raw: bytes, study: Study) -> None:
-    """The global model file has exactly the tensors that the study's policy prescribes, all finite."""
+def require_model(raw: bytes, study: Study, name: str) -> None:
+    """The model file `name` of the coordinator has exactly the tensors that the study's policy prescribes, all finite."""
     from epgfn.policies import policy_spec  # here, because a failed check above should not wait for it
 
     _, metadata = read_model(raw, policy_spec(study))
     fits = metadata.get("study_digest") == study.digest and metadata.get("role") == "global"
-    require(fits, "global/model.safetensors does not say that it is the global model of this study")
+    require(fits, f"{name} does not say that it is a global model of this study")
 
 
 def quoted_checkpoint(ref: CheckpointRef) -> Checkpoint:

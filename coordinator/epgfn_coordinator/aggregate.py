@@ -1,10 +1,11 @@
-"""The global model: opens the accepted artifacts in memory, trains on their product, and writes the result's files."""
+"""An aggregate: opens accepted artifacts in memory, trains on their product, and writes the result's files."""
 
 from __future__ import annotations
 
 import json
 import platform
 import threading
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Verifier
 
 MODEL, SAMPLES, SUMMARY = "model.safetensors", "samples.parquet", "summary.json"
+EDGE_SAMPLES = 10_000
+"""Graphs behind the edge probabilities of a summary: a standard error of at most .005 each."""
 SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")
 
 
@@ -38,8 +41,10 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
 
 
-def open_artifacts(home: Home, store: Store, verifier: Verifier) -> dict[str, dict[str, Tensor]]:
-    """The accepted policies by node id, every check made once more. They are never written to disk.
+def open_artifacts(
+    home: Home, store: Store, verifier: Verifier, nodes: Collection[str]
+) -> dict[str, dict[str, Tensor]]:
+    """The accepted policies of `nodes` by node id, every check made once more. They are never written to disk.
 
     Raises:
         EpgfnError: a file in artifacts/ is missing or no longer the one that was accepted.
@@ -49,6 +54,8 @@ def open_artifacts(home: Home, store: Store, verifier: Verifier) -> dict[str, di
     for row in store.rows(
         "SELECT node_id, sealed_sha256, signing_key FROM artifacts JOIN nodes USING (node_id) ORDER BY node_id"
     ):
+        if row["node_id"] not in nodes:
+            continue
         path = home.artifact(row["sealed_sha256"])
         sealed = read_bytes(path, "accepted artifact")
         if sha256_hex(sealed) != row["sealed_sha256"]:
@@ -67,8 +74,12 @@ def write_result(
     models: dict[str, dict[str, Tensor]],
     progress: Progress,
     stop: threading.Event,
+    *,
+    samples: bool = True,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train the global model and write model.safetensors, samples.parquet and summary.json into `directory`.
+    """Train a model of the product of `models` and write model.safetensors, samples.parquet (unless not `samples`) and
+    summary.json, which also holds what is in `more`, into `directory`.
 
     Raises:
         Interrupted: `stop` was set.
@@ -85,8 +96,10 @@ def write_result(
     )
     write_atomic(directory / MODEL, model_file)
     model = Model(study, result.tensors)
-    _write_samples(directory / SAMPLES, model, study)
+    if samples:
+        _write_samples(directory / SAMPLES, model, study)
     summary = _summary(study, round_id, sorted(models), result, model, sha256_hex(model_file))
+    summary.update(more or {})
     write_atomic(directory / SUMMARY, (json.dumps(summary, indent=2, default=_plain) + "\n").encode("utf-8"))
 
 
@@ -102,7 +115,7 @@ def _write_samples(path: Path, model: Model, study: Study) -> None:
 def _summary(
     study: Study, round_id: str, nodes: list[str], result: GlobalResult, model: Model, model_sha256: str
 ) -> dict[str, Any]:
-    edges = model.edge_probabilities(seed=study.seed)
+    edges = model.edge_probabilities(EDGE_SAMPLES, seed=study.seed)
     return {
         "study": study.name,
         "study_digest": study.digest,
@@ -111,6 +124,7 @@ def _summary(
         "privacy": study.privacy.model_dump(mode="json"),
         "aggregated": nodes,
         "absent": sorted(set(study.roster) - set(nodes)),
+        "absent_prior_share": 1 - len(nodes) / len(study.roster),
         "seed": study.seed,
         "samples": study.aggregation.samples,
         "variables": study.variable_names,

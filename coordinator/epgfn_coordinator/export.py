@@ -12,6 +12,7 @@ from epgfn.errors import EpgfnError, UsageError
 from epgfn.files import read_bytes, sync_directory, write_atomic
 from epgfn.ledger.log import export_log
 from epgfn.ledger.note import NoteVerifier
+from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import MODEL, SAMPLES, SUMMARY
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
@@ -23,7 +24,8 @@ SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has co
 
 
 def export(home: Home, out: Path) -> str:
-    """Write the run directory to `out` and return the round's state. Before it is published there is no global/.
+    """Write the run directory to `out` and return the round's state. Before it is published there is no global/ and nothing
+    else that was made of the uploads.
 
     Built beside `out` and renamed, so `out` is whole or not there.
 
@@ -82,9 +84,10 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         write_atomic(folder / "upload.sigstore.json", bytes(row["bundle"]))
         if row["receipt"] is not None:
             write_atomic(folder / "receipt.tlog-proof", bytes(row["receipt"]))
-    if published:
+    for place in aggregates.all_made(store) if published else []:
         for name in (MODEL, BUNDLE, SAMPLES, SUMMARY):
-            _copy(home.result / name, run / "global" / name)
+            if name != SAMPLES or not place.startswith(aggregates.LEAVE_ONE_OUT):
+                _copy(home.aggregate(place) / name, run / place / name)
 
 
 def _copy(source: Path, target: Path) -> None:

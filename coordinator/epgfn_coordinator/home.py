@@ -7,6 +7,8 @@ state.sqlite                     the one place where things become true (see sto
 uploads/<upload>.part            bytes of uploads under way
 artifacts/<sha256>               sealed models that were accepted
 ledger/  global/                 published from the state, written again at each start
+aggregates/<number>/             further global models, where the study takes late ones
+leave-one-out/<node>/            models of everybody but that node, where the study asks for them
 """
 
 from __future__ import annotations
@@ -81,6 +83,10 @@ class Home:
     @property
     def result(self) -> Path:
         return self.root / "global"
+
+    def aggregate(self, place: str) -> Path:
+        """The files of one aggregate, such as "global" or "leave-one-out/clinic-a"."""
+        return self.root / place
 
     def key(self, name: str) -> Path:
         """The file `name` in keys/."""

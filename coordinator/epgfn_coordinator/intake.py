@@ -22,7 +22,7 @@ from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.refusals import Refusals
-from epgfn_coordinator.round import OPEN, round_state
+from epgfn_coordinator.round import AGGREGATING, OPEN, PUBLISHED, round_state
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Announcement, Verifier
@@ -50,12 +50,14 @@ class Intake:
         round_id: str,
         roster: list[str],
         accepted: Callable[[], None],
+        *,
+        takes_late: bool = False,
     ) -> None:
-        """`accepted` is called after each acceptance."""
+        """`accepted` is called after each acceptance; `takes_late`: models are taken after publication, too."""
         self._home, self._store, self._log = home, store, log
         self._verifier, self._journal, self._round_id = verifier, journal, round_id
         self._refusals = Refusals(store, log, journal, round_id)
-        self._accepted = accepted
+        self._accepted, self._takes_late = accepted, takes_late
         self._locks = {
             node: threading.Lock() for node in roster
         }  # whatever a node does, it does one at a time
@@ -69,6 +71,7 @@ class Intake:
         Raises:
             RefusedError: see `Verifier.announcement`; "already-accepted": another artifact of this node is in;
                 "round-closed": no more artifacts are taken.
+            CallError: "aggregating": none are taken now, but late ones will be.
         """
         with self._locks[caller.node_id]:
             return self._begin(caller, bundle)
@@ -87,8 +90,9 @@ class Intake:
                 if accepted["sealed_sha256"] == sealed_sha256:
                     return _accepted_standing(accepted)
                 raise _already_accepted(caller.node_id)
-            if round_state(self._store) != OPEN:
-                raise _round_closed()
+            self._require_taking()
+        except CallError:
+            raise
         except RefusedError as error:
             self._refusals.record(caller.node_id, bundle_sha256, sealed_sha256, error)
             raise
@@ -131,13 +135,12 @@ class Intake:
         """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
 
         Raises:
-            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space".
+            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space", "aggregating".
             RefusedError: "round-closed".
         """
         with self._locks[caller.node_id]:
             row = self._upload(caller, upload_id)
-            if round_state(self._store) != OPEN:
-                raise _round_closed()
+            self._require_taking()
             part = self._home.part(upload_id)
             kept = _size(part)
             if offset != kept:
@@ -165,7 +168,7 @@ class Intake:
         """Verify a complete upload and accept it: its receipt (tlog-proof) and its ledger entry. Idempotent.
 
         Raises:
-            CallError: "unknown-upload", "incomplete".
+            CallError: "unknown-upload", "incomplete", "aggregating".
             RefusedError: "digest-mismatch" (send it again) or a check of `Verifier.model` (final).
         """
         with self._locks[caller.node_id]:
@@ -174,8 +177,7 @@ class Intake:
                 row = self._upload(caller, upload_id)
                 try:
                     self._refusals.require_new(caller.node_id, row["bundle_sha256"])
-                    if round_state(self._store) != OPEN:
-                        raise _round_closed()
+                    self._require_taking()
                     self._accept(caller, row, self._checked_bytes(caller, row))
                 except CallError:
                     raise
@@ -188,6 +190,18 @@ class Intake:
                         self._home.part(upload_id).unlink(missing_ok=True)
                     raise
         return self._receipt(caller)
+
+    def _require_taking(self) -> None:
+        state = round_state(self._store)
+        if state == OPEN or (self._takes_late and state == PUBLISHED):
+            return
+        if self._takes_late and state == AGGREGATING:
+            raise CallError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "aggregating",
+                "the global model is being trained; this study takes late models as soon as it is published, so submit again then",
+            )
+        raise _round_closed()
 
     def _checked_bytes(self, caller: Caller, row: Row) -> bytes:
         part = self._home.part(row["upload_id"])
@@ -214,8 +228,7 @@ class Intake:
         # Written anew from what was verified; the upload stays until the commit, in case a kill comes before it.
         write_atomic(self._home.artifact(row["sealed_sha256"]), sealed)
         with self._store.transaction():
-            if round_state(self._store) != OPEN:
-                raise _round_closed()
+            self._require_taking()
             if self._accepted_of(caller) is not None:
                 raise _already_accepted(caller.node_id)
             position = self._store.append_entry(

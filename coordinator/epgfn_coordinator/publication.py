@@ -1,18 +1,27 @@
 """From an aggregating round to a published one, in steps that can each be the last before a kill.
 
 1. train, write the files in global/          a restart trains again
-2. sign the statement, enter "global"         one transaction; from here on the result is fixed
-3. destroy the round key                      unless the study keeps it
-4. enter "key-destroyed", state published     one transaction; only now nodes can fetch
+2. sign the statement, enter "global"         one transaction; from here on this model is fixed
+3. the same for each node left out            if the study asks for it; a restart goes on with the next node
+4. destroy the round key                      unless the study keeps it
+5. enter "key-destroyed", state published     one transaction; only now nodes can fetch
+
+Where the study takes late models, a published round goes through 1 and 2 once more for everybody so far, in a folder of its own.
 """
 
 from __future__ import annotations
 
 import threading
+from functools import cache
+from typing import Any
+
+from torch import Tensor
 
 from epgfn.files import sha256_file, sha256_hex, write_atomic
-from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, encode
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.sealing.bundle import sign_statement
+from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
 from epgfn.sealing.statement import (
     GLOBAL,
     AggregatedUpload,
@@ -23,31 +32,23 @@ from epgfn.sealing.statement import (
 )
 from epgfn.study import Study
 from epgfn.training import TrainingProgress
+from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import MODEL, SAMPLES, open_artifacts, software, write_result
 from epgfn_coordinator.home import Home
+from epgfn_coordinator.influence import add_change, add_leave_one_out
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.log import PublishedLog
-from epgfn_coordinator.round import PUBLISHED, Round, accepted_nodes
+from epgfn_coordinator.round import PUBLISHED, Round
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Verifier
 
 BUNDLE = "model.sigstore.json"
-_BUNDLE_FACT, _POSITION_FACT, _ABANDONED_FACT = "global_bundle", "global_position", "abandoned"
-
-
-def published_bundle(store: Store) -> bytes:
-    """The signed statement about the global model."""
-    return store.fact(_BUNDLE_FACT) or b""
-
-
-def published_entry(store: Store) -> int:
-    """Index of its ledger entry."""
-    return int(store.text(_POSITION_FACT))
+_ABANDONED_FACT = "abandoned"
 
 
 class Publication:
-    """Aggregates a closed round and publishes the result. `run` may be called again after any interruption."""
+    """Aggregates a closed round and publishes the result. Its methods may be called again after any interruption."""
 
     def __init__(
         self,
@@ -72,60 +73,145 @@ class Publication:
             Interrupted: `stop` was set; a later call goes on.
             EpgfnError: a file cannot be read or written, or training failed.
         """
-        if self._store.fact(_BUNDLE_FACT) is None:
-            self._journal.progress("aggregating", 0, self._study.aggregation.steps)
-            models = open_artifacts(self._home, self._store, self._verifier)
-            write_result(self._home.result, self._study, self._manifest.round_id, models, self._report, stop)
-            self._sign()
-        self._finish()
-
-    def _report(self, at: TrainingProgress) -> None:
-        self._journal.progress("aggregating", at.step, at.steps, f"loss {at.loss:.3f}", loss=at.loss)
-
-    def _sign(self) -> None:
         checkpoint = self._log.publish()
-        uploads = [
-            AggregatedUpload(**dict(row))
-            for row in self._store.rows(
-                "SELECT node_id, sealed_sha256, bundle_sha256 FROM artifacts ORDER BY node_id"
+        nodes = self._nodes(checkpoint)
+        models = cache(lambda: open_artifacts(self._home, self._store, self._verifier, nodes))
+        if aggregates.made(self._store, aggregates.FIRST) is None:
+            self._train(aggregates.FIRST, models(), "aggregating", stop)
+            self._sign(aggregates.FIRST, nodes, checkpoint)
+        if self._study.aggregation.leave_one_out:
+            for node in nodes if len(nodes) > 1 else []:
+                if aggregates.made(self._store, aggregates.without(node)) is None:
+                    self._leave_out(node, models(), checkpoint, stop)
+            add_leave_one_out(self._home, nodes)
+        self._finish(len(nodes))
+
+    def run_late(self, stop: threading.Event) -> None:
+        """Make one more global model, of everybody whose model is accepted by now; those before stay as they are.
+
+        Raises:
+            Interrupted: `stop` was set; a later call begins anew.
+            EpgfnError: a file cannot be read or written, or training failed.
+        """
+        checkpoint = self._log.publish()
+        nodes, before = self._nodes(checkpoint), aggregates.count(self._store)
+        place = aggregates.later(before + 1)
+        models = open_artifacts(self._home, self._store, self._verifier, nodes)
+        self._train(place, models, "aggregating-late", stop, number=before + 1)
+        mean = add_change(self._home, place, aggregates.later(before))
+        self._sign(place, nodes, checkpoint)
+        self._journal.decision(
+            "published-late",
+            f"global model {before + 1}, of {len(nodes)} of {len(self._study.roster)} nodes, is published beside the first",
+            number=before + 1,
+            aggregated=len(nodes),
+            mean_change=round(mean, 4),
+        )
+
+    def _nodes(self, checkpoint: Checkpoint) -> list[str]:
+        """Whose models are accepted in the ledger up to `checkpoint`: a later one belongs to the next aggregate."""
+        rows = self._store.rows(
+            "SELECT node_id FROM artifacts WHERE position < ? ORDER BY node_id", checkpoint.size
+        )
+        return [row["node_id"] for row in rows]
+
+    def _leave_out(
+        self, node: str, models: dict[str, dict[str, Tensor]], checkpoint: Checkpoint, stop: threading.Event
+    ) -> None:
+        place = aggregates.without(node)
+        others = {name: model for name, model in models.items() if name != node}
+        self._train(place, others, "leaving-out", stop, node=node)
+        self._sign(place, list(others), checkpoint, left_out=node)
+
+    def _train(
+        self,
+        place: str,
+        models: dict[str, dict[str, Tensor]],
+        phase: str,
+        stop: threading.Event,
+        **said: Any,
+    ) -> None:
+        """Train one model and write its files; `said` goes into every event and into the summary."""
+
+        def report(at: TrainingProgress) -> None:
+            self._journal.progress(phase, at.step, at.steps, f"loss {at.loss:.3f}", loss=at.loss, **said)
+
+        self._journal.progress(phase, 0, self._study.aggregation.steps, **said)
+        more = {"left_out": said["node"]} if "node" in said else said
+        write_result(
+            self._home.aggregate(place),
+            self._study,
+            self._manifest.round_id,
+            models,
+            report,
+            stop,
+            samples="node" not in said,
+            more=more,
+        )
+
+    def _sign(
+        self, place: str, nodes: list[str], checkpoint: Checkpoint, left_out: str | None = None
+    ) -> None:
+        """Sign what lies at `place` and enter it in the ledger; `nodes` are in it."""
+        folder = self._home.aggregate(place)
+        names = (MODEL, SAMPLES) if left_out is None else (MODEL,)
+        subjects = {name: sha256_file(folder / name) for name in names}
+        predicate = self._predicate(nodes, checkpoint, left_out)
+        kind = GLOBAL if left_out is None else LEAVE_ONE_OUT
+        bundle = sign_statement(make_statement(subjects, kind, predicate), self._keys.signing)
+        write_atomic(folder / BUNDLE, bundle)
+        entry = self._entry(sha256_hex(bundle), subjects[MODEL], left_out)
+        with self._store.transaction():
+            position = self._store.append_entry(entry)
+            self._store.write(
+                "INSERT INTO aggregates (place, size, bundle, position) VALUES (?, ?, ?, ?)",
+                place,
+                checkpoint.size,
+                bundle,
+                position,
             )
-        ]
-        nodes = {upload.node_id for upload in uploads}
+        self._log.publish()
+
+    def _entry(self, bundle_sha256: str, model_sha256: str, left_out: str | None) -> bytes:
+        round_id = self._manifest.round_id
+        if left_out is None:
+            return encode(
+                GlobalEntry(round_id=round_id, bundle_sha256=bundle_sha256, model_sha256=model_sha256)
+            )
+        return encode(
+            LeaveOneOutEntry(
+                round_id=round_id,
+                node_id=left_out,
+                bundle_sha256=bundle_sha256,
+                model_sha256=model_sha256,
+            )
+        )
+
+    def _predicate(self, nodes: list[str], checkpoint: Checkpoint, left_out: str | None) -> GlobalPredicate:
+        """Exactly who is in the model: uploads that were accepted before `checkpoint`."""
+        rows = self._store.rows(
+            "SELECT node_id, sealed_sha256, bundle_sha256 FROM artifacts ORDER BY node_id"
+        )
+        uploads = tuple(AggregatedUpload(**dict(row)) for row in rows if row["node_id"] in nodes)
         predicate = GlobalPredicate(
             study_digest=self._study.digest,
             round_id=self._manifest.round_id,
-            aggregated=tuple(uploads),
+            aggregated=uploads,
             absent=tuple(node for node in self._study.roster if node not in nodes),
             seed=self._study.seed,
             software=software(),
             checkpoint=CheckpointRef(**checkpoint.as_dict()),
         )
-        subjects = {name: sha256_file(self._home.result / name) for name in (MODEL, SAMPLES)}
-        bundle = sign_statement(make_statement(subjects, GLOBAL, predicate), self._keys.signing)
-        write_atomic(self._home.result / BUNDLE, bundle)
-        with self._store.transaction():
-            position = self._store.append_entry(
-                encode(
-                    GlobalEntry(
-                        round_id=self._manifest.round_id,
-                        bundle_sha256=sha256_hex(bundle),
-                        model_sha256=subjects[MODEL],
-                    )
-                )
-            )
-            self._store.set_fact(_BUNDLE_FACT, bundle)
-            self._store.set_fact(_POSITION_FACT, str(position))
-        self._log.publish()
+        return predicate if left_out is None else LeaveOneOutPredicate(**dict(predicate), left_out=left_out)
 
-    def _finish(self) -> None:
+    def _finish(self, aggregated: int) -> None:
         self._log.fill_receipts()
-        nodes = accepted_nodes(self._store)
-        why = f"the global model of {len(nodes)} of {len(self._study.roster)} nodes is published"
+        why = f"the global model of {aggregated} of {len(self._study.roster)} nodes is published"
         self._round.advance(PUBLISHED, why, self._without_key())
-        self._journal.decision("published", why, aggregated=len(nodes))
+        self._journal.decision("published", why, aggregated=aggregated)
 
     def abandon(self) -> None:
-        """Destroy the round key of a round that failed: nothing will ever be aggregated. May be called again."""
+        """Destroy the round key of a round that ends without a result: nothing will ever be aggregated. May be called again."""
         if self._store.fact(_ABANDONED_FACT) is not None:
             return
         with self._store.transaction():

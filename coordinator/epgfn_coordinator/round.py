@@ -1,9 +1,10 @@
-"""The round: open → aggregating → published, or open → failed. It closes once, in one transaction.
+"""The round: open → aggregating → published; or it fails, or is abandoned. It closes once, in one transaction.
 
 open          uploads are taken
 aggregating   closed with at least a quorum; the global model is being trained (again after a restart)
 published     the global model is signed and in the ledger
 failed        the deadline passed with fewer models than the quorum
+abandoned     the operator gave it up before there was a result
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OPEN: Final = "open"
 AGGREGATING: Final = "aggregating"
 PUBLISHED: Final = "published"
 FAILED: Final = "failed"
+ABANDONED: Final = "abandoned"
+WITHOUT_RESULT: Final = (FAILED, ABANDONED)
 
 
 class Decision(NamedTuple):
@@ -32,7 +35,7 @@ class Decision(NamedTuple):
 
 
 def round_state(store: Store) -> str:
-    """One of the four states."""
+    """One of the five states."""
     return store.text("state")
 
 

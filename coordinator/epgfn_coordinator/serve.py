@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ from epgfn.files import read_bytes
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import Interrupted
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.identity import Identity
@@ -21,7 +23,7 @@ from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.publication import Publication
-from epgfn_coordinator.round import AGGREGATING, FAILED, Round, round_state
+from epgfn_coordinator.round import AGGREGATING, PUBLISHED, WITHOUT_RESULT, Round, round_state
 from epgfn_coordinator.server import Desks, Listener
 from epgfn_coordinator.services.artifact import ArtifactDesk
 from epgfn_coordinator.services.enrollment import Enrollment
@@ -79,6 +81,7 @@ class Coordinator:
             manifest.round_id,
             self._study.roster,
             self._wake.set,
+            takes_late=self._study.aggregation.late == "new-aggregate",
         )
         self._publication = Publication(
             home, self._study, manifest, self._store, self._log, self._keys, verifier, self._round, journal
@@ -117,24 +120,45 @@ class Coordinator:
 
     def _keep_moving(self, stop: threading.Event) -> None:
         worker: _Worker | None = None
+        late: _Worker | None = None
         try:
             while not stop.is_set():
                 self._round.tick()
                 if stalled := self._watch.end_stalled():
                     LOG.warning("ended %d transfers that had stopped moving", stalled)
                 state = round_state(self._store)
-                if state == FAILED:
+                if state in WITHOUT_RESULT:
                     self._publication.abandon()
                 if worker is None and state == AGGREGATING:
-                    worker = _Worker(self._publication, stop, self._wake)
+                    worker = _Worker(self._publication.run, stop, self._wake)
                 if worker is not None and worker.failure is not None:
                     raise worker.failure
+                if state == PUBLISHED:
+                    late = self._aggregate_late(late, stop)
                 self._wake.wait(TICK)
                 self._wake.clear()
         finally:
-            if worker is not None:
+            for running in filter(None, (worker, late)):
                 stop.set()
-                worker.thread.join(LAST_STEP)
+                running.thread.join(LAST_STEP)
+
+    def _aggregate_late(self, worker: _Worker | None, stop: threading.Event) -> _Worker | None:
+        """Start on another global model if late models have come and none is being made; the worker at work, if any.
+
+        One that fails ends nothing, since what is published must stay to be had: it is tried again when another late model
+        comes, or at the next start.
+        """
+        if worker is not None and not worker.done:
+            return worker
+        if worker is not None and worker.failure is not None and not worker.told:
+            worker.told = True
+            self._journal.decision(
+                "late-failed", f"the late models are not aggregated: {worker.failure}", warn=True
+            )
+        waiting = aggregates.late_nodes(self._store)
+        if not waiting or (worker is not None and worker.failure is not None and worker.about == waiting):
+            return worker
+        return _Worker(self._publication.run_late, stop, self._wake, waiting)
 
     def _desks(self) -> Desks:
         return Desks(
@@ -152,17 +176,25 @@ class Coordinator:
 
 
 class _Worker:
-    """Aggregation in a thread of its own; `failure` is the error it ended with, if any."""
+    """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for."""
 
-    def __init__(self, publication: Publication, stop: threading.Event, wake: threading.Event) -> None:
+    def __init__(
+        self,
+        work: Callable[[threading.Event], None],
+        stop: threading.Event,
+        wake: threading.Event,
+        about: list[str] | None = None,
+    ) -> None:
         self.failure: EpgfnError | None = None
-        self._publication, self._stop, self._wake = publication, stop, wake
+        self.done = self.told = False
+        self.about = about
+        self._work, self._stop, self._wake = work, stop, wake
         self.thread = threading.Thread(target=self._run, name="aggregation", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         try:
-            self._publication.run(self._stop)
+            self._work(self._stop)
         except Interrupted:
             LOG.info("aggregation stopped; it begins anew at the next start")
         except EpgfnError as error:
@@ -172,6 +204,7 @@ class _Worker:
             self.failure = EpgfnError(
                 f"aggregation failed with an unexpected {type(error).__name__}; the round is kept, run serve again to retry"
             )
+        self.done = True
         self._wake.set()
 
 

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS artifacts (
     node_id TEXT PRIMARY KEY, upload_id TEXT NOT NULL UNIQUE, bundle BLOB NOT NULL, bundle_sha256 TEXT NOT NULL,
     sealed_sha256 TEXT NOT NULL UNIQUE, sealed_size INTEGER NOT NULL, model_size INTEGER NOT NULL,
     position INTEGER NOT NULL, receipt BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS aggregates (
+    place TEXT PRIMARY KEY, size INTEGER NOT NULL, bundle BLOB NOT NULL, position INTEGER NOT NULL UNIQUE) STRICT;
 CREATE TABLE IF NOT EXISTS refusals (
     node_id TEXT NOT NULL, bundle_sha256 TEXT NOT NULL, reason TEXT NOT NULL, sentence TEXT NOT NULL,
     final INTEGER NOT NULL, PRIMARY KEY (node_id, bundle_sha256, reason)) STRICT;

@@ -5,26 +5,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetResultRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("aggregate",)
+    AGGREGATE_FIELD_NUMBER: _ClassVar[int]
+    aggregate: int
+    def __init__(self, aggregate: _Optional[int] = ...) -> None: ...
 
 class GetResultResponse(_message.Message):
-    __slots__ = ("bundle", "entry", "receipt", "model_size")
+    __slots__ = ("bundle", "entry", "receipt", "model_size", "aggregates")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATES_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     entry: bytes
     receipt: bytes
     model_size: int
-    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ...) -> None: ...
+    aggregates: int
+    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ..., aggregates: _Optional[int] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("offset",)
+    __slots__ = ("offset", "aggregate")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATE_FIELD_NUMBER: _ClassVar[int]
     offset: int
-    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+    aggregate: int
+    def __init__(self, offset: _Optional[int] = ..., aggregate: _Optional[int] = ...) -> None: ...
 
 class DownloadResponse(_message.Message):
     __slots__ = ("offset", "data")

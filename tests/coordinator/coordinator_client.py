@@ -52,7 +52,7 @@ from epgfn_coordinator.store import Store
 
 STUDY = """
 name = "tiny"
-roster = ["a", "b"]
+roster = {roster}
 seed = 3
 [space]
 kind = "dag-by-sinks"
@@ -69,6 +69,8 @@ batch = 8
 samples = 20
 quorum = {quorum}
 close_when = "{close_when}"
+late = "{late}"
+leave_one_out = {leave_one_out}
 {deadline}
 [transport]
 suite = "{suite}"
@@ -86,6 +88,9 @@ name = "z"
 def tiny_study(**changes: Any) -> Study:
     """Three variables, two nodes, two steps."""
     values = {
+        "roster": '["a", "b"]',
+        "late": "refuse",
+        "leave_one_out": "false",
         "steps": 2,
         "quorum": 2,
         "close_when": "all",
@@ -133,13 +138,15 @@ class Events:
     def close(self) -> None:
         return
 
-    def wait_for(self, *phases: str, timeout: float = 60.0) -> dict[str, Any]:
-        """The first event of one of these phases, now or later."""
+    def wait_for(self, *phases: str, timeout: float = 60.0, nth: int = 1) -> dict[str, Any]:
+        """The first event, or the `nth`, of one of these phases, now or later."""
+
+        def found() -> list[dict[str, Any]]:
+            return [event for event in self.seen if event["phase"] in phases]
+
         with self._new:
-            assert self._new.wait_for(lambda: any(e["phase"] in phases for e in self.seen), timeout), (
-                self.seen
-            )
-            return next(e for e in self.seen if e["phase"] in phases)
+            assert self._new.wait_for(lambda: len(found()) >= nth, timeout), self.seen
+            return found()[nth - 1]
 
 
 class InProcess:
@@ -311,11 +318,12 @@ class FakeNode:
             self.upload(begun.upload_id, upload.sealed[begun.offset :], begun.offset)
         return self.commit(begun.upload_id)
 
-    def result(self) -> Any:
-        return self._call(result_pb2_grpc.ResultServiceStub, "GetResult", result_pb2.GetResultRequest())
+    def result(self, aggregate: int = 0) -> Any:
+        request = result_pb2.GetResultRequest(aggregate=aggregate)
+        return self._call(result_pb2_grpc.ResultServiceStub, "GetResult", request)
 
-    def download(self, offset: int = 0) -> bytes:
-        request = result_pb2.DownloadRequest(offset=offset)
+    def download(self, offset: int = 0, aggregate: int = 0) -> bytes:
+        request = result_pb2.DownloadRequest(offset=offset, aggregate=aggregate)
         address = self.invitation["address"]
         credentials = rpc.channel_credentials(
             self.invitation["ca_pem"].encode(), self.tls.private_pem(), self.certificate

@@ -1,8 +1,9 @@
-"""ResultService: the published global model, to nodes of the study."""
+"""ResultService: the published global models, to nodes of the study."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sqlite3 import Row
 from typing import Any
 
 import grpc
@@ -10,12 +11,12 @@ import grpc
 from epgfn.errors import RefusedError
 from epgfn.rpc import PIECE
 from epgfn.v1 import result_pb2, result_pb2_grpc
+from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import MODEL
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.log import PublishedLog
-from epgfn_coordinator.publication import published_bundle, published_entry
-from epgfn_coordinator.round import Round
+from epgfn_coordinator.round import WITHOUT_RESULT, Round
 from epgfn_coordinator.services.calls import CallError, guarded, guarded_stream
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
@@ -41,12 +42,13 @@ class ResultDesk(result_pb2_grpc.ResultServiceServicer):
         """See result.proto."""
         self._identity.caller(context)
         self._require_published()
-        position = published_entry(self._store)
+        row = self._made(request.aggregate)
         return result_pb2.GetResultResponse(
-            bundle=published_bundle(self._store),
-            entry=self._store.entry(position),
-            receipt=self._log.receipt(position),
-            model_size=(self._home.result / MODEL).stat().st_size,
+            bundle=bytes(row["bundle"]),
+            entry=self._store.entry(row["position"]),
+            receipt=self._log.receipt(row["position"]),
+            model_size=(self._home.aggregate(row["place"]) / MODEL).stat().st_size,
+            aggregates=aggregates.count(self._store),
         )
 
     @guarded_stream
@@ -54,12 +56,13 @@ class ResultDesk(result_pb2_grpc.ResultServiceServicer):
         """See result.proto."""
         caller = self._identity.caller(context)
         self._require_published()
+        model = self._home.aggregate(self._made(request.aggregate)["place"]) / MODEL
         with (
             self._watch.of(context, f"download {caller.node_id}") as progress,
-            (self._home.result / MODEL).open("rb") as source,
+            model.open("rb") as source,
         ):
             offset = request.offset
-            if offset > (self._home.result / MODEL).stat().st_size:
+            if offset > model.stat().st_size:
                 raise CallError(
                     grpc.StatusCode.OUT_OF_RANGE,
                     "bad-offset",
@@ -71,9 +74,21 @@ class ResultDesk(result_pb2_grpc.ResultServiceServicer):
                 progress()  # the piece before has been taken
                 offset += len(data)
 
+    def _made(self, number: int) -> Row:
+        """The global model with that number; 0 and 1 are the first."""
+        row = aggregates.made(self._store, aggregates.later(max(number, 1)))
+        if row is None:
+            raise CallError(
+                grpc.StatusCode.NOT_FOUND,
+                "no-such-aggregate",
+                f"there is no global model {number} of this round yet, only {aggregates.count(self._store)}; "
+                "ask for one of those, or try again later",
+            )
+        return row
+
     def _require_published(self) -> None:
         state, detail = self._round.standing()
-        if state == "failed":
+        if state in WITHOUT_RESULT:
             raise RefusedError("round-failed", detail)
         if state != "published":
             raise RefusedError("not-published", f"there is no global model yet: {detail}; try again later")

@@ -18,6 +18,7 @@ _STATES = {
     "aggregating": study_pb2.ROUND_STATE_AGGREGATING,
     "published": study_pb2.ROUND_STATE_PUBLISHED,
     "failed": study_pb2.ROUND_STATE_FAILED,
+    "abandoned": study_pb2.ROUND_STATE_FAILED,
 }
 
 

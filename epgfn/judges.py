@@ -10,7 +10,7 @@ modified-detailed  modified DB, free of flows                   where every stat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from epgfn.objectives import (
     subtrajectory_balance,
     trajectory_balance,
 )
+from epgfn.policies.backward import BackwardNet
 from epgfn.policies.mlp import LAYERS, mlp, mlp_init
 from epgfn.rollout import Rollout, Trajectories
 from epgfn.spaces.base import Space
@@ -49,11 +50,13 @@ class Judged(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """`cost` of a batch, and the loss's own trainable tensors: `extra`, trained at `extra_rate` (None: as the policy)."""
+    """`cost` of a batch, and the loss's own trainable tensors: `extra`, trained at `extra_rate` (None: as the policy), and
+    those of a learned `backward` policy, trained as the policy."""
 
     cost: Callable[[Rollout], Judged]
     extra: list[Tensor]
     extra_rate: float | None
+    backward: Sequence[Tensor] = ()
 
 
 def make_judge(
@@ -110,6 +113,16 @@ def make_judge(
     if objective == "trajectory":
         return Judge(cost, [log_z], LOG_Z_RATE)
     return Judge(cost, list(flow.values()), None)
+
+
+def with_learned_backward(judge: Judge, backward: BackwardNet) -> Judge:
+    """The same judge of the same trajectories with `backward` for their p_B, which is trained with the rest."""
+
+    def cost(rollout: Rollout) -> Judged:
+        learned = rollout.trajectories._replace(log_pb=backward.log_pb(rollout.trajectories))
+        return judge.cost(rollout._replace(trajectories=learned))
+
+    return Judge(cost, judge.extra, judge.extra_rate, backward.parameters())
 
 
 def _log_flow(space: Space, trajectories: Trajectories, flow: dict[str, Tensor]) -> Tensor:

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from epgfn.errors import UsageError
-from epgfn.judges import LogReward, make_judge
+from epgfn.judges import LogReward, make_judge, with_learned_backward
 from epgfn.policies import mlp_net
+from epgfn.policies.backward import BackwardNet
+from epgfn.policies.backward import initial_tensors as initial_backward
 from epgfn.policies.base import Policy
 from epgfn.policies.mlp_net import MlpNet
 from epgfn.rollout import sample_once
@@ -32,8 +34,8 @@ PROBED = 64
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
     rate falls along a cosine. `objective` is one of `epgfn.judges`. `replay` is the share of a batch that goes into objects
-    seen before, `average` the last share of the run over which weights are averaged. Defaults by measurement: see
-    `docs/accuracy.md` and `docs/training.md`."""
+    seen before, `average` the last share of the run over which weights are averaged; `learned_backward` trains p_B
+    too. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
 
     objective: str = "contrastive"
     steps: int = 2000
@@ -44,6 +46,7 @@ class RewardSettings:
     hidden: int = 256
     replay: float = 0.0
     average: float = 0.0
+    learned_backward: bool = False
 
     def __post_init__(self) -> None:
         if min(self.steps, self.hidden) < 1 or self.batch < 2 or not 0 < self.learning_rate <= 1:
@@ -91,6 +94,10 @@ def train_reward(
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [mlp_net.initial_tensors(space, settings.hidden, generator)])
     judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
+    backward = None
+    if settings.learned_backward:
+        backward = BackwardNet(space, initial_backward(space, settings.hidden, generator))
+        judge = with_learned_backward(judge, backward)
     if checkpoint is not None and not checkpoint.target:
         checkpoint = checkpoint._replace(target=_probe(policy, space, reward))
     history = fit(
@@ -106,7 +113,7 @@ def train_reward(
         average=settings.average,
         checkpoint=checkpoint,
     )
-    return LocalResult(policy.tensors(), history)
+    return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())
 
 
 def _probe(policy: Policy, space: Space, reward: LogReward) -> str:

@@ -64,10 +64,12 @@ Progress = Callable[[TrainingProgress], None]
 
 
 class LocalResult(NamedTuple):
-    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its progress."""
+    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its progress;
+    `backward` the tensors of `BackwardNet` where p_B was learned."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
+    backward: dict[str, Tensor] | None = None
 
 
 class LoopSettings(Protocol):
@@ -209,8 +211,11 @@ def _fresh_state(
 ) -> TrainingState:
     """A run before its first step."""
     parameters, rate = policy.parameters(), settings.learning_rate
-    groups = [{"params": parameters, "lr": rate}, {"params": judge.extra, "lr": judge.extra_rate or rate}]
-    trained = [*parameters, *judge.extra]
+    groups = [
+        {"params": [*parameters, *judge.backward], "lr": rate},
+        {"params": judge.extra, "lr": judge.extra_rate or rate},
+    ]
+    trained = [*parameters, *judge.extra, *judge.backward]
     for tensor in trained:
         tensor.requires_grad_(True)
     return TrainingState(

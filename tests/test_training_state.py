@@ -28,7 +28,14 @@ from worlds import BY_SINKS, records
 SPACE = Hypergrid(2, 6)
 REWARD = HypergridReward(SPACE)
 EVERYTHING = RewardSettings(
-    "subtrajectory", steps=40, batch=32, hidden=16, replay=0.25, average=0.25, exploration=0.2
+    "subtrajectory",
+    steps=40,
+    batch=32,
+    hidden=16,
+    exploration=0.2,
+    replay=0.25,
+    average=0.25,
+    learned_backward=True,
 )
 CHILD = """
 import sys, time

@@ -103,6 +103,11 @@ def all_from_first(tensors: Sequence[Tensor]) -> None:
             dist.broadcast(tensor.data, 0)
 
 
+def number_from_first(number: int) -> int:
+    """The first process's number, in all of them."""
+    return int(from_first(torch.tensor(number, dtype=torch.int64)))
+
+
 def told_to_stop(stop: threading.Event | None) -> bool:
     """Whether the first process was told to stop, known to all after the same step."""
     flag = torch.tensor(float(stop is not None and stop.is_set()))

@@ -103,14 +103,23 @@ def train(
     seed: Seed = None,
     events: Events = False,
 ) -> None:
-    """Train the local model. Nothing leaves; a model approved before must be approved again."""
-    with _session(home, events) as (node_home, report):
-        node_home.require_enrolled()
-        settings = NodeSettings.load(node_home.settings)
-        connection = Connection.load(node_home, settings)
-        agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
-        seed = seed if seed is not None else settings.seed
-        pipeline.train_step(connection, agreement, data or settings.data, seed, report)
+    """Train the local model. Nothing leaves; a model approved before must be approved again.
+
+    On several cores or machines: torchrun --nproc-per-node 2 -m epgfn_node train ...
+    """
+    from epgfn.parallel import joined
+
+    with joined() as workers:
+        if not workers.is_first:
+            pipeline.train_along(NodeHome(home), data)
+            return
+        with _session(home, events) as (node_home, report):
+            node_home.require_enrolled()
+            settings = NodeSettings.load(node_home.settings)
+            connection = Connection.load(node_home, settings)
+            agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
+            seed = seed if seed is not None else settings.seed
+            pipeline.train_step(connection, agreement, data or settings.data, seed, report)
 
 
 @app.command(epilog="Example: epgfn-node inspect --home node-home")

@@ -16,6 +16,7 @@ from epgfn_node.settings import NodeSettings, write_settings
 from epgfn_node.study import Agreement, accept_study, load_agreement, require_accepted, require_on_roster
 from epgfn_node.submit import submit
 from epgfn_node.training import default_seed, forget_unfinished, require_same_records, train
+from epgfn_node.training import train_along as along
 from epgfn_node.trust import Invitation
 
 
@@ -113,6 +114,18 @@ def train_step(
     if seed is None:
         seed = default_seed(agreement.study, connection.node_id)
     return train(connection.home, agreement.study, data, seed, report)
+
+
+def train_along(home: NodeHome, data: Path | None) -> None:
+    """`train_step` in the other processes of a `torchrun`: they train along and write nothing.
+
+    Raises:
+        UsageError: no data file was named, or it does not fit the study.
+    """
+    data = data or NodeSettings.load(home.settings).data
+    if data is None:
+        raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
+    along(home, data)
 
 
 def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Reporter) -> None:

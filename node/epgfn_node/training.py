@@ -67,6 +67,7 @@ def _train_or_go_on(
     home: NodeHome, study: Study, records: np.ndarray, name: str, seed: int, report: Reporter
 ) -> LocalResult:
     """The trained model. An unfinished training of something else is thrown away: what is asked for now counts."""
+    from epgfn.parallel import number_from_first
     from epgfn.training import train_local
 
     unfinished = home.training_state.exists()
@@ -76,6 +77,7 @@ def _train_or_go_on(
             "training", f"loss {state.loss:.3f}", step=state.step, steps=state.steps, loss=state.loss
         )
 
+    number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
     report.event("training", f"going on with the training on {name}" if unfinished else f"training on {name}")
     try:
         return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
@@ -87,6 +89,21 @@ def _train_or_go_on(
     )
     forget_unfinished(home)
     return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
+
+
+def train_along(home: NodeHome, data: Path) -> None:
+    """What the other processes of a `torchrun` do: wait until the first one begins, and train along. They write nothing.
+
+    Raises:
+        UsageError: the study or the records cannot be read.
+    """
+    from epgfn.data import load_records
+    from epgfn.parallel import number_from_first
+    from epgfn.training import train_local
+
+    seed = number_from_first(0)
+    study = Study.load(home.study)
+    train_local(study, load_records(data, study), seed=seed)
 
 
 def forget_unfinished(home: NodeHome) -> None:

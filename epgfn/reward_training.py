@@ -23,7 +23,7 @@ from epgfn.policies.mlp_net import MlpNet
 from epgfn.rollout import sample_once
 from epgfn.spaces.base import Space
 from epgfn.targets.rewards import checked
-from epgfn.training import LocalResult, Progress, fit
+from epgfn.training import FINAL_RATE, LocalResult, Progress, fit
 from epgfn.training_state import Checkpoint, tensor_digest
 
 MAX_ACTIONS = 2000
@@ -33,9 +33,9 @@ PROBED = 64
 @dataclass(frozen=True)
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
-    rate falls along a cosine. `objective` is one of `epgfn.judges`. `replay` is the share of a batch that goes into objects
-    seen before, `average` the last share of the run over which weights are averaged; `learned_backward` trains p_B
-    too. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
+    rate falls along a cosine to `final_rate` of it (1: not at all). `objective` is one of `epgfn.judges`. `replay` is the
+    share of a batch that goes into objects seen before, `average` the last share of the run over which weights are averaged;
+    `learned_backward` trains p_B too. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
 
     objective: str = "contrastive"
     steps: int = 2000
@@ -46,6 +46,7 @@ class RewardSettings:
     hidden: int = 256
     replay: float = 0.0
     average: float = 0.0
+    final_rate: float = FINAL_RATE
     learned_backward: bool = False
 
     def __post_init__(self) -> None:
@@ -57,6 +58,8 @@ class RewardSettings:
             raise UsageError("training needs exploration from 0 to 1 and a temperature of at least 1")
         if not 0 <= self.replay < 1 or not 0 <= self.average <= 1:
             raise UsageError("training needs replay from 0 to below 1 and average from 0 to 1")
+        if not 0 < self.final_rate <= 1:
+            raise UsageError("training needs final_rate above 0 and at most 1")
 
 
 DEFAULTS = RewardSettings()
@@ -111,6 +114,7 @@ def train_reward(
         draw=sample_once,
         replay=settings.replay,
         average=settings.average,
+        final_rate=settings.final_rate,
         checkpoint=checkpoint,
     )
     return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())

@@ -145,6 +145,7 @@ def fit(
     draw: Callable[..., Rollout] = sample,
     replay: float = 0.0,
     average: float = 0.0,
+    final_rate: float = FINAL_RATE,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place; returns one dict a step.
@@ -153,6 +154,7 @@ def fit(
         draw: `sample` or `sample_once`.
         replay: share of each batch, from 0 to below 1, that goes into objects seen before; see `epgfn.replay`.
         average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
+        final_rate: learning rate at the end as a share of the first; 1 for the same throughout.
         checkpoint: where to keep the run's state; a run that is found there goes on, and ends as it would have ended.
 
     Raises:
@@ -165,14 +167,14 @@ def fit(
     keeper = None
     if checkpoint is not None:
         run = run_digest(
-            policy, space, [settings, replay, average], judge.extra, generator, checkpoint.target
+            policy, space, [settings, replay, average, final_rate], judge.extra, generator, checkpoint.target
         )
         keeper = Keeper(checkpoint, run, state)
     rates = [group["lr"] for group in state.optimiser.param_groups]
     while state.step < settings.steps:
         left = 1 - state.step / settings.steps
         for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _cosine(1 - left)
+            group["lr"] = rate * _cosine(1 - left, final_rate)
         replayed = round(replay * batch) if state.memory else 0
         rollout = draw(
             policy,
@@ -292,5 +294,5 @@ def effective_share(log_weight: Tensor) -> float:
     return float(log_ess.exp() / len(log_weight))
 
 
-def _cosine(share: float) -> float:
-    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * share)) / 2
+def _cosine(share: float, final: float) -> float:
+    return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2

@@ -7,6 +7,7 @@ Many trajectories of a batch pass through the same states, so each distinct stat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from epgfn.policies.base import Choices
-from epgfn.policies.mlp import mlp, mlp_init, mlp_spec, relu_layers, relu_mlp_of
+from epgfn.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec, relu_layers, relu_mlp_of
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.base import Space, take
+
+LAST_WEIGHT = f"net.{LAYERS - 1}.weight"
 
 
 def spec(space: Space, hidden: int) -> dict[str, TensorSpec]:
@@ -25,8 +28,10 @@ def spec(space: Space, hidden: int) -> dict[str, TensorSpec]:
 
 
 def initial_tensors(space: Space, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """A fresh model: uniform over the allowed actions."""
-    return mlp_init(space.n_features, hidden, space.n_actions, generator)
+    """A fresh model. Its last layer is random too, so that gradients reach all layers at once: see `docs/speed.md`."""
+    tensors = mlp_init(space.n_features, hidden, space.n_actions, generator)
+    tensors[LAST_WEIGHT].uniform_(-1, 1, generator=generator).div_(math.sqrt(hidden))
+    return tensors
 
 
 def distinct(space: Space, state: Any) -> tuple[Any, Tensor]:
@@ -59,9 +64,7 @@ class MlpNet:
     def choices(self, state: Any) -> Choices:
         once, which = distinct(self.space, state)
         allowed = self.space.forward_mask(once)
-        allowed = allowed | ~allowed.any(
-            1, keepdim=True
-        )  # a terminal row must be a distribution, over anything
+        allowed = allowed | ~allowed.any(1, keepdim=True)  # a terminal row is a distribution over anything
         logits = mlp(self.weights, self.space.features(once), torch.relu)
         log_prob = _log_softmax(logits, allowed)[:, which]
         return Choices(self._actions.expand(len(which), -1), log_prob)

@@ -111,7 +111,7 @@ class PriorSettings(_Settings):
 class PolicySettings(_Settings):
     """The network every party trains; its shape is agreed so that the coordinator can check what it gets."""
 
-    kind: Literal["order-potential", "edge-net"] = "order-potential"
+    kind: Literal["order-potential", "edge-net", "edge-attention"] = "order-potential"
     hidden: Annotated[int, Field(ge=8, le=2048)] = 256
 
 
@@ -219,7 +219,7 @@ class Study(_Settings):
         by_sinks = self.space.kind == "dag-by-sinks"
         if by_sinks != (self.policy.kind == "order-potential"):
             raise ValueError(
-                "policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' with 'dag-by-edges'"
+                "policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' and 'edge-attention' with 'dag-by-edges'"
             )
         if by_sinks and (
             self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"

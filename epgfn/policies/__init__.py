@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from epgfn.policies import edge_net, order_potential
+from epgfn.policies import edge_attention, edge_net, order_potential
 from epgfn.policies.base import Choices, Policy
+from epgfn.policies.edge_attention import EdgeAttention
 from epgfn.policies.edge_net import EdgeNet
 from epgfn.policies.order_potential import OrderPotential
 from epgfn.policies.spec import TensorSpec
 from epgfn.policies.validation import check_policy, check_tensors
-from epgfn.spaces import DagByEdges, DagBySinks, DagSpace, make_space
+from epgfn.spaces import DagBySinks, DagSpace, make_space
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -34,7 +35,7 @@ def space_of(study: Study) -> DagSpace:
 
 def policy_spec(study: Study) -> dict[str, TensorSpec]:
     """Names, shapes and dtypes of the tensors in a model file of `study`; nothing but the study decides them."""
-    return _spec(space_of(study), study.policy.hidden)
+    return _spec(space_of(study), study)
 
 
 def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -42,12 +43,15 @@ def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> d
     space = space_of(study)
     if isinstance(space, DagBySinks):
         return order_potential.initial_tensors(space, study.policy.hidden, table, generator)
-    return edge_net.initial_tensors(space, study.policy.hidden, generator)
+    by_edges = edge_attention if study.policy.kind == "edge-attention" else edge_net
+    return by_edges.initial_tensors(space, study.policy.hidden, generator)
 
 
 def make_policy(space: DagSpace, models: Sequence[Mapping[str, Tensor]]) -> Policy:
     """N models of one shape as one object that evaluates them together."""
-    return OrderPotential(space, models) if isinstance(space, DagBySinks) else EdgeNet(space, models)
+    if isinstance(space, DagBySinks):
+        return OrderPotential(space, models)
+    return EdgeAttention(space, models) if edge_attention.VARIABLES in models[0] else EdgeNet(space, models)
 
 
 def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
@@ -61,20 +65,26 @@ def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
             `model-illegal-score` or `model-not-a-policy`.
     """
     space = space_of(study)
-    check_tensors(tensors, _spec(space, study.policy.hidden))
+    check_tensors(tensors, _spec(space, study))
     if isinstance(space, DagBySinks):
         order_potential.check_scores(space, tensors)
     check_policy(make_policy(space, [tensors]), space)
 
 
-def _spec(space: DagSpace, hidden: int) -> dict[str, TensorSpec]:
-    if isinstance(space, DagByEdges):
-        return edge_net.spec(space, hidden)
-    return order_potential.spec(space, hidden)
+def _spec(space: DagSpace, study: Study) -> dict[str, TensorSpec]:
+    hidden = study.policy.hidden
+    if isinstance(space, DagBySinks):
+        return order_potential.spec(space, hidden)
+    return (
+        edge_attention.spec(space, hidden)
+        if study.policy.kind == "edge-attention"
+        else edge_net.spec(space, hidden)
+    )
 
 
 __all__ = [
     "Choices",
+    "EdgeAttention",
     "EdgeNet",
     "OrderPotential",
     "Policy",

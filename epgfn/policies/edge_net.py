@@ -3,6 +3,7 @@
     logit(i -> j) = g(A)[i, j] + h_j(A[:, j])[i],    logit(stop) = g(A)[stop],
 
 softmax over the allowed actions. A modular score makes adding i -> j depend on j's parents first of all; h_j sees just them.
+The local score differences themselves, added to the logits, made training slower: see `docs/policies.md`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.policies.mlp_net import distinct
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.dag_by_edges import DagByEdges, State
 
@@ -53,6 +55,7 @@ class EdgeNet:
         self.space = space
         self.n_models = len(models)
         self.weights = {name: torch.stack([m[name] for m in models]) for name in models[0]}
+        self._actions = torch.arange(space.n_actions)
 
     def parameters(self) -> list[Tensor]:
         return list(self.weights.values())
@@ -61,18 +64,21 @@ class EdgeNet:
         return {name: w[model].detach().clone() for name, w in self.weights.items()}
 
     def choices(self, state: State) -> Choices:
-        space, x = self.space, self.space.features(state)
-        n, b, v = self.n_models, len(x), space.n_variables
-        logits = mlp(self.weights, x)  # (N, B, V * V + 1)
-        parents = x.view(b, v, v).permute(2, 0, 1)  # (V child, B, V parent)
-        hidden = torch.nn.functional.gelu(
-            parents @ self.weights["column.0.weight"] + self.weights["column.0.bias"]
-        )
-        column = (
-            hidden @ self.weights["column.1.weight"] + self.weights["column.1.bias"]
-        )  # (N, V child, B, V parent)
-        edges = logits[:, :, :-1] + column.permute(0, 2, 3, 1).reshape(n, b, v * v)
-        mask = space.forward_mask(state)
+        """Each distinct state is evaluated once."""
+        once, which = distinct(self.space, state)
+        mask = self.space.forward_mask(once)
         mask[:, -1] = True  # allowed wherever a state may act, and makes a terminal row a distribution
-        logits = torch.cat([edges, logits[:, :, -1:]], 2).masked_fill(~mask, -torch.inf)
-        return Choices(torch.arange(space.n_actions).expand(b, -1), logits.log_softmax(2))
+        log_prob = self._logits(once).masked_fill(~mask, -torch.inf).log_softmax(2)
+        return Choices(self._actions.expand(len(which), -1), log_prob[:, which])
+
+    def _logits(self, state: State) -> Tensor:
+        """(N, B, V * V + 1)."""
+        x = self.space.features(state)
+        n, b, v = self.n_models, len(x), self.space.n_variables
+        logits = mlp(self.weights, x, torch.relu)
+        parents = x.view(b, v, v).permute(2, 0, 1)  # (V child, B, V parent)
+        hidden = torch.relu(parents @ self.weights["column.0.weight"] + self.weights["column.0.bias"])
+        # (N, V child, B, V parent)
+        column = hidden @ self.weights["column.1.weight"] + self.weights["column.1.bias"]
+        edges = logits[:, :, :-1] + column.permute(0, 2, 3, 1).reshape(n, b, v * v)
+        return torch.cat([edges, logits[:, :, -1:]], 2)

@@ -39,7 +39,13 @@ BY_SINKS: dict[str, Any] = {
 BY_EDGES: dict[str, Any] = {
     "space": {"kind": "dag-by-edges"},
     "policy": {"kind": "edge-net"},
-    "training": {"objective": "detailed", "steps": 2000, "exploration": 0.2},
+    "training": {
+        "objective": "contrastive",
+        "steps": 2000,
+        "batch": 512,
+        "learning_rate": 1e-2,
+        "exploration": 0.2,
+    },
 }
 
 

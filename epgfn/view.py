@@ -28,6 +28,7 @@ PHASES = {
     "waiting": "waiting for the global model",
     "closed": "round closed",
     "aggregating": "training the global model",
+    "leaving-out": "training without one node",
     "published": "published the global model",
     "fetched": "fetched and verified the global model",
     "done": "done",

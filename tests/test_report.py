@@ -253,3 +253,72 @@ def _png_size(png: bytes) -> tuple[int, int]:
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
     return width, height
+
+
+INFLUENCE = {
+    "samples": 10_000,
+    "sampling_noise": 0.003,
+    "nodes": {
+        "north": {"mean": 0.0123, "largest": 0.25, "edge": ["a", ATTACK]},
+        "south": {"mean": 0.0042, "largest": 0.125, "edge": ["b", "c"]},
+    },
+}
+
+
+def with_summary(run_dir: Path, **changes: object) -> Path:
+    path = run_dir / "global" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return run_dir
+
+
+def test_how_far_each_node_moves_the_result_is_told_as_influence_only(run_dir: Path) -> None:
+    html = write_report(with_summary(run_dir, leave_one_out=INFLUENCE)).read_text()
+    _assert_complete_in_itself(html)
+    text = Page(html).text
+    for shown in ("0.0123", "0.250", "b → c", "Leaving out north", "not a proof", "10,000"):
+        assert shown in text
+    assert (run_dir / "global" / "influence.png").read_bytes().startswith(b"\x89PNG")
+    skipped = write_report(with_summary(run_dir, leave_one_out={"skipped": "only one model"})).read_text()
+    assert "only one model" in skipped and "Leaving out" not in skipped
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "text",
+        {},
+        {**INFLUENCE, "nodes": {}},
+        {**INFLUENCE, "samples": float("inf")},
+        {**INFLUENCE, "nodes": {"north": {"mean": "x", "largest": 0.1, "edge": ["a", "b"]}}},
+        {**INFLUENCE, "nodes": {"north": {"mean": 0.1, "largest": 0.1, "edge": ["a"]}}},
+    ],
+)
+def test_a_damaged_account_of_influence_is_one_sentence(run_dir: Path, wrong: object) -> None:
+    with pytest.raises(UsageError, match="not the summary"):
+        write_report(with_summary(run_dir, leave_one_out=wrong))
+
+
+def test_diagnostics_are_called_what_they_are(run_dir: Path) -> None:
+    node = {
+        "spread_nats": 0.2,
+        "alpha": 0.3,
+        "beta": 0.4,
+        "divergence_bound_nats": 0.693,
+        "disagreement_nats": 4.0,
+    }
+    found = {
+        "effective_samples": 80.0,
+        "divergence_bound_nats": 1.386,
+        "nodes": {"north": node, "south": node},
+    }
+    text = Page(write_report(with_summary(run_dir, diagnostics=found)).read_text()).text
+    assert "not a proof of honest training" in text and "estimate from samples" in text
+    assert text.index("spread (nats)") < text.index("disagreement (nats)")
+    assert "0.693" in text and "1.386" in text
+
+
+def test_who_is_absent_and_what_became_of_their_share_of_the_prior_is_said(
+    tmp_path: Path, small_study: Study
+) -> None:
+    text = Page(write_report(make_run(tmp_path / "run", small_study, absent=("south",))).read_text()).text
+    assert "south is not in the product" in text and "missing 1/2" in text

@@ -15,7 +15,7 @@ os.environ.setdefault(
 import typer
 
 from epgfn.console import make_reporter, run_app
-from epgfn.errors import EpgfnError
+from epgfn.errors import EpgfnError, UsageError
 from epgfn.files import write_secret
 from epgfn.study import Study
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
@@ -64,6 +64,8 @@ def init(
     parsed = Study.load(study)
     made = initialise(Home(home), parsed, Config(address, enroll_address, tuple(tls_name or ())))
     print(f"study {parsed.name}  digest {parsed.digest}")
+    if parsed.disclosure:
+        print(f"note: {parsed.disclosure}")
     if not made:
         print(f"{home} was initialised for this study before; nothing is changed")
     else:
@@ -164,6 +166,30 @@ def close(home: HomeOption = DEFAULT_HOME) -> None:
 
 
 @app.command()
+def abandon(
+    home: HomeOption = DEFAULT_HOME,
+    yes: Annotated[bool, typer.Option("--yes", help="Really do it; there is no way back.")] = False,
+) -> None:
+    """Give up a round that will have no result: destroy its key, so that no upload can ever be opened, and say so in the ledger.
+
+    Example: epgfn-coordinator abandon --home coordinator-home --yes
+    """
+    from epgfn_coordinator.serve import abandon as give_up
+
+    Home(home).require()
+    if not yes:
+        raise UsageError(
+            f"abandoning the round in {home} ends it for good and destroys its key, unless the study keeps it; "
+            "if that is what you want, add --yes"
+        )
+    log_to_stderr()
+    state = give_up(Home(home), Journal(make_reporter("coordinator", events=False)))
+    kept = Study.load(Home(home).study).transport.keep_round_key
+    key = "kept, as the study says" if kept else "destroyed"
+    print(f"the round is {state}; its key is {key}")
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Run directory to write; must not exist, or be empty.")],
     home: HomeOption = DEFAULT_HOME,
@@ -175,6 +201,8 @@ def export(
     from epgfn_coordinator.export import export as write
 
     state = write(Home(home), out)
+    if disclosure := Study.load(Home(home).study).disclosure:
+        print(f"note: {disclosure}")
     note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
     print(f"{out}{note}")
 

@@ -23,7 +23,15 @@ from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.publication import Publication
-from epgfn_coordinator.round import AGGREGATING, PUBLISHED, WITHOUT_RESULT, Round, round_state
+from epgfn_coordinator.round import (
+    ABANDONED,
+    AGGREGATING,
+    PUBLISHED,
+    WITHOUT_RESULT,
+    Round,
+    accepted_nodes,
+    round_state,
+)
 from epgfn_coordinator.server import Desks, Listener
 from epgfn_coordinator.services.artifact import ArtifactDesk
 from epgfn_coordinator.services.enrollment import Enrollment
@@ -52,6 +60,21 @@ def serve(home: Home, journal: Journal, stop: threading.Event | None = None) -> 
         coordinator = Coordinator(home, journal)
         try:
             coordinator.run(stop)
+        finally:
+            coordinator.close()
+
+
+def abandon(home: Home, journal: Journal) -> str:
+    """Give up the round in `home`, see `Coordinator.abandon`. Whatever interrupts it, a second call ends what is left to do.
+
+    Raises:
+        EpgfnError: a coordinator serves from `home`, or the round has a result.
+    """
+    home.require()
+    with home.served():
+        coordinator = Coordinator(home, journal)
+        try:
+            return coordinator.abandon()
         finally:
             coordinator.close()
 
@@ -110,9 +133,35 @@ class Coordinator:
                 enroll_address=config.public_enroll_address,
                 pid=os.getpid(),
             )
+            if disclosure := self._study.disclosure:
+                LOG.warning("disclosure: %s", disclosure)
             self._keep_moving(stop)
         finally:
             listener.stop()
+
+    def abandon(self) -> str:
+        """Give up a round that has no result: the round key is destroyed, and the ledger says so; the round's state then.
+
+        Raises:
+            EpgfnError: there is a result, or it only has to be published.
+        """
+        state = round_state(self._store)
+        complete = (
+            aggregates.made(self._store, aggregates.FIRST) and not self._study.aggregation.leave_one_out
+        )
+        if state == PUBLISHED or (state == AGGREGATING and complete):
+            raise EpgfnError(
+                f"the round in {self._home.root} has a signed global model and cannot be abandoned; "
+                "if nodes cannot fetch it yet, run epgfn-coordinator serve once"
+            )
+        if state not in WITHOUT_RESULT:
+            accepted, total = len(accepted_nodes(self._store)), len(self._study.roster)
+            self._round.advance(
+                ABANDONED,
+                f"the operator abandoned the round while {state}, with {accepted} of {total} models",
+            )
+        self._publication.abandon()
+        return round_state(self._store)
 
     def close(self) -> None:
         """Give the state back."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from epgfn.comparison import Comparison
 from epgfn.files import write_atomic
-from epgfn.report import figures, sections
+from epgfn.report import diagnostics, figures, influence, sections
 from epgfn.report.html import Markup, join, page
 from epgfn.report.run import Run, read_run
 
 REPORT_NAME = Path("global") / "report.html"
 EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
+INFLUENCE_PNG = "influence.png"
 
 
 def write_report(run_dir: Path, *, comparison: Comparison | None = None, out: Path | None = None) -> Path:
@@ -52,6 +53,8 @@ def _figures(run: Run) -> dict[str, bytes]:
             pictures[POOLED_PNG] = _pooled(comparison)
     if figures.has_points(run.history):
         pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
+    if run.influence is not None and run.influence.nodes:
+        pictures[INFLUENCE_PNG] = influence.draw(run.influence)
     return pictures
 
 
@@ -68,8 +71,10 @@ def _page(run: Run, pictures: dict[str, bytes]) -> str:
     parts: list[Markup] = [sections.header(run), sections.edges(run, pictures[EDGES_PNG])]
     if run.comparison is not None and POOLED_PNG in pictures:
         parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))
+    parts.append(diagnostics.training(run, pictures.get(TRAINING_PNG)))
+    if run.influence is not None:
+        parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG)))
     parts += [
-        sections.training(run, pictures.get(TRAINING_PNG)),
         sections.sent(run),
         sections.privacy(run),
         sections.ledger(run),

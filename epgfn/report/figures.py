@@ -152,6 +152,26 @@ def training_curves(
     return sheet.png
 
 
+def influence(nodes: Sequence[str], mean: Sequence[float], largest: Sequence[float], noise: float) -> bytes:
+    """How far each node moves the edge probabilities: a bar for the mean change, a dot for the largest, one row a node; the
+    dashed line is the mean change that drawing graphs alone would show."""
+    with _sheet(10.0, 1.3 + 0.34 * len(nodes)) as sheet:
+        axis = sheet.figure.subplots()
+        rows = np.arange(len(nodes))[::-1]
+        axis.barh(rows, mean, height=0.6, color=GLOBAL_COLOUR, alpha=0.85, label="mean over edges")
+        axis.plot(largest, rows, "o", color=LOCAL_COLOUR, label="largest of an edge")
+        axis.axvline(noise, color=MUTED, linestyle="--", linewidth=1.0, label="mean by chance alone")
+        axis.set_yticks(rows, [short(node, 26) for node in nodes])
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(-0.7, len(nodes) - 0.3)
+        axis.set_xlim(0, max(1e-3, 1.06 * max([noise, *largest])))
+        axis.grid(axis="x", color=GRID, linewidth=0.7)
+        axis.set_axisbelow(True)
+        axis.set_xlabel("change of the edge probabilities when the node is left out")
+        sheet.figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
+    return sheet.png
+
+
 def has_points(history: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a history has a loss to plot."""
     return bool(len(_points(history, "loss", positive=True)[0]))

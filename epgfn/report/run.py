@@ -18,6 +18,7 @@ from epgfn.ledger.entries import AcceptedEntry, Entry, RefusedEntry, StateEntry,
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
+from epgfn.report.influence import Influence, read_influence
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import STUDY_NAME, Study
 
@@ -67,6 +68,7 @@ class Run:
     comparison: Comparison | None
     history: History
     local_histories: dict[str, History] = field(default_factory=dict)
+    influence: Influence | None = None
 
     @property
     def aggregated(self) -> list[str]:
@@ -109,6 +111,7 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         aggregated = {str(node) for node in summary["aggregated"]}
         if comparison is None and summary.get("comparison") is not None:
             comparison = Comparison.from_json(summary["comparison"])
+        influence = read_influence(summary.get("leave_one_out"), study.roster)
         local_histories = {
             str(k): _history(v) for k, v in _json_object(summary.get("local_histories")).items()
         }
@@ -129,6 +132,7 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         comparison=comparison,
         history=_history(summary.get("history")),
         local_histories=local_histories,
+        influence=influence,
     )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import numpy as np
 
 from epgfn.comparison import Comparison, edge_matrix
@@ -25,13 +22,6 @@ from epgfn.report.run import Run, Upload
 from epgfn.report.text import number, plain, signed, size
 from epgfn.report.verdict import verdict
 
-DIAGNOSTICS = {
-    "objects": "graphs judged",
-    "trajectories": "trajectories into each",
-    "effective_share": "effective share, global",
-    "spread_nats": "spread (nats)",
-    "disagreement_nats": "disagreement (nats)",
-}
 LEAST_EDGES, MOST_EDGES = 12, 40
 SCORES = {
     "bge": "BGe, the Bayesian Gaussian score",
@@ -184,44 +174,6 @@ def pooled(png: bytes, comparison: Comparison) -> Markup:
     )
 
 
-def training(run: Run, png: bytes | None) -> Markup:
-    """Curves and what the coordinator can tell without any truth."""
-    settings = run.study.aggregation
-    diagnostics = dict(run.summary.get("diagnostics") or {})
-    nodes = diagnostics.pop("nodes", None)
-    told = facts([
-        ("local objective", f"{run.study.training.objective}, {run.study.training.steps} steps of {run.study.training.batch} trajectories"),
-        ("global objective", f"{settings.objective}, {settings.steps} steps of {settings.batch} trajectories"),
-        *((_words(key), _value(value)) for key, value in diagnostics.items()),
-    ])  # fmt: skip
-    picture_of = ""
-    if png is not None:
-        who = "the global model" + (" and each local model" if run.local_histories else "")
-        picture_of = picture(
-            png,
-            f"Training curves of {who}: loss and effective share of the batch against the step.",
-            "The loss is how unevenly a model's trajectories fit their target, 0 being perfect; the two kinds of model have different "
-            "targets. The effective share says how much of a batch counts when it is weighted towards the target."
-            + (" Local curves never leave a node in a real study." if run.local_histories else ""),
-        )
-    return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes))
-
-
-def _node_diagnostics(nodes: Any) -> Markup | str:
-    """What the coordinator can tell of each local model without its reward."""
-    if not isinstance(nodes, dict) or not all(isinstance(row, dict) for row in nodes.values()):
-        return ""
-    keys = sorted({key for row in nodes.values() for key in row}, reverse=True)
-    head = [_words(key) for key in keys]
-    rows = [[node, *(_value(row.get(key)) for key in keys)] for node, row in nodes.items()]
-    caption = (
-        "Local models, judged without their rewards on graphs of the global model. Spread: how much a model's trajectories into one "
-        "graph disagree, 0 being perfect. Disagreement: how far a model's log-probabilities are from the nodes' mean. "
-        "Neither proves honest training."
-    )
-    return table(caption, ["node", *head], rows, numeric=head)
-
-
 def sent(run: Run) -> Markup:
     """Who sent what."""
     rows = [_sent_row(upload) for upload in run.uploads]
@@ -233,10 +185,22 @@ def sent(run: Run) -> Markup:
     return section(
         "Who sent what",
         paragraph(
-            "Each node sent one file: its trained model, sealed to the round's key and signed. No record was sent."
+            "Each node sent one file: its trained model, sealed to the round's key and signed. No record was sent.",
+            _absent(run),
         ),
         table("One row a node of the roster.", head, rows, numeric=("size", "ledger entry")),
         bullets(notes) if notes else "",
+    )
+
+
+def _absent(run: Run) -> str:
+    if not run.absent:
+        return ""
+    share = f"{len(run.absent)}/{len(run.uploads)}"
+    return (
+        f" {', '.join(run.absent)} {'is' if len(run.absent) == 1 else 'are'} not in the product. Each model carries "
+        f"1/{len(run.uploads)} of the prior, so the coordinator added the missing {share} of it: "
+        "the result is the posterior given the others' records."
     )
 
 
@@ -380,22 +344,3 @@ def _arrow(cause: str, effect: str) -> Markup:
 def _bar(p: float) -> Markup:
     width = 100 * min(1.0, max(0.0, p))
     return tag("span", tag("i", style=f"width:{width:.1f}%"), class_="bar", aria_hidden="true")
-
-
-def _words(key: object) -> str:
-    return DIAGNOSTICS.get(str(key), str(key).replace("_", " "))
-
-
-def _value(value: Any) -> object:
-    """A diagnostic for people: a number with three decimals, a mapping as "name number, ..."."""
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{plain(_words(k))} {_value(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return ", ".join(str(_value(item)) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)

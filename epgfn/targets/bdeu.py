@@ -101,3 +101,9 @@ def _check(columns: Tensor, categories: Tensor, sample_size: float) -> None:
         raise UsageError(
             f"column {column} holds a category beyond those the study lists; correct the file or the study"
         )
+
+
+def cell_score(counts: Tensor, sample_size: float) -> Tensor:
+    """g(Y) from all |Y| cells of a table, (|Y|,) not negative and not necessarily whole, as noisy counts are -> () float64."""
+    share = torch.tensor(sample_size / len(counts), dtype=torch.float64)
+    return (torch.lgamma(share + counts.double()) - torch.lgamma(share)).sum()

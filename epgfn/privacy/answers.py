@@ -1,0 +1,287 @@
+"""Mode `answers`: noisy sums of what each record says about a batch of objects.
+
+A record's say on objects x_1 .. x_K is its log-likelihoods less their mean over the batch: the only part that reaches a
+posterior. It is a short vector, clipped to a public norm, rounded to the grid, summed over records, and released with
+discrete Gaussian noise. Training on the answers is post-processing.
+
+    mechanism = AnswersMechanism(objects=space_objects, per_record=..., epsilon=4.0, delta=1e-5, radius=0.94)
+    release = mechanism.release(records)            # release.log_likelihood (K,), centred, for all the objects
+
+Where records can only take listed values (items, categories), these say it all in the few directions their vectors span:
+`public_domain` finds the directions and the largest norm, and noise is added in those directions only. Otherwise the study
+names the norm, and the noise fills all K directions.
+
+Objects too many to list are answered in batches (`AnswerBatches`), each for its share of mu^2; which objects to ask
+about may depend on earlier answers, never on the records. `ridge` carries answers over to objects not asked about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epgfn.errors import RefusedError, UsageError
+from epgfn.privacy import accounting, discrete
+from epgfn.privacy.checks import check_parameters
+from epgfn.privacy.claims import Adjacency, Claim, Noise, Stage, Unit
+from epgfn.privacy.discrete import Floats
+from epgfn.privacy.release import Values, log_ratio, make_claim, make_stage, noisy
+from epgfn.targets.additive import PerRecord
+
+_GRID_STEPS = 1 << 20  # a clip bound is about so many grid steps, whatever its unit
+_RANK = 1e-9
+
+
+class Directions(NamedTuple):
+    """`basis` (K, d), orthonormal columns that span every record's centred vector; `radius`, the largest norm."""
+
+    basis: Floats
+    radius: float
+
+
+def centred(per_record: PerRecord, records: Tensor, objects: Any) -> Floats:
+    """(n, K): each record's log-likelihoods less their mean over the objects."""
+    terms = per_record(records, objects).double().numpy()
+    return np.asarray(terms - terms.mean(1, keepdims=True))
+
+
+def public_domain(per_record: PerRecord, domain: Tensor, objects: Any) -> Directions:
+    """From all values a record can take, which are public: no record of anyone enters."""
+    vectors = centred(per_record, domain, objects)
+    _, sizes, right = np.linalg.svd(vectors, full_matrices=False)
+    kept = sizes > _RANK * max(float(sizes.max(initial=0.0)), 1e-300)
+    radius = float(np.sqrt(np.square(vectors).sum(1)).max(initial=0.0)) * (1 + 1e-9)
+    return Directions(right[kept].T, radius)
+
+
+@dataclass(frozen=True)
+class AnswersRelease:
+    """`log_likelihood` (K,) float64 nats, noisy and centred, of the objects asked about; `noise` its standard deviation in
+    each direction; `output` the integers themselves, for an audit."""
+
+    log_likelihood: Tensor
+    noise: float
+    output: Values
+    stage: Stage
+    adjacency: Adjacency
+    delta: float
+    unit: Unit
+
+    @cached_property
+    def claim(self) -> Claim:
+        """What the node promises about it."""
+        name = "noisy sums of centred log-likelihoods"
+        return make_claim("answers", self.adjacency, self.delta, [self.stage], name, self.unit)
+
+
+@dataclass(frozen=True)
+class AnswersMechanism:
+    """One release for one batch of objects. `radius` the public clip, nats; `basis` (K, d) or None for all K directions.
+
+    `mu`, if given, is this release's share of a larger budget (`AnswerBatches`); its claim is then its own.
+
+    Raises:
+        UsageError: epsilon, delta or radius is out of range.
+    """
+
+    per_record: PerRecord
+    objects: Any
+    n_objects: int
+    epsilon: float
+    delta: float
+    radius: float
+    basis: Floats | None = None
+    adjacency: Adjacency = "add-remove"
+    unit: Unit = "record"
+    clip_source: str = "the study: a public norm"
+    share_of_mu: float | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        check_parameters(self.epsilon, self.delta)
+        if not 1e-6 <= self.radius <= 1e6 or self.n_objects < 2:
+            raise UsageError(
+                "answers need at least two objects and a clipping norm between 1e-6 and 1e6 nats"
+            )
+
+    @classmethod
+    def for_domain(
+        cls, per_record: PerRecord, objects: Any, domain: Tensor, epsilon: float, delta: float, **rest: Any
+    ) -> AnswersMechanism:
+        """With the norm and the directions that a public list of all possible records gives."""
+        found = public_domain(per_record, domain, objects)
+        source = "the public list of values a record can take"
+        return cls(
+            per_record,
+            objects,
+            len(found.basis),
+            epsilon,
+            delta,
+            found.radius,
+            found.basis,
+            clip_source=source,
+            **rest,
+        )
+
+    @property
+    def dimension(self) -> int:
+        return self.n_objects if self.basis is None else self.basis.shape[1]
+
+    @cached_property
+    def grid_bits(self) -> int:
+        """So that the clip is about 2^20 grid steps."""
+        return max(0, min(40, round(math.log2(_GRID_STEPS / self.radius))))
+
+    @cached_property
+    def stage(self) -> Stage:
+        """Known before any record is read."""
+        bound = discrete.norm_bound(self.radius * (1 + 1e-6) + self._rounding, self.grid_bits)
+        moved = (2 if self.adjacency == "replace-one" else 1) * bound
+
+        def scale(mu: float) -> float:
+            return moved / mu * (1 + 1e-11)
+
+        mu = self.share_of_mu
+        if mu is None:
+            mu = accounting.discrete_mu(self.epsilon, self.delta, self.dimension, scale)
+        noise = Noise(kind="answers", entries=self.dimension, unit=1, scale=scale(mu))
+        return make_stage(
+            "answers",
+            "vectors",
+            [noise],
+            self.adjacency,
+            norm_bound=bound,
+            grid_bits=self.grid_bits,
+            clip_source=self.clip_source,
+        )
+
+    def values(self, records: Tensor) -> Values:
+        """The exact integers: the sum of the records' clipped, rounded vectors."""
+        bound, out = self.stage.norm_bound, np.zeros(self.dimension, dtype=np.int64)
+        for block in torch.split(records, 4096):
+            rows = centred(self.per_record, block, self.objects)
+            if self.basis is not None:
+                rows = discrete.product(rows, self.basis)
+            out += discrete.total(discrete.clipped_rows(rows, bound / 2.0**self.grid_bits, self.grid_bits))
+        return {"answers": out}
+
+    def release(self, records: Tensor) -> AnswersRelease:
+        """Release once; each call spends epsilon anew."""
+        output = noisy(self.values(records), self.stage)
+        return self._finished(output)
+
+    def log_ratio(self, release: AnswersRelease, without: Tensor, with_record: Tensor) -> float:
+        """How much likelier the release is from the second data set, in nats: the strongest attack there is."""
+        return log_ratio(release.output, self.values(without), self.values(with_record), self.stage)
+
+    @property
+    def _rounding(self) -> float:
+        """What clipping gives up to rounding, so that no record within the radius is clipped, nats."""
+        return (math.sqrt(self.dimension) / 2 + 2) / 2.0**self.grid_bits
+
+    def _finished(self, output: Values) -> AnswersRelease:
+        found = output["answers"] / 2.0**self.grid_bits
+        if self.basis is not None:
+            found = self.basis @ found
+        return AnswersRelease(
+            torch.from_numpy(found - found.mean()),
+            self.stage.noise[0].scale / 2.0**self.grid_bits,
+            output,
+            self.stage,
+            self.adjacency,
+            self.delta,
+            self.unit,
+        )
+
+
+class AnswerBatches:
+    """At most `batches` releases for one epsilon, each for an equal share of mu^2, about whichever objects are asked for.
+
+    Batches have `size` objects; noise is added in all directions.
+
+    Raises:
+        UsageError: epsilon, delta, radius or the numbers are out of range.
+    """
+
+    def __init__(
+        self,
+        per_record: PerRecord,
+        records: Tensor,
+        *,
+        epsilon: float,
+        delta: float,
+        radius: float,
+        batches: int,
+        size: int,
+        adjacency: Adjacency = "add-remove",
+        unit: Unit = "record",
+    ) -> None:
+        check_parameters(epsilon, delta)
+        if not 1 <= batches <= 10_000 or size < 2:
+            raise UsageError("answers come in 1 to 10000 batches of at least two objects")
+        self._records, self._batches = records, batches
+        self._stages: list[Stage] = []
+        self._rest = (adjacency, unit, delta)
+
+        def make(objects: Any, mu: float) -> AnswersMechanism:
+            return AnswersMechanism(
+                per_record,
+                objects,
+                size,
+                epsilon,
+                delta,
+                radius,
+                adjacency=adjacency,
+                unit=unit,
+                share_of_mu=mu,
+            )
+
+        def finest(mu: float) -> float:
+            return make(None, mu / math.sqrt(batches)).stage.noise[0].scale
+
+        share = accounting.discrete_mu(epsilon, delta, batches * size, finest) / math.sqrt(batches)
+        self._make: Callable[[Any], AnswersMechanism] = lambda objects: make(objects, share)
+
+    def answer(self, objects: Any) -> AnswersRelease:
+        """Noisy centred log-likelihoods of one more batch.
+
+        Raises:
+            RefusedError: "budget-spent": every batch has been answered.
+        """
+        if len(self._stages) == self._batches:
+            raise RefusedError(
+                "budget-spent", "all agreed batches are answered; train on the answers there are"
+            )
+        mechanism = self._make(objects)
+        self._stages.append(mechanism.stage)
+        return mechanism.release(self._records)
+
+    def claim(self) -> Claim:
+        """Of all batches that may be answered, whether they were or not: how many were says nothing either."""
+        stage = self._stages[0] if self._stages else self._make(None).stage
+        adjacency, unit, delta = self._rest
+        stages = [stage] * self._batches
+        return make_claim("answers", adjacency, delta, stages, "noisy sums in batches", unit)
+
+
+def ridge(features: Tensor, answers: Tensor, noise: float, weight_sd: float) -> Callable[[Tensor], Tensor]:
+    """Answers carried over to other objects: the posterior mean of w in answers ~ N(features w, noise^2), w ~ N(0, weight_sd^2).
+
+    Args:
+        features: (K, F) public features of the objects asked about; answers: (K,) nats, centred.
+
+    Returns:
+        A function from features (B, F) to (B,) float64 log-likelihoods, up to a constant. Post-processing: free.
+    """
+    f = features.double() - features.double().mean(0)
+    penalty = max(noise, 1e-12) ** 2 / weight_sd**2
+    weights = torch.linalg.solve(
+        f.T @ f + penalty * torch.eye(f.shape[1], dtype=torch.float64), f.T @ answers.double()
+    )
+    return lambda other: other.double() @ weights

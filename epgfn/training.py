@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from epgfn import parallel
+from epgfn.adam import Adam
 from epgfn.averaging import Average
 from epgfn.errors import EpgfnError
 from epgfn.judges import Judge, Judged, make_judge
@@ -166,15 +167,11 @@ def fit(
     batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None:
-        run = run_digest(
-            policy, space, [settings, replay, average, final_rate], judge.extra, generator, checkpoint.target
-        )
+        extra, options = [*judge.extra, *judge.backward], [settings, replay, average, final_rate]
+        run = run_digest(policy, space, options, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
-    rates = [group["lr"] for group in state.optimiser.param_groups]
     while state.step < settings.steps:
         left = 1 - state.step / settings.steps
-        for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _cosine(1 - left, final_rate)
         replayed = round(replay * batch) if state.memory else 0
         rollout = draw(
             policy,
@@ -186,7 +183,7 @@ def fit(
         )
         if state.memory is not None:
             rollout = with_replayed(rollout, state.memory, replayed, policy, draw, generator)
-        done = _learn(state, policy, judge.cost(rollout), rollout, keeper)
+        done = _learn(state, policy, judge.cost(rollout), rollout, _cosine(1 - left, final_rate), keeper)
         if progress is not None:
             progress(done)
         if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
@@ -197,7 +194,7 @@ def fit(
         keeper.keep()
     if state.average is not None:
         state.average.apply()
-    for tensor in state.trained:
+    for tensor in state.optimiser.trained:
         tensor.requires_grad_(False)
     return state.history
 
@@ -213,17 +210,10 @@ def _fresh_state(
 ) -> TrainingState:
     """A run before its first step."""
     parameters, rate = policy.parameters(), settings.learning_rate
-    groups = [
-        {"params": [*parameters, *judge.backward], "lr": rate},
-        {"params": judge.extra, "lr": judge.extra_rate or rate},
-    ]
-    trained = [*parameters, *judge.extra, *judge.backward]
-    for tensor in trained:
-        tensor.requires_grad_(True)
+    groups = [([*parameters, *judge.backward], rate), (judge.extra, judge.extra_rate or rate)]
     return TrainingState(
         settings.steps,
-        trained,
-        torch.optim.Adam([group for group in groups if group["params"]], fused=True),
+        Adam(groups),
         generator,
         Average(parameters, average, settings.steps) if average > 0 else None,
         Replay(space, REPLAY_CAPACITY) if replay > 0 else None,
@@ -231,21 +221,26 @@ def _fresh_state(
 
 
 def _learn(
-    state: TrainingState, policy: Policy, judged: Judged, rollout: Rollout, keeper: Keeper | None
+    state: TrainingState,
+    policy: Policy,
+    judged: Judged,
+    rollout: Rollout,
+    rate: float,
+    keeper: Keeper | None,
 ) -> TrainingProgress:
-    """One step down the gradient of a judged batch."""
-    state.optimiser.zero_grad()
+    """One step down the gradient of a judged batch, `rate` the share of the learning rate."""
+    state.optimiser.forget_gradients()
     judged.loss.backward()  # type: ignore[no-untyped-call]
     if state.step == 0:
         parallel.all_from_first(
-            state.trained
+            state.optimiser.trained
         )  # a log Z estimated from each process's own first batch would stay apart
-    loss = float(parallel.average_gradients(state.trained, judged.loss.detach()[None])[0])
+    loss = float(parallel.average_gradients(state.optimiser.trained, judged.loss.detach()[None])[0])
     norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
     grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
     if grown or not (math.isfinite(loss) and math.isfinite(norm)):
         raise EpgfnError(_diverged(state, keeper))
-    state.optimiser.step()
+    state.optimiser.step(rate)
     state.step += 1
     if state.average is not None:
         state.average.add(state.step)

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from epgfn.adam import Adam
 from epgfn.averaging import Average
 from epgfn.errors import RefusedError
 from epgfn.files import sha256_hex, write_secret
@@ -52,8 +53,7 @@ class TrainingState:
     """What training changes: tensors in place, `step` the number of steps done of `steps`."""
 
     steps: int
-    trained: list[Tensor]
-    optimiser: torch.optim.Optimizer
+    optimiser: Adam
     generator: torch.Generator
     average: Average | None = None
     memory: Replay | None = None
@@ -157,10 +157,7 @@ class Keeper:
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
     """All of `state` by name, contiguous copies."""
-    found = {f"trained.{i}": tensor.detach() for i, tensor in enumerate(state.trained)}
-    for i, tensor in enumerate(state.trained):
-        moments = state.optimiser.state.get(tensor, {})
-        found |= {f"adam.{i}.{name}": value for name, value in moments.items()}
+    found = state.optimiser.tensors()
     found["generator"] = state.generator.get_state()
     rows = [[row[name] for name in HISTORY_FIELDS] for row in state.history]
     found["history"] = torch.tensor(rows, dtype=torch.float64).view(len(rows), len(HISTORY_FIELDS))
@@ -174,11 +171,7 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
 @torch.no_grad()
 def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     """The reverse of `_tensors`, for a run with as many tensors."""
-    for i, tensor in enumerate(state.trained):
-        tensor.copy_(tensors[f"trained.{i}"])
-        moments = _below(tensors, f"adam.{i}.")
-        if moments:
-            state.optimiser.state[tensor] = moments
+    state.optimiser.restore(tensors)
     state.generator.set_state(tensors["generator"])
     rows = [dict(zip(HISTORY_FIELDS, row, strict=True)) for row in tensors["history"].tolist()]
     state.history = [{"step": i + 1, "steps": state.steps, **row} for i, row in enumerate(rows)]

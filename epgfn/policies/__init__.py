@@ -43,8 +43,9 @@ def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> d
     space = space_of(study)
     if isinstance(space, DagBySinks):
         return order_potential.initial_tensors(space, study.policy.hidden, table, generator)
-    by_edges = edge_attention if study.policy.kind == "edge-attention" else edge_net
-    return by_edges.initial_tensors(space, study.policy.hidden, generator)
+    if study.policy.kind == "edge-attention":
+        return edge_attention.initial_tensors(space, study.policy.hidden, generator)
+    return edge_net.initial_tensors(space, study.policy.hidden, generator)
 
 
 def make_policy(space: DagSpace, models: Sequence[Mapping[str, Tensor]]) -> Policy:
@@ -75,11 +76,9 @@ def _spec(space: DagSpace, study: Study) -> dict[str, TensorSpec]:
     hidden = study.policy.hidden
     if isinstance(space, DagBySinks):
         return order_potential.spec(space, hidden)
-    return (
-        edge_attention.spec(space, hidden)
-        if study.policy.kind == "edge-attention"
-        else edge_net.spec(space, hidden)
-    )
+    if study.policy.kind == "edge-attention":
+        return edge_attention.spec(space, hidden)
+    return edge_net.spec(space, hidden)
 
 
 __all__ = [

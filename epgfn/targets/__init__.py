@@ -1,7 +1,8 @@
 """Targets: what a graph is worth to one party, log R(G) = sum_j phi_j(Pa_j) in nats.
 
-A target is one function in one file, from records (n, V) and parent sets (K,) to local log-scores (V, K), and one line in
-`TARGETS`. The prior is added here, so that no target can forget its N-th root.
+A target is one function in one file, from X^T X (V, V), n and parent sets (K,) to local log-scores (V, K), and one line in
+`TARGETS`. That it needs nothing else of the records is what lets a noisy statistic stand in for them. The prior is added here, so that
+no target can forget its N-th root.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from epgfn.errors import EpgfnError, UsageError
 from epgfn.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.study import Study, TargetSettings
 from epgfn.targets import bge, likelihood
+from epgfn.targets.gaussian import scatter
 from epgfn.targets.likelihood import pooled_profile_score
 from epgfn.targets.priors import log_prior
 
-LocalScore = Callable[[Tensor, Tensor, TargetSettings], Tensor]
+LocalScore = Callable[[Tensor, float, Tensor, TargetSettings], Tensor]
 TARGETS: dict[str, LocalScore] = {
     "bge": bge.score,
     "bic": likelihood.bic,
@@ -60,12 +62,17 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         UsageError: too many scores, or a setting the target refuses.
         EpgfnError: a score is not finite, as with collinear or wrongly scaled variables.
     """
-    masks = study_masks(study)
     x = torch.as_tensor(records, dtype=torch.float64)
     if x.ndim != 2 or x.shape[1] != len(study.variables):
         raise ValueError("records must be (n, V) with one column for each variable of the study")
-    table = TARGETS[study.target.kind](x, masks, study.target) + prior_table(study) / n_parties
-    own = parent_matrix(masks, x.shape[1]).T  # (V, K): j in its own parent set
+    return table_from_statistic(study, scatter(x), len(x), n_parties)
+
+
+def table_from_statistic(study: Study, statistic: Tensor, n: float, n_parties: int) -> Tensor:
+    """`score_table` from X^T X (V, V) and n, exact or noisy; n need not be whole. Returns and raises as there."""
+    masks, n_variables = study_masks(study), len(study.variables)
+    table = TARGETS[study.target.kind](statistic, n, masks, study.target) + prior_table(study) / n_parties
+    own = parent_matrix(masks, n_variables).T  # (V, K): j in its own parent set
     table = table.masked_fill(own, -torch.inf)
     if not bool(torch.isfinite(table[~own]).all()):
         raise EpgfnError(
@@ -79,4 +86,12 @@ def prior_table(study: Study) -> Tensor:
     return log_prior(study_masks(study), len(study.variables), study.log_edge_odds)
 
 
-__all__ = ["TARGETS", "LocalScore", "pooled_profile_score", "prior_table", "score_table", "study_masks"]
+__all__ = [
+    "TARGETS",
+    "LocalScore",
+    "pooled_profile_score",
+    "prior_table",
+    "score_table",
+    "study_masks",
+    "table_from_statistic",
+]

@@ -28,18 +28,17 @@ from torch import Tensor
 from epgfn.errors import UsageError
 from epgfn.spaces.parent_sets import popcount
 from epgfn.study import TargetSettings
-from epgfn.targets.gaussian import family_log_determinants, scatter
+from epgfn.targets.gaussian import family_log_determinants
 
 
-def score(records: Tensor, masks: Tensor, settings: TargetSettings) -> Tensor:
-    """log p(D_{Pa + j}) - log p(D_Pa) in nats: (n, V), (K,) -> (V, K) float64; undefined where j is in Pa.
+def score(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+    """log p(D_{Pa + j}) - log p(D_Pa) in nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa.
 
     Raises:
         UsageError: alpha_w is not above V + 1. EpgfnError: the records are degenerate.
     """
-    n, n_variables = records.shape
-    alpha_w = n_variables + 2.0 if settings.alpha_w is None else settings.alpha_w
-    return bge(scatter(records), n, masks, alpha_mu=settings.alpha_mu, alpha_w=alpha_w)
+    alpha_w = len(statistic) + 2.0 if settings.alpha_w is None else settings.alpha_w
+    return bge(statistic, n, masks, alpha_mu=settings.alpha_mu, alpha_w=alpha_w)
 
 
 def bge(statistic: Tensor, n: float, masks: Tensor, *, alpha_mu: float, alpha_w: float) -> Tensor:

@@ -24,22 +24,20 @@ from epgfn.study import TargetSettings
 from epgfn.targets.gaussian import family_log_determinants, log_determinants, ridged, scatter
 
 
-def max_likelihood(records: Tensor, masks: Tensor, settings: TargetSettings) -> Tensor:
-    """Log-likelihood at the best theta for fixed sigma, nats: (n, V), (K,) -> (V, K) float64; undefined where j is in Pa."""
-    log_rss = _log_rss(records, masks)
-    return _fixed_variance(log_rss, len(records), settings.sigma)
+def max_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+    """Log-likelihood at the best theta for fixed sigma, nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa."""
+    return _fixed_variance(_log_rss(statistic, masks), n, settings.sigma)
 
 
-def profile_likelihood(records: Tensor, masks: Tensor, settings: TargetSettings) -> Tensor:
-    """Log-likelihood at the best theta and sigma_j, nats: (n, V), (K,) -> (V, K) float64; undefined where j is in Pa."""
-    n = len(records)
-    return -n / 2 * (math.log(2 * math.pi / n) + 1 + _log_rss(records, masks))
+def profile_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+    """Log-likelihood at the best theta and sigma_j, nats: as `max_likelihood`."""
+    return -n / 2 * (math.log(2 * math.pi / n) + 1 + _log_rss(statistic, masks))
 
 
-def bic(records: Tensor, masks: Tensor, settings: TargetSettings) -> Tensor:
-    """Profile likelihood less half of log n a parameter, nats: (n, V), (K,) -> (V, K) float64; undefined where j is in Pa."""
+def bic(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+    """Profile likelihood less half of log n a parameter, nats: as `max_likelihood`."""
     parameters = popcount(masks).double() + 1
-    return profile_likelihood(records, masks, settings) - parameters / 2 * math.log(len(records))
+    return profile_likelihood(statistic, n, masks, settings) - parameters / 2 * math.log(n)
 
 
 def pooled_profile_score(records: Tensor, adjacency: Tensor, sigma: float = 1.0) -> Tensor:
@@ -65,11 +63,11 @@ def pooled_profile_score(records: Tensor, adjacency: Tensor, sigma: float = 1.0)
     return _fixed_variance(log_dets[1] - log_dets[0], len(records), sigma).sum(1)
 
 
-def _log_rss(records: Tensor, masks: Tensor) -> Tensor:
+def _log_rss(statistic: Tensor, masks: Tensor) -> Tensor:
     """log RSS_j(Pa), (V, K)."""
-    log_dets = family_log_determinants(ridged(scatter(records)), masks)
+    log_dets = family_log_determinants(ridged(statistic.double()), masks)
     return log_dets.families - log_dets.parents
 
 
-def _fixed_variance(log_rss: Tensor, n: int, sigma: float) -> Tensor:
+def _fixed_variance(log_rss: Tensor, n: float, sigma: float) -> Tensor:
     return -n / 2 * math.log(2 * math.pi * sigma**2) - log_rss.exp() / (2 * sigma**2)

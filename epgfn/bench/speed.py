@@ -1,0 +1,236 @@
+"""`epgfn bench speed`: trajectories per CPU-second of training, ours and other libraries', each in a process of its own.
+
+All libraries do the same task with the same batch, network, loss and learning rates, one thread each. They take turns in
+short blocks, so that whatever else the machine does meets all of them alike, and never two at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from epgfn.errors import EpgfnError, UsageError
+
+OURS = "epgfn"
+PEERS = {"torchgfn": "torchgfn_hypergrid.py", "gfnx": "gfnx_hypergrid.py"}
+WARM_UP = 10
+"""Steps before the clock starts; they count as training."""
+BLOCKS = 8
+
+
+class SpeedInstance(NamedTuple):
+    """`steps` after which L1 is compared; `grid` is (dimensions, side) where peers can do it too."""
+
+    steps: int
+    batch: int
+    grid: tuple[int, int] | None
+
+
+INSTANCES = {
+    "grid-2x12": SpeedInstance(400, 128, (2, 12)),
+    "grid-4x8": SpeedInstance(400, 128, (4, 8)),
+    "dag-5-bge": SpeedInstance(800, 256, None),
+}
+
+
+def speed(
+    only: Sequence[str] = (),
+    *,
+    seeds: int = 3,
+    budget: float = 20.0,
+    peers: Mapping[str, str] | None = None,
+    told: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """One row an instance and library, ours first.
+
+    Args:
+        only: names from `INSTANCES`; none for all. seeds: runs of each, with seeds 1 to `seeds`.
+        budget: CPU-seconds that one run of one library may train; fewer steps are taken where they would not do.
+        peers: Python interpreters by name of the library they can import: `torchgfn`, `gfnx`.
+        told: called with each row as soon as it is there.
+
+    Returns:
+        rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds), `ratio` (ours
+        over that library's), `peak_rss_mb` (the largest), `l1` after the same number of steps (median over seeds) and `cpu_s` (of
+        all timed blocks). Ours also `share_matmul` and `shares` of CPU time, and for DAGs `exact_s`, medians over seeds.
+
+    Raises:
+        UsageError: an instance or a library that is not there, no seeds, no budget. EpgfnError: a library's process failed.
+    """
+    peers = dict(peers or {})
+    for name in only:
+        if name not in INSTANCES:
+            raise UsageError(f"there is no instance {name!r}; choose one of {', '.join(INSTANCES)}")
+    for library in peers:
+        if library not in PEERS:
+            raise UsageError(f"there is no peer {library!r}; choose one of {', '.join(PEERS)}")
+    if seeds < 1 or not (budget > 0 and math.isfinite(budget)):
+        raise UsageError("a benchmark needs at least one seed and a budget above zero")
+    rows = []
+    for name in only or INSTANCES:
+        for row in _rows(name, INSTANCES[name], seeds, budget, peers):
+            rows.append(row)
+            if told is not None:
+                told(row)
+    return rows
+
+
+class _Run(NamedTuple):
+    """One library, one seed: CPU-seconds a step in each block, steps in all, and the last words of the process."""
+
+    cost: list[float]
+    steps: int
+    cpu_s: float
+    said: dict[str, Any]
+
+
+def _rows(
+    name: str, instance: SpeedInstance, seeds: int, budget: float, peers: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    libraries = [OURS, *(peers if instance.grid else ())]
+    runs: dict[str, list[_Run]] = {library: [] for library in libraries}
+    for seed in range(1, seeds + 1):
+        commands = {library: _command(name, instance, library, seed, peers) for library in libraries}
+        for library, run in _together(commands, instance.steps, budget).items():
+            runs[library].append(run)
+    ours = _throughput(runs[OURS], instance.batch)
+    return [_row(name, instance, library, runs[library], ours) for library in libraries]
+
+
+def _command(
+    name: str, instance: SpeedInstance, library: str, seed: int, peers: Mapping[str, str]
+) -> list[str]:
+    if library == OURS or instance.grid is None:
+        return [sys.executable, "-m", "epgfn.bench.speed_worker", name, str(seed)]
+    script = Path(__file__).parent / "peers" / PEERS[library]
+    return [peers[library], str(script), *map(str, instance.grid), str(instance.batch), str(seed)]
+
+
+def _together(commands: Mapping[str, list[str]], most_steps: int, budget: float) -> dict[str, _Run]:
+    """One run of each library, block by block in turn."""
+    workers: dict[str, _Worker] = {}
+    try:
+        for library, command in commands.items():
+            workers[library] = _Worker(library, command)
+        warm = {library: worker.train(WARM_UP) for library, worker in workers.items()}
+        affordable = int(budget / (max(warm.values()) / WARM_UP))
+        block = max(1, min(most_steps, affordable) // BLOCKS)
+        spent: dict[str, list[float]] = {library: [] for library in workers}
+        for _ in range(BLOCKS):
+            for library, worker in workers.items():
+                spent[library].append(worker.train(block))
+        return {
+            library: _Run(
+                [seconds / block for seconds in spent[library]],
+                WARM_UP + BLOCKS * block,
+                sum(spent[library]),
+                worker.end(),
+            )
+            for library, worker in workers.items()
+        }
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+class _Worker:
+    """A process that trains on command; see `epgfn.bench.peers.blocks`."""
+
+    def __init__(self, library: str, command: list[str]) -> None:
+        self.library = library
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, **one_thread},
+            )
+        except OSError as error:
+            self._errors.close()
+            message = (
+                f"the Python for {library}, {command[0]}, cannot be started ({error.strerror}); "
+                f"give the path of one that can import {library}"
+            )
+            raise EpgfnError(message) from None
+        self._heard()
+
+    def train(self, steps: int) -> float:
+        """CPU-seconds of that many steps."""
+        self._tell(str(steps))
+        return float(self._heard()["cpu_s"])
+
+    def end(self) -> dict[str, Any]:
+        """Its last words."""
+        self._tell("end")
+        return {**self._heard(), **self._heard()}
+
+    def close(self) -> None:
+        """The process is gone afterwards."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed() from None
+
+    def _heard(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):  # a library may print words of its own
+                said: dict[str, Any] = json.loads(line)
+                return said
+        raise self._failed()
+
+    def _failed(self) -> EpgfnError:
+        self._process.wait()
+        self._errors.seek(0)
+        last = (self._errors.read().strip().splitlines() or ["it said nothing"])[-1][:300]
+        return EpgfnError(
+            f"{self.library} failed in its process: {last}; see docs/speed.md for the versions that were tried"
+        )
+
+
+def _throughput(runs: list[_Run], batch: int) -> float:
+    return statistics.median(batch / cost for run in runs for cost in run.cost)
+
+
+def _row(name: str, instance: SpeedInstance, library: str, runs: list[_Run], ours: float) -> dict[str, Any]:
+    theirs = _throughput(runs, instance.batch)
+    said = [run.said for run in runs]
+    row = {
+        "instance": name,
+        "library": library,
+        "seeds": len(runs),
+        "steps": min(run.steps for run in runs),
+        "batch": instance.batch,
+        "trajectories_per_cpu_s": theirs,
+        "ratio": ours / theirs,
+        "peak_rss_mb": max(words["peak_rss_mb"] for words in said),
+        "l1": statistics.median(words["l1"] for words in said),
+        "cpu_s": sum(run.cpu_s for run in runs),
+    }
+    if library == OURS:
+        row["share_matmul"] = statistics.median(words["share_matmul"] for words in said)
+        row["shares"] = {
+            kind: statistics.median(words["shares"][kind] for words in said) for kind in said[0]["shares"]
+        }
+        if "exact_s" in said[0]:
+            row["exact_s"] = statistics.median(words["exact_s"] for words in said)
+    return row

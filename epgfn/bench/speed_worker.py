@@ -1,0 +1,129 @@
+"""The process in which `epgfn bench speed` measures this library: `python -m epgfn.bench.speed_worker INSTANCE SEED`.
+
+It reads and says what `epgfn.bench.peers.blocks` describes, and last the figures of its instance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from epgfn.bench.peers.blocks import blocks, say
+from epgfn.distances import exact_distribution, l1
+from epgfn.judges import make_judge
+from epgfn.policies.mlp_net import MlpNet, initial_tensors
+from epgfn.reward_training import RewardSettings
+from epgfn.rollout import sample_once
+from epgfn.spaces import Hypergrid
+from epgfn.sweep import explore, terminating_mass, terminating_states
+from epgfn.targets.rewards import HypergridReward, checked
+from epgfn.training import TrainingProgress, fit
+
+PROFILED_STEPS = 40
+GROUPS = {
+    "matrix_products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
+    "look_ups": ("index", "gather", "sort", "unique", "cat", "stack", "scatter", "where"),
+    "optimiser": ("Optimizer", "adam", "foreach_norm"),
+}
+"""Kinds of tensor operations by what their names hold; the first that fits."""
+
+
+class _EnoughError(Exception):
+    """No more steps are wanted."""
+
+
+def grid(dimensions: int, side: int, batch: int, seed: int) -> dict[str, Any]:
+    """TB with the rates of the peers' scripts: 1e-3 and for log Z 1e-1, the same throughout."""
+    space = Hypergrid(dimensions, side)
+    reward = HypergridReward(space)
+    generator = torch.Generator().manual_seed(seed)
+    policy = MlpNet(space, [initial_tensors(space, 256, generator)])
+    judge = make_judge(space, lambda state: checked(reward, state), "trajectory")
+    turns, left = blocks(), 0
+
+    def train(steps: int, progress: Callable[[TrainingProgress], None] | None = None) -> None:
+        settings = RewardSettings("trajectory", steps, batch, learning_rate=1e-3, exploration=0.0)
+        draw, rate = sample_once, 1.0
+        fit(policy, space, settings, judge, generator, progress=progress, draw=draw, final_rate=rate)
+
+    def count(_: TrainingProgress) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            left = _next(turns)
+
+    left = _next(turns)
+    with contextlib.suppress(_EnoughError):
+        train(1_000_000, count)
+    levels = explore(space)
+    target = exact_distribution(reward(terminating_states(space, levels)))
+    with torch.no_grad():
+        distance = l1(terminating_mass(space, policy, levels).mass, target)
+    return {"l1": distance, **shares(lambda: train(PROFILED_STEPS))}
+
+
+def _next(turns: Iterator[int]) -> int:
+    for steps in turns:
+        return steps
+    raise _EnoughError
+
+
+def dag(name: str, seed: int) -> dict[str, Any]:
+    """The instance's own training, begun anew in each block. `exact_s` is CPU-seconds of the exact posterior and exact p_T."""
+    from epgfn.bench.instances import INSTANCES  # not for grids, whose memory it would add to
+
+    instance = INSTANCES[name]()
+    for steps in blocks():
+        policy = instance.train(seed, steps)
+    start = time.process_time()
+    distance = instance.measure(policy)["l1"]
+    exact_s = time.process_time() - start
+    return {
+        "l1": distance,
+        "exact_s": exact_s,
+        **shares(lambda: instance.train(seed, PROFILED_STEPS)),
+    }
+
+
+def shares(train: Callable[[], object]) -> dict[str, Any]:
+    """Shares of the CPU time of `train()`: `share_matmul`, and `shares` by kind of operation.
+
+    Each operation's own time as the profiler saw it, against the CPU time of the same steps without the profiler; what is left
+    is Python and PyTorch's way into its operations. The profiler's clock goes on while the process waits for a processor,
+    so its times are scaled by the CPU time of the profiled steps over their duration.
+    """
+    start = time.process_time()
+    train()
+    total = time.process_time() - start
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        start, began = time.process_time(), time.perf_counter()
+        train()
+        running = (time.process_time() - start) / (time.perf_counter() - began)
+    spent = dict.fromkeys([*GROUPS, "other_operations"], 0.0)
+    for event in profile.key_averages():
+        kind = next(
+            (k for k, names in GROUPS.items() if any(n in event.key for n in names)), "other_operations"
+        )
+        spent[kind] += event.self_cpu_time_total * 1e-6 * running
+    total = max(total, sum(spent.values()))
+    found = {kind: seconds / total for kind, seconds in spent.items()}
+    found["python_and_dispatch"] = 1 - sum(found.values())
+    return {"share_matmul": found["matrix_products"], "shares": found}
+
+
+GRIDS = {"grid-2x12": (2, 12), "grid-4x8": (4, 8)}
+BATCH = 128
+
+
+def main(name: str, seed: int) -> None:
+    torch.set_num_threads(1)
+    say(**(grid(*GRIDS[name], BATCH, seed) if name in GRIDS else dag(name, seed)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -153,22 +153,25 @@ def training_curves(
 
 
 def influence(nodes: Sequence[str], mean: Sequence[float], largest: Sequence[float], noise: float) -> bytes:
-    """How far each node moves the edge probabilities: a bar for the mean change, a dot for the largest, one row a node; the
-    dashed line is the mean change that drawing graphs alone would show."""
+    """How far each node moves the edge probabilities, one row a node: the mean change, with a dashed line where drawing graphs
+    alone would put it, and the largest."""
+    rows = np.arange(len(nodes))[::-1]
     with _sheet(10.0, 1.3 + 0.34 * len(nodes)) as sheet:
-        axis = sheet.figure.subplots()
-        rows = np.arange(len(nodes))[::-1]
-        axis.barh(rows, mean, height=0.6, color=GLOBAL_COLOUR, alpha=0.85, label="mean over edges")
-        axis.plot(largest, rows, "o", color=LOCAL_COLOUR, label="largest of an edge")
-        axis.axvline(noise, color=MUTED, linestyle="--", linewidth=1.0, label="mean by chance alone")
-        axis.set_yticks(rows, [short(node, 26) for node in nodes])
-        axis.tick_params(axis="y", length=0)
-        axis.set_ylim(-0.7, len(nodes) - 0.3)
-        axis.set_xlim(0, max(1e-3, 1.06 * max([noise, *largest])))
-        axis.grid(axis="x", color=GRID, linewidth=0.7)
-        axis.set_axisbelow(True)
-        axis.set_xlabel("change of the edge probabilities when the node is left out")
-        sheet.figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
+        axes = sheet.figure.subplots(1, 2, sharey=True)
+        panels = ((mean, GLOBAL_COLOUR, "Mean over edges"), (largest, LOCAL_COLOUR, "Largest of an edge"))
+        for axis, (values, colour, title) in zip(axes, panels, strict=True):
+            axis.barh(rows, values, height=0.6, color=colour, alpha=0.85)
+            axis.set_xlim(0, max(1e-3, 1.06 * max([noise, *values])))
+            axis.set_ylim(-0.7, len(nodes) - 0.3)
+            axis.set_title(title)
+            axis.grid(axis="x", color=GRID, linewidth=0.7)
+            axis.set_axisbelow(True)
+            axis.tick_params(axis="y", length=0)
+        axes[0].axvline(noise, color=INK, linestyle="--", linewidth=1.2)
+        axes[0].set_yticks(rows, [short(node, 26) for node in nodes])
+        sheet.figure.supxlabel(
+            "change of the edge probabilities when the node is left out", fontsize=9, color=INK
+        )
     return sheet.png
 
 

@@ -79,7 +79,7 @@ def leave_one_out(influence: Influence, png: bytes | None) -> Markup:
         ),
         picture(
             png,
-            "Bars of the mean and dots of the largest absolute change of an edge probability when each node is left out. "
+            "Bars of the mean and of the largest absolute change of an edge probability when each node is left out. "
             "The numbers are in the table below.",
             f"Each model's edge probabilities are shares among {influence.samples:,} graphs, so that the mean change would be "
             f"about {number(influence.noise, 4)} by chance alone (dashed). Training anew adds some more.",

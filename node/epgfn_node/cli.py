@@ -163,12 +163,17 @@ def fetch(
     wait: Annotated[
         float, typer.Option("--wait", min=0, help="Seconds to wait until it is published.")
     ] = 0.0,
+    aggregate: Annotated[
+        int, typer.Option("--aggregate", min=1, help="Which one, where the study takes late models.")
+    ] = 1,
     events: Events = False,
 ) -> None:
     """Fetch the global model and verify that it was made from exactly what the nodes sent."""
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
-        fetch_model(connection, load_agreement(node_home, connection.trust), report, wait)
+        fetch_model(
+            connection, load_agreement(node_home, connection.trust), report, wait, aggregate=aggregate
+        )
 
 
 @app.command(

@@ -6,10 +6,12 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from epgfn.console import Reporter
 from epgfn.errors import EpgfnError, RefusedError
 from epgfn.files import sha256_file, sha256_hex, write_atomic
+from epgfn.ledger.proof import verify_proof
 from epgfn.policies import policy_spec, validate_policy
 from epgfn.rpc import MAX_PIECE
 from epgfn.sealing.bundle import verify_bundle
@@ -20,6 +22,7 @@ from epgfn.v1 import result_pb2, study_pb2
 from epgfn_node import ledger
 from epgfn_node.client import Coordinator, plain, stall_guard
 from epgfn_node.enroll import Connection
+from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
@@ -29,23 +32,44 @@ POLL = 2.0  # seconds between two looks at the round
 _ELEMENT_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
 
+class _Kept(NamedTuple):
+    """Where a global model is kept, with what proves it."""
+
+    model: Path
+    bundle: Path
+    entry: Path
+    receipt: Path
+
+
 def fetch(
-    connection: Connection, agreement: Agreement, report: Reporter, wait: float = 0.0, patience: float = 0.0
+    connection: Connection,
+    agreement: Agreement,
+    report: Reporter,
+    wait: float = 0.0,
+    patience: float = 0.0,
+    *,
+    aggregate: int = 1,
 ) -> Path:
     """Wait up to `wait` seconds for the global model, verify it and keep it in global/; its path.
 
+    `aggregate`: a later one, of a study that takes late models, by number; it is kept in aggregates/<number>/.
+
     Raises:
-        RefusedError: "round-failed", or a check failed.
+        RefusedError: "round-failed", "no-such-aggregate", or a check failed.
         EpgfnError: it is not published yet, or nobody answers.
     """
-    home = connection.home
+    home, kept = connection.home, _kept(connection.home, aggregate)
+    until = time.monotonic() + wait
     package = load_package(connection, agreement) if home.receipt.exists() else None
     with connection.open(report, max(patience, min(wait, 60.0))) as coordinator:
         _wait_until_published(coordinator, report, wait)
-        answer = coordinator.call(coordinator.result.GetResult, result_pb2.GetResultRequest())
+        answer = _result(coordinator, aggregate, until)
         bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
-        model_sha256 = verify_global(connection, agreement, package, bundle)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
+        position, _ = verify_proof(receipt, entry, connection.trust.ledger, strict=True)
+        model_sha256 = verify_global(
+            connection, agreement, package, bundle, before=position if aggregate == 1 else None
+        )
         require_entry(
             entry,
             {
@@ -58,15 +82,42 @@ def fetch(
         )
         ledger.follow(home, coordinator, connection.trust, (checkpoint,))
         raw = _download(
-            connection, coordinator, agreement.study, model_sha256, int(answer.model_size), report
+            kept.model, coordinator, agreement.study, model_sha256, int(answer.model_size), report, aggregate
         )
     _require_policy(raw, agreement.study)
-    write_atomic(home.global_entry, entry)
-    write_atomic(home.global_receipt, receipt)
-    write_atomic(home.global_bundle, bundle)
-    write_atomic(home.global_model, raw)
-    report.event("fetched", f"the global model is in {home.global_model}", model_sha256=model_sha256)
-    return home.global_model
+    write_atomic(kept.entry, entry)
+    write_atomic(kept.receipt, receipt)
+    write_atomic(kept.bundle, bundle)
+    write_atomic(kept.model, raw)
+    newest = int(answer.aggregates)
+    more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
+    report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
+    return kept.model
+
+
+def _kept(home: NodeHome, aggregate: int) -> _Kept:
+    if aggregate == 1:
+        return _Kept(home.global_model, home.global_bundle, home.global_entry, home.global_receipt)
+    folder = home.root / "aggregates" / str(aggregate)
+    return _Kept(
+        folder / SUBJECT,
+        folder / "model.sigstore.json",
+        folder / "entry.json",
+        folder / "receipt.tlog-proof",
+    )
+
+
+def _result(coordinator: Coordinator, aggregate: int, until: float) -> Any:
+    """The answer to GetResult, for a later global model as soon as there is one."""
+    request = result_pb2.GetResultRequest(aggregate=aggregate)
+    while True:
+        try:
+            return coordinator.call(coordinator.result.GetResult, request)
+        except RefusedError as error:
+            left = until - time.monotonic()
+            if error.reason != "no-such-aggregate" or left <= 0:
+                raise
+            time.sleep(min(POLL, left))
 
 
 def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: float) -> None:
@@ -91,11 +142,17 @@ def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: floa
 
 
 def verify_global(
-    connection: Connection, agreement: Agreement, package: Package | None, bundle: bytes
+    connection: Connection,
+    agreement: Agreement,
+    package: Package | None,
+    bundle: bytes,
+    *,
+    before: int | None = None,
 ) -> str:
     """SHA-256 of the global model's file, if the signed statement is right and treats this node right.
 
-    `package` is what this node sent and has a receipt for; None if it has none.
+    `package` is what this node sent and has a receipt for; None if it has none. `before`: uploads with a smaller ledger index
+    must be in the model; None: those that the checkpoint it quotes holds, which is the rule for a later global model.
 
     Raises:
         RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-roster"; or the
@@ -122,19 +179,34 @@ def verify_global(
     ours = present.get(connection.node_id)
     if package is None:
         _require_nothing_invented(connection, agreement, ours is not None)
-    elif ours is None:
+    elif ours is None and not _came_late(
+        connection, agreement, predicate.checkpoint.size if before is None else before
+    ):
         raise RefusedError(
             "left-out",
             "the coordinator accepted this node's model and left it out of the global one; your receipt proves it, "
             f"keep {connection.home.receipt} and tell the other nodes",
         )
-    elif (ours.sealed_sha256, ours.bundle_sha256) != (package.sealed_sha256, package.bundle_sha256):
+    elif ours is not None and (ours.sealed_sha256, ours.bundle_sha256) != (
+        package.sealed_sha256,
+        package.bundle_sha256,
+    ):
         raise RefusedError(
             "swapped",
             "the global model names another artifact in this node's place than the one it sent; keep your files and "
             "tell the other nodes",
         )
     return statement.subjects[SUBJECT]
+
+
+def _came_late(connection: Connection, agreement: Agreement, before: int) -> bool:
+    """Whether our own receipt says that what we sent came after a model was made, in a study that takes late ones."""
+    if agreement.study.aggregation.late != "new-aggregate":
+        return False
+    home = connection.home
+    receipt, entry = home.receipt.read_bytes(), home.receipt_entry.read_bytes()
+    index, _ = verify_proof(receipt, entry, connection.trust.ledger, strict=True)
+    return index >= before
 
 
 def _require_nothing_invented(connection: Connection, agreement: Agreement, named: bool) -> None:
@@ -152,7 +224,13 @@ def _require_nothing_invented(connection: Connection, agreement: Agreement, name
 
 
 def _download(
-    connection: Connection, coordinator: Coordinator, study: Study, digest: str, size: int, report: Reporter
+    file: Path,
+    coordinator: Coordinator,
+    study: Study,
+    digest: str,
+    size: int,
+    report: Reporter,
+    aggregate: int,
 ) -> bytes:
     """The model file's bytes with that SHA-256; a broken transfer goes on where it stopped, in this run or the next."""
     if size > _largest(study):
@@ -160,10 +238,9 @@ def _download(
             "too-large",
             "the global model is larger than the study's policy can be; ask the coordinator's operator",
         )
-    home = connection.home
-    if home.global_model.exists() and sha256_file(home.global_model) == digest:
-        return home.global_model.read_bytes()
-    part = home.global_model.with_name(f".{digest}.part")
+    if file.exists() and sha256_file(file) == digest:
+        return file.read_bytes()
+    part = file.with_name(f".{digest}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
 
     def kept() -> int:
@@ -173,7 +250,9 @@ def _download(
         if kept() > size:
             part.unlink()
         with part.open("ab") as target:
-            call = coordinator.result.Download(result_pb2.DownloadRequest(offset=target.tell()))
+            call = coordinator.result.Download(
+                result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate)
+            )
             with stall_guard(call) as fed:
                 for piece in call:
                     at = target.tell()

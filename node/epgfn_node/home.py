@@ -12,6 +12,7 @@ local/training.state                 0600: there while a training is unfinished,
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
 global/{model.safetensors,model.sigstore.json}       verified result
+aggregates/<number>/                 verified later results, of a study that takes late models
 """
 
 from __future__ import annotations

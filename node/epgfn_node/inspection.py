@@ -52,6 +52,7 @@ def inspect(connection: Connection, agreement: Agreement) -> dict[str, Any]:
             for name, tensor in tensors.items()
         ],
         "privacy": PRIVACY[study.privacy.mode],
+        "disclosure": study.disclosure,
         "statement": predicate.model_dump(mode="json"),
         "never_leaves": list(NEVER),
     }  # fmt: skip
@@ -84,7 +85,10 @@ def in_words(facts: dict[str, Any]) -> str:
         lines.append(f"     - {tensor['name']}: {shape} {tensor['dtype']} ({tensor['numbers']} numbers)")
     lines.append("  2. a signed statement, readable by everyone who audits the study, which says")
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items()]
-    lines += ["", f"Privacy mode  {facts['privacy']}", "", "What never leaves"]
+    lines += ["", f"Privacy mode  {facts['privacy']}"]
+    if facts["disclosure"]:
+        lines += ["", f"Note: {facts['disclosure']}."]
+    lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]
     if facts["status"] == "trained":
         lines += ["", f"To approve this very model: epgfn-node approve --model {facts['model_sha256']}"]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.policies.base import Choices, Policy, RecordingPolicy
+from epgfn.policies.base import Choices, Policy, RecordingPolicy, WalkingPolicy
 from epgfn.spaces.base import Space, log_uniform_backward, where
 from epgfn.state_graph import StateGraph, state_graph
 
@@ -60,6 +60,8 @@ def sample(
 
     Each action is drawn from (1 - e) softmax(log p_F / temperature) + e uniform over the allowed ones, e = `exploration`.
     """
+    if isinstance(policy, WalkingPolicy):
+        return policy.sample(n, generator=generator, temperature=temperature, exploration=exploration)
     state = space.initial(n)
     states, actions, active, log_pb, log_pf, log_stop = [], [], [], [], [], []
     log_q = torch.zeros(n)
@@ -90,6 +92,8 @@ def sample(
 
 def evaluate(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
     """log p_F of given trajectories under each of the N models of `policy`; -inf where a model forbids an action."""
+    if isinstance(policy, WalkingPolicy):
+        return policy.evaluate(trajectories)
     log_pf, log_stop = [], []
     for state, action, active in zip(
         trajectories.states, trajectories.actions, trajectories.active, strict=True

@@ -15,6 +15,7 @@ from epgfn.policies.edge_net import EdgeNet
 from epgfn.policies.order_potential import OrderPotential
 from epgfn.policies.spec import TensorSpec
 from epgfn.policies.validation import check_policy, check_tensors
+from epgfn.policies.variable_first import FEW_VARIABLES, VariableFirst
 from epgfn.spaces import DagBySinks, DagSpace, make_space
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> d
 def make_policy(space: DagSpace, models: Sequence[Mapping[str, Tensor]]) -> Policy:
     """N models of one shape as one object that evaluates them together."""
     if isinstance(space, DagBySinks):
-        return OrderPotential(space, models)
+        few = space.n_variables <= FEW_VARIABLES
+        return OrderPotential(space, models) if few else VariableFirst(space, models)
     return EdgeAttention(space, models) if edge_attention.VARIABLES in models[0] else EdgeNet(space, models)
 
 

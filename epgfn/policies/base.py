@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
+
+if TYPE_CHECKING:
+    from epgfn.rollout import Evaluated, Rollout, Trajectories
 
 
 class Choices(NamedTuple):
@@ -59,4 +62,19 @@ class RecordingPolicy(Protocol):
 
     def record(self) -> Record:
         """An empty record, for one batch of trajectories."""
+        ...
+
+
+@runtime_checkable
+class WalkingPolicy(Protocol):
+    """A policy with a way of its own, and a cheaper one, to follow trajectories than listing all actions of every state."""
+
+    def sample(
+        self, n: int, *, generator: Generator, temperature: float = 1.0, exploration: float = 0.0
+    ) -> Rollout:
+        """As `epgfn.rollout.sample`; tempering and exploration may act on each part of a choice by itself."""
+        ...
+
+    def evaluate(self, trajectories: Trajectories) -> Evaluated:
+        """As `epgfn.rollout.evaluate`."""
         ...

@@ -25,19 +25,14 @@ from torch import Tensor
 from epgfn.errors import RefusedError
 from epgfn.policies.base import Choices
 from epgfn.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.policies.sink_net import n_outputs
 from epgfn.policies.spec import TensorSpec
 from epgfn.policies.subset_potential import order_potential
 from epgfn.policies.validation import MAX_MAGNITUDE
 from epgfn.spaces.base import pack_bits, take
-from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State
+from epgfn.spaces.dag_by_sinks import DagBySinks, Legal, State, Subsets
 
 SCORES = "score_table"
-
-
-def n_outputs(space: DagBySinks) -> int:
-    """Per variable, per edge, per pair of sinks covered, and per variable and number of sinks covered."""
-    v = space.n_variables
-    return v + 2 * v * v + v * (space.max_parents + 1)
 
 
 def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
@@ -101,16 +96,21 @@ class OrderPotential:
         self.space = space
         self.n_models = len(models)
         self.scores = torch.stack([m[SCORES] for m in models])  # (N, V, K)
-        self.potential = torch.stack([order_potential(space, table) for table in self.scores])  # (N, 2^V)
+        self.potential = self._potential()
         names = [name for name in models[0] if name != SCORES]
         self.weights = {name: torch.stack([m[name] for m in models]) for name in names}
         self._bits = 1 << torch.arange(space.n_variables)
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
         self._splits = [
             space.n_variables,
             space.n_variables**2,
             space.n_variables**2,
             space.n_variables * (space.max_parents + 1),
         ]
+
+    def _potential(self) -> Tensor:
+        """L, (N, 2^V) float64."""
+        return torch.stack([order_potential(self.space, table) for table in self.scores])
 
     def parameters(self) -> list[Tensor]:
         return list(self.weights.values())
@@ -133,7 +133,7 @@ class OrderPotential:
         grown = mask[:, None] | self._bits[legal.candidates]  # (B, J)
         potential = (self.potential[:, grown] - self.potential[:, mask].unsqueeze(-1)).float()  # (N, B, J)
         sinks = state.sinks.gather(1, legal.members).float()  # (B, s)
-        covered = sinks @ legal.subsets.matrix.T  # (B, M) number of parents that are sinks
+        covered = sinks @ self._matrices(legal.subsets)[0].T  # (B, M) number of parents that are sinks
         after = state.sinks.sum(1, keepdim=True) - covered + 1
         action = legal.candidates[:, :, None] * space.n_sets + legal.sets[:, None]  # (B, J, M)
         guess = self.scores.flatten(1)[:, action] + potential.unsqueeze(-1) - after.log()[:, None]
@@ -144,17 +144,28 @@ class OrderPotential:
         """r, (N, B, J, M). `sinks` (B, s) and `covered` (B, M) as in `choices`; the net speaks of all V variables, and
         what concerns this state's members and candidates is picked from it."""
         space, subsets = self.space, legal.subsets
+        matrix, holds_pair = self._matrices(subsets)
         n, b, v = self.n_models, len(sinks), space.n_variables
         output = mlp(self.weights, space.features(state))
         variable, edge, pair, count = torch.split(output, self._splits, -1)
         row, j = torch.arange(b)[:, None], legal.candidates  # (B, 1), (B, J)
         first, second = (legal.members[:, index] for index in subsets.pair_index)  # (B, P) each
         both = sinks[:, subsets.pair_index[0]] * sinks[:, subsets.pair_index[1]]
-        pairs = (pair.view(n, b, v, v)[:, row, first, second] * both) @ subsets.pairs.T  # (N, B, M)
+        pairs = (pair.view(n, b, v, v)[:, row, first, second] * both) @ holds_pair.T  # (N, B, M)
         edges = edge.view(n, b, v, v)[
             :, row[:, :, None], j[:, :, None], legal.members[:, None]
         ]  # (N, B, J, s)
         per_count = count.view(n, b, v, -1)[:, row, j]  # (N, B, J, R + 1)
         counted = per_count.gather(3, covered.long()[:, None].expand(n, b, j.shape[1], -1))  # (N, B, J, M)
-        linear = (edges * sinks[:, None]) @ subsets.matrix.T
+        linear = (edges * sinks[:, None]) @ matrix.T
         return variable[:, row, j].unsqueeze(-1) + linear + counted + pairs.unsqueeze(2)
+
+    def _matrices(self, subsets: Subsets) -> tuple[Tensor, Tensor]:
+        """(M, s) and (M, s(s-1)/2) float32: which members, and which pairs of members, each parent set holds."""
+        size = len(subsets.holding)
+        if size not in self._held:
+            rows = [torch.zeros(len(m), size).scatter_(1, m, 1.0) for m in subsets.members]
+            matrix = torch.cat(rows)
+            first, second = subsets.pair_index
+            self._held[size] = matrix, matrix[:, first] * matrix[:, second]
+        return self._held[size]

@@ -35,14 +35,15 @@ class State(NamedTuple):
 class Subsets(NamedTuple):
     """All subsets of {0 .. s-1} with at most `max_parents` members, ordered as `parent_masks` orders them: M of them.
 
-    `members[r]` is (C(s, r), r) int64; `matrix` is (M, s) float32 membership, `pairs` (M, s(s-1)/2) float32 membership of
-    pairs, `pair_index` (2, s(s-1)/2) which pairs.
+    `members[r]` is (C(s, r), r) int64. Pairs of positions are numbered as the sets of size two: `pair_index`
+    (2, s(s-1)/2) says which they are, `pair_number[r]` (r(r-1)/2, C(s, r)) which of them each set of size r has.
+    `holding` (s, M') int64: the numbers of the sets that hold each position.
     """
 
     members: list[Tensor]
-    matrix: Tensor
-    pairs: Tensor
     pair_index: Tensor
+    pair_number: list[Tensor]
+    holding: Tensor
 
 
 class Legal(NamedTuple):
@@ -161,9 +162,24 @@ class DagBySinks:
                 )
                 for r in range(top + 1)
             ]
-            rows = [torch.zeros(len(m), size).scatter_(1, m, 1.0) for m in members]
-            matrix = torch.cat(rows)
             pair_index = torch.triu_indices(size, size, 1)
-            pairs = matrix[:, pair_index[0]] * matrix[:, pair_index[1]]
-            self._subsets[size] = Subsets(members, matrix, pairs, pair_index)
+            pair_number = [_pair_numbers(m, size) for m in members]
+            self._subsets[size] = Subsets(members, pair_index, pair_number, _holding(members, size))
         return self._subsets[size]
+
+
+def _pair_numbers(sets: Tensor, size: int) -> Tensor:
+    """Numbers of the pairs in each set: (C, r) ascending positions below `size` -> (r(r-1)/2, C)."""
+    low, high = (sets[:, index] for index in torch.triu_indices(sets.shape[1], sets.shape[1], 1))
+    return (low * (2 * size - low - 1) // 2 + high - low - 1).T
+
+
+def _holding(members: list[Tensor], size: int) -> Tensor:
+    """(s, M') numbers of the sets that hold each position, ascending."""
+    start, found = 0, []
+    for sets in members:
+        number = torch.arange(start, start + len(sets))[:, None].expand_as(sets)
+        order = sets.flatten().argsort(stable=True)
+        found.append(number.flatten()[order].view(size, sets.numel() // max(size, 1)))
+        start += len(sets)
+    return torch.cat(found, 1)

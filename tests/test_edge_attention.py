@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from epgfn.aggregation import train_global
+from epgfn.errors import RefusedError, UsageError
 from epgfn.policies import initial_policy, make_policy, policy_spec, space_of, validate_policy
 from epgfn.policies.edge_attention import VARIABLES
 from epgfn.rollout import evaluate, sample, sample_backward
@@ -74,6 +75,17 @@ def test_only_the_embeddings_grow_with_the_variables() -> None:
     assert {n: s for n, s in small.items() if n != VARIABLES} == {
         n: s for n, s in large.items() if n != VARIABLES
     }
+
+
+def test_a_model_of_the_other_kind_is_refused() -> None:
+    study = study_of(4, 2)
+    other = study.with_changes({"policy": {"kind": "edge-net"}})
+    for ours, theirs in ((study, other), (other, study)):
+        with pytest.raises(RefusedError) as refused:
+            validate_policy(ours, initial_policy(theirs, torch.zeros(0), torch.Generator().manual_seed(0)))
+        assert refused.value.reason == "model-tensors"
+    with pytest.raises(UsageError, match="edge-attention"):
+        study.with_changes({"space": {"kind": "dag-by-sinks"}})
 
 
 def test_renaming_variables_renames_the_probabilities() -> None:

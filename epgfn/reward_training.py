@@ -22,11 +22,13 @@ from epgfn.policies.base import Policy
 from epgfn.policies.mlp_net import MlpNet
 from epgfn.rollout import sample_once
 from epgfn.spaces.base import Space
-from epgfn.targets.rewards import checked
+from epgfn.targets.rewards import checked, require_fits
 from epgfn.training import FINAL_RATE, LocalResult, Progress, fit
 from epgfn.training_state import Checkpoint, tensor_digest
 
 MAX_ACTIONS = 2000
+MAX_BYTES = 8 << 30
+"""Most that weights, or the features of a batch, may take."""
 PROBED = 64
 
 
@@ -83,13 +85,11 @@ def train_reward(
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
-        UsageError: the objective does not fit the space, or the space has too many actions for this network.
+        UsageError: the objective or the target does not fit the space, or the space is too large for this network.
         EpgfnError: a score is not finite, training diverged, or `stop` was set.
     """
-    if space.n_actions > MAX_ACTIONS:
-        raise UsageError(
-            f"the space has {space.n_actions} actions, too many for one plain network; choose a policy made for it"
-        )
+    _require_possible(space, settings)
+    require_fits(log_reward, space)
 
     def reward(state: Any) -> torch.Tensor:
         return checked(log_reward, state)
@@ -118,6 +118,25 @@ def train_reward(
         checkpoint=checkpoint,
     )
     return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())
+
+
+def _require_possible(space: Space, settings: RewardSettings) -> None:
+    """Refuse what would run out of memory.
+
+    Raises:
+        UsageError: too many actions, weights, or features of one batch.
+    """
+    if space.n_actions > MAX_ACTIONS:
+        raise UsageError(
+            f"the space has {space.n_actions} actions, too many for one plain network; choose a policy made for it"
+        )
+    weights = 4 * (space.n_features + space.n_actions + settings.hidden) * settings.hidden
+    features = 4 * settings.batch * space.max_steps * space.n_features
+    if max(weights, features) > MAX_BYTES:
+        raise UsageError(
+            f"training in this space would take {max(weights, features) / 2**30:.0f} GiB, with up to {space.max_steps} steps of "
+            f"{space.n_features} features; choose a smaller instance, batch or network"
+        )
 
 
 def _probe(policy: Policy, space: Space, reward: LogReward) -> str:

@@ -28,6 +28,7 @@ from epgfn.files import sha256_hex, write_secret
 from epgfn.policies.base import Policy
 from epgfn.replay import Replay
 from epgfn.spaces.base import Space
+from epgfn.targets.rewards import shape_of
 
 FORMAT: Final = "epgfn-training/v1"
 HISTORY_FIELDS: Final = ("loss", "gradient_norm", "ess")
@@ -72,10 +73,7 @@ def run_digest(
     """SHA-256 of all that decides a run before its first step: space, settings, initial weights, and the seed's generator."""
     facts = {
         "format": FORMAT,
-        "space": [
-            type(space).__name__,
-            *sorted(f"{k}={v}" for k, v in vars(space).items() if isinstance(v, int)),
-        ],
+        "space": shape_of(space),
         "settings": repr(settings),
         "policy": type(policy).__name__,
         "weights": {name: tensor_digest(tensor) for name, tensor in policy.tensors().items()},

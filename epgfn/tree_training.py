@@ -22,7 +22,7 @@ from epgfn.policies.tree_net import TreeNet
 from epgfn.reward_training import RewardSettings
 from epgfn.spaces.phylogeny import Phylogeny
 from epgfn.targets.remembered import Remembered
-from epgfn.targets.rewards import checked
+from epgfn.targets.rewards import checked, require_fits
 from epgfn.training import LocalResult, Progress, fit
 
 DEFAULTS = RewardSettings(
@@ -45,13 +45,14 @@ def train_trees(
         log_reward: finished trees (B) to (B,) log R in nats.
 
     Raises:
-        UsageError: the objective does not fit the space. EpgfnError: a score is not finite, training diverged, or `stop`
+        UsageError: the objective or the target does not fit the space. EpgfnError: a score is not finite, training diverged, or `stop`
             was set.
     """
 
     def reward(state: Any) -> torch.Tensor:
         return checked(remembered, state)
 
+    require_fits(log_reward, space)
     remembered = Remembered(space, log_reward)
     generator = torch.Generator().manual_seed(seed)
     scores = split_scores(space, reward, generator) if tree_net.has_scores(space) else None

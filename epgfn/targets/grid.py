@@ -39,6 +39,7 @@ class HypergridReward:
             raise UsageError(
                 "the grid reward is not positive and finite everywhere; choose r0 > 0, r1 >= 0, r2 >= 0"
             )
+        self.space = space
         self.side = space.side
         self.r0, self.r1, self.r2 = r0, r1, r2
 

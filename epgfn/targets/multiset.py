@@ -33,6 +33,7 @@ class MultisetReward:
             raise UsageError(
                 f"the multiset reward needs {space.n_items} finite log-values, one for each kind of item"
             )
+        self.space = space
         self.values = values.double()
 
     def __call__(self, state: State) -> Tensor:

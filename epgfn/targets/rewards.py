@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epgfn.errors import EpgfnError
+from epgfn.errors import EpgfnError, UsageError
 from epgfn.targets.grid import HypergridReward
 from epgfn.targets.multiset import MultisetReward
 from epgfn.targets.sequence import SequenceReward
@@ -23,6 +23,29 @@ REWARDS: dict[str, Callable[..., LogReward]] = {
     "multiset": MultisetReward,
     "sequence": SequenceReward,
 }
+
+
+def require_fits(log_reward: LogReward, space: Any) -> None:
+    """Check that a reward that says which `space` it was made for, itself or as a method's object, is used in such a one.
+
+    Raises:
+        UsageError: it was made for another.
+    """
+    made_for = getattr(getattr(log_reward, "__self__", log_reward), "space", space)
+    if shape_of(made_for) != shape_of(space):
+        raise UsageError(
+            f"the target was made for {_in_words(made_for)} and cannot score objects of {_in_words(space)}; make it for this space"
+        )
+
+
+def shape_of(space: Any) -> tuple[str, dict[str, int]]:
+    """The kind of a space and all its sizes: equal where two spaces are the same."""
+    return type(space).__name__, {k: v for k, v in vars(space).items() if isinstance(v, int) and k[0] != "_"}
+
+
+def _in_words(space: Any) -> str:
+    kind, sizes = shape_of(space)
+    return f"{kind}({', '.join(f'{name} {size}' for name, size in list(sizes.items())[:2])})"
 
 
 def checked(log_reward: LogReward, state: Any) -> Tensor:
@@ -43,4 +66,12 @@ def checked(log_reward: LogReward, state: Any) -> Tensor:
     return value
 
 
-__all__ = ["REWARDS", "HypergridReward", "LogReward", "MultisetReward", "SequenceReward", "checked"]
+__all__ = [
+    "REWARDS",
+    "HypergridReward",
+    "LogReward",
+    "MultisetReward",
+    "SequenceReward",
+    "checked",
+    "require_fits",
+]

@@ -36,6 +36,7 @@ class SequenceReward:
                 f"the sequence reward needs {space.max_length} finite weights, one for each place, and {space.n_letters} "
                 "finite values, one for each letter"
             )
+        self.space = space
         self.weights, self.values = weights.double(), values.double()
 
     def __call__(self, state: State) -> Tensor:

@@ -1,0 +1,133 @@
+"""The figures of docs/training.md: L1 and CPU-seconds of training with one option changed at a time.
+
+python bench/training_options.py [average | replay | backward | objective]...
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from epgfn.bench.instances.dags import BY_SINKS, STUDY, _records
+from epgfn.distances import exact_distribution, l1
+from epgfn.policies import initial_policy, make_policy, space_of
+from epgfn.policies.base import Policy
+from epgfn.policies.mlp_net import MlpNet
+from epgfn.reward_training import RewardSettings, train_reward
+from epgfn.spaces import Hypergrid, Multiset, Sequence
+from epgfn.spaces.parent_index import modular_score
+from epgfn.study import Study
+from epgfn.sweep import explore, terminating_mass
+from epgfn.targets import multiset, score_table, sequence
+from epgfn.targets.rewards import HypergridReward, MultisetReward, SequenceReward
+from epgfn.training import fit, local_judge
+
+SEEDS = (1, 2, 3)
+GRID, FAR, CUBE = Hypergrid(2, 12), Hypergrid(2, 24), Hypergrid(3, 8)
+WORDS, BAGS = Sequence(6, 6), Multiset(10, 5)
+WORLDS: dict[str, tuple[Any, Any]] = {
+    "grid-2x12": (GRID, HypergridReward(GRID)),
+    "grid-3x8": (CUBE, HypergridReward(CUBE)),
+    "far grid-2x24": (FAR, HypergridReward(FAR, r0=1e-3)),
+    "sequence-6x6": (WORDS, SequenceReward(WORDS, *sequence.random_weights(WORDS, 1))),
+    "multiset-10x5": (BAGS, MultisetReward(BAGS, multiset.random_values(BAGS, 1))),
+}
+SHORT = RewardSettings(steps=200, batch=128, exploration=0.1)
+
+
+def row(name: str, option: str, space: Any, log_reward: Any, train: Callable[[int], Policy]) -> None:
+    """Trains once a seed and prints median and range of L1, and the median of CPU-seconds."""
+    levels, found, seconds = explore(space), [], []
+    for seed in SEEDS:
+        begun = time.process_time()
+        policy = train(seed)
+        seconds.append(time.process_time() - begun)
+        state, mass = terminating_mass(space, policy, levels)
+        found.append(l1(mass, exact_distribution(log_reward(state))))
+    spread = f"{statistics.median(found):.4f} ({min(found):.4f} to {max(found):.4f})"
+    print(f"| {name} | {option} | {spread} | {statistics.median(seconds):.1f} |", flush=True)
+
+
+def reward_row(name: str, option: str, settings: RewardSettings) -> None:
+    space, log_reward = WORLDS[name]
+
+    def train(seed: int) -> Policy:
+        return MlpNet(space, [train_reward(space, log_reward, seed=seed, settings=settings).tensors])
+
+    row(name, option, space, log_reward, train)
+
+
+def dag_row(option: str, steps: int, average: float) -> None:
+    study = Study.from_bytes(STUDY).with_changes({"target": {"kind": "bge"}, **BY_SINKS})
+    space, table = space_of(study), score_table(study, _records(), n_parties=1)
+    settings = study.training.model_copy(update={"steps": steps})
+
+    def train(seed: int) -> Policy:
+        generator = torch.Generator().manual_seed(seed)
+        policy = make_policy(space, [initial_policy(study, table, generator)])
+        judge = local_judge(space, table - table.amax(1, keepdim=True), settings)
+        fit(policy, space, settings, judge, generator, average=average)
+        return policy
+
+    row("dag-5", option, space, lambda s: modular_score(table, s.adjacency, space.max_parents), train)
+
+
+def average() -> None:
+    for share in (0.0, 0.1, 0.25):
+        reward_row(
+            "grid-2x12", f"average {share}", replace(SHORT, objective="modified-detailed", average=share)
+        )
+        reward_row("sequence-6x6", f"average {share}", replace(SHORT, average=share))
+        dag_row(f"average {share}", 100, share)
+    for name in ("grid-2x12", "sequence-6x6"):
+        objective = "modified-detailed" if name == "grid-2x12" else "contrastive"
+        for share in (0.0, 0.25):
+            settings = replace(SHORT, objective=objective, average=share, final_rate=1.0)
+            reward_row(name, f"constant rate, average {share}", settings)
+
+
+def replay() -> None:
+    for share, steps in ((0.0, 300), (0.25, 300), (0.5, 300), (0.0, 600)):
+        reward_row(
+            "far grid-2x24", f"replay {share}, {steps} steps", replace(SHORT, steps=steps, replay=share)
+        )
+
+
+def backward() -> None:
+    for name in ("grid-3x8", "multiset-10x5"):
+        for objective in ("contrastive", "trajectory"):
+            for learned in (False, True):
+                option = f"{objective}, {'learned' if learned else 'uniform'} p_B"
+                reward_row(name, option, replace(SHORT, objective=objective, learned_backward=learned))
+
+
+def objective() -> None:
+    for name in ("grid-3x8", "multiset-10x5"):
+        for kind in ("contrastive", "trajectory", "detailed", "subtrajectory"):
+            reward_row(name, kind, replace(SHORT, objective=kind))
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    "average": average,
+    "replay": replay,
+    "backward": backward,
+    "objective": objective,
+}
+
+
+def chosen(names: list[str]) -> Iterator[Callable[[], None]]:
+    for name in names or TABLES:
+        yield TABLES[name]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("| Instance | Option | L1 median (min to max) | CPU-s |\n|---|---|---|---|")
+    for table in chosen(sys.argv[1:]):
+        table()

@@ -191,19 +191,22 @@ class _Book:
         self.record = policy.record()
         self._graph, self._settings, self._known = graph, (temperature, exploration), 0
         few = graph.n_acting <= FEW_STATES
-        self._all = self._cumulative(graph.features, graph.allowed) if few else None
+        self._all = self._cumulative(graph.features, graph.penalty) if few else None
 
     def look_up(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Their rows in the record, (B,), and the running sums of their probabilities, (B, A)."""
         if self._all is not None:
-            return state, self._all[state]
+            return state, self._all.index_select(0, state)
         met, which = torch.unique(state, return_inverse=True)
         row = which + self._known
         self._known += len(met)
-        return row, self._cumulative(self._graph.features[met], self._graph.allowed[met])[which]
+        features, penalty = (
+            table.index_select(0, met) for table in (self._graph.features, self._graph.penalty)
+        )
+        return row, self._cumulative(features, penalty).index_select(0, which)
 
-    def _cumulative(self, features: Tensor, allowed: Tensor) -> Tensor:
-        return _cumulative(_behaviour(self.record.evaluate(features, allowed)[0], *self._settings))
+    def _cumulative(self, features: Tensor, penalty: Tensor) -> Tensor:
+        return _cumulative(_behaviour(self.record.evaluate(features, penalty)[0], *self._settings))
 
 
 def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
@@ -263,8 +266,8 @@ def _aligned(steps: list[tuple[Any, Tensor, Tensor, Tensor]], final: Any) -> Tra
 
 
 def _behaviour(log_prob: Tensor, temperature: float, exploration: float) -> Tensor:
-    """(1 - e) softmax(log p_F / temperature) + e uniform over the allowed actions: (B, L) -> (B, L)."""
-    probability = log_prob.exp() if temperature == 1 else (log_prob / temperature).softmax(1)
+    """(1 - e) softmax(log p_F / temperature) + e uniform over the allowed actions; log p_F up to a constant a row, (B, L)."""
+    probability = (log_prob if temperature == 1 else log_prob / temperature).softmax(1)
     if exploration > 0:
         allowed = torch.isfinite(log_prob).float()
         probability = (1 - exploration) * probability + exploration * allowed / allowed.sum(1, keepdim=True)

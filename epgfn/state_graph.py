@@ -19,7 +19,8 @@ class StateGraph(NamedTuple):
     """S states: first the P that act, number 0 the initial one, then the finished ones.
 
     `state` all S. `after` (S, A) int64 numbers: what an action leads to; the state itself where it is not allowed. `log_pb` (S,)
-    float32 of any one way back, nats. `features` (P, F) float32 and `allowed` (P, A) bool, of those that act.
+    float32 of any one way back, nats. `features` (P, F) float32 and `penalty` (P, A) float32, of those that
+    act: 0, or -inf where an action is not allowed.
     A state that can be reached in t and in t' steps has two numbers, so that a number belongs to one step.
     """
 
@@ -27,12 +28,12 @@ class StateGraph(NamedTuple):
     after: Tensor
     log_pb: Tensor
     features: Tensor
-    allowed: Tensor
+    penalty: Tensor
 
     @property
     def n_acting(self) -> int:
         """P."""
-        return len(self.allowed)
+        return len(self.penalty)
 
 
 _known: WeakKeyDictionary[Space, StateGraph | None] = WeakKeyDictionary()
@@ -72,6 +73,6 @@ def _joined(space: Space, levels: list[Level]) -> StateGraph:
         start = following
     state = take(state, order)
     acting = take(state, torch.arange(int((~finished).sum())))
-    return StateGraph(
-        state, after, log_uniform_backward(space, state), space.features(acting), space.forward_mask(acting)
-    )
+    allowed = space.forward_mask(acting)
+    penalty = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+    return StateGraph(state, after, log_uniform_backward(space, state), space.features(acting), penalty)

@@ -126,7 +126,8 @@ def test_known_layers_give_the_gradients_of_the_network() -> None:
     for name in weights:
         weights[name] = weights[name].normal_(generator=generator).requires_grad_(True)
     x = torch.randn(9, 7, generator=generator, dtype=torch.float64)
-    layers = relu_layers(weights, x)
+    layers = [torch.empty(3, 9, width, dtype=torch.float64) for width in (12, 12, 5)]
+    relu_layers(weights, x, layers)
     known, anew = relu_mlp_of(weights, x, layers), mlp(weights, x, torch.relu)
     assert torch.allclose(known, anew)
     target = torch.randn(anew.shape, generator=generator, dtype=torch.float64)

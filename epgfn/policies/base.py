@@ -45,8 +45,9 @@ class Policy(Protocol):
 class Record(Protocol):
     """Evaluations whose intermediate values are kept, so that gradients take no second forward pass."""
 
-    def evaluate(self, features: Tensor, allowed: Tensor) -> Tensor:
-        """log p_F of B states with `features` (B, F) and `allowed` (B, A) actions: (N, B, A), without gradients."""
+    def evaluate(self, features: Tensor, penalty: Tensor) -> Tensor:
+        """log p_F up to a constant a row, of B states with `features` (B, F) and `penalty` (B, A), which is 0, or -inf where
+        an action is not allowed: (N, B, A), without gradients."""
         ...
 
     def log_prob(self) -> Tensor:

@@ -49,19 +49,18 @@ def mlp(
 
 
 @torch.no_grad()
-def relu_layers(weights: dict[str, Tensor], x: Tensor) -> list[Tensor]:
-    """`mlp` with ReLU, every layer kept: (B, in) -> [(N, B, hidden), ..., (N, B, out)], for `relu_mlp_of` to go back through."""
-    layers: list[Tensor] = []
-    h = x.expand(weights["net.0.weight"].shape[0], *x.shape)
-    for layer in range(LAYERS):
-        h = torch.baddbmm(weights[f"net.{layer}.bias"].unsqueeze(1), h, weights[f"net.{layer}.weight"])
-        layers.append(h.relu_() if layer < LAYERS - 1 else h)
-        h = layers[-1]
-    return layers
+def relu_layers(weights: dict[str, Tensor], x: Tensor, layers: list[Tensor]) -> None:
+    """`mlp` with ReLU of (B, in), every layer written into `layers`: (N, B, hidden), ..., (N, B, out). See `relu_mlp_of`."""
+    h = x.expand(len(layers[0]), *x.shape)
+    for number, layer in enumerate(layers):
+        bias, weight = weights[f"net.{number}.bias"], weights[f"net.{number}.weight"]
+        h = torch.baddbmm(bias.unsqueeze(1), h, weight, out=layer)
+        if number < LAYERS - 1:
+            h.relu_()
 
 
 def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, layers: list[Tensor]) -> Tensor:
-    """The last of `layers` = `relu_layers(weights, x)`, differentiable in `weights` without computing any of it again."""
+    """The last of `layers`, which `relu_layers` has filled, differentiable in `weights` without computing any of it again."""
     ordered = [weights[f"net.{layer}.{kind}"] for layer in range(LAYERS) for kind in ("weight", "bias")]
     out: Tensor = _KnownLayers.apply(x, *layers, *ordered)  # type: ignore[no-untyped-call]
     return out
@@ -84,5 +83,8 @@ class _KnownLayers(torch.autograd.Function):
         for layer in reversed(range(LAYERS)):
             found += [grad.sum(1), below[layer].mT @ grad]  # bias, weight
             if layer:
-                grad = torch.ops.aten.threshold_backward(grad @ weights[layer].mT, below[layer], 0)
+                grad = grad @ weights[layer].mT
+                torch.ops.aten.threshold_backward.grad_input(
+                    grad, below[layer], 0, grad_input=grad
+                )  # in place
         return (None,) * (1 + LAYERS) + tuple(reversed(found))

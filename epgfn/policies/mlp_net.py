@@ -19,6 +19,8 @@ from epgfn.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec, relu_layers, rel
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.base import Space, take
 
+ROOM = 2048
+"""States that a record has room for at first."""
 LAST_WEIGHT = f"net.{LAYERS - 1}.weight"
 
 
@@ -79,19 +81,36 @@ class Recording:
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self._weights = weights
-        self._parts: list[tuple[Tensor, Tensor, list[Tensor]]] = []
+        self._inputs: list[tuple[Tensor, Tensor]] = []
+        self._layers: list[Tensor] = []  # (N, room, width) each, of which the first `_used` rows are filled
+        self._used = 0
 
-    def evaluate(self, features: Tensor, allowed: Tensor) -> Tensor:
-        """log p_F of B states of which `features` (B, F) and `allowed` (B, A) speak: (N, B, A), without gradients."""
-        layers = relu_layers(self._weights, features)
-        self._parts.append((features, allowed, layers))
-        return _log_softmax(layers[-1], allowed)
+    def evaluate(self, features: Tensor, penalty: Tensor) -> Tensor:
+        """log p_F up to a constant a row, of B states with `features` (B, F) and `penalty` (B, A), 0 or -inf where an action
+        is not allowed: (N, B, A), without gradients."""
+        rows = slice(self._used, self._used + len(features))
+        if not self._layers or rows.stop > self._layers[0].shape[1]:
+            self._make_room(rows.stop)
+        layers = [layer[:, rows] for layer in self._layers]
+        relu_layers(self._weights, features, layers)
+        self._inputs.append((features, penalty))
+        self._used = rows.stop
+        return layers[-1] + penalty
 
     def log_prob(self) -> Tensor:
         """(N, M, A) of all M states so far, in their order; differentiable in the weights, which must be as they were."""
-        features, allowed, layers = zip(*self._parts, strict=True)
-        joined = [torch.cat(same, 1) for same in zip(*layers, strict=True)]
-        return _log_softmax(relu_mlp_of(self._weights, torch.cat(features), joined), torch.cat(allowed))
+        features, penalty = (torch.cat(same) for same in zip(*self._inputs, strict=True))
+        layers = [layer[:, : self._used] for layer in self._layers]
+        return (relu_mlp_of(self._weights, features, layers) + penalty).log_softmax(2)
+
+    def _make_room(self, rows: int) -> None:
+        """For at least so many, and for twice as many when there are some already, so that little is moved."""
+        room = 2 * rows if self._layers else max(rows, ROOM)
+        shapes = [self._weights[f"net.{number}.bias"].shape for number in range(LAYERS)]
+        larger = [torch.empty(n, room, width) for n, width in shapes]
+        for new, old in zip(larger, self._layers, strict=False):
+            new[:, : self._used] = old[:, : self._used]
+        self._layers = larger
 
 
 def _log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Multiset:
         self.size = size
         self.n_actions = n_items
         self.n_backward = n_items
-        self.n_features = n_items * (size + 1) + size
+        self.n_features = n_items * (size + 2) + size
         self.max_steps = size
         self._unit = torch.eye(n_items, dtype=torch.int64)
 
@@ -60,10 +60,13 @@ class Multiset:
         return state.counts.sum(1) == self.size
 
     def features(self, state: State) -> Tensor:
-        """(B, d * (size + 1) + size): each count one-hot, and the number of items so far one-hot."""
+        """(B, d * (size + 2) + size): each count one-hot, the number of items so far one-hot, and each count as a number.
+
+        Counts as numbers let a network carry on to large counts, which one party seldom meets and a product may live on.
+        """
         counts = torch.nn.functional.one_hot(state.counts, self.size + 1).flatten(1)
         total = torch.nn.functional.one_hot(state.counts.sum(1), self.size + 1)[:, : self.size]
-        return torch.cat([counts, total], 1).float()
+        return torch.cat([counts.float(), total.float(), state.counts.float() / self.size], 1)
 
     def key(self, state: State) -> Tensor:
         return pack_digits(state.counts, self.size + 1)

@@ -26,6 +26,7 @@ from epgfn.objectives import (
 )
 from epgfn.policies.backward import BackwardNet
 from epgfn.policies.mlp import LAYERS, mlp, mlp_init
+from epgfn.policies.mlp_net import distinct
 from epgfn.rollout import Rollout, Trajectories
 from epgfn.spaces.base import Space
 
@@ -130,7 +131,8 @@ def _log_flow(space: Space, trajectories: Trajectories, flow: dict[str, Tensor])
     active = trajectories.active
     fields = zip(*trajectories.states, strict=True)
     states = type(trajectories.final)(*(torch.stack(field)[active] for field in fields))  # M of T * B
-    values = mlp(flow, space.features(states))[0, :, 0]
+    once, which = distinct(space, states)
+    values = mlp(flow, space.features(once))[0, which, 0]
     return torch.zeros(active.shape).masked_scatter(active, values)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from epgfn import rollout
-from epgfn.policies.mlp import mlp, mlp_init, relu_layers, relu_mlp_of
+from epgfn.policies.mlp import frozen_layers, mlp, mlp_init, relu_layers, relu_mlp_of
 from epgfn.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.rollout import Rollout, evaluate, sample, sample_once
 from epgfn.spaces import Hypergrid, Multiset, Sequence
@@ -127,7 +127,7 @@ def test_known_layers_give_the_gradients_of_the_network() -> None:
         weights[name] = weights[name].normal_(generator=generator).requires_grad_(True)
     x = torch.randn(9, 7, generator=generator, dtype=torch.float64)
     layers = [torch.empty(3, 9, width, dtype=torch.float64) for width in (12, 12, 5)]
-    relu_layers(weights, x, layers)
+    relu_layers(frozen_layers(weights), x, layers)
     known, anew = relu_mlp_of(weights, x, layers), mlp(weights, x, torch.relu)
     assert torch.allclose(known, anew)
     target = torch.randn(anew.shape, generator=generator, dtype=torch.float64)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from epgfn.policies.base import Choices
-from epgfn.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec, relu_layers, relu_mlp_of
+from epgfn.policies.mlp import LAYERS, frozen_layers, mlp, mlp_init, mlp_spec, relu_layers, relu_mlp_of
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.base import Space, take
 
@@ -80,7 +80,7 @@ class Recording:
     backward pass. What the network computed is kept in between, so there is no second forward pass."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
-        self._weights = weights
+        self._weights, self._frozen = weights, frozen_layers(weights)
         self._inputs: list[tuple[Tensor, Tensor]] = []
         self._layers: list[Tensor] = []  # (N, room, width) each, of which the first `_used` rows are filled
         self._used = 0
@@ -92,7 +92,7 @@ class Recording:
         if not self._layers or rows.stop > self._layers[0].shape[1]:
             self._make_room(rows.stop)
         layers = [layer[:, rows] for layer in self._layers]
-        relu_layers(self._weights, features, layers)
+        relu_layers(self._frozen, features, layers)
         self._inputs.append((features, penalty))
         self._used = rows.stop
         return layers[-1] + penalty
@@ -106,8 +106,7 @@ class Recording:
     def _make_room(self, rows: int) -> None:
         """For at least so many, and for twice as many when there are some already, so that little is moved."""
         room = 2 * rows if self._layers else max(rows, ROOM)
-        shapes = [self._weights[f"net.{number}.bias"].shape for number in range(LAYERS)]
-        larger = [torch.empty(n, room, width) for n, width in shapes]
+        larger = [torch.empty(len(bias), room, bias.shape[2]) for bias, _ in self._frozen]
         for new, old in zip(larger, self._layers, strict=False):
             new[:, : self._used] = old[:, : self._used]
         self._layers = larger

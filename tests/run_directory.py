@@ -17,6 +17,7 @@ from epgfn.ledger.entries import (
     Entry,
     GlobalEntry,
     KeyDestroyedEntry,
+    LeaveOneOutEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -31,6 +32,7 @@ from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.model_file import write_model
+from epgfn.sealing.predicates import LEAVE_ONE_OUT
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
 from epgfn.study import Study
@@ -54,6 +56,7 @@ class RunDirectory:
     keys: dict[str, SigningKey] = field(default_factory=dict)
     entries: list[bytes] = field(default_factory=list)
     uploads: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    always_destroy: bool = False  # whatever the study says
 
     @property
     def files(self) -> list[str]:
@@ -161,27 +164,50 @@ class RunDirectory:
     def close(self, **changes: object) -> None:
         """Publish the global model; `changes` replace fields of what the coordinator signs."""
         self.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+        self.aggregate("global", **changes)
+        self.end()
+
+    def end(self) -> None:
+        """Destroy the round key, unless the study keeps it, and publish."""
+        if not self.study.transport.keep_round_key or self.always_destroy:
+            self.log(KeyDestroyedEntry(round_id=ROUND_ID, round_key_id=self.round_key.key_id))
+        self.log(StateEntry(round_id=ROUND_ID, state="published", detail={"why": "all is well"}))
+
+    def aggregate(
+        self,
+        place: str,
+        left_out: str | None = None,
+        kind: str = "",
+        more: dict[str, object] | None = None,
+        **changes: object,
+    ) -> None:
+        """Write, sign and log one model of what has been sent; `changes` and `more` replace fields, `kind` the predicate's type."""
         model, samples = self.model("global", 0.0), b"not read by the audit"
-        predicate = {
+        used = [node for node in sorted(self.uploads) if node != left_out]
+        predicate: dict[str, object] = {
             "study_digest": self.study.digest,
             "round_id": ROUND_ID,
-            "aggregated": [self.aggregated(node) for node in sorted(self.uploads)],
-            "absent": [node for node in self.study.roster if node not in self.uploads],
+            "aggregated": [self.aggregated(node) for node in used],
+            "absent": [node for node in self.study.roster if node not in used],
             "seed": 3,
             "software": {"epgfn": "0.1.0"},
             "checkpoint": self.checkpoint(),
         }
-        subjects = {"model.safetensors": sha256_hex(model), "samples.parquet": sha256_hex(samples)}
-        bundle = self.sign(make_statement(subjects, GLOBAL, {**predicate, **changes}))
-        self.log(
-            GlobalEntry(round_id=ROUND_ID, bundle_sha256=sha256_hex(bundle), model_sha256=sha256_hex(model))
-        )
-        self.log(KeyDestroyedEntry(round_id=ROUND_ID, round_key_id=self.round_key.key_id))
-        self.log(StateEntry(round_id=ROUND_ID, state="published", detail={"why": "all is well"}))
-        write_atomic(self.root / "global/model.safetensors", model)
-        write_atomic(self.root / "global/model.sigstore.json", bundle)
-        write_atomic(self.root / "global/samples.parquet", samples)
-        write_atomic(self.root / "global/summary.json", json.dumps({"seed": 3}).encode())
+        files = {"model.safetensors": model, "samples.parquet": samples}
+        if left_out is not None:
+            predicate["left_out"] = left_out
+            del files["samples.parquet"]
+        subjects = {name: sha256_hex(raw) for name, raw in files.items()}
+        kind = kind or (GLOBAL if left_out is None else LEAVE_ONE_OUT)
+        bundle = self.sign(make_statement(subjects, kind, {**predicate, **changes, **(more or {})}))
+        digests = {"bundle_sha256": sha256_hex(bundle), "model_sha256": sha256_hex(model)}
+        if left_out is None:
+            self.log(GlobalEntry(round_id=ROUND_ID, **digests))
+        else:
+            self.log(LeaveOneOutEntry(round_id=ROUND_ID, node_id=left_out, **digests))
+        files |= {"model.sigstore.json": bundle, "summary.json": json.dumps({"seed": 3}).encode()}
+        for name, raw in files.items():
+            write_atomic(self.root / place / name, raw)
 
     def aggregated(self, node: str) -> dict[str, str]:
         """How the global statement names a node's upload."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from coordinator_client import (
     DYING,
@@ -54,9 +54,9 @@ def test_models_of_another_shape_or_study_are_refused_and_the_node_may_send_a_ri
         metadata = {"format": FORMAT, "study_digest": other.digest, "role": "local"}
         relabelled = node.make_upload(study, plaintext=write_model(random_tensors(study), metadata))
         assert reason_of(lambda: node.send(relabelled)) == "wrong-study"
-        infinite = {name: tensor.clone() for name, tensor in random_tensors(study).items()}
-        infinite["score_table"][0, 1] = -torch.inf
-        assert reason_of(lambda: node.send(node.make_upload(study, tensors=infinite))) == "non-finite"
+        right = write_model(random_tensors(study), {**metadata, "study_digest": study.digest})
+        infinite = node.make_upload(study, plaintext=right[:-4] + struct.pack("<f", float("-inf")))
+        assert reason_of(lambda: node.send(infinite)) == "non-finite"
         node.send(node.make_upload(study))
         server.events.wait_for("published")
     kinds = ledger_kinds(home)

@@ -93,7 +93,7 @@ def average() -> None:
 
 
 def replay() -> None:
-    for share, steps in ((0.0, 300), (0.25, 300), (0.5, 300), (0.0, 600)):
+    for share, steps in ((0.0, 300), (0.25, 300), (0.5, 300), (0.0, 600), (0.25, 600), (0.0, 1200)):
         reward_row(
             "far grid-2x24", f"replay {share}, {steps} steps", replace(SHORT, steps=steps, replay=share)
         )
@@ -101,10 +101,9 @@ def replay() -> None:
 
 def backward() -> None:
     for name in ("grid-3x8", "multiset-10x5"):
-        for objective in ("contrastive", "trajectory"):
-            for learned in (False, True):
-                option = f"{objective}, {'learned' if learned else 'uniform'} p_B"
-                reward_row(name, option, replace(SHORT, objective=objective, learned_backward=learned))
+        for learned in (False, True):
+            option = f"{'learned' if learned else 'uniform'} p_B"
+            reward_row(name, option, replace(SHORT, learned_backward=learned))
 
 
 def objective() -> None:

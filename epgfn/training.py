@@ -118,8 +118,7 @@ def train_local(
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
     judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
-    alone = parallel.workers().size == 1  # several processes start anew
-    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None and alone else None
+    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
     history = fit(
         policy, space, study.training, judge, generator, progress=progress, stop=stop, checkpoint=kept
     )
@@ -166,7 +165,7 @@ def fit(
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
-    if checkpoint is not None:
+    if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
         extra, options = [*judge.extra, *judge.backward], [settings, replay, average, final_rate]
         run = run_digest(policy, space, options, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from epgfn.averaging import Average
 from epgfn.errors import EpgfnError
 from epgfn.policies import make_policy, space_of, validate_policy
 from epgfn.spaces.parent_index import modular_score
@@ -77,6 +78,16 @@ def test_a_diverging_run_ends_with_a_sentence() -> None:
     data = records(0) * 1e150  # scores near the end of float64, differences beyond that of float32
     with pytest.raises(EpgfnError):
         train_local(study, data, seed=1)
+
+
+def test_the_average_is_the_mean_of_the_last_share_of_the_run() -> None:
+    weights = [torch.zeros(2)]
+    average = Average(weights, 0.5, 8)  # of steps 5 to 8
+    for step in range(1, 9):
+        weights[0].fill_(float(step))
+        average.add(step)
+    average.apply()
+    assert torch.allclose(weights[0], torch.tensor([6.5, 6.5]))
 
 
 def test_effective_share_by_hand() -> None:

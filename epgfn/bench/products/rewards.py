@@ -32,8 +32,8 @@ def grid_2x12(nodes: int = 4, split: str = "even") -> Federation:
     """
     space = Hypergrid(2, 12)
     rewards = [_grid_reward(space, n, nodes, split) for n in range(nodes)]
-    local = RewardSettings("modified-detailed", steps=1000, exploration=0.1, learning_rate=1e-2)
-    settings = RewardSettings("aggregating-edges", steps=1000, exploration=0.1, learning_rate=1e-2)
+    local = RewardSettings("modified-detailed", steps=600, exploration=0.1, learning_rate=1e-2)
+    settings = RewardSettings("aggregating-edges", steps=600, exploration=0.1, learning_rate=1e-2)
     return _federation(space, rewards, local, settings)
 
 
@@ -47,8 +47,8 @@ def multiset_10x8(nodes: int = 5, split: str = "even") -> Federation:
     for n in range(nodes):
         values = multiset.random_values(space, n + 1)
         rewards.append(MultisetReward(space, values * _share(space.n_items, n, nodes, split)))
-    local = RewardSettings(steps=2000, batch=512, learning_rate=5e-3, exploration=0.3)
-    settings = RewardSettings("aggregating", steps=2000, batch=512, learning_rate=5e-3, exploration=0.1)
+    local = RewardSettings(steps=2000, batch=256, learning_rate=1e-2, exploration=0.3)
+    settings = RewardSettings("aggregating", steps=1000, batch=256, learning_rate=1e-2, exploration=0.3)
     return _federation(space, rewards, local, settings)
 
 
@@ -63,7 +63,7 @@ def sequence_6x6(nodes: int = 5, split: str = "even") -> Federation:
         weights, values = sequence.random_weights(space, n + 1)
         rewards.append(SequenceReward(space, weights * _share(space.max_length, n, nodes, split), values))
     local = RewardSettings(steps=1500, learning_rate=1e-2, exploration=0.1)
-    settings = RewardSettings("aggregating", steps=1500, learning_rate=1e-2, exploration=0.1)
+    settings = RewardSettings("aggregating", steps=1000, learning_rate=1e-2, exploration=0.1)
     return _federation(space, rewards, local, settings)
 
 

@@ -22,6 +22,7 @@ from epgfn.spaces import Phylogeny
 from epgfn.spaces.phylogeny import State
 from epgfn.sweep import explore, terminating_mass
 from epgfn.targets.jc69 import Jc69
+from epgfn.training import effective_share
 
 BELL = {2: 2, 3: 5, 4: 15, 5: 52, 6: 203, 7: 877, 8: 4140}
 
@@ -132,6 +133,17 @@ def test_a_stack_says_what_each_model_says_alone(n: int) -> None:
         alone = evaluate(TreeNet(space, [tensors]), space, drawn.trajectories)
         assert torch.allclose(together.log_pf[i], alone.log_pf[0], atol=1e-5)
         assert all(torch.equal(tensor, tensors[name]) for name, tensor in stack.tensors(i).items())
+
+
+def test_ten_leaves_are_sampled_close_to_their_posterior_before_any_training() -> None:
+    """34 million trees, of which a few thousand are scored; the weights towards the posterior are nearly even."""
+    space, generator = Phylogeny(10), torch.Generator().manual_seed(1)
+    target = Jc69(space, alignment_of(space, 60, 2), 0.2)
+    policy = split_policy(space, split_scores(space, target.log_likelihood, generator, trees=1000))
+    drawn = sample(policy, space, 1000, generator=generator)
+    reward = target.log_likelihood(drawn.trajectories.final)
+    assert len(reward.unique()) > 10
+    assert effective_share(reward + drawn.trajectories.log_pb.sum(0) - drawn.log_q) > 0.6
 
 
 def renamed_trees(space: Phylogeny, state: State, order: list[int]) -> State:

@@ -86,3 +86,45 @@ def aggregate(
     rows = measure(only or (), setting, told=told)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def speed(
+    only: Annotated[
+        list[str] | None, typer.Option(help="An instance; repeat for more (default: all).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each library.", min=1)] = 3,
+    budget: Annotated[float, typer.Option(help="CPU-seconds that one run of one library may train.")] = 20.0,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIBRARY=PYTHON",
+            help="Measure torchgfn or gfnx too, with a Python that can import it; repeat for both.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Trajectories per CPU-second of training, on one thread, and the exact L1 after the same number of steps.
+
+    Example: epgfn bench speed --only grid-2x12 --peer torchgfn=/path/to/python
+    """
+    from epgfn.bench.speed import peers_of
+    from epgfn.bench.speed import speed as measure
+
+    def told(row: dict[str, Any]) -> None:
+        if as_json:
+            return
+        parts = [
+            f"{row['instance']:<10} {row['library']:<9} {row['trajectories_per_cpu_s']:>8.0f} trajectories/CPU-s"
+        ]
+        parts.append(f"ours {row['ratio']:.1f}x  L1 {row['l1']:.4f} after {row['steps']} steps")
+        parts.append(f"{row['peak_rss_mb']:.0f} MiB")
+        if "share_matmul" in row:
+            parts.append(f"{row['share_matmul']:.0%} matrix products")
+        if "exact_s" in row:
+            parts.append(f"exact posterior and p_T {row['exact_s']:.2f} CPU-s")
+        print("  ".join(parts), flush=True)
+
+    rows = measure(only or (), seeds=seeds, budget=budget, peers=peers_of(peer or ()), told=told)
+    if as_json:
+        print(json.dumps({"rows": rows}))

@@ -83,6 +83,23 @@ def speed(
     return rows
 
 
+def peers_of(options: Sequence[str]) -> dict[str, str]:
+    """`LIBRARY=PYTHON` options as a mapping.
+
+    Raises:
+        UsageError: an option is something else, or a library is named twice.
+    """
+    peers: dict[str, str] = {}
+    for option in options:
+        library, _, python = option.partition("=")
+        if not library or not python:
+            raise UsageError(f"--peer {option} is not LIBRARY=PYTHON; write torchgfn=/path/to/python")
+        if library in peers:
+            raise UsageError(f"--peer names {library} twice; give one Python for each library")
+        peers[library] = python
+    return peers
+
+
 class _Run(NamedTuple):
     """One library, one seed: CPU-seconds a step in each block, steps in all, and the last words of the process."""
 
@@ -118,9 +135,10 @@ def _together(commands: Mapping[str, list[str]], most_steps: int, budget: float)
     """One run of each library, block by block in turn."""
     workers: dict[str, _Worker] = {}
     try:
-        for library, command in commands.items():
-            workers[library] = _Worker(library, command)
-        warm = {library: worker.train(WARM_UP) for library, worker in workers.items()}
+        warm = {}
+        for library in reversed(commands):  # ours last: a peer that fails should fail at once
+            workers[library] = _Worker(library, commands[library])
+            warm[library] = workers[library].train(WARM_UP)
         affordable = int(budget / (max(warm.values()) / WARM_UP))
         block = max(1, min(most_steps, affordable) // BLOCKS)
         spent: dict[str, list[float]] = {library: [] for library in workers}

@@ -46,11 +46,13 @@ def test_every_step_has_one_way_back_which_leads_to_where_it_came_from(space: An
 
 
 @pytest.mark.parametrize("space", SMALL, ids=NAMES)
-def test_fresh_it_is_uniform_and_trained_it_is_a_distribution(space: Any) -> None:
+def test_without_weights_it_is_uniform_and_with_any_a_distribution(space: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     final = terminating_states(space, explore(space))
     paths = sample_backward(space, final, generator=generator)
     net = BackwardNet(space, initial_tensors(space, 8, generator))
+    for weight in net.parameters():
+        weight.zero_()  # logits all alike
     assert torch.allclose(net.log_pb(paths), paths.log_pb, atol=1e-6)
     for weight in net.parameters():
         weight.normal_(generator=generator)

@@ -22,7 +22,7 @@ from epgfn.spaces.base import Space
 
 
 def initial_tensors(space: Space, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """A fresh network: uniform over the ways back."""
+    """A fresh network, as `mlp_init` starts it."""
     return mlp_init(space.n_features, hidden, space.n_backward, generator)
 
 

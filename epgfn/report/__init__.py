@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epgfn.comparison import Comparison
 from epgfn.files import write_atomic
-from epgfn.report import diagnostics, figures, influence, sections
+from epgfn.report import diagnostics, figures, influence, later, sections
 from epgfn.report.html import Markup, join, page
 from epgfn.report.run import Run, read_run
 
@@ -74,6 +74,8 @@ def _page(run: Run, pictures: dict[str, bytes]) -> str:
     parts.append(diagnostics.training(run, pictures.get(TRAINING_PNG)))
     if run.influence is not None:
         parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG)))
+    if run.later:
+        parts.append(later.later_models(run.later))
     parts += [
         sections.sent(run),
         sections.privacy(run),

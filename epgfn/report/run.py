@@ -14,11 +14,20 @@ import numpy as np
 from epgfn.comparison import Array, Comparison
 from epgfn.errors import EpgfnError, RefusedError, UsageError
 from epgfn.files import read_bytes, sha256_file
-from epgfn.ledger.entries import AcceptedEntry, Entry, RefusedEntry, StateEntry, WithdrawnEntry, parse
+from epgfn.ledger.entries import (
+    AcceptedEntry,
+    Entry,
+    GlobalEntry,
+    RefusedEntry,
+    StateEntry,
+    WithdrawnEntry,
+    parse,
+)
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.report.influence import Influence, read_influence
+from epgfn.report.later import Later, read_later
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import STUDY_NAME, Study
 
@@ -69,6 +78,7 @@ class Run:
     history: History
     local_histories: dict[str, History] = field(default_factory=dict)
     influence: Influence | None = None
+    later: list[Later] = field(default_factory=list)
 
     @property
     def aggregated(self) -> list[str]:
@@ -133,6 +143,7 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         history=_history(summary.get("history")),
         local_histories=local_histories,
         influence=influence,
+        later=read_later(run_dir, [index for index, _ in ledger.numbered(GlobalEntry)][1:]),
     )
 
 

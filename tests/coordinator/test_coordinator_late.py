@@ -19,6 +19,7 @@ from coordinator_client import (
 from epgfn.audit import audit_run
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.files import sha256_file, sha256_hex
+from epgfn.report import write_report
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
@@ -87,6 +88,9 @@ def test_each_late_model_makes_a_further_aggregate_and_changes_nothing_before_it
     summary = json.loads((run / "aggregates/3/summary.json").read_text())
     assert (summary["aggregated"], summary["absent"], summary["number"]) == (["a", "b", "c"], [], 3)
     assert summary["change"]["from"] == "aggregates/2"
+    page = write_report(run).read_text()
+    assert "aggregates/2" in page and "a, b, c" in page and "b, c are not in the product" in page
+    assert audit_run(run).ok
 
 
 @pytest.mark.slow

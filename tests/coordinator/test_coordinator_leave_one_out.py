@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from coordinator_client import FakeNode, InProcess, OwnProcess, ledger_kinds, make_home, tiny_study
 from epgfn.audit import audit_run
 from epgfn.errors import RefusedError, UsageError
+from epgfn.policies import initial_policy, space_of
 from epgfn.report import write_report
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -128,6 +130,23 @@ def test_a_model_without_a_node_cannot_be_dropped_swapped_or_changed(
     (copy / "leave-one-out/d").mkdir()
     (copy / "leave-one-out/d/model.safetensors").write_bytes(b"another")
     assert "files" in failed(copy)
+
+
+def test_a_node_that_contradicts_the_others_moves_the_result_most(tmp_path: Path) -> None:
+    study = asking_study(quorum=3)
+    space = space_of(study)
+    draw = torch.Generator().manual_seed(0)
+    shared = 1.5 * torch.randn((space.n_variables, space.n_sets), generator=draw, dtype=torch.float64)
+    home = make_home(tmp_path / "home", study)
+    with InProcess(home) as server:
+        for name, factor in (("a", 1.0), ("b", 1.0), ("c", -3.0)):
+            node = FakeNode.enrolled(home, name)
+            tensors = initial_policy(study, factor * shared, draw)
+            node.send(node.make_upload(study, tensors=tensors))
+        server.events.wait_for("published")
+    summary = json.loads((home.result / "summary.json").read_text())["leave_one_out"]
+    moved = {node: change["mean"] for node, change in summary["nodes"].items()}
+    assert moved["c"] > 2 * max(moved["a"], moved["b"]) > 2 * summary["sampling_noise"]
 
 
 def test_with_one_model_there_is_nothing_to_leave_out_and_the_summary_says_so(tmp_path: Path) -> None:

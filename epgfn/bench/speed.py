@@ -136,8 +136,8 @@ def _together(commands: Mapping[str, list[str]], most_steps: int, budget: float)
     workers: dict[str, _Worker] = {}
     try:
         warm = {}
-        for library in reversed(commands):  # ours last: a peer that fails should fail at once
-            workers[library] = _Worker(library, commands[library])
+        for library, command in reversed(list(commands.items())):  # a peer that fails should fail at once
+            workers[library] = _Worker(library, command)
             warm[library] = workers[library].train(WARM_UP)
         affordable = int(budget / (max(warm.values()) / WARM_UP))
         block = max(1, min(most_steps, affordable) // BLOCKS)

@@ -35,6 +35,7 @@ from epgfn.privacy.discrete import Floats
 from epgfn.privacy.release import Values, log_ratio, make_claim, make_stage, noisy
 from epgfn.targets.additive import PerRecord
 
+MECHANISM = "noisy sums of centred log-likelihoods"
 _GRID_STEPS = 1 << 20  # a clip bound is about so many grid steps, whatever its unit
 _RANK = 1e-9
 
@@ -64,11 +65,11 @@ def public_domain(per_record: PerRecord, domain: Tensor, objects: Any) -> Direct
 @dataclass(frozen=True)
 class AnswersRelease:
     """`log_likelihood` (K,) float64 nats, noisy and centred, of the objects asked about; `noise` its standard deviation in
-    each direction; `output` the integers themselves, for an audit."""
+    each direction; `outputs` the integers themselves, for an audit."""
 
     log_likelihood: Tensor
     noise: float
-    output: Values
+    outputs: tuple[Values]
     stage: Stage
     adjacency: Adjacency
     delta: float
@@ -77,8 +78,7 @@ class AnswersRelease:
     @cached_property
     def claim(self) -> Claim:
         """What the node promises about it."""
-        name = "noisy sums of centred log-likelihoods"
-        return make_claim("answers", self.adjacency, self.delta, [self.stage], name, self.unit)
+        return make_claim("answers", self.adjacency, self.delta, [self.stage], MECHANISM, self.unit)
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,11 @@ class AnswersMechanism:
             clip_source=self.clip_source,
         )
 
+    @property
+    def planned_claim(self) -> Claim:
+        """What a release will cost, known beforehand."""
+        return make_claim("answers", self.adjacency, self.delta, [self.stage], MECHANISM, self.unit)
+
     def values(self, records: Tensor) -> Values:
         """The exact integers: the sum of the records' clipped, rounded vectors."""
         bound, out = self.stage.norm_bound, np.zeros(self.dimension, dtype=np.int64)
@@ -172,27 +177,32 @@ class AnswersMechanism:
         return {"answers": out}
 
     def release(self, records: Tensor) -> AnswersRelease:
-        """Release once; each call spends epsilon anew."""
-        output = noisy(self.values(records), self.stage)
-        return self._finished(output)
+        """`finish` of `observe`: one release."""
+        return self.finish(self.observe(records))
+
+    def observe(self, records: Tensor) -> tuple[Values]:
+        """The noisy integers: all that is ever learned of the records. Each call spends epsilon anew."""
+        return (noisy(self.values(records), self.stage),)
 
     def log_ratio(self, release: AnswersRelease, without: Tensor, with_record: Tensor) -> float:
         """How much likelier the release is from the second data set, in nats: the strongest attack there is."""
-        return log_ratio(release.output, self.values(without), self.values(with_record), self.stage)
+        return log_ratio(release.outputs[0], self.values(without), self.values(with_record), self.stage)
 
     @property
     def _rounding(self) -> float:
         """What clipping gives up to rounding, so that no record within the radius is clipped, nats."""
         return (math.sqrt(self.dimension) / 2 + 2) / 2.0**self.grid_bits
 
-    def _finished(self, output: Values) -> AnswersRelease:
+    def finish(self, outputs: tuple[Values, ...]) -> AnswersRelease:
+        """The release that `observe`d integers make; needs no record and costs nothing."""
+        (output,) = outputs
         found = output["answers"] / 2.0**self.grid_bits
         if self.basis is not None:
             found = self.basis @ found
         return AnswersRelease(
             torch.from_numpy(found - found.mean()),
             self.stage.noise[0].scale / 2.0**self.grid_bits,
-            output,
+            (output,),
             self.stage,
             self.adjacency,
             self.delta,
@@ -267,7 +277,7 @@ class AnswerBatches:
         stage = self._stages[0] if self._stages else self._make(None).stage
         adjacency, unit, delta = self._rest
         stages = [stage] * self._batches
-        return make_claim("answers", adjacency, delta, stages, "noisy sums in batches", unit)
+        return make_claim("answers", adjacency, delta, stages, MECHANISM, unit)
 
 
 def ridge(features: Tensor, answers: Tensor, noise: float, weight_sd: float) -> Callable[[Tensor], Tensor]:

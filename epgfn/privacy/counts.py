@@ -31,6 +31,7 @@ from epgfn.privacy.discrete import Floats, Ints
 from epgfn.privacy.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
 from epgfn.targets.bdeu import cell_score
 
+MECHANISM = "noisy contingency tables"
 MAX_CELLS = 1 << 20
 """Released numbers; a million take a quarter of a minute."""
 _UNIT = 1 << COUNT_BITS
@@ -39,12 +40,12 @@ Subset = tuple[int, ...]
 
 @dataclass(frozen=True)
 class CountsRelease:
-    """Noisy tables, each non-negative, by the variables they count; `output` the integers themselves, for an audit."""
+    """Noisy tables, each non-negative, by the variables they count; `outputs` the integers themselves, for an audit."""
 
     categories: tuple[int, ...]
     tables: dict[Subset, Floats]
     n: float
-    output: Values
+    outputs: tuple[Values]
     stage: Stage
     adjacency: Adjacency
     delta: float
@@ -52,18 +53,33 @@ class CountsRelease:
     @cached_property
     def claim(self) -> Claim:
         """What the node promises about it."""
-        return make_claim("statistic", self.adjacency, self.delta, [self.stage], "noisy contingency tables")
+        return make_claim("statistic", self.adjacency, self.delta, [self.stage], MECHANISM)
 
     def table(self, subset: Subset) -> Floats:
-        """Counts of the variables `subset` (increasing): the mean of what every released table that holds them says."""
-        found = [
-            counts.sum(axis=tuple(i for i, v in enumerate(variables) if v not in subset))
-            for variables, counts in self.tables.items()
-            if set(subset) <= set(variables)
-        ]
-        if not found:
+        """Counts of the variables `subset` (increasing): the mean of what every released table that holds them says.
+
+        Raises:
+            ValueError: no released table holds all of them.
+        """
+        if len(self.tables) == 1:
+            ((variables, counts),) = self.tables.items()
+            return np.asarray(counts.sum(axis=tuple(i for i, v in enumerate(variables) if v not in subset)))
+        if subset not in self._means:
             raise ValueError("no released table holds all these variables")
-        return np.asarray(np.mean(found, axis=0))
+        return self._means[subset]
+
+    @cached_property
+    def _means(self) -> dict[Subset, Floats]:
+        """Every table within a released one, averaged."""
+        sums: dict[Subset, tuple[Floats, int]] = {}
+        for variables, counts in self.tables.items():
+            for size in range(len(variables) + 1):
+                for places in itertools.combinations(range(len(variables)), size):
+                    rest = tuple(i for i in range(len(variables)) if i not in places)
+                    subset = tuple(variables[i] for i in places)
+                    old, number = sums.get(subset, (np.zeros(()), 0))
+                    sums[subset] = (old + counts.sum(axis=rest), number + 1)
+        return {subset: value / number for subset, (value, number) in sums.items()}
 
     def bdeu(self, masks: Tensor, sample_size: float) -> Tensor:
         """log p(D_j | D_Pa) in nats: (K,) int64 -> (V, K) float64; undefined where j is in Pa.
@@ -132,6 +148,11 @@ class CountsMechanism:
             "tables", "counts", [noise], self.adjacency, grid_bits=COUNT_BITS, groups=len(self.subsets)
         )
 
+    @property
+    def planned_claim(self) -> Claim:
+        """What a release will cost, known beforehand."""
+        return make_claim("statistic", self.adjacency, self.delta, [self.stage], MECHANISM)
+
     def values(self, columns: Ints) -> Values:
         """The exact integers: every cell of every table. (n, V) categories; what is outside its range is clipped into it."""
         top = np.array(self.categories) - 1
@@ -140,24 +161,33 @@ class CountsMechanism:
         return {"cells": np.concatenate(flat) * _UNIT}
 
     def release(self, columns: Ints) -> CountsRelease:
-        """Release once; `columns` (n, V) int64. Each call spends epsilon anew."""
+        """`finish` of `observe`: one release, `columns` (n, V) int64."""
+        return self.finish(self.observe(columns))
+
+    def observe(self, columns: Ints) -> tuple[Values]:
+        """The noisy integers: all that is ever learned of the records. Each call spends epsilon anew.
+
+        Raises:
+            ValueError: another number of columns, or of records than the public one.
+        """
         if columns.ndim != 2 or columns.shape[1] != len(self.categories):
             raise ValueError("columns must be (n, V)")
         if self.n_public is not None and len(columns) != self.n_public:
             raise ValueError("not the public number of records")
-        output = noisy(self.values(columns), self.stage)
-        return self._finished(output)
+        return (noisy(self.values(columns), self.stage),)
 
     def log_ratio(self, release: CountsRelease, without: Ints, with_record: Ints) -> float:
         """How much likelier the release is from the second data set, in nats: the strongest attack there is."""
-        return log_ratio(release.output, self.values(without), self.values(with_record), self.stage)
+        return log_ratio(release.outputs[0], self.values(without), self.values(with_record), self.stage)
 
     def _counts(self, columns: Ints, subset: Subset) -> Ints:
         shape = tuple(self.categories[i] for i in subset)
         cell = np.ravel_multi_index(tuple(columns[:, i] for i in subset), shape)
         return np.bincount(cell, minlength=math.prod(shape)).astype(np.int64)
 
-    def _finished(self, output: Values) -> CountsRelease:
+    def finish(self, outputs: tuple[Values, ...]) -> CountsRelease:
+        """The release that `observe`d integers make; needs no record and costs nothing."""
+        (output,) = outputs
         cells, start = output["cells"] / float(_UNIT), 0
         raw: dict[Subset, Floats] = {}
         for subset in self.subsets:
@@ -171,7 +201,7 @@ class CountsMechanism:
         )
         n = max(1.0, n)
         tables = {subset: onto_simplex(table, n) for subset, table in raw.items()}
-        return CountsRelease(self.categories, tables, n, output, self.stage, self.adjacency, self.delta)
+        return CountsRelease(self.categories, tables, n, (output,), self.stage, self.adjacency, self.delta)
 
 
 def choose_tables(categories: Sequence[int], order: int) -> list[Subset]:

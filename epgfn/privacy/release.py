@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from epgfn.canonical import canonical_json, parse_canonical_json
 from epgfn.privacy import accounting, claims, discrete, sensitivity
 from epgfn.privacy.claims import Adjacency, Claim, Mode, Noise, Stage, Unit
 from epgfn.privacy.discrete import Ints
@@ -51,6 +52,23 @@ def noisy(values: Values, stage: Stage) -> dict[str, Ints]:
     if set(values) != {part.kind for part in stage.noise}:
         raise ValueError("the values are not those of the stage")
     return {part.kind: discrete.discrete_gaussian(values[part.kind], part.scale) for part in stage.noise}
+
+
+def pack(outputs: Sequence[Values]) -> bytes:
+    """The noisy integers of all stages as bytes, for the privacy ledger; `unpack` reads them back."""
+    return canonical_json(
+        [{kind: values.reshape(-1).tolist() for kind, values in sorted(out.items())} for out in outputs]
+    )
+
+
+def unpack(raw: bytes) -> tuple[Values, ...]:
+    """What `pack` wrote.
+
+    Raises:
+        RefusedError: "malformed".
+    """
+    found = parse_canonical_json(raw)
+    return tuple({kind: np.array(values, dtype=np.int64) for kind, values in out.items()} for out in found)
 
 
 def log_ratio(output: Values, without: Values, with_record: Values, stage: Stage) -> float:

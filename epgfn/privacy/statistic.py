@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from epgfn.privacy.claims import Adjacency, Claim, Noise, Stage
 from epgfn.privacy.discrete import GRID_BITS, Floats, Ints
 from epgfn.privacy.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
 
+MECHANISM = "two-stage whitened second moments"
 FIRST_SHARE = 0.2
 """Of mu^2, spent on the rough statistic."""
 _SHARES = {"records": 0.2, "products": 0.8}  # of a stage's mu^2
@@ -55,8 +56,7 @@ class MomentsRelease:
     @cached_property
     def claim(self) -> Claim:
         """What the node promises about it."""
-        name = "two-stage whitened second moments"
-        return make_claim("statistic", self.adjacency, self.delta, self.stages, name)
+        return make_claim("statistic", self.adjacency, self.delta, self.stages, MECHANISM)
 
     @property
     def scatter(self) -> Tensor:
@@ -108,8 +108,8 @@ class MomentsMechanism:
         entries = 2 * sum(part.entries for part in self._first(1.0).noise)
 
         def finest(mu: float) -> float:
-            second = self._stage("whitened", white.LEAST_FACTOR, math.sqrt(1 - FIRST_SHARE) * mu, 1)
-            return min(part.scale for stage in (self._first(mu), second) for part in stage.noise)
+            stages = (self._first(mu), self._least_second(mu))
+            return min(part.scale for stage in stages for part in stage.noise)
 
         return accounting.discrete_mu(self.epsilon, self.delta, entries, finest)
 
@@ -117,6 +117,12 @@ class MomentsMechanism:
     def first_stage(self) -> Stage:
         """Known before any record is read."""
         return self._first(self.mu)
+
+    @property
+    def planned_claim(self) -> Claim:
+        """The most a release will cost, known beforehand: the second clip is not yet known, its share of mu^2 is."""
+        stages = (self.first_stage, self._least_second(self.mu))
+        return make_claim("statistic", self.adjacency, self.delta, stages, MECHANISM)
 
     def second_stage(self, output: Values) -> Stage:
         """Depends on the records through what stage one released, and on nothing else."""
@@ -135,7 +141,11 @@ class MomentsMechanism:
         return self._values(discrete.product(records - w.centre, w.forward), self.second_stage(output))
 
     def release(self, records: Floats) -> MomentsRelease:
-        """Release once; `records` (n, V) float64 on the study's scale. Each call spends epsilon anew.
+        """`finish` of `observe`: one release, `records` (n, V) float64 on the study's scale. Raises as `observe`."""
+        return self.finish(self.observe(records))
+
+    def observe(self, records: Floats) -> tuple[Values, Values]:
+        """The noisy integers of both stages: all that is ever learned of the records. Each call spends epsilon anew.
 
         Raises:
             ValueError: another number of columns, or of records than the public one.
@@ -146,7 +156,7 @@ class MomentsMechanism:
             raise ValueError("not the public number of records")
         first = noisy(self.first_values(records), self.first_stage)
         second = noisy(self.second_values(records, first), self.second_stage(first))
-        return self._finished(first, second)
+        return first, second
 
     def log_ratio(self, release: MomentsRelease, without: Floats, with_record: Floats) -> float:
         """How much likelier the release is from the second data set, in nats: the strongest attack there is."""
@@ -165,6 +175,10 @@ class MomentsMechanism:
     def _first(self, mu: float) -> Stage:
         return self._stage("rough", self.radius, math.sqrt(FIRST_SHARE) * mu, 0)
 
+    def _least_second(self, mu: float) -> Stage:
+        return self._stage("whitened", white.LEAST_FACTOR, math.sqrt(1 - FIRST_SHARE) * mu, 1)
+
+    @lru_cache(maxsize=128)  # noqa: B019
     def _stage(self, name: str, factor: float, mu: float, which: int) -> Stage:
         m = self.n_variables
         bound = discrete.norm_bound(factor * math.sqrt(m))
@@ -221,7 +235,9 @@ class MomentsMechanism:
         mean = np.zeros(self.n_variables) if sums is None else sums / n
         return white.whitening(second / n, mean, floor)
 
-    def _finished(self, first: Values, second: Values) -> MomentsRelease:
+    def finish(self, outputs: tuple[Values, ...]) -> MomentsRelease:
+        """The release that `observe`d integers make; needs no record and costs nothing."""
+        first, second = outputs
         m, stage = self.n_variables, self.second_stage(first)
         n, _, _ = _unpacked(first, self.first_stage, m, self.n_public)
         w = self._whitening(first)

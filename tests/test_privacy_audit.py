@@ -1,0 +1,188 @@
+"""The attack on release code: correct code withstands it, and each known way of getting it wrong is caught.
+
+Short forms; `epgfn.privacy.empirical` with more runs gives tighter numbers. Limits are at 99.9 % confidence, so a right mechanism is
+called broken in fewer than one run of a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from epgfn.privacy import discrete, empirical
+from epgfn.privacy.answers import AnswersMechanism
+from epgfn.privacy.counts import CountsMechanism
+from epgfn.privacy.gradient import GradientSettings, RecordSgd
+from epgfn.privacy.statistic import MomentsMechanism
+from epgfn.targets.additive import categorical
+
+DELTA, CONFIDENCE = 1e-5, 0.999
+X = np.random.default_rng(0).normal(size=(60, 2))
+CELLS = np.random.default_rng(1).integers(0, 2, size=(60, 2))
+SAID = torch.from_numpy(np.random.default_rng(2).integers(0, 3, size=60))
+OBJECTS = torch.eye(3, dtype=torch.float64) + 0.2
+per_record = categorical(lambda x: (x / x.sum(1, keepdim=True)).log())
+
+
+def add_one(kind: str, epsilon: float) -> tuple[Any, Any, Any]:
+    """A mechanism and two data sets that differ in one record."""
+    if kind == "moments":
+        return MomentsMechanism(2, epsilon, DELTA), X, np.vstack([X, [[40.0, 0.0]]])
+    if kind == "counts":
+        return CountsMechanism((2, 2), 2, epsilon, DELTA), CELLS, np.vstack([CELLS, [[1, 0]]])
+    mechanism = AnswersMechanism.for_domain(per_record, OBJECTS, torch.arange(3), epsilon, DELTA)
+    return mechanism, SAID, torch.cat([SAID, torch.tensor([1])])
+
+
+def measured(mechanism: Any, without: Any, with_record: Any, claimed: float, runs: int) -> empirical.Measured:
+    return empirical.attack(
+        mechanism.release,
+        lambda release: mechanism.log_ratio(release, without, with_record),
+        without,
+        with_record,
+        claimed=claimed,
+        convert=empirical.gaussian(DELTA),
+        runs=runs,
+        confidence=CONFIDENCE,
+    )
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
+@pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
+def test_a_correct_release_is_as_private_as_it_claims(kind: str, epsilon: float) -> None:
+    mechanism, without, with_record = add_one(kind, epsilon)
+    found = measured(mechanism, without, with_record, epsilon, 400)
+    assert found.epsilon <= epsilon and not found.broken
+    if epsilon == 8.0:  # and the attack is a strong one
+        assert found.epsilon > 1.5
+
+
+def halved(noise: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda values, scale: noise(values, scale / 2)
+
+
+def forgotten(noise: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda values, scale: values
+
+
+def seeded(noise: Callable[..., Any]) -> Callable[..., Any]:
+    def same_each_time(values: Any, scale: float) -> Any:
+        return values + np.rint(np.random.default_rng(0).normal(size=values.shape) * scale).astype(np.int64)
+
+    return same_each_time
+
+
+@pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
+@pytest.mark.parametrize("mistake", [halved, forgotten, seeded])
+def test_too_little_noise_none_or_the_same_is_caught(
+    kind: str, mistake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discrete, "discrete_gaussian", mistake(discrete.discrete_gaussian))
+    mechanism, without, with_record = add_one(kind, 4.0)
+    assert measured(mechanism, without, with_record, 4.0, 300).broken
+
+
+@pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
+def test_replacing_a_record_under_the_noise_for_adding_one_is_caught(kind: str) -> None:
+    mechanism, _, _ = add_one(kind, 8.0)
+    if kind == "moments":
+        pair = [np.vstack([X, [row]]) for row in ([40.0, 0.0], [0.0, 40.0])]
+    elif kind == "counts":
+        pair = [np.vstack([CELLS, [row]]) for row in ([1, 0], [0, 0])]
+    else:
+        pair = [torch.cat([SAID, torch.tensor([k])]) for k in (0, 1)]
+    assert measured(mechanism, *pair, 8.0, 800).broken
+
+
+@pytest.mark.parametrize("kind", ["moments", "counts"])
+def test_replace_one_with_its_own_noise_withstands_it(kind: str) -> None:
+    if kind == "moments":
+        pair = [np.vstack([X, [row]]) for row in ([40.0, 0.0], [0.0, 40.0])]
+        mechanism: Any = MomentsMechanism(2, 4.0, DELTA, adjacency="replace-one", n_public=61)
+    else:
+        pair = [np.vstack([CELLS, [row]]) for row in ([1, 0], [0, 0])]
+        mechanism = CountsMechanism((2, 2), 2, 4.0, DELTA, adjacency="replace-one", n_public=61)
+    assert not measured(mechanism, *pair, 4.0, 300).broken
+
+
+def test_clipping_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = lambda rows, radius, bits=discrete.GRID_BITS: np.rint(rows * 2.0**bits).astype(np.int64)  # noqa: E731
+    monkeypatch.setattr(discrete, "clipped_rows", bare)
+    mechanism, without, with_record = add_one("moments", 4.0)
+    assert measured(mechanism, without, with_record, 4.0, 200).broken
+
+
+def test_columns_standardised_by_the_data_are_caught() -> None:
+    mechanism, _, _ = add_one("moments", 4.0)
+    pair = [x / x.std(0) for x in (X, np.vstack([X, [[40.0, 0.0]]]))]
+    assert measured(mechanism, *pair, 4.0, 200).broken
+
+
+# --- DP-SGD -----------------------------------------------------------------------------------------------------------
+
+OTHERS, ROUNDS, NOISE = 40, 20, 1.0
+RATE = 1 / ROUNDS
+
+
+def observed(sgd: RecordSgd, weight: torch.nn.Parameter, batches: Iterator[list[int]], canary: bool) -> float:
+    """Score of one run: every other record pulls by -1, the canary (number `OTHERS`) by +1; each step is seen."""
+    seen = []
+    for batch in batches:
+        before = float(weight.detach())
+        pull = -float(sum(i < OTHERS for i in batch)) + float(canary and OTHERS in batch)
+        sgd.step(torch.zeros(1), torch.tensor([pull]))
+        seen.append((before - float(weight.detach())) * RATE)
+    excess = np.array(seen) + OTHERS * RATE
+    return float(np.log(np.exp((2 * excess - 2) / NOISE**2).mean()))
+
+
+def shuffled(n: int) -> Iterator[list[int]]:
+    """The mistake: equal batches of a shuffled list, where a newcomer takes somebody's place."""
+    order = np.random.permutation(n)
+    size = OTHERS // ROUNDS
+    yield from (order[k * size : (k + 1) * size].tolist() for k in range(ROUNDS))
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+def test_batches_by_shuffling_are_caught_and_poisson_batches_withstand_it(poisson: bool) -> None:
+    settings = GradientSettings(RATE, ROUNDS, 1.0, NOISE, DELTA)
+    scores = []
+    for canary in (False, True):
+        runs = []
+        for _ in range(250):
+            weight = torch.nn.Parameter(torch.zeros(1))
+            sgd = RecordSgd([weight], torch.optim.SGD([weight], 1.0), settings)
+            n = OTHERS + canary
+            runs.append(observed(sgd, weight, sgd.batches(n) if poisson else shuffled(n), canary))
+        scores.append(np.array(runs))
+    found = empirical.measure(
+        *scores,
+        claimed=settings.claim().epsilon,
+        convert=empirical.subsampled(RATE, ROUNDS, DELTA),
+        confidence=0.99,
+    )
+    assert found.broken is not poisson
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
+def test_record_level_sgd_is_as_private_as_it_claims(epsilon: float) -> None:
+    steps, rate = 4, 0.5
+    settings = GradientSettings.for_epsilon(epsilon, DELTA, rate=rate, steps=steps, clip=1.0)
+    scores = []
+    for canary in (0.0, 1.0):
+        runs = []
+        for _ in range(200):
+            weight = torch.nn.Parameter(torch.zeros(1))
+            sgd = RecordSgd([weight], torch.optim.SGD([weight], 1.0), settings)
+            for batch in sgd.batches(1):
+                sgd.step(torch.zeros(1), torch.full((1,), canary * len(batch)))
+            runs.append(-float(weight.detach()))
+        scores.append(np.array(runs))
+    found = empirical.measure(
+        *scores, claimed=epsilon, convert=empirical.subsampled(rate, steps, DELTA), confidence=0.99
+    )
+    assert not found.broken

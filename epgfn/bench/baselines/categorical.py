@@ -33,19 +33,19 @@ def parallel_categorical(case: Case) -> Found | None:
     total, spent = torch.zeros(len(levels), n_actions, dtype=torch.float64), []
     for node in range(case.federation.nodes):
         target, start = yardstick.node_truth(node).log(), time.process_time()
-        total += _fit(levels, done, target, n_actions)
+        total += fitted(levels, done, target, n_actions)
         spent.append(time.process_time() - start)
-    return Found(_mass(levels, done, total).detach(), statistics.median(spent), 0.0)
+    return Found(mass_of(levels, done, total).detach(), statistics.median(spent), 0.0)
 
 
-def _fit(levels: list[Level], done: list[Tensor], log_target: Tensor, n_actions: int) -> Tensor:
+def fitted(levels: list[Level], done: list[Tensor], log_target: Tensor, n_actions: int) -> Tensor:
     """(T, A) float64 theta of one node."""
     theta = torch.zeros(len(levels), n_actions, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([theta], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        mass = _mass(levels, done, theta)
+        mass = mass_of(levels, done, theta)
         divergence = (mass * (mass.clamp_min(1e-300).log() - log_target)).sum()
         divergence.backward()  # type: ignore[no-untyped-call]
         return divergence
@@ -54,7 +54,7 @@ def _fit(levels: list[Level], done: list[Tensor], log_target: Tensor, n_actions:
     return theta.detach()
 
 
-def _mass(levels: list[Level], done: list[Tensor], theta: Tensor) -> Tensor:
+def mass_of(levels: list[Level], done: list[Tensor], theta: Tensor) -> Tensor:
     """(M,) float64 p_T of all objects under theta, in the order of `terminating_states`."""
     mass = torch.ones(1, dtype=torch.float64)
     finished = []

@@ -21,14 +21,14 @@ def accuracy(
     only: Sequence[str] = (),
     *,
     seeds: int = 3,
-    budget: float = 180.0,
+    budget: float | None = None,
     told: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row an instance, on one thread.
 
     Args:
         only: names from `INSTANCES`; none for all. seeds: models trained on each, with seeds 1 to `seeds`.
-        budget: CPU-seconds a model may train; an instance whose schedule would take longer gets a shorter one.
+        budget: CPU-seconds a model may train (None: each instance's own); where the schedule would take longer, it is shortened.
         told: called with each row as soon as it is there.
 
     Returns:
@@ -42,14 +42,15 @@ def accuracy(
     for name in only:
         if name not in INSTANCES:
             raise UsageError(f"there is no instance {name!r}; choose one of {', '.join(INSTANCES)}")
-    if seeds < 1 or not budget > 0:
+    if seeds < 1 or (budget is not None and not budget > 0):
         raise UsageError("a benchmark needs at least one seed and a budget above zero")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         rows = []
         for name in only or INSTANCES:
-            rows.append(_row(name, INSTANCES[name](), seeds, budget))
+            instance = INSTANCES[name]()
+            rows.append(_row(name, instance, seeds, instance.budget if budget is None else budget))
             if told is not None:
                 told(rows[-1])
         return rows

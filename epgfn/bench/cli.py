@@ -26,7 +26,10 @@ def accuracy(
         list[str] | None, typer.Option(help="An instance; repeat for more (default: all).")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Models to train on each instance.", min=1)] = 3,
-    budget: Annotated[float, typer.Option(help="CPU-seconds that one model may train.")] = 180.0,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="CPU-seconds that one model may train (default: each instance's own)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
     """Exact L1 distance (sum of |p_T - p|, never halved) of trained models from their targets, next to the paper's.

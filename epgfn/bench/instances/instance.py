@@ -21,6 +21,7 @@ class Instance(NamedTuple):
 
     `measure` compares a policy with the truth: figures by name, `l1` among them where all objects can be listed. `paper` is
     the L1 (not halved) of a local model in da Silva et al. (ICML 2024), read off the authors' posters, where there is one.
+    `budget`: CPU-seconds that a model may train unless said otherwise.
     """
 
     space: Space
@@ -29,6 +30,7 @@ class Instance(NamedTuple):
     train: Callable[[int, int], Policy]
     measure: Measure
     paper: str | None
+    budget: float = 180.0
 
 
 def enumerable(space: Space, log_reward: LogReward) -> Measure:

@@ -49,4 +49,4 @@ def sachs_11() -> Instance:
         error = np.abs(total.numpy() / GRAPHS - exact)[~np.eye(len(exact), dtype=bool)]
         return {"edge_error_mean": float(error.mean()), "edge_error_max": float(error.max())}
 
-    return Instance(space, study.training.objective, STEPS, train, measure, None)
+    return Instance(space, study.training.objective, STEPS, train, measure, None, budget=300.0)

@@ -58,9 +58,10 @@ def speed(
         told: called with each row as soon as it is there.
 
     Returns:
-        rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds), `ratio` (ours
-        over that library's), `peak_rss_mb` (the largest), `l1` after the same number of steps (median over seeds) and `cpu_s` (of
-        all timed blocks). Graphs are trained anew in each block, so their `steps` and `l1` are of one block. Ours also `share_matmul` and `shares` of CPU time, and for DAGs `exact_s`, medians over seeds.
+        rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds), `ratio`
+        (ours over that library's), `peak_rss_mb` (the largest), `l1` after the same number of steps (median over seeds) and
+        `cpu_s` (of all timed blocks). Ours also `share_matmul` and `shares` of CPU time, and for DAGs `exact_s`, medians over
+        seeds. Graphs are trained anew in each block, so their `steps` and `l1` are of one block.
 
     Raises:
         UsageError: an instance or a library that is not there, no seeds, no budget. EpgfnError: a library's process failed.

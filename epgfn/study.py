@@ -32,6 +32,7 @@ from pydantic import (
 
 from epgfn.errors import UsageError
 from epgfn.files import read_bytes, sha256_hex
+from epgfn.study_privacy import PrivacySettings
 
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_STUDY_BYTES = 1 << 20
@@ -56,7 +57,11 @@ Shown = AfterValidator(_shown)
 
 
 class Variable(_Settings):
-    """One column: x = (transform(raw / transform_scale) - centre) / scale, all constants public."""
+    """One column: x = (transform(raw / transform_scale) - centre) / scale, all constants public.
+
+    `lower` and `upper` are public bounds in the column's own units. Where nodes release with noise every variable has them, and
+    a number beyond is moved to the bound before anything else happens to it.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=64), Shown]
     transform: Literal["none", "arcsinh", "log"] = "none"
@@ -157,12 +162,6 @@ class AggregationSettings(TrainingSettings):
         return value
 
 
-class PrivacySettings(_Settings):
-    """What each node must promise. `none`: whoever reads a policy can read the subposterior."""
-
-    mode: Literal["none"] = "none"
-
-
 class TransportSettings(_Settings):
     """Envelope and size limits. `keep_round_key` keeps the key that opens uploads for an auditor instead of destroying it."""
 
@@ -216,6 +215,7 @@ class Study(_Settings):
             )
         if self.aggregation.leave_one_out and len(self.roster) < 2:
             raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
+        self._check_privacy()
         by_sinks = self.space.kind == "dag-by-sinks"
         if by_sinks != (self.policy.kind == "order-potential"):
             raise ValueError(
@@ -230,6 +230,23 @@ class Study(_Settings):
         if by_sinks and len(names) > 25:
             raise ValueError("policy 'order-potential' holds 2^V numbers and takes at most 25 variables")
         return self
+
+    def _check_privacy(self) -> None:
+        self.privacy.check_target(self.target.kind)
+        self.privacy.check_roster(self.roster)
+        if not self.privacy.is_private:
+            return
+        for v in self.variables:
+            if v.transform == "log" and v.lower is not None and v.lower <= 0:
+                raise ValueError(
+                    f"variable {v.name}: lower must be above 0, because the study takes its logarithm"
+                )
+        unbounded = [v.name for v in self.variables if v.lower is None or v.upper is None]
+        if unbounded:
+            raise ValueError(
+                f"privacy needs public bounds for every variable: set lower and upper of {', '.join(unbounded)}, from the literature "
+                "or the instrument, never from anyone's records"
+            )
 
     @classmethod
     def from_bytes(cls, raw: bytes, source: str = STUDY_NAME) -> Study:

@@ -29,3 +29,13 @@ name = "b"
 [[variables]]
 name = "c"
 """
+
+PRIVATE_STUDY = (
+    SMALL_STUDY.replace(
+        "[policy]", '[privacy]\nmode = "statistic"\nepsilon = 4.0\ndelta = 1e-5\nradius = 1.5\n\n[policy]'
+    )
+    .replace('name = "a"', 'name = "a"\nlower = -5.0\nupper = 5.0')
+    .replace('name = "b"', 'name = "b"\nlower = -6.0\nupper = 6.0')
+    .replace('name = "c"', 'name = "c"\nlower = -5.0\nupper = 5.0')
+)
+"""The same where each node releases with noise. Records as in `small_files` fit its bounds."""

@@ -48,7 +48,7 @@ def test_any_changed_byte_changes_the_digest() -> None:
         ('name = "small"', 'name = "small\\u202e"', "control characters"),
         ('name = "small"', 'name = "small\\nDigest 0123"', "control characters"),
         ('name = "c"', 'name = "c"\ncentre = nan', "centre"),
-        ("[policy]", '[privacy]\nmode = "statistic"\n[policy]', "privacy.mode"),
+        ("[policy]", '[privacy]\nmode = "statistical"\n[policy]', "privacy.mode"),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused_in_one_sentence(old: str, new: str, names: str) -> None:

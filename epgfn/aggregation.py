@@ -77,7 +77,7 @@ def train_global(
         product,
         study.aggregation,
         generator,
-        objective=study.aggregation.objective,
+        objective=study.aggregating_objective,
         progress=progress,
         stop=stop,
     )

@@ -134,6 +134,8 @@ class TrainingSettings(_Settings):
 class AggregationSettings(TrainingSettings):
     """How the global model is trained, and when the round closes.
 
+    `objective`: one of `epgfn.product`; without it the space decides.
+
     The round closes when every node of the roster has sent its model (`close_when = "all"`), when `quorum` of them
     have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it fails and says so.
     `samples` graphs are drawn for publication.
@@ -146,7 +148,7 @@ class AggregationSettings(TrainingSettings):
     error of training: the sealing of its upload then protects it from nobody who gets the run directory. Hence off.
     """
 
-    objective: Literal["aggregating", "aggregating-edges"] = "aggregating"  # type: ignore[assignment]
+    objective: Literal["aggregating", "aggregating-edges", "aggregating-marginal"] | None = None  # type: ignore[assignment]
     quorum: Annotated[int, Field(ge=1)] = 1
     close_when: Literal["all", "quorum"] = "all"
     deadline: datetime | None = None
@@ -227,8 +229,6 @@ class Study(_Settings):
             raise ValueError(
                 "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop: 'dag-by-edges'"
             )
-        if by_sinks and len(names) > 25:
-            raise ValueError("policy 'order-potential' holds 2^V numbers and takes at most 25 variables")
         return self
 
     def _check_privacy(self) -> None:
@@ -320,6 +320,13 @@ class Study(_Settings):
     @property
     def variable_names(self) -> list[str]:
         return [variable.name for variable in self.variables]
+
+    @property
+    def aggregating_objective(self) -> str:
+        """The study's own choice, or what measured best in its space (`docs/aggregation.md`): edge by edge where every state may
+        stop, whole trajectories elsewhere."""
+        by_edges = self.space.kind == "dag-by-edges"
+        return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
 
     @property
     def log_edge_odds(self) -> float:

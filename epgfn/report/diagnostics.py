@@ -29,7 +29,7 @@ def training(run: Run, png: bytes | None) -> Markup:
     nodes = diagnostics.pop("nodes", None)
     told = facts([
         ("local objective", f"{run.study.training.objective}, {run.study.training.steps} steps of {run.study.training.batch} trajectories"),
-        ("global objective", f"{settings.objective}, {settings.steps} steps of {settings.batch} trajectories"),
+        ("global objective", f"{run.study.aggregating_objective}, {settings.steps} steps of {settings.batch} trajectories"),
         *((_words(key), _value(value)) for key, value in diagnostics.items()),
     ])  # fmt: skip
     picture_of = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -131,3 +132,44 @@ def speed(
     rows = measure(only or (), seeds=seeds, budget=budget, peers=peers_of(peer or ()), told=told)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def scaling(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="sinks, edge-net or edge-attention; repeat for more (default: all)."),
+    ] = None,
+    variables: Annotated[
+        list[int] | None,
+        typer.Option(help="A number of variables; repeat for more (default: 5, 10, 20, 40)."),
+    ] = None,
+    budget: Annotated[float, typer.Option(help="CPU-seconds that one point may take.")] = 15.0,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw both axes logarithmic, PNG.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """CPU time of one trajectory of training (rollout, loss, gradient) as DAGs get more variables, and its exponent.
+
+    Example: epgfn bench scaling --only sinks --plot scaling.png
+    """
+    from epgfn.bench import scaling as bench
+
+    def told(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(
+                f"{row['policy']:<15} {row['variables']:>3} variables  {row['cpu_ms']:>9.3f} CPU-ms a trajectory "
+                f"({row['cpu_ms_min']:.3f} to {row['cpu_ms_max']:.3f})  of {row['length']:.0f} steps  "
+                f"batch {row['batch']}  setup {row['setup_cpu_s']:.1f} CPU-s",
+                flush=True,
+            )
+
+    found = bench.scaling(only or (), variables=variables or bench.VARIABLES, budget=budget, told=told)
+    if plot is not None:
+        bench.plot(found, plot)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, power in found["exponents"].items():
+        print(f"{name:<15} exponent {'-' if power is None else f'{power:.2f}'}")

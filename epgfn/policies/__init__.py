@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from epgfn.policies import edge_attention, edge_net, order_potential
+from epgfn.policies import edge_attention, edge_net, learned_potential, order_potential
 from epgfn.policies.base import Choices, Policy
 from epgfn.policies.edge_attention import EdgeAttention
 from epgfn.policies.edge_net import EdgeNet
+from epgfn.policies.learned_potential import LearnedPotential
 from epgfn.policies.order_potential import OrderPotential
 from epgfn.policies.spec import TensorSpec
+from epgfn.policies.subset_potential import MAX_VARIABLES
 from epgfn.policies.validation import check_policy, check_tensors
 from epgfn.policies.variable_first import FEW_VARIABLES, VariableFirst
 from epgfn.spaces import DagBySinks, DagSpace, make_space
@@ -43,6 +45,8 @@ def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> d
     """Tensors of an untrained model; `table` (V, K) float64 log scores (nats), used where the policy carries them."""
     space = space_of(study)
     if isinstance(space, DagBySinks):
+        if space.n_variables > MAX_VARIABLES:
+            return learned_potential.initial_tensors(space, study.policy.hidden, table, generator)
         return order_potential.initial_tensors(space, study.policy.hidden, table, generator)
     if study.policy.kind == "edge-attention":
         return edge_attention.initial_tensors(space, study.policy.hidden, generator)
@@ -52,6 +56,8 @@ def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> d
 def make_policy(space: DagSpace, models: Sequence[Mapping[str, Tensor]]) -> Policy:
     """N models of one shape as one object that evaluates them together."""
     if isinstance(space, DagBySinks):
+        if space.n_variables > MAX_VARIABLES:
+            return LearnedPotential(space, models)
         few = space.n_variables <= FEW_VARIABLES
         return OrderPotential(space, models) if few else VariableFirst(space, models)
     return EdgeAttention(space, models) if edge_attention.VARIABLES in models[0] else EdgeNet(space, models)
@@ -77,6 +83,8 @@ def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
 def _spec(space: DagSpace, study: Study) -> dict[str, TensorSpec]:
     hidden = study.policy.hidden
     if isinstance(space, DagBySinks):
+        if space.n_variables > MAX_VARIABLES:
+            return learned_potential.spec(space, hidden)
         return order_potential.spec(space, hidden)
     if study.policy.kind == "edge-attention":
         return edge_attention.spec(space, hidden)

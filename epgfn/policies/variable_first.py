@@ -20,6 +20,7 @@ from torch import Tensor
 from epgfn.policies.base import Choices
 from epgfn.policies.order_potential import OrderPotential
 from epgfn.policies.sink_net import Heads, heads, hidden, linear, of_all_children, parent_terms
+from epgfn.policies.subset_potential import remembered_potential
 from epgfn.spaces.dag_by_sinks import Legal, State
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ FEW_VARIABLES = 12
 
 class VariableFirst(OrderPotential):
     """N models evaluated together; see the module for the equation."""
+
+    def _potential(self) -> Tensor:
+        return torch.stack([remembered_potential(self.space, table) for table in self.scores])
 
     def sample(
         self, n: int, *, generator: torch.Generator, temperature: float = 1.0, exploration: float = 0.0

@@ -386,7 +386,8 @@ class _Audit:
         return [which.place for which in published(self.entries)] if self.entries else [FIRST]
 
     def _not_signed(self) -> str:
-        names = [f"{place}/{SUMMARY}" for place in self._places()] + ["global/report.html", "pictures"]
+        summary = f"every {SUMMARY}" if len(self._places()) > 1 else f"{FIRST}/{SUMMARY}"
+        names = [summary, "global/report.html", "pictures"]
         with contextlib.suppress(EpgfnError):  # a statement that does not verify is the finding of `global`
             if SAMPLES not in self._signed(f"global/{GLOBAL_BUNDLE}").subjects:
                 names.insert(0, f"global/{SAMPLES}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +39,8 @@ def load_records(path: Path | str, study: Study) -> Floats:
             its transform; or there are fewer records than variables. No data value is in the message or its causes.
     """
     path = Path(path)
-    raw = read_bytes(path, "data file")
-    read = _read_parquet if raw.startswith(PARQUET_MAGIC) else _read_csv
-    columns = read(raw, path, study)
-    n = len(columns[0])
-    if n == 0:
-        raise UsageError(
-            f"{path} holds no records; give a file with at least {len(columns)} rows below the header"
-        )
-    if n < len(columns):
+    columns = _columns(path, study)
+    if len(columns[0]) < len(columns):
         raise UsageError(
             f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
         )
@@ -54,6 +48,33 @@ def load_records(path: Path | str, study: Study) -> Floats:
         _scaled(values, variable, path) for values, variable in zip(columns, study.variables, strict=True)
     ]
     return np.stack(scaled, axis=1)
+
+
+class BoundedRecords(NamedTuple):
+    """Records for a release with noise. `raw` (n, V) float64 as the file has them, `scaled` (n, V) with each number moved into its
+    public bounds and put on the study's scale; columns in the study's order."""
+
+    raw: Floats
+    scaled: Floats
+
+
+def load_bounded_records(path: Path | str, study: Study) -> BoundedRecords:
+    """The records in the file at `path` for a study in which every variable has public bounds.
+
+    Few records, a constant column or a number outside the domain of its transform are no errors here, as in `load_records`: whether
+    a release is made must not hang on what records say. A file that is no table of numbers still is one.
+
+    Raises:
+        UsageError: the file is missing, unreadable, empty or neither CSV nor Parquet; a column is missing, extra or doubled; a cell
+            is blank, not a number or not finite. No data value is in the message or its causes.
+    """
+    path = Path(path)
+    columns = _columns(path, study)
+    for values, variable in zip(columns, study.variables, strict=True):
+        _check_finite(values, variable.name, path, "is not finite")
+    pairs = zip(columns, study.variables, strict=True)
+    scaled = [_transformed(np.clip(values, v.lower, v.upper), v) for values, v in pairs]
+    return BoundedRecords(np.stack(columns, axis=1), np.stack(scaled, axis=1))
 
 
 def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
@@ -79,6 +100,18 @@ def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
         raise UsageError(f"{path} cannot be cut into {parts} parts; choose 1 up to its number of rows")
     order = np.random.default_rng(seed).permutation(len(table))
     return [table.iloc[rows].reset_index(drop=True) for rows in np.array_split(order, parts)]
+
+
+def _columns(path: Path, study: Study) -> list[Floats]:
+    """Raw numbers of each variable of the study; at least one record."""
+    raw = read_bytes(path, "data file")
+    read = _read_parquet if raw.startswith(PARQUET_MAGIC) else _read_csv
+    columns = read(raw, path, study)
+    if len(columns[0]) == 0:
+        raise UsageError(
+            f"{path} holds no records; give a file with at least {len(columns)} rows below the header"
+        )
+    return columns
 
 
 def _read_csv(raw: bytes, path: Path, study: Study) -> list[Floats]:
@@ -182,25 +215,27 @@ def _scaled(values: Floats, variable: Variable, path: Path) -> Floats:
     _check_finite(values, variable.name, path, "is not finite")
     if values.min() == values.max():
         raise _constant(path, variable.name)
+    if variable.transform == "log":
+        low = values / variable.transform_scale <= 0
+        if low.any():
+            what = "is not positive, but the study takes its logarithm"
+            raise _bad_cell(path, variable.name, int(low.argmax()) + 1, what)
+    x = _transformed(values, variable)
+    _check_finite(x, variable.name, path, "is too large for the study's scale")
+    if x.min() == x.max():
+        raise _constant(path, variable.name)
+    return np.asarray(x, dtype=np.float64)
+
+
+def _transformed(values: Floats, variable: Variable) -> Floats:
+    """The same formula, whatever comes of it."""
     with np.errstate(all="ignore"):
         x = values / variable.transform_scale
         if variable.transform == "arcsinh":
             x = np.arcsinh(x)
         elif variable.transform == "log":
-            low = x <= 0
-            if low.any():
-                raise _bad_cell(
-                    path,
-                    variable.name,
-                    int(low.argmax()) + 1,
-                    "is not positive, but the study takes its logarithm",
-                )
             x = np.log(x)
-        x = (x - variable.centre) / variable.scale
-    _check_finite(x, variable.name, path, "is too large for the study's scale")
-    if x.min() == x.max():
-        raise _constant(path, variable.name)
-    return np.asarray(x, dtype=np.float64)
+        return np.asarray((x - variable.centre) / variable.scale, dtype=np.float64)
 
 
 def _check_finite(values: Floats, name: str, path: Path, what: str) -> None:

@@ -31,7 +31,7 @@ from epgfn.rollout import Rollout, sample
 from epgfn.spaces import DagSpace
 from epgfn.spaces.base import Space, take
 from epgfn.spaces.parent_index import modular_score
-from epgfn.targets import score_table
+from epgfn.targets import score_table, table_from_statistic
 from epgfn.training_state import Checkpoint, Keeper, TrainingState, run_digest, tensor_digest
 
 if TYPE_CHECKING:
@@ -113,6 +113,32 @@ def train_local(
         EpgfnError: the scores are not finite, training diverged, or `stop` was set.
     """
     table = score_table(study, records, n_parties=len(study.roster))
+    return _train_on_table(study, table, seed, progress, stop, checkpoint)
+
+
+def train_on_statistic(
+    study: Study,
+    statistic: Tensor,
+    n: float,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
+) -> LocalResult:
+    """`train_local` from X^T X (V, V) float64 and n, as a release with noise gives them; no record is seen. Raises as there."""
+    table = table_from_statistic(study, statistic, n, n_parties=len(study.roster))
+    return _train_on_table(study, table, seed, progress, stop, checkpoint)
+
+
+def _train_on_table(
+    study: Study,
+    table: Tensor,
+    seed: int,
+    progress: Progress | None,
+    stop: threading.Event | None,
+    checkpoint: Path | None,
+) -> LocalResult:
     table = torch.as_tensor(table, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     space = space_of(study)

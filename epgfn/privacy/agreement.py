@@ -1,0 +1,79 @@
+"""Whether a statement's privacy claim is what the study asks for: one check for the node, the coordinator and the audit.
+
+claim = require_claim(study, statement_privacy)      # None where the study asks for no privacy
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epgfn.errors import RefusedError
+from epgfn.privacy.claims import Claim, Limits, verify_claim
+from epgfn.study import Study
+
+
+def limits_of(study: Study) -> Limits:
+    """What a study with a privacy mode allows."""
+    asked = study.privacy
+    return Limits.model_validate(
+        {
+            "mode": asked.mode,
+            "adjacency": asked.adjacency,
+            "epsilon": float(asked.epsilon or 0),
+            "delta": float(asked.delta or 0),
+        }
+    )
+
+
+def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
+    """The claim in a statement's `privacy` field, recomputed from its parameters alone; None for a study without privacy.
+
+    Raises:
+        RefusedError: "wrong-privacy": no claim, or one of another mode or adjacency. "claim-wrong", "claim-too-weak",
+            "claim-above-limit": see `claims.verify_claim`; "claim-wrong" as well if it is not about this study's variables.
+    """
+    asked = study.privacy
+    if not asked.is_private:
+        if stated != {"mode": "none"}:
+            raise _another(f"mode {asked.mode}")
+        return None
+    wanted = f"mode {asked.mode}, adjacency {asked.adjacency}"
+    if stated.get("mode") != asked.mode:
+        raise _another(wanted)
+    claim = Claim.from_json(stated)
+    if claim.adjacency != asked.adjacency:
+        raise _another(wanted)
+    _require_same_variables(claim, len(study.variables))
+    try:
+        verify_claim(claim, limits_of(study))
+    except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
+        raise _wrong("its numbers are too large or too small to compute with") from None
+    return claim
+
+
+def _require_same_variables(claim: Claim, v: int) -> None:
+    """A record of the study is V numbers, and its scores need n and X^T X: a claim that leaves one of them out hides a release."""
+    whole = {"squares": v, "products": v * (v - 1) // 2}
+    entries = {"records": 1, "sums": v, **whole}
+    counted = False
+    for stage in claim.stages:
+        found = {part.kind: part.entries for part in stage.noise}
+        fits = all(found[kind] == entries.get(kind) for kind in found)
+        if stage.formula != "moments" or not fits or not whole.keys() <= found.keys():
+            raise _wrong(f"stage {stage.name} is not a release of {v} variables' second moments")
+        counted = counted or "records" in found
+    if claim.adjacency == "add-remove" and not counted:
+        raise _wrong("no stage releases the number of records, which this study's scores need")
+    if claim.unit != "record":
+        raise _wrong("the unit of this study is a record")
+
+
+def _another(wanted: str) -> RefusedError:
+    return RefusedError(
+        "wrong-privacy",
+        f"the privacy claim is not the study's ({wanted}); train and seal again under this study",
+    )
+
+
+def _wrong(what: str) -> RefusedError:
+    return RefusedError("claim-wrong", f"the privacy claim does not add up: {what}; release again")

@@ -80,14 +80,19 @@ def with_replayed(
     space = memory.space
     replayed = sample_backward(space, memory.draw(n, generator), generator=generator)
     evaluated = (evaluate_together if draw is sample_once else evaluate)(policy, space, replayed)
-    steps = max(len(fresh.trajectories.states), len(replayed.states))
-    ours, fresh_log_p = _padded(fresh.trajectories, fresh.evaluated, steps)
-    theirs, replayed_log_p = _padded(replayed, evaluated, steps)
+    return side_by_side(fresh, Rollout(replayed, evaluated, torch.full((n,), torch.nan)))
+
+
+def side_by_side(first: Rollout, second: Rollout) -> Rollout:
+    """Two batches of trajectories in one space as one batch, the shorter ones at rest until the longest have ended."""
+    steps = max(len(first.trajectories.states), len(second.trajectories.states))
+    ours, our_log_p = _padded(first.trajectories, first.evaluated, steps)
+    theirs, their_log_p = _padded(second.trajectories, second.evaluated, steps)
     log_stop = None
-    if fresh_log_p.log_stop is not None and replayed_log_p.log_stop is not None:
-        log_stop = torch.cat([fresh_log_p.log_stop, replayed_log_p.log_stop], 2)
-    both = Evaluated(torch.cat([fresh_log_p.log_pf, replayed_log_p.log_pf], 2), log_stop)
-    return Rollout(_joined(ours, theirs), both, torch.cat([fresh.log_q, torch.full((n,), torch.nan)]))
+    if our_log_p.log_stop is not None and their_log_p.log_stop is not None:
+        log_stop = torch.cat([our_log_p.log_stop, their_log_p.log_stop], 2)
+    both = Evaluated(torch.cat([our_log_p.log_pf, their_log_p.log_pf], 2), log_stop)
+    return Rollout(_joined(ours, theirs), both, torch.cat([first.log_q, second.log_q]))
 
 
 def _padded(trajectories: Trajectories, evaluated: Evaluated, steps: int) -> tuple[Trajectories, Evaluated]:

@@ -8,6 +8,7 @@ state, mass = terminating_mass(space, MlpNet(space, [result.tensors]))
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from epgfn.policies.backward import BackwardNet
 from epgfn.policies.backward import initial_tensors as initial_backward
 from epgfn.policies.base import Policy
 from epgfn.policies.mlp_net import MlpNet
-from epgfn.rollout import sample_once
+from epgfn.rollout import Rollout, sample_once
 from epgfn.spaces.base import Space
 from epgfn.targets.rewards import checked, require_fits
 from epgfn.training import FINAL_RATE, LocalResult, Progress, fit
@@ -76,12 +77,14 @@ def train_reward(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     checkpoint: Checkpoint | None = None,
+    draw: Callable[..., Rollout] = sample_once,
 ) -> LocalResult:
     """A GFlowNet of kind `MlpNet` on p(x) proportional to exp(log_reward(x)); one thread and one seed give one result.
 
     Args:
         log_reward: finished states (B) to (B,) log R in nats; `modified-detailed` asks for unfinished states too.
         checkpoint: where the run's state is kept, and from where it goes on; rewards are told apart by their values.
+        draw: how trajectories are sampled; see `epgfn.exploration` for models that go into a product.
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
@@ -111,7 +114,7 @@ def train_reward(
         generator,
         progress=progress,
         stop=stop,
-        draw=sample_once,
+        draw=draw,
         replay=settings.replay,
         average=settings.average,
         final_rate=settings.final_rate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import Listed
+from epgfn.exploration import with_preferences
 from epgfn.judges import LogReward
 from epgfn.policies import mlp_net
 from epgfn.policies.base import Policy
 from epgfn.policies.mlp_net import MlpNet
 from epgfn.reward_training import RewardSettings, train_reward
-from epgfn.rollout import sample_once
+from epgfn.rollout import Rollout, sample_once
 from epgfn.spaces import Hypergrid, Multiset, Space
 from epgfn.spaces import Sequence as Sequences
 from epgfn.targets import multiset, sequence
@@ -47,9 +48,10 @@ def multiset_10x8(nodes: int = 5, split: str = "even") -> Federation:
     for n in range(nodes):
         values = multiset.random_values(space, n + 1)
         rewards.append(MultisetReward(space, values * _share(space.n_items, n, nodes, split)))
-    local = RewardSettings(steps=2000, batch=256, learning_rate=1e-2, exploration=0.3)
+    local = RewardSettings(steps=1000, batch=256, learning_rate=1e-2, exploration=0.3)
     settings = RewardSettings("aggregating", steps=1000, batch=256, learning_rate=1e-2, exploration=0.3)
-    return _federation(space, rewards, local, settings)
+    wide = with_preferences(sample_once, share=0.5, spread=1.0)
+    return _federation(space, rewards, local, settings, wide)
 
 
 def sequence_6x6(nodes: int = 5, split: str = "even") -> Federation:
@@ -93,8 +95,14 @@ def _grid_reward(space: Hypergrid, node: int, nodes: int, split: str) -> LogRewa
 
 
 def _federation(
-    space: Space, rewards: Sequence[LogReward], local: RewardSettings, settings: RewardSettings
+    space: Space,
+    rewards: Sequence[LogReward],
+    local: RewardSettings,
+    settings: RewardSettings,
+    draw: Callable[..., Rollout] = sample_once,
 ) -> Federation:
+    """`draw` is how local models sample; the global model has no other rewards to expect."""
+
     def make(models: Sequence[Tensors]) -> Policy:
         return MlpNet(space, models)
 
@@ -102,9 +110,8 @@ def _federation(
         def log_reward(state: Any) -> Tensor:
             return torch.stack([rewards[n](state) for n in nodes]).sum(0)
 
-        return make(
-            [train_reward(space, log_reward, seed=seed, settings=replace(local, steps=steps)).tensors]
-        )
+        taken = replace(local, steps=steps)
+        return make([train_reward(space, log_reward, seed=seed, settings=taken, draw=draw).tensors])
 
     def start(models: Sequence[Tensors], seed: int) -> Policy:
         generator = torch.Generator().manual_seed(seed)

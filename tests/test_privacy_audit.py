@@ -124,7 +124,7 @@ def test_columns_standardised_by_the_data_are_caught() -> None:
 
 # --- DP-SGD -----------------------------------------------------------------------------------------------------------
 
-OTHERS, ROUNDS, NOISE = 40, 20, 1.0
+OTHERS, ROUNDS, NOISE = 40, 20, 0.7
 RATE = 1 / ROUNDS
 
 

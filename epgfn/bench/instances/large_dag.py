@@ -74,7 +74,7 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
             "auroc": auroc(edges, truth),
         }
 
-    return Instance(space, study.training.objective, steps, train, measure, None)
+    return Instance(space, study.training.objective, steps, train, measure, None, budget=900.0)
 
 
 def weighted_edges(own: Own) -> npt.NDArray[np.float64]:

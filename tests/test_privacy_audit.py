@@ -1,12 +1,12 @@
 """The attack on release code: correct code withstands it, and each known way of getting it wrong is caught.
 
-Short forms; `epgfn.privacy.empirical` with more runs gives tighter numbers. Limits are at 99.9 % confidence, so a right mechanism is
-called broken in fewer than one run of a thousand.
+Short forms; `epgfn.privacy.empirical` with more runs gives tighter numbers. Limits on correct code are at 99.9 % confidence,
+so it is called broken in fewer than one run of a thousand; mistakes must show at 95 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 from epgfn.privacy import discrete, empirical
 from epgfn.privacy.answers import AnswersMechanism
 from epgfn.privacy.counts import CountsMechanism
-from epgfn.privacy.gradient import GradientSettings, RecordSgd
 from epgfn.privacy.statistic import MomentsMechanism
 from epgfn.targets.additive import categorical
 
@@ -38,7 +37,9 @@ def add_one(kind: str, epsilon: float) -> tuple[Any, Any, Any]:
     return mechanism, SAID, torch.cat([SAID, torch.tensor([1])])
 
 
-def measured(mechanism: Any, without: Any, with_record: Any, claimed: float, runs: int) -> empirical.Measured:
+def measured(
+    mechanism: Any, without: Any, with_record: Any, claimed: float, runs: int, confidence: float = CONFIDENCE
+) -> empirical.Measured:
     return empirical.attack(
         mechanism.release,
         lambda release: mechanism.log_ratio(release, without, with_record),
@@ -47,7 +48,7 @@ def measured(mechanism: Any, without: Any, with_record: Any, claimed: float, run
         claimed=claimed,
         convert=empirical.gaussian(DELTA),
         runs=runs,
-        confidence=CONFIDENCE,
+        confidence=confidence,
     )
 
 
@@ -55,7 +56,7 @@ def measured(mechanism: Any, without: Any, with_record: Any, claimed: float, run
 @pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
 def test_a_correct_release_is_as_private_as_it_claims(kind: str, epsilon: float) -> None:
     mechanism, without, with_record = add_one(kind, epsilon)
-    found = measured(mechanism, without, with_record, epsilon, 400)
+    found = measured(mechanism, without, with_record, epsilon, 250)
     assert found.epsilon <= epsilon and not found.broken
     if epsilon == 8.0:  # and the attack is a strong one
         assert found.epsilon > 1.5
@@ -77,13 +78,13 @@ def seeded(noise: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
-@pytest.mark.parametrize("mistake", [halved, forgotten, seeded])
+@pytest.mark.parametrize(("mistake", "runs"), [(halved, 300), (forgotten, 60), (seeded, 60)])
 def test_too_little_noise_none_or_the_same_is_caught(
-    kind: str, mistake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    kind: str, mistake: Callable[..., Any], runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discrete, "discrete_gaussian", mistake(discrete.discrete_gaussian))
     mechanism, without, with_record = add_one(kind, 4.0)
-    assert measured(mechanism, without, with_record, 4.0, 300).broken
+    assert measured(mechanism, without, with_record, 4.0, runs, confidence=0.95).broken
 
 
 @pytest.mark.parametrize("kind", ["moments", "counts", "answers"])
@@ -95,7 +96,7 @@ def test_replacing_a_record_under_the_noise_for_adding_one_is_caught(kind: str) 
         pair = [np.vstack([CELLS, [row]]) for row in ([1, 0], [0, 0])]
     else:
         pair = [torch.cat([SAID, torch.tensor([k])]) for k in (0, 1)]
-    assert measured(mechanism, *pair, 8.0, 800).broken
+    assert measured(mechanism, *pair, 8.0, 900, confidence=0.95).broken
 
 
 @pytest.mark.parametrize("kind", ["moments", "counts"])
@@ -113,76 +114,10 @@ def test_clipping_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     bare = lambda rows, radius, bits=discrete.GRID_BITS: np.rint(rows * 2.0**bits).astype(np.int64)  # noqa: E731
     monkeypatch.setattr(discrete, "clipped_rows", bare)
     mechanism, without, with_record = add_one("moments", 4.0)
-    assert measured(mechanism, without, with_record, 4.0, 200).broken
+    assert measured(mechanism, without, with_record, 4.0, 80).broken
 
 
 def test_columns_standardised_by_the_data_are_caught() -> None:
     mechanism, _, _ = add_one("moments", 4.0)
     pair = [x / x.std(0) for x in (X, np.vstack([X, [[40.0, 0.0]]]))]
-    assert measured(mechanism, *pair, 4.0, 200).broken
-
-
-# --- DP-SGD -----------------------------------------------------------------------------------------------------------
-
-OTHERS, ROUNDS, NOISE = 40, 20, 0.7
-RATE = 1 / ROUNDS
-
-
-def observed(sgd: RecordSgd, weight: torch.nn.Parameter, batches: Iterator[list[int]], canary: bool) -> float:
-    """Score of one run: every other record pulls by -1, the canary (number `OTHERS`) by +1; each step is seen."""
-    seen = []
-    for batch in batches:
-        before = float(weight.detach())
-        pull = -float(sum(i < OTHERS for i in batch)) + float(canary and OTHERS in batch)
-        sgd.step(torch.zeros(1), torch.tensor([pull]))
-        seen.append((before - float(weight.detach())) * RATE)
-    excess = np.array(seen) + OTHERS * RATE
-    return float(np.log(np.exp((2 * excess - 2) / NOISE**2).mean()))
-
-
-def shuffled(n: int) -> Iterator[list[int]]:
-    """The mistake: equal batches of a shuffled list, where a newcomer takes somebody's place."""
-    order = np.random.permutation(n)
-    size = OTHERS // ROUNDS
-    yield from (order[k * size : (k + 1) * size].tolist() for k in range(ROUNDS))
-
-
-@pytest.mark.parametrize("poisson", [True, False])
-def test_batches_by_shuffling_are_caught_and_poisson_batches_withstand_it(poisson: bool) -> None:
-    settings = GradientSettings(RATE, ROUNDS, 1.0, NOISE, DELTA)
-    scores = []
-    for canary in (False, True):
-        runs = []
-        for _ in range(250):
-            weight = torch.nn.Parameter(torch.zeros(1))
-            sgd = RecordSgd([weight], torch.optim.SGD([weight], 1.0), settings)
-            n = OTHERS + canary
-            runs.append(observed(sgd, weight, sgd.batches(n) if poisson else shuffled(n), canary))
-        scores.append(np.array(runs))
-    found = empirical.measure(
-        *scores,
-        claimed=settings.claim().epsilon,
-        convert=empirical.subsampled(RATE, ROUNDS, DELTA),
-        confidence=0.99,
-    )
-    assert found.broken is not poisson
-
-
-@pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
-def test_record_level_sgd_is_as_private_as_it_claims(epsilon: float) -> None:
-    steps, rate = 4, 0.5
-    settings = GradientSettings.for_epsilon(epsilon, DELTA, rate=rate, steps=steps, clip=1.0)
-    scores = []
-    for canary in (0.0, 1.0):
-        runs = []
-        for _ in range(200):
-            weight = torch.nn.Parameter(torch.zeros(1))
-            sgd = RecordSgd([weight], torch.optim.SGD([weight], 1.0), settings)
-            for batch in sgd.batches(1):
-                sgd.step(torch.zeros(1), torch.full((1,), canary * len(batch)))
-            runs.append(-float(weight.detach()))
-        scores.append(np.array(runs))
-    found = empirical.measure(
-        *scores, claimed=epsilon, convert=empirical.subsampled(rate, steps, DELTA), confidence=0.99
-    )
-    assert not found.broken
+    assert measured(mechanism, *pair, 4.0, 80).broken

@@ -76,7 +76,13 @@ def product(rows: Floats, matrix: Floats) -> Floats:
 
 
 def gram(rows: Ints) -> Ints:
-    """Z^T Z of integer rows, exact: (n, d) -> (d, d) int64."""
+    """Z^T Z of integer rows, exact: (n, d) -> (d, d) int64.
+
+    Raises:
+        ValueError: so many and long rows that a sum might not fit.
+    """
+    if len(rows) * int(np.abs(rows).max(initial=0)) ** 2 >= _MAX_VALUE:
+        raise ValueError("too many records for this clipping radius")
     return _exact(lambda block: block.T @ block, rows, (rows.shape[1], rows.shape[1]))
 
 

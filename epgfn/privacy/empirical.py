@@ -25,8 +25,8 @@ from epgfn.privacy import accounting
 from epgfn.privacy.discrete import Floats
 
 _THRESHOLDS = 400
-_CURVE = (0.003, 0.05, 0.3)  # deltas at which the curve of a subsampled Gaussian is looked at
-_LEAST_NOISE, _MOST_NOISE, _STEP = 0.4, 16.0, 1.05
+_CURVE = (0.01, 0.2)  # deltas at which the curve of a subsampled Gaussian is looked at
+_LEAST_NOISE, _MOST_NOISE, _STEP = 0.4, 12.8, 1.1
 Convert = Callable[[float, float], float]
 """Upper limits of the false-positive and false-negative rates -> measured epsilon."""
 

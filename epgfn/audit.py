@@ -41,6 +41,7 @@ from epgfn.audit_rules import (
     require,
     require_all,
     require_header,
+    require_privacy,
     require_story,
 )
 from epgfn.errors import EpgfnError, one_line
@@ -286,6 +287,7 @@ class _Audit:
         require_all(
             bindings(said, study, manifest, node, key, entry), f"what {node} signed does not fit this round"
         )
+        private = require_privacy(said, study, node)
         require_header(sealed, manifest.suite, node)
         seen = quoted_checkpoint(said.checkpoint)
         require(
@@ -300,7 +302,7 @@ class _Audit:
             f"the receipt of {node} was given by a ledger that is not a beginning of this one",
         )
         withdrawn = "" if index in live(self.entries) else self._withdrawn(node)
-        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{withdrawn}"
+        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
 
     def _withdrawn(self, node: str) -> str:
         """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that."""

@@ -117,8 +117,27 @@ def bindings(
         "payload type": said.payload_type == MODEL_PAYLOAD,
         "size": said.sealed_size == entry.size == sealed_size(manifest.suite, said.model_size),
         "size limit": said.sealed_size <= study.transport.max_upload_bytes,
-        "privacy claim": said.privacy == {"mode": study.privacy.mode},
     }
+
+
+def require_privacy(said: UploadPredicate, study: Study, node: str) -> str:
+    """The node's privacy claim adds up and is within the study's limits; what it says, for the finding, empty without privacy.
+
+    Raises:
+        Failed: it is not the study's, or does not add up.
+    """
+    from epgfn.privacy.agreement import require_claim  # here: a study without privacy needs no accountant
+
+    try:
+        claim = require_claim(study, said.privacy)
+    except EpgfnError as error:
+        raise Failed(f"what {node} signed does not fit this round: wrong privacy claim: {error}") from None
+    if claim is None:
+        return ""
+    return (
+        f"; privacy recomputed from its claim: epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit} "
+        f"({claim.mode}, {claim.adjacency})"
+    )
 
 
 def require_header(sealed: bytes, suite: str, node: str) -> None:

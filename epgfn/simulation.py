@@ -130,6 +130,10 @@ def simulate(study: Study, data: Mapping[str, Path], out: Path, view: View) -> S
                 str(data[node].resolve()),
             ]
             command += ["--accept-study", study.digest, "--approve-automatically", "--events"]
+            if (
+                study.privacy.epsilon is not None
+            ):  # each node of a simulation spends what this one study asks for
+                command += ["--privacy-budget", str(study.privacy.epsilon)]
             parties[node] = _Party(node, command, parties_dir / f"{node}.log", events)
             view.event(node, {"phase": "starting", "pid": parties[node].process.pid})
         _follow(parties, events, view)

@@ -45,6 +45,14 @@ Accept = Annotated[
     typer.Option("--accept-study", metavar="DIGEST", help="Digest of the study you have read and accept."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the training.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--privacy-budget",
+        metavar="EPSILON",
+        help="The most that all releases on these records together may spend, under differential privacy.",
+    ),
+]
 DEFAULT_HOME = Path("node-home")
 
 
@@ -90,7 +98,8 @@ def enroll(
     study = agreement.study
     if not events:
         print(
-            f"Study   {study.name}\nDigest  {study.digest}\n\nRead {node_home.study}. If you agree to it, run:\n"
+            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words()}\n\n"
+            f"Read {node_home.study}. If you agree to it, run:\n"
             f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
         )
 
@@ -101,6 +110,7 @@ def train(
     data: Data = None,
     accept_study: Accept = None,
     seed: Seed = None,
+    privacy_budget: Budget = None,
     events: Events = False,
 ) -> None:
     """Train the local model. Nothing leaves; a model approved before must be approved again.
@@ -119,7 +129,8 @@ def train(
             connection = Connection.load(node_home, settings)
             agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
             seed = seed if seed is not None else settings.seed
-            pipeline.train_step(connection, agreement, data or settings.data, seed, report)
+            data = data or settings.data
+            pipeline.train_step(connection, agreement, data, seed, report, settings, privacy_budget)
 
 
 @app.command(epilog="Example: epgfn-node inspect --home node-home")
@@ -129,8 +140,10 @@ def inspect(
 ) -> None:
     """Show in plain words exactly what would leave this machine, and what never does."""
     with _session(home) as (node_home, _):
-        connection = _connection(node_home)
-        facts = inspect_model(connection, load_agreement(node_home, connection.trust))
+        node_home.require_enrolled()
+        settings = NodeSettings.load(node_home.settings)
+        connection = Connection.load(node_home, settings)
+        facts = inspect_model(connection, load_agreement(node_home, connection.trust), settings)
     print(json.dumps(facts, indent=2) if as_json else in_words(facts))
 
 
@@ -189,13 +202,16 @@ def run(
         bool, typer.Option("--approve-automatically", help="Send without anyone looking first.")
     ] = False,
     seed: Seed = None,
+    privacy_budget: Budget = None,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the global model.")] = DAY,
     events: Events = False,
 ) -> None:
     """All steps in a row, each skipped if it is done; stops before sending unless you allow it."""
     pipeline.require_readable(data)
     with _session(home, events) as (node_home, report):
-        plan = pipeline.Plan(invite, data, accept_study, approve_automatically, seed, wait)
+        plan = pipeline.Plan(
+            invite, data, accept_study, approve_automatically, seed, wait, privacy_budget=privacy_budget
+        )
         pipeline.run(node_home, plan, report)
 
 

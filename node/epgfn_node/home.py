@@ -8,6 +8,8 @@ trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, neve
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
 local/{model.safetensors,history.json,records.sha256} 0600: never leave this machine
+local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
+privacy/                             0600: the ledger of releases, unless node.toml names another folder
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
@@ -107,6 +109,16 @@ class NodeHome:
     def records_digest(self) -> Path:
         """SHA-256 of the data file the model was trained on, so that a restart notices another file."""
         return self.root / "local" / "records.sha256"
+
+    @property
+    def privacy_claim(self) -> Path:
+        """The privacy claim of the trained model, bound to its digest."""
+        return self.root / "local" / "privacy-claim.json"
+
+    @property
+    def privacy(self) -> Path:
+        """Where the privacy ledger is kept if the settings name no other folder."""
+        return self.root / "privacy"
 
     @property
     def sealed(self) -> Path:

@@ -8,20 +8,24 @@ from epgfn.errors import EpgfnError
 from epgfn.files import sha256_hex
 from epgfn_node.enroll import Connection
 from epgfn_node.outbox import load_package, planned_predicate, read_local_model
+from epgfn_node.privacy import in_words as in_plain_words
+from epgfn_node.privacy import kept_claim, operator_of
+from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement
 
-PRIVACY = {
-    "none": "none: whoever can read the policy can read the subposterior it was trained on. The encryption keeps it from "
-    "everyone but the coordinator, who can read it.",
-}
 NEVER = (
     "the records, any single value or the number of rows",
     "training losses and history (local/history.json), and what an unfinished training keeps (local/training.state)",
     "the private keys in keys/",
 )
 
+NEVER_UNDER_PRIVACY = (
+    "the statistic without noise, and anything else computed from the records but the release",
+    "the ledger of releases and this node's key to it",
+)
 
-def inspect(connection: Connection, agreement: Agreement) -> dict[str, Any]:
+
+def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings) -> dict[str, Any]:
     """Everything there is to know about what would leave, as JSON values. `status` is trained, approved or accepted.
 
     Raises:
@@ -30,7 +34,15 @@ def inspect(connection: Connection, agreement: Agreement) -> dict[str, Any]:
     """
     home, study = connection.home, agreement.study
     raw, tensors = read_local_model(home, agreement)
-    predicate = planned_predicate(connection, agreement, len(raw))
+    digest = sha256_hex(raw)
+    kept = kept_claim(home, study, digest)
+    # Without a budget of the operator's, what was spent is held against the study's limit.
+    operator = (
+        operator_of(home, settings, study, settings.privacy_budget_epsilon or study.privacy.epsilon)
+        if kept
+        else None
+    )
+    predicate = planned_predicate(connection, agreement, len(raw), kept)
     status, sealed_sha256 = "trained", None
     try:
         package = load_package(connection, agreement)
@@ -45,16 +57,16 @@ def inspect(connection: Connection, agreement: Agreement) -> dict[str, Any]:
         "node": connection.node_id,
         "coordinator": connection.address,
         "model_file": str(home.model),
-        "model_sha256": sha256_hex(raw),
+        "model_sha256": digest,
         "sealed_sha256": sealed_sha256,
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "numbers": tensor.numel()}
             for name, tensor in tensors.items()
         ],
-        "privacy": PRIVACY[study.privacy.mode],
+        "privacy": in_plain_words(study, kept, operator),
         "disclosure": study.disclosure,
         "statement": predicate.model_dump(mode="json"),
-        "never_leaves": list(NEVER),
+        "never_leaves": list(NEVER) + (list(NEVER_UNDER_PRIVACY) if kept else []),
     }  # fmt: skip
 
 
@@ -84,7 +96,8 @@ def in_words(facts: dict[str, Any]) -> str:
         shape = " x ".join(str(n) for n in tensor["shape"]) or "scalar"
         lines.append(f"     - {tensor['name']}: {shape} {tensor['dtype']} ({tensor['numbers']} numbers)")
     lines.append("  2. a signed statement, readable by everyone who audits the study, which says")
-    lines += [f"     - {name}: {_short(value)}" for name, value in statement.items()]
+    lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
+    lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
     if facts["disclosure"]:
         lines += ["", f"Note: {facts['disclosure']}."]
@@ -93,6 +106,21 @@ def in_words(facts: dict[str, Any]) -> str:
     if facts["status"] == "trained":
         lines += ["", f"To approve this very model: epgfn-node approve --model {facts['model_sha256']}"]
     return "\n".join(lines)
+
+
+def _claim(stated: dict[str, Any]) -> str:
+    if "epsilon" not in stated:
+        return _short(stated)
+    stages = "; ".join(
+        f"{stage['name']}: clip {stage['norm_bound'] / 2 ** stage['grid_bits']:.4g} ({stage['clip_source']}), noise "
+        + ", ".join(f"{part['kind']} {part['scale']:.4g}" for part in stage["noise"])
+        for stage in stated["stages"]
+    )
+    return (
+        f"the claim, from which anyone recomputes epsilon: {stated['mode']}, {stated['mechanism']}, epsilon {stated['epsilon']:.6g}, "
+        f"delta {stated['delta']:.3g}, mu {stated['mu']:.6g}, adjacency {stated['adjacency']}, unit {stated['unit']}, {stages} (grid "
+        "steps); every field with --json"
+    )
 
 
 def _short(value: Any) -> str:

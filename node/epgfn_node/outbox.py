@@ -35,6 +35,7 @@ from epgfn.sealing.statement import (
 from epgfn_node import ledger
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
+from epgfn_node.privacy import KeptClaim, kept_claim
 from epgfn_node.study import Agreement, require_accepted
 from epgfn_node.training import withdraw_approval
 
@@ -74,8 +75,12 @@ def read_local_model(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[
     return raw, tensors
 
 
-def planned_predicate(connection: Connection, agreement: Agreement, model_size: int) -> UploadPredicate:
+def planned_predicate(
+    connection: Connection, agreement: Agreement, model_size: int, kept: KeptClaim | None
+) -> UploadPredicate:
     """What the statement will say: who, for which study and round, sizes, privacy claim, versions. Nothing about data.
+
+    `kept` is the claim of the model it will be about, as `kept_claim` gives it.
 
     Raises:
         RefusedError: "too-large": more than the study lets a node send.
@@ -102,7 +107,7 @@ def planned_predicate(connection: Connection, agreement: Agreement, model_size: 
         payload_type=MODEL_PAYLOAD,
         sealed_size=size,
         model_size=model_size,
-        privacy={"mode": study.privacy.mode},
+        privacy={"mode": study.privacy.mode} if kept is None else kept.claim.to_json(),
         software={name: version(name) for name in _SOFTWARE},
         checkpoint=_reference(seen),
     )
@@ -183,7 +188,8 @@ def load_package(connection: Connection, agreement: Agreement) -> Package:
 
 def _seal(connection: Connection, agreement: Agreement, raw: bytes) -> None:
     home, manifest = connection.home, agreement.round
-    predicate = planned_predicate(connection, agreement, len(raw))
+    kept = kept_claim(home, agreement.study, sha256_hex(raw))
+    predicate = planned_predicate(connection, agreement, len(raw), kept)
     binding = Binding(
         study_digest=predicate.study_digest,
         round_id=predicate.round_id,

@@ -12,6 +12,7 @@ from epgfn_node.fetch import fetch
 from epgfn_node.home import NodeHome
 from epgfn_node.keys import create_keys
 from epgfn_node.outbox import approve
+from epgfn_node.privacy import operator_of
 from epgfn_node.settings import NodeSettings, write_settings
 from epgfn_node.study import Agreement, accept_study, load_agreement, require_accepted, require_on_roster
 from epgfn_node.submit import submit
@@ -31,6 +32,7 @@ class Plan:
     seed: int | None = None
     wait: float = 0.0
     patience: float = 0.0
+    privacy_budget: float | None = None
 
     def completed(self, settings: NodeSettings) -> Plan:
         """The same, with what is missing taken from node.toml."""
@@ -42,6 +44,7 @@ class Plan:
             seed=self.seed if self.seed is not None else settings.seed,
             wait=self.wait,
             patience=settings.connect_wait,
+            privacy_budget=self.privacy_budget,
         )
 
 
@@ -71,7 +74,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
     connection = Connection.load(home, settings)
     agreement = agree(connection, plan.accept_study, report)
     if not home.receipt.exists():
-        _train_once(connection, agreement, plan, report)
+        _train_once(connection, agreement, plan, settings, report)
         if not home.approved.exists() and not plan.approve_automatically:
             raise RefusedError(
                 "not-approved",
@@ -102,18 +105,26 @@ def agree(connection: Connection, digest: str | None, report: Reporter) -> Agree
 
 
 def train_step(
-    connection: Connection, agreement: Agreement, data: Path | None, seed: int | None, report: Reporter
+    connection: Connection,
+    agreement: Agreement,
+    data: Path | None,
+    seed: int | None,
+    report: Reporter,
+    settings: NodeSettings,
+    budget: float | None = None,
 ) -> str:
-    """Train on `data`; the model's SHA-256.
+    """Train on `data`; the model's SHA-256. `budget`: of all releases on these records, before that in `settings`.
 
     Raises:
-        UsageError: no data file was named, or it does not fit the study.
+        UsageError: no data file was named, or it does not fit the study; or no budget was set where the study needs one.
     """
     if data is None:
         raise UsageError(f"no records are named; add --data FILE, or set data in {connection.home.settings}")
     if seed is None:
         seed = default_seed(agreement.study, connection.node_id)
-    return train(connection.home, agreement.study, data, seed, report)
+    home, study = connection.home, agreement.study
+    operator = operator_of(home, settings, study, budget) if study.privacy.is_private else None
+    return train(home, study, connection.node_id, data, seed, report, operator)
 
 
 def train_along(home: NodeHome, data: Path | None) -> None:
@@ -122,10 +133,7 @@ def train_along(home: NodeHome, data: Path | None) -> None:
     Raises:
         UsageError: no data file was named, or it does not fit the study.
     """
-    data = data or NodeSettings.load(home.settings).data
-    if data is None:
-        raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
-    along(home, data)
+    along(home, data or NodeSettings.load(home.settings).data)
 
 
 def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Reporter) -> None:
@@ -137,7 +145,9 @@ def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Repo
     enroll(home, Invitation.load(path), settings, report, plan.patience)
 
 
-def _train_once(connection: Connection, agreement: Agreement, plan: Plan, report: Reporter) -> None:
+def _train_once(
+    connection: Connection, agreement: Agreement, plan: Plan, settings: NodeSettings, report: Reporter
+) -> None:
     home = connection.home
     if home.model.exists():
         if plan.data is not None:
@@ -145,7 +155,7 @@ def _train_once(connection: Connection, agreement: Agreement, plan: Plan, report
         forget_unfinished(home)  # killed between writing the model and deleting this
         report.event("trained", f"trained already: {home.model}")
         return
-    train_step(connection, agreement, plan.data, plan.seed, report)
+    train_step(connection, agreement, plan.data, plan.seed, report, settings, plan.privacy_budget)
 
 
 def require_readable(data: Path | None) -> None:

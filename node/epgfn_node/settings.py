@@ -8,6 +8,9 @@ accept_study = "<digest>"       # the study the operator has read and accepted
 approve_automatically = false   # true: `run` sends without anyone looking first
 seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
+privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases on these records together may spend
+privacy_budget_delta = 1e-5     # at this delta; default: the study's
+privacy_ledger = "/data/ledger" # folder of the ledger of releases; one for all nodes that work on the same people's records
 """
 
 from __future__ import annotations
@@ -40,6 +43,9 @@ class NodeSettings(BaseModel):
     approve_automatically: StrictBool = False
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    privacy_budget_epsilon: Annotated[float, Field(gt=0, le=60)] | None = None
+    privacy_budget_delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
+    privacy_ledger: Path | None = None
 
     @classmethod
     def load(cls, path: Path) -> NodeSettings:
@@ -64,6 +70,7 @@ class NodeSettings(BaseModel):
             update={
                 "data": folder / settings.data if settings.data else None,
                 "invite": folder / settings.invite if settings.invite else None,
+                "privacy_ledger": folder / settings.privacy_ledger if settings.privacy_ledger else None,
             }
         )
 

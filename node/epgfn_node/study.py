@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.errors import RefusedError
 from epgfn.files import read_bytes, sha256_hex, write_atomic
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -164,8 +164,4 @@ def _require_consistent(agreement: Agreement) -> None:
             "wrong-round",
             "the round manifest does not follow the study (encryption suite, or whether the round key is kept); send "
             "nothing and ask the coordinator's operator",
-        )
-    if study.privacy.mode != "none":
-        raise EpgfnError(
-            "this version of epgfn-node knows only the privacy mode 'none'; install the version the study asks for"
         )

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epgfn.canonical import canonical_json
 from epgfn.console import Reporter
-from epgfn.errors import RefusedError
+from epgfn.errors import RefusedError, UsageError
 from epgfn.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
+from epgfn_node.privacy import Operator, Release, keep_claim, release
 
 if TYPE_CHECKING:
-    import numpy as np
+    from torch import Tensor
 
     from epgfn.training import LocalResult, TrainingProgress
+
+Train = Callable[..., "LocalResult"]
+"""A training that only wants to be told `progress` and `checkpoint`."""
 
 
 def default_seed(study: Study, node_id: str) -> int:
@@ -25,20 +30,27 @@ def default_seed(study: Study, node_id: str) -> int:
     return (study.seed + 1 + study.roster.index(node_id)) % (1 << 31)
 
 
-def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter) -> str:
+def train(
+    home: NodeHome,
+    study: Study,
+    node_id: str,
+    data: Path,
+    seed: int,
+    report: Reporter,
+    operator: Operator | None = None,
+) -> str:
     """Train on `data`, write local/model.safetensors and local/history.json, and return the model's SHA-256.
 
-    A training that was interrupted goes on, where study, records and seed are still the same. A model that was approved before
-    is no longer approved.
+    Under differential privacy `operator` says what may be spent, and the training sees a release of the records with noise
+    instead of the records. A training that was interrupted goes on, where study, records and seed are still the same. A model that
+    was approved before is no longer approved.
 
     Raises:
         UsageError: the records do not fit the study.
-        RefusedError: "already-sent", "being-sent": the coordinator has accepted a model from this node, or may have.
+        RefusedError: "already-sent", "being-sent": the coordinator has accepted a model from this node, or may have. "budget-spent"
+            and others of `privacy.release`.
         EpgfnError: a file cannot be written.
     """
-    # Loaded here, because no other command needs it and all others start faster without.
-    from epgfn.data import load_records
-
     if home.receipt.exists():
         raise RefusedError(
             "already-sent",
@@ -50,26 +62,52 @@ def train(home: NodeHome, study: Study, data: Path, seed: int, report: Reporter)
             "being-sent",
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
-    records = load_records(data, study)
-    result = _train_or_go_on(home, study, records, data.name, seed, report)
+    done = None if operator is None else release(study, node_id, data, operator, report)
+    result = _train_or_go_on(home, _prepared(study, data, seed, done), data.name, report)
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
+    digest = sha256_hex(raw)
     # Approval goes first: at no moment may it stand beside a model it was not given for.
     withdraw_approval(home)
     write_secret(home.records_digest, sha256_file(data).encode("ascii"))
     write_secret(home.history, canonical_json(result.history) + b"\n")
+    keep_claim(home, digest, done)
     write_secret(home.model, raw)
     forget_unfinished(home)
     report.event("trained", f"trained; the model is in {home.model} and stays there until you approve it")
-    return sha256_hex(raw)
+    return digest
 
 
-def _train_or_go_on(
-    home: NodeHome, study: Study, records: np.ndarray, name: str, seed: int, report: Reporter
-) -> LocalResult:
-    """The trained model. An unfinished training of something else is thrown away: what is asked for now counts."""
+def _prepared(study: Study, data: Path, seed: int, done: Release | None) -> Train:
+    """The training of this study on the release, or on the records themselves where no privacy is asked for."""
+    # Loaded here, because no other command needs it and all others start faster without.
+    from functools import partial
+
+    from epgfn.data import load_records
     from epgfn.parallel import number_from_first
-    from epgfn.training import train_local
+    from epgfn.training import train_local, train_on_statistic
 
+    if done is None:
+        records = load_records(data, study)
+        number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
+        return partial(train_local, study, records, seed=seed)
+    number_from_first(seed)
+    statistic, n = _shared(done.statistic, done.n)
+    return partial(train_on_statistic, study, statistic, n, seed=seed)
+
+
+def _shared(statistic: Tensor, n: float) -> tuple[Tensor, float]:
+    """The first process's release, in all of them: only that process has read records."""
+    import torch
+
+    from epgfn.parallel import all_from_first
+
+    count = torch.tensor(n, dtype=torch.float64)
+    all_from_first([statistic, count])
+    return statistic, float(count)
+
+
+def _train_or_go_on(home: NodeHome, train: Train, name: str, report: Reporter) -> LocalResult:
+    """The trained model. An unfinished training of something else is thrown away: what is asked for now counts."""
     unfinished = home.training_state.exists()
 
     def progress(state: TrainingProgress) -> None:
@@ -77,10 +115,9 @@ def _train_or_go_on(
             "training", f"loss {state.loss:.3f}", step=state.step, steps=state.steps, loss=state.loss
         )
 
-    number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
     report.event("training", f"going on with the training on {name}" if unfinished else f"training on {name}")
     try:
-        return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
+        return train(progress=progress, checkpoint=home.training_state)
     except RefusedError as error:
         if not unfinished or error.reason not in ("other-run", "damaged-checkpoint"):
             raise
@@ -88,21 +125,32 @@ def _train_or_go_on(
         "training", f"the unfinished training is of other records, seed or study; training anew on {name}"
     )
     forget_unfinished(home)
-    return train_local(study, records, seed=seed, progress=progress, checkpoint=home.training_state)
+    return train(progress=progress, checkpoint=home.training_state)
 
 
-def train_along(home: NodeHome, data: Path) -> None:
-    """What the other processes of a `torchrun` do: wait until the first one begins, and train along. They write nothing.
+def train_along(home: NodeHome, data: Path | None) -> None:
+    """What the other processes of a `torchrun` do: wait until the first one begins, and train along. They write nothing, and under
+    differential privacy they read no records.
 
     Raises:
-        UsageError: the study or the records cannot be read.
+        UsageError: the study or the records cannot be read, or no records are named.
     """
+    import torch
+
     from epgfn.data import load_records
     from epgfn.parallel import number_from_first
-    from epgfn.training import train_local
+    from epgfn.training import train_local, train_on_statistic
 
-    seed = number_from_first(0)
     study = Study.load(home.study)
+    if study.privacy.is_private:
+        seed = number_from_first(0)
+        v = len(study.variables)
+        statistic, n = _shared(torch.zeros(v, v, dtype=torch.float64), 0.0)
+        train_on_statistic(study, statistic, n, seed=seed)
+        return
+    if data is None:
+        raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
+    seed = number_from_first(0)
     train_local(study, load_records(data, study), seed=seed)
 
 

@@ -1,0 +1,241 @@
+"""Differential privacy at the node: one release from the records, and nothing else of them goes any further.
+
+The release is charged to the operator's budget before noise is drawn, kept in the privacy ledger, and used again whenever the same
+is asked of the same records. Training sees the release alone. What this module says to people is about settings, never about records,
+but for refusals that `epgfn.privacy.checks` names as local.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from epgfn.canonical import canonical_json, parse_canonical_json
+from epgfn.console import Reporter
+from epgfn.errors import EpgfnError, RefusedError, UsageError
+from epgfn.files import read_secret, write_secret
+from epgfn.study import Study
+from epgfn.study_privacy import meaning
+from epgfn_node.home import NodeHome
+from epgfn_node.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from epgfn.data import BoundedRecords
+    from epgfn.privacy.claims import Claim
+    from epgfn.privacy.spending import PrivacyLedger
+    from epgfn.privacy.statistic import MomentsMechanism
+
+FORMAT = "epgfn-privacy-claim/v1"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What the node's operator decided: the whole budget of the records, and the folder of the ledger."""
+
+    budget_epsilon: float
+    budget_delta: float
+    ledger: Path
+
+    def open_ledger(self) -> PrivacyLedger:
+        """The ledger of releases under this budget."""
+        from epgfn.privacy.spending import (
+            Budget,
+            PrivacyLedger,
+        )  # here: a study without privacy needs neither
+
+        return PrivacyLedger(self.ledger, Budget(self.budget_epsilon, self.budget_delta))
+
+
+class Release(NamedTuple):
+    """X^T X (V, V) float64 and n, both with noise; the claim; the keyed digest of the records it is of."""
+
+    statistic: Tensor
+    n: float
+    claim: Claim
+    dataset: str
+
+
+class KeptClaim(NamedTuple):
+    """The claim of the model at hand, and the keyed digest of the records it was trained on."""
+
+    claim: Claim
+    dataset: str
+
+
+def operator_of(
+    home: NodeHome, settings: NodeSettings, study: Study, budget: float | None = None
+) -> Operator:
+    """The operator's decisions for `study`; `budget` goes before that of node.toml.
+
+    Raises:
+        UsageError: there is no budget.
+    """
+    epsilon = budget if budget is not None else settings.privacy_budget_epsilon
+    if epsilon is None:
+        raise UsageError(
+            f"the study asks for differential privacy, and nobody has set how much these records may ever spend: add "
+            f"privacy_budget_epsilon = {study.privacy.epsilon:g} (or more, for further studies) to {home.settings}, or "
+            f"--privacy-budget {study.privacy.epsilon:g}"
+        )
+    delta = settings.privacy_budget_delta or study.privacy.delta or 0.0
+    return Operator(epsilon, delta, settings.privacy_ledger or home.privacy)
+
+
+def release(study: Study, node_id: str, data: Path, operator: Operator, report: Reporter) -> Release:
+    """The release of `data` for `study`: the one made before, or a new one if the budget allows.
+
+    Raises:
+        UsageError: the records do not fit the study.
+        RefusedError: "budget-spent"; "delta-too-large", "bounds-clip-most", "wrong-number": refusals that say something about the
+            records and are for the operator alone.
+    """
+    from epgfn.data import load_bounded_records
+    from epgfn.privacy.release import pack, unpack
+
+    records = load_bounded_records(data, study)
+    mechanism = _mechanism(study, node_id)
+    _require_fitting(study, records, mechanism)
+    ledger = operator.open_ledger()
+    dataset = ledger.dataset(*_named(study, records))
+    drawn = []
+
+    def compute() -> bytes:
+        drawn.append(True)
+        return pack(mechanism.observe(records.scaled))
+
+    raw = ledger.release(dataset, _settings(study, node_id), mechanism.planned_claim, compute)
+    done = mechanism.finish(unpack(raw))
+    report.event(
+        "released",
+        f"released with noise, {_plain(done.claim)}; training sees nothing else of the records"
+        if drawn
+        else f"the release made before on these records is used again and costs nothing, {_plain(done.claim)}",
+        again=not drawn,
+    )
+    return Release(done.scatter, done.n, done.claim, dataset)
+
+
+def keep_claim(home: NodeHome, model_sha256: str, done: Release | None) -> None:
+    """Write the claim beside the model it is of; without a release there is none.
+
+    Raises:
+        EpgfnError: it cannot be written.
+    """
+    if done is None:
+        home.privacy_claim.unlink(missing_ok=True)
+        return
+    note = {
+        "format": FORMAT,
+        "model_sha256": model_sha256,
+        "dataset": done.dataset,
+        "claim": done.claim.to_json(),
+    }
+    write_secret(home.privacy_claim, canonical_json(note))
+
+
+def kept_claim(home: NodeHome, study: Study, model_sha256: str) -> KeptClaim | None:
+    """The claim of the model with that digest, checked as the coordinator will check it; None in a study without privacy.
+
+    Raises:
+        RefusedError: "no-claim": the claim is missing or of another model; or it does not add up.
+    """
+    if not study.privacy.is_private:
+        return None
+    from epgfn.privacy.agreement import require_claim
+
+    try:
+        note = parse_canonical_json(read_secret(home.privacy_claim))
+        fits = (note["format"], note["model_sha256"]) == (FORMAT, model_sha256)
+        stated, dataset = note["claim"], str(note["dataset"])
+    except (EpgfnError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise RefusedError(
+            "no-claim",
+            f"{home.privacy_claim} is not the privacy claim of the model in {home.model}; train again (the release is kept, so "
+            "that costs nothing)",
+        )
+    claim = require_claim(study, stated)
+    assert claim is not None
+    return KeptClaim(claim, dataset)
+
+
+def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) -> str:
+    """What the model's claim means and what the records have spent so far, for `inspect`."""
+    if kept is None:
+        return study.privacy.in_words()
+    claim = kept.claim
+    words = f"{claim.mode}: {meaning(claim.epsilon, claim.delta, claim.adjacency, claim.unit)}"
+    if operator is None:
+        return words
+    spent = operator.open_ledger().spent(kept.dataset)
+    return (
+        f"{words} Spent so far on these records, all releases together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at delta "
+        f"{operator.budget_delta:g}, by the ledger in {operator.ledger}."
+    )
+
+
+def _plain(claim: Claim) -> str:
+    return f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit}"
+
+
+def _mechanism(study: Study, node_id: str) -> MomentsMechanism:
+    from epgfn.privacy.statistic import MomentsMechanism
+
+    asked = study.privacy
+    return MomentsMechanism(
+        n_variables=len(study.variables),
+        epsilon=float(asked.epsilon or 0),
+        delta=float(asked.delta or 0),
+        adjacency=asked.adjacency,
+        radius=asked.radius,
+        n_public=asked.records[node_id] if asked.records else None,
+    )
+
+
+def _settings(study: Study, node_id: str) -> dict[str, Any]:
+    """All that shapes a release, and nothing else: two studies that ask for the same get the same release."""
+    asked = study.privacy
+    return {
+        "mechanism": "moments/1",
+        "variables": [variable.model_dump(mode="json") for variable in study.variables],
+        "epsilon": asked.epsilon,
+        "delta": asked.delta,
+        "adjacency": asked.adjacency,
+        "radius": asked.radius,
+        "records": asked.records[node_id] if asked.records else None,
+    }
+
+
+def _require_fitting(study: Study, records: BoundedRecords, mechanism: MomentsMechanism) -> None:
+    """Refuse what cannot give a sound release. These refusals depend on records: docs/privacy.md lists them."""
+    import numpy as np
+
+    from epgfn.privacy.checks import check_bounds, check_delta, check_radius
+
+    n, public = len(records.raw), mechanism.n_public
+    if public is not None and n != public:
+        raise RefusedError(
+            "wrong-number",
+            f"the study says in public that this node has {public} records, and the file holds another number; give the file the "
+            "study was made for, or ask for a study with the right number",
+        )
+    check_delta(mechanism.delta, n)
+    lower, upper = (np.array([getattr(v, name) for v in study.variables]) for name in ("lower", "upper"))
+    check_bounds(records.raw, lower, upper)
+    check_radius(records.scaled, mechanism.radius * len(study.variables) ** 0.5)
+
+
+def _named(study: Study, records: BoundedRecords) -> tuple[Any, Any]:
+    """Names and numbers, whatever the order of columns and rows and whatever scale a study puts them on: who rearranges a table or
+    takes part in another study has the same data set."""
+    import numpy as np
+
+    order = np.argsort(np.array(study.variable_names))
+    values = records.raw[:, order] + 0.0  # no negative zero
+    values = values[np.lexsort(values.T[::-1])]
+    names = "\n".join(sorted(study.variable_names)).encode("utf-8")
+    return np.frombuffer(names, dtype=np.uint8), values

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from epgfn.device import CPU, computing_on, on_cpu, seeded
 from epgfn.diagnostics import diagnose
 from epgfn.errors import EpgfnError, RefusedError
 from epgfn.policies import initial_policy, make_policy, space_of, validate_policy
@@ -48,7 +49,7 @@ def train_global(
     """A GFlowNet on the product of the subposteriors that `locals`, tensors by node id, were trained on.
 
     With K of the roster's N nodes present the target is prod_n R_n(G) * pi(G)^(1 - K/N): the posterior given their records.
-    The result does not depend on the order of `locals`.
+    The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
 
     Raises:
         RefusedError: a model that is not a policy of this study, or a node that is not in its roster.
@@ -59,12 +60,16 @@ def train_global(
             "no local model is there to aggregate; wait until at least one node has sent its own"
         )
     models = {node: locals[node] for node in sorted(locals)}
-    for node, tensors in models.items():
-        _check(study, node, tensors)
+    with computing_on(CPU):
+        for node, tensors in models.items():
+            _check(study, node, tensors)
+        prior_share = absent_prior_share(study, len(models))
+    here = torch.get_default_device()
+    models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
+    prior_share = prior_share.to(here)
     space = space_of(study)
     stack = make_policy(space, list(models.values()))
-    prior_share = absent_prior_share(study, len(models))
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     policy = make_policy(space, [initial_policy(study, _start(models, prior_share), generator)])
     product = FrozenProduct(
         space,
@@ -82,7 +87,7 @@ def train_global(
         stop=stop,
     )
     found = diagnose(space, policy, stack, list(models), prior_share, generator)
-    return GlobalResult(policy.tensors(), history, found)
+    return GlobalResult(on_cpu(policy.tensors()), history, found)
 
 
 def absent_prior_share(study: Study, present: int) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from epgfn.device import seeded
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.objectives import (
     detailed_balance,
@@ -86,7 +87,7 @@ def make_judge(
     log_z = torch.full((1,), math.nan)  # until the first batch gives an estimate
     flow: dict[str, Tensor] = {}
     if objective in ("detailed", "subtrajectory"):
-        fresh = mlp_init(space.n_features, hidden, 1, generator or torch.Generator().manual_seed(0))
+        fresh = mlp_init(space.n_features, hidden, 1, generator or seeded(0))
         flow = {name: tensor.unsqueeze(0) for name, tensor in fresh.items()}
         log_z = flow[LAST_BIAS].fill_(math.nan)  # a flow that is log Z everywhere is a better start than 0
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epgfn.device import seeded
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.judges import CONTRASTIVE_DELTA, EDGE_DELTA, Judge, Judged, LogReward, edges_of
 from epgfn.memo import Memo
@@ -155,7 +156,7 @@ def product_judge(
         raise UsageError(
             "edge-wise aggregation needs a space in which every state may stop; choose aggregating"
         )
-    source = generator or torch.Generator().manual_seed(0)
+    source = generator or seeded(0)
 
     def cost(rollout: Rollout) -> Judged:
         trajectories = rollout.trajectories

@@ -5,6 +5,8 @@
 
 The loop samples a batch from the tempered, exploring policy (off-policy is right for every balance loss), takes one step of
 Adam with clipped gradients, and lets the learning rate fall along a cosine. One seed gives one result on one thread.
+
+Training computes on PyTorch's default device (`epgfn.device`); records and results are in main memory.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch import Tensor
 from epgfn import parallel
 from epgfn.adam import Adam
 from epgfn.averaging import Average
+from epgfn.device import CPU, computing_on, on_cpu, seeded
 from epgfn.errors import EpgfnError
 from epgfn.judges import Judge, Judged, make_judge
 from epgfn.policies import Policy, initial_policy, make_policy, space_of
@@ -112,7 +115,8 @@ def train_local(
         RefusedError: "other-run": the checkpoint is of another study, seed or records; "damaged-checkpoint".
         EpgfnError: the scores are not finite, training diverged, or `stop` was set.
     """
-    table = score_table(study, records, n_parties=len(study.roster))
+    with computing_on(CPU):  # once, in float64; what follows is on the default device
+        table = score_table(study, records, n_parties=len(study.roster))
     return _train_on_table(study, table, seed, progress, stop, checkpoint)
 
 
@@ -127,7 +131,8 @@ def train_on_statistic(
     checkpoint: Path | None = None,
 ) -> LocalResult:
     """`train_local` from X^T X (V, V) float64 and n, as a release with noise gives them; no record is seen. Raises as there."""
-    table = table_from_statistic(study, statistic, n, n_parties=len(study.roster))
+    with computing_on(CPU):
+        table = table_from_statistic(study, statistic, n, n_parties=len(study.roster))
     return _train_on_table(study, table, seed, progress, stop, checkpoint)
 
 
@@ -139,16 +144,16 @@ def _train_on_table(
     stop: threading.Event | None,
     checkpoint: Path | None,
 ) -> LocalResult:
-    table = torch.as_tensor(table, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
+    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
+    table = torch.as_tensor(table, dtype=torch.float64, device=torch.get_default_device())
+    generator = seeded(seed)
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
     judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
-    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
     history = fit(
         policy, space, study.training, judge, generator, progress=progress, stop=stop, checkpoint=kept
     )
-    return LocalResult(policy.tensors(), history)
+    return LocalResult(on_cpu(policy.tensors()), history)
 
 
 def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Judge:

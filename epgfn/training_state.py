@@ -23,6 +23,7 @@ from torch import Tensor
 
 from epgfn.adam import Adam
 from epgfn.averaging import Average
+from epgfn.device import CPU
 from epgfn.errors import RefusedError
 from epgfn.files import sha256_hex, write_secret
 from epgfn.policies.base import Policy
@@ -154,7 +155,7 @@ class Keeper:
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """All of `state` by name, contiguous copies."""
+    """All of `state` by name, contiguous copies in main memory."""
     found = state.optimiser.tensors()
     found["generator"] = state.generator.get_state()
     rows = [[row[name] for name in HISTORY_FIELDS] for row in state.history]
@@ -163,14 +164,14 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
         found |= {f"average.{i}": mean for i, mean in enumerate(state.average.means)}
     if state.memory is not None:
         found |= {f"memory.{name}": value for name, value in state.memory.tensors().items()}
-    return {name: tensor.contiguous().clone() for name, tensor in found.items()}
+    return {name: tensor.to(CPU).contiguous().clone() for name, tensor in found.items()}
 
 
 @torch.no_grad()
 def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     """The reverse of `_tensors`, for a run with as many tensors."""
     state.optimiser.restore(tensors)
-    state.generator.set_state(tensors["generator"])
+    state.generator.set_state(tensors["generator"].cpu())
     rows = [dict(zip(HISTORY_FIELDS, row, strict=True)) for row in tensors["history"].tolist()]
     state.history = [{"step": i + 1, "steps": state.steps, **row} for i, row in enumerate(rows)]
     if state.average is not None:
@@ -181,7 +182,8 @@ def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+    here = torch.get_default_device()
+    return {n.removeprefix(prefix): t.to(here) for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -200,4 +202,4 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def tensor_digest(tensor: Tensor) -> str:
     """SHA-256 of a tensor's bytes."""
-    return sha256_hex(tensor.detach().contiguous().numpy().tobytes())
+    return sha256_hex(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -32,7 +32,9 @@ _latest: dict[bytes, Tensor] = {}
 def remembered_potential(space: DagBySinks, table: Tensor) -> Tensor:
     """`order_potential`, the latest one kept: a model is trained, measured and sampled with the same table."""
     table = table.contiguous()
-    key = hashlib.sha256(f"{table.dtype} {space.max_parents} ".encode() + table.numpy().tobytes()).digest()
+    key = hashlib.sha256(
+        f"{table.dtype} {table.device} {space.max_parents} ".encode() + table.cpu().numpy().tobytes()
+    ).digest()
     if key not in _latest:
         _latest.clear()
         _latest[key] = order_potential(space, table)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from epgfn.device import seeded
 from epgfn.errors import RefusedError
 from epgfn.policies.base import Policy
 from epgfn.policies.spec import TensorSpec
@@ -59,7 +60,7 @@ def check_policy(policy: Policy, space: Space) -> None:
     message = (
         "the model is not a policy: its probabilities are not finite or do not sum to one; train it again"
     )
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     try:
         states = sample(
             policy, space, SAMPLED, generator=generator, temperature=2.0, exploration=0.1

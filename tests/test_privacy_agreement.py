@@ -4,36 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from epgfn.errors import RefusedError
 from epgfn.privacy.agreement import require_claim
-from epgfn.privacy.statistic import MomentsMechanism
 from epgfn.study import Study
+from made_claims import honest, noise, stage
 from small import PRIVATE_STUDY, SMALL_STUDY
 
 STUDY = Study.from_bytes(PRIVATE_STUDY.encode())
-
-
-def honest(epsilon: float = 4.0, delta: float = 1e-5, variables: int = 3) -> dict[str, Any]:
-    """The claim of a release that was made."""
-    records = np.random.default_rng(0).normal(size=(50, variables))
-    return MomentsMechanism(variables, epsilon, delta).release(records).claim.to_json()
-
-
-def stage(claim: dict[str, Any], which: int, **changes: Any) -> dict[str, Any]:
-    """The claim with fields of one stage replaced."""
-    stages = [dict(each) for each in claim["stages"]]
-    stages[which] |= changes
-    return {**claim, "stages": stages}
-
-
-def noise(claim: dict[str, Any], which: int, part: int, **changes: Any) -> dict[str, Any]:
-    """The claim with fields of one noise of one stage replaced."""
-    parts = [dict(each) for each in claim["stages"][which]["noise"]]
-    parts[part] |= changes
-    return stage(claim, which, noise=parts)
 
 
 def reason(stated: dict[str, Any], study: Study = STUDY) -> str:

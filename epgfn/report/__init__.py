@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epgfn.comparison import Comparison
 from epgfn.files import write_atomic
-from epgfn.report import diagnostics, figures, influence, later, sections
+from epgfn.report import diagnostics, figures, influence, later, privacy, sections
 from epgfn.report.html import Markup, join, page
 from epgfn.report.run import Run, read_run
 
@@ -78,7 +78,7 @@ def _page(run: Run, pictures: dict[str, bytes]) -> str:
         parts.append(later.later_models(run.later))
     parts += [
         sections.sent(run),
-        sections.privacy(run),
+        privacy.privacy(run.study, run.promises),
         sections.ledger(run),
         sections.meaning(run),
         sections.settings(run),

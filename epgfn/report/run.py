@@ -28,6 +28,7 @@ from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.report.influence import Influence, read_influence
 from epgfn.report.later import Later, read_later
+from epgfn.report.privacy import Promise, read_promises
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import STUDY_NAME, Study
 
@@ -79,6 +80,7 @@ class Run:
     local_histories: dict[str, History] = field(default_factory=dict)
     influence: Influence | None = None
     later: list[Later] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
 
     @property
     def aggregated(self) -> list[str]:
@@ -143,6 +145,7 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         history=_history(summary.get("history")),
         local_histories=local_histories,
         influence=influence,
+        promises=read_promises(run_dir, study),
         later=read_later(run_dir, [index for index, _ in ledger.numbered(GlobalEntry)][1:]),
     )
 

@@ -33,14 +33,6 @@ SPACES = {
     "dag-by-sinks": "directed acyclic graphs, grown one variable with all its parents at a time",
     "dag-by-edges": "directed acyclic graphs, grown edge by edge",
 }
-PRIVACY = {
-    "none": (
-        "Mode “none”: no differential privacy.",
-        "Records never left a node, and uploads were encrypted on the way. But a trained policy carries its subposterior: whoever "
-        "can open a node's upload, such as the coordinator, can read that node's posterior over graphs. It is a summary of its "
-        "records, and nothing bounds what it gives away about one of them.",
-    )
-}
 
 
 def header(run: Run) -> Markup:
@@ -250,19 +242,6 @@ def ledger(run: Run) -> Markup:
         paragraph("SHA-256 of the public key. Ask its owner for it by another way than this page."),
         facts(keys),
     )
-
-
-def privacy(run: Run) -> Markup:
-    """The privacy mode in words."""
-    mode = run.study.privacy.mode
-    headline, words = PRIVACY.get(mode, (f"Mode “{mode}”.", "See the study's documentation."))
-    kept = run.study.transport.keep_round_key
-    key = (
-        "The study keeps the key that opens the uploads, for an auditor: whoever holds it can read every node's model."
-        if kept
-        else "The study has the key that opens the uploads destroyed after aggregation; the ledger records when."
-    )
-    return section("Privacy", paragraph(tag("strong", headline), " ", words), paragraph(key))
 
 
 def meaning(run: Run) -> Markup:

@@ -15,6 +15,7 @@ from rich.table import Table
 from epgfn.bench.cli import app as bench_app
 from epgfn.console import run_app
 from epgfn.errors import EpgfnError, UsageError
+from epgfn.privacy_cli import app as privacy_app
 
 app = typer.Typer(
     name="epgfn",
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench_app)
+app.add_typer(privacy_app)
 
 RunDir = Annotated[
     Path, typer.Argument(help="A run directory, as `epgfn demo` or `epgfn-coordinator export` made it.")

@@ -6,9 +6,10 @@ and the study's own score, and both posteriors are exact. On average over worlds
     error      |p - q| of edge probabilities, p from the release and q from the records: mean and largest over ordered pairs
     l1         sum over graphs of |p - q|, where graphs are few enough to list (5 variables)
     to_prior   mean |p - prior|,   prior_error = mean |q - prior|
+    lost       share of worlds in which error >= min(to_prior, prior_error): the release is no closer to what the records say than
+               to what was believed without any, or is further off than that belief itself
 
-Rule: there are *too few records* for this epsilon where error >= min(to_prior, prior_error). Then what is released is no closer to
-what the records say than to what was believed without any, or is further off than that belief itself.
+Rule: there are *too few records* for this epsilon where more than one world of ten is lost.
 
     for row in plan(Question(study, records=(1000,), epsilons=(1.0, 4.0))): ...
 """
@@ -39,6 +40,8 @@ LEAST_WORLDS, MOST_WORLDS = 3, 40
 CPU_SECONDS = 15.0
 """After so much no further world is begun, unless a number of worlds is asked for."""
 MOST_RECORDS = 1_000_000
+MOST_LOST = 0.1
+"""Share of worlds beyond which records are too few."""
 Scope = Literal["local", "product"]
 
 
@@ -58,6 +61,7 @@ class PlanRow(NamedTuple):
     l1_se: float | None
     to_prior: float
     prior_error: float
+    lost: float
     enough: bool
 
 
@@ -221,6 +225,7 @@ def _summary(nodes: int, same: Sequence[_Seen]) -> PlanRow:
     columns = np.array([seen[3:] for seen in same])
     error, largest, l1, to_prior, prior_error = (float(x) for x in columns.mean(0))
     error_se, _, l1_se, _, _ = (float(x) for x in columns.std(0, ddof=1) / math.sqrt(len(same)))
+    lost = float(np.mean([seen.error >= min(seen.to_prior, seen.prior_error) for seen in same]))
     listed = l1 > 0.0  # two posteriors from different numbers are never the same
     return PlanRow(
         same[0].records,
@@ -235,7 +240,8 @@ def _summary(nodes: int, same: Sequence[_Seen]) -> PlanRow:
         l1_se if listed else None,
         to_prior,
         prior_error,
-        error < min(to_prior, prior_error),
+        lost,
+        lost <= MOST_LOST,
     )
 
 

@@ -1,0 +1,245 @@
+"""`epgfn privacy`: what an epsilon buys before anything runs, and an attack on the code that is to keep it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from epgfn.console import make_reporter
+from epgfn.errors import EpgfnError, UsageError
+
+if TYPE_CHECKING:
+    from epgfn.privacy.planning import PlanRow
+    from epgfn.study import Study
+
+app = typer.Typer(
+    name="privacy",
+    help="Differential privacy: plan it, attack it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+EPSILONS = (1.0, 2.0, 4.0, 8.0)
+RECORDS = (100, 1_000, 10_000)
+ATTACKED_EPSILONS = (1.0, 4.0, 8.0)
+RELEASES, SHORT_RELEASES = 2_000, 600
+CONFIDENCE = 0.999
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+Epsilons = Annotated[list[float] | None, typer.Option("--epsilon", help="An epsilon; repeat for more.")]
+
+
+@app.callback()
+def privacy() -> None:
+    """Differential privacy: plan it, attack it."""
+
+
+@app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    records: Annotated[
+        list[int] | None,
+        typer.Option(help="Records a node has, roughly; repeat for more (default: 100, 1000 and 10000)."),
+    ] = None,
+    epsilon: Epsilons = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Nodes in the product (default: the roster).", min=1)
+    ] = None,
+    worlds: Annotated[
+        int | None, typer.Option(help="Simulated worlds (default: 3 to 40, as time allows).", min=2)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What epsilon buys for this study: expected error of the edge probabilities, from made-up records of the same size.
+
+    No record of anyone is read. The size you give says how many records you have: where that is secret, keep the output to yourself.
+
+    Example: epgfn privacy plan study.toml --records 1000 --epsilon 1 --epsilon 4
+    """
+    from epgfn.privacy.planning import Question
+    from epgfn.privacy.planning import plan as compute
+    from epgfn.study import Study
+
+    loaded = Study.load(study)
+    question = Question(
+        loaded, _sizes(loaded, records), tuple(epsilon or _epsilons(loaded)), nodes=nodes, worlds=worlds
+    )
+    with _progress("worlds") as told:
+        rows = compute(question, told)
+    rows.sort(key=lambda row: (row.scope, row.records, row.epsilon))
+    if as_json:
+        facts = {"target": loaded.target.kind, "variables": len(loaded.variables), "delta": question.delta}
+        print(
+            json.dumps(
+                {**facts, "adjacency": loaded.privacy.adjacency, "rows": [row._asdict() for row in rows]}
+            )
+        )
+        return
+    print(
+        f"{loaded.name}: {loaded.target.kind}, {len(loaded.variables)} variables, delta {question.delta:g}, "
+        f"{loaded.privacy.adjacency}; {rows[0].worlds} made-up worlds, no record of anyone\n"
+    )
+    _print_plan(rows)
+
+
+def _print_plan(rows: list[PlanRow]) -> None:
+    from epgfn.privacy.planning import MOST_LOST
+
+    for scope, several in (("local", "One node's model"), ("product", "The product of all nodes' models")):
+        found = [row for row in rows if row.scope == scope]
+        if not found:
+            continue
+        counted = f" ({found[0].nodes} nodes)" if scope == "product" else ""
+        print(
+            f"{several}{counted}, edge probabilities from the release against those from the records themselves"
+        )
+        print(
+            f"{'records':>9} {'epsilon':>8} {'mean error':>16} {'largest':>8} {'L1':>5} {'null':>6} {'lost':>5}"
+        )
+        for row in found:
+            l1 = "-" if row.l1 is None else f"{row.l1:.2f}"
+            print(
+                f"{row.records:>9} {row.epsilon:>8g} {row.error:>8.3f} ± {row.error_se:.3f} {row.largest:>8.2f} {l1:>5} "
+                f"{row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
+            )
+        print()
+    print(
+        "largest: of all edges, on average over worlds. L1: sum over graphs of the differences, 0 to 2. null: mean error of the prior, "
+        "that is of sending nothing.\n"
+        "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
+        f"off than the prior. More than {MOST_LOST:.0%} of worlds lost: too few records."
+    )
+    few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
+    if few:
+        print(
+            f"Too few records for this epsilon: {', '.join(few)}. Take a larger epsilon, more records or fewer variables."
+        )
+    print(
+        "The made-up records are Gaussian, and the study's centres and scales are taken to fit; where they do not, expect less."
+    )
+
+
+@app.command()
+def audit(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study: attack its mode with its settings (default: every mode).")
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="statistic, counts, answers or gradient; repeat for more (default: all)."),
+    ] = None,
+    epsilon: Epsilons = None,
+    delta: Annotated[float | None, typer.Option(help="Default: the study's, or 1e-5.")] = None,
+    releases: Annotated[int, typer.Option(help="Releases of each of the two data sets.", min=100)] = RELEASES,
+    short: Annotated[bool, typer.Option("--short", help=f"{SHORT_RELEASES} releases, for CI.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Attack this installation's own release code: thousands of releases of two data sets that differ in one record.
+
+    Nobody's records are read. Exit code 0 if no epsilon is measured above the claimed one, 1 if the code is broken.
+
+    Example: epgfn privacy audit --mode statistic --epsilon 4 --releases 4000
+    """
+    from epgfn.privacy.canaries import ATTACKED
+
+    loaded = _private_study(study) if study is not None else None
+    chosen = mode or ([loaded.privacy.mode] if loaded is not None else list(ATTACKED))
+    if not set(chosen) <= set(ATTACKED):
+        unknown = ", ".join(sorted(set(chosen) - set(ATTACKED)))
+        raise UsageError(f"there is no mode {unknown} to attack; choose {', '.join(ATTACKED)}")
+    settings = {"delta": delta or 1e-5} if loaded is None else _attacked_as(loaded, delta)
+    default = ATTACKED_EPSILONS if loaded is None else (float(loaded.privacy.epsilon or 0),)
+    runs = SHORT_RELEASES if short else releases
+    rows = []
+    for name in chosen:
+        for value in epsilon or default:
+            row = _attack(name, value, settings, runs)
+            rows.append(row)
+            if not as_json:
+                print(
+                    f"{name:<10} claimed epsilon {row['claimed']:.4g}, measured at least {row['measured']:.3f}: "
+                    f"{'BROKEN' if row['broken'] else 'holds'}",
+                    flush=True,
+                )
+    broken = [row for row in rows if row["broken"]]
+    if as_json:
+        print(json.dumps({"ok": not broken, **settings, "rows": rows}))
+    else:
+        print(
+            f"\nMeasured: a lower limit on the real epsilon at delta {settings['delta']:g}, {CONFIDENCE:.1%} confidence for each row, "
+            f"from {runs} releases with one record and {runs} without it. One above the claim proves a mistake; one below it proves "
+            "nothing, and more releases bring it closer to the truth."
+        )
+    if broken:
+        raise EpgfnError(
+            f"{len(broken)} of {len(rows)} attacks got more out of a release than it claims; release nothing with this installation, "
+            "and report it"
+        )
+
+
+def _attack(mode: str, epsilon: float, settings: dict[str, Any], runs: int) -> dict[str, Any]:
+    from epgfn.privacy.canaries import make_case
+
+    case = make_case(mode, epsilon=epsilon, **settings)  # type: ignore[arg-type]
+    with _progress(f"{mode}, epsilon {epsilon:g}") as told:
+        found = case.attack(runs, CONFIDENCE, told)
+    return {
+        "mode": mode,
+        "claimed": found.claimed,
+        "measured": found.epsilon,
+        "confidence": found.confidence,
+        "releases": runs,
+        "broken": found.broken,
+    }
+
+
+def _sizes(study: Study, records: list[int] | None) -> tuple[int, ...]:
+    """What was asked for; else the public numbers of the study's nodes, or three powers of ten."""
+    if records:
+        return tuple(sorted(set(records)))
+    public = study.privacy.records
+    return tuple(sorted(set(public.values()))) if public else RECORDS
+
+
+def _epsilons(study: Study) -> list[float]:
+    own = {study.privacy.epsilon} if study.privacy.epsilon is not None else set()
+    return sorted({*EPSILONS, *own})
+
+
+def _private_study(path: Path) -> Study:
+    """Raises:
+    UsageError: it asks for no privacy.
+    """
+    from epgfn.study import Study
+
+    loaded = Study.load(path)
+    if not loaded.privacy.is_private:
+        raise UsageError(
+            f"{path} has privacy mode none, so there is no release to attack; leave the study out to attack every mechanism, or set "
+            "privacy.mode in it"
+        )
+    return loaded
+
+
+def _attacked_as(study: Study, delta: float | None) -> dict[str, Any]:
+    asked = study.privacy
+    return {
+        "delta": delta or asked.delta,
+        "adjacency": asked.adjacency,
+        "n_variables": len(study.variables),
+        "radius": asked.radius,
+    }
+
+
+@contextmanager
+def _progress(phase: str) -> Iterator[Callable[[int, int], None]]:
+    """To standard error: a bar on a terminal, else a line every few seconds."""
+    report = make_reporter("privacy", events=False)
+    try:
+        yield lambda done, of: report.event(phase, step=done, steps=of)
+    finally:
+        report.close()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parties import CoordinatorProcess, Node
+from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
 from epgfn.audit import audit_run
 from epgfn.canonical import canonical_json
@@ -68,6 +68,8 @@ class Finished:
     nodes: dict[str, Node]
     data: dict[str, Path]
     printed: dict[str, str]
+    again: dict[str, str]
+    refusals: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +77,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Both nodes go the whole way, and the run directory is exported."""
     folder = tmp_path_factory.mktemp("private")
     (folder / "study.toml").write_bytes(STUDY.raw)
-    nodes, data, printed = {}, {}, {}
+    nodes, data, printed, again, refusals = {}, {}, {}, {}, []
     with CoordinatorProcess(folder / "coordinator", folder / "study.toml") as coordinator:
         for seed, name in enumerate(STUDY.roster):
             data[name] = write(folder / f"{name}.csv", draw(seed))
             node = nodes[name] = Node(folder / name).join(coordinator, name)
-            node.set(privacy_budget_epsilon=4.0)
             options = ["--data", str(data[name]), "--accept-study", STUDY.digest]
+            refusals.append(node.fails(WRONG_USE, "train", *options))
+            refusals.append(node.fails(REFUSED, "train", *options, "--privacy-budget", "3"))
+            node.set(privacy_budget_epsilon=4.0)
             printed[name] = node.ok("train", *options, "--events") + node.ok("inspect")
+            trained = (node.home / "local" / "model.safetensors").read_bytes()
+            again[name] = node.ok("train", *options)
+            assert (node.home / "local" / "model.safetensors").read_bytes() == trained
             printed[name] += node.ok("inspect", "--json") + node.ok("approve") + node.ok("submit", "--events")
         for name, node in nodes.items():
             printed[name] += node.ok("fetch", "--wait", "120")
         coordinator.command("export", "--out", str(folder / "run"))
-    return Finished(folder / "run", nodes, data, printed)
+    return Finished(folder / "run", nodes, data, printed, again, refusals)
 
 
 def statement(node: Node) -> UploadPredicate:
@@ -127,6 +134,21 @@ def test_inspect_says_in_plain_words_what_is_promised_and_spent(finished: Finish
         "epsilon 4 of 4",
     ):
         assert words in finished.printed["north"]
+
+
+def test_without_a_budget_or_beyond_it_nothing_is_trained_and_the_way_out_is_named(
+    finished: Finished,
+) -> None:
+    missing, spent = finished.refusals[:2]
+    assert "privacy_budget_epsilon = 4" in missing and "--privacy-budget 4" in missing
+    assert "beyond the operator's privacy budget (epsilon 3" in spent and "larger budget" in spent
+
+
+def test_training_again_uses_the_release_again_and_gives_the_same_model(finished: Finished) -> None:
+    """With the same seed; the claim that left is that of the one release."""
+    for name, node in finished.nodes.items():
+        assert "used again and costs nothing" in finished.again[name]
+        assert len((node.home / "privacy" / "privacy-ledger.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_the_number_of_records_is_in_nothing_that_leaves(finished: Finished) -> None:

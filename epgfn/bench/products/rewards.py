@@ -34,7 +34,7 @@ def grid_2x12(nodes: int = 4, split: str = "even") -> Federation:
     space = Hypergrid(2, 12)
     rewards = [_grid_reward(space, n, nodes, split) for n in range(nodes)]
     local = RewardSettings("modified-detailed", steps=600, exploration=0.1, learning_rate=1e-2)
-    settings = RewardSettings("aggregating-edges", steps=600, exploration=0.1, learning_rate=1e-2)
+    settings = RewardSettings("aggregating-edges", steps=1500, exploration=0.1, learning_rate=1e-2)
     return _federation(space, rewards, local, settings)
 
 

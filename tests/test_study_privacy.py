@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from epgfn.errors import UsageError
@@ -15,6 +17,16 @@ def test_a_private_study_says_what_its_nodes_must_promise() -> None:
     assert (study.privacy.epsilon, study.privacy.delta) == (4.0, 1e-5)
     words = study.privacy.in_words()
     assert "epsilon 4" in words and "delta 1e-05" in words and "record" in words and "54.6" in words
+
+
+def test_the_private_example_is_the_open_one_with_bounds_and_a_promise() -> None:
+    folder = Path(__file__).parents[1] / "examples" / "sachs"
+    plain, private = (Study.load(folder / f"{name}.toml") for name in ("study", "study-private"))
+    assert private.privacy.is_private and not plain.privacy.is_private
+    changed = {"name", "privacy", "variables"}
+    assert plain.model_dump(exclude=changed) == private.model_dump(exclude=changed)
+    without = [v.model_copy(update={"lower": None, "upper": None}) for v in private.variables]
+    assert without == plain.variables
 
 
 def test_no_privacy_is_said_plainly_and_written_as_before() -> None:

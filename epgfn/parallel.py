@@ -1,6 +1,7 @@
 """One training run on several processes, data-parallel over trajectories: each draws its share of a batch, gradients are averaged.
 
     torchrun --nproc-per-node 2 -m epgfn_node train ...        two cores of one machine
+    torchrun --nproc-per-node 2 -m epgfn_coordinator serve ...  likewise
     torchrun --nnodes 2 ...                                     two machines
 
 torchrun starts the processes and tells them of each other; `torch.distributed` does the rest. Outside torchrun there is one
@@ -51,12 +52,13 @@ def workers() -> Workers:
 
 
 @contextmanager
-def joined() -> Iterator[Workers]:
-    """Take part in the run that torchrun has started, if it has; leave it at the end."""
+def joined(device: torch.device | None = None) -> Iterator[Workers]:
+    """Take part in the run that torchrun has started, if it has; leave it at the end. `device`: where this process will train."""
     if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
-    dist.init_process_group("nccl" if _device().type == "cuda" else "gloo", timeout=PATIENCE)
+    on_gpu = device is not None and device.type == "cuda"
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield workers()
     finally:
@@ -123,7 +125,3 @@ def tensors_from_first(
         tensor = torch.empty(entry.shape) if tensors is None else tensors[name].contiguous()
         out[name] = from_first(tensor)
     return out
-
-
-def _device() -> torch.device:
-    return torch.get_default_device()

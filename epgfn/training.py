@@ -50,6 +50,10 @@ LARGEST_GROWTH, KEPT_GROWTH = 100.0, 10.0
 """A run stops once its loss is that many times what it was; checkpoints are of moments when it is below the second number."""
 
 
+class TrainingEnded(EpgfnError):
+    """Training diverged or was stopped; where several processes train together, in all of them after the same step."""
+
+
 class TrainingProgress(NamedTuple):
     """One step: its number from 1, how many there will be, loss (nats squared), gradient norm before clipping, and `ess`,
     the effective share of the batch (0 to 1) when its trajectories are weighted towards the target.
@@ -219,7 +223,7 @@ def fit(
         if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
             keeper.keep()
         if parallel.told_to_stop(stop):
-            raise EpgfnError(_stopped(state, keeper))
+            raise TrainingEnded(_stopped(state, keeper))
     if keeper is not None:
         keeper.keep()
     if state.average is not None:
@@ -269,7 +273,7 @@ def _learn(
     norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
     grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
     if grown or not (math.isfinite(loss) and math.isfinite(norm)):
-        raise EpgfnError(_diverged(state, keeper))
+        raise TrainingEnded(_diverged(state, keeper))
     state.optimiser.step(rate)
     state.step += 1
     if state.average is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from epgfn.aggregation import GlobalResult, train_global
+from epgfn.aggregation import GlobalResult
 from epgfn.errors import EpgfnError
 from epgfn.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.inference import Model
@@ -24,6 +24,7 @@ from epgfn.training import Progress
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 MODEL, SAMPLES, SUMMARY = "model.safetensors", "samples.parquet", "summary.json"
@@ -75,6 +76,7 @@ def write_result(
     progress: Progress,
     stop: threading.Event,
     *,
+    trainer: Trainer,
     samples: bool = True,
     more: Mapping[str, Any] | None = None,
 ) -> None:
@@ -86,7 +88,7 @@ def write_result(
         EpgfnError: training or writing failed.
     """
     try:
-        result = train_global(study, models, seed=study.seed, progress=progress, stop=stop)
+        result = trainer.train(study, models, progress, stop)
     except EpgfnError:
         if stop.is_set():
             raise Interrupted("stopped while aggregating; start serve again and it begins anew") from None

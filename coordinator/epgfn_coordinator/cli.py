@@ -101,19 +101,33 @@ def token(
 def serve(
     home: HomeOption = DEFAULT_HOME,
     events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object a line.")] = False,
+    device: Annotated[
+        str, typer.Option(help="Where to train: cpu, cuda, or a certain GPU as cuda:1.")
+    ] = "cpu",
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
 
     Example: epgfn-coordinator serve --home coordinator-home
-    """
-    from epgfn_coordinator.serve import serve as run
 
-    log_to_stderr()
-    reporter = make_reporter("coordinator", events)
-    try:
-        run(Home(home), Journal(reporter, events))
-    finally:
-        reporter.close()
+    On several cores or GPUs: torchrun --nproc-per-node 2 -m epgfn_coordinator serve ...
+    """
+    from epgfn.device import chosen
+    from epgfn.parallel import joined
+    from epgfn_coordinator.serve import serve as run
+    from epgfn_coordinator.together import Trainer, train_along
+
+    where = chosen(device)
+    with joined(where) as workers:
+        if not workers.is_first:
+            train_along(Home(home), where)
+            return
+        log_to_stderr()
+        reporter, trainer = make_reporter("coordinator", events), Trainer(where)
+        try:
+            run(Home(home), Journal(reporter, events), trainer=trainer)
+        finally:
+            reporter.close()
+            trainer.end()
 
 
 @app.command()

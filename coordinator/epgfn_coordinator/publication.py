@@ -41,6 +41,7 @@ from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.round import PUBLISHED, Round
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 BUNDLE = "model.sigstore.json"
@@ -61,10 +62,11 @@ class Publication:
         verifier: Verifier,
         current: Round,
         journal: Journal,
+        trainer: Trainer,
     ) -> None:
         self._home, self._study, self._manifest, self._store = home, study, manifest, store
         self._log, self._keys, self._verifier = log, keys, verifier
-        self._round, self._journal = current, journal
+        self._round, self._journal, self._trainer = current, journal, trainer
 
     def run(self, stop: threading.Event) -> None:
         """Take the round from aggregating to published.
@@ -145,6 +147,7 @@ class Publication:
             models,
             report,
             stop,
+            trainer=self._trainer,
             samples="node" not in said,
             more=more,
         )

@@ -40,14 +40,17 @@ from epgfn_coordinator.services.result import ResultDesk
 from epgfn_coordinator.services.study import StudyDesk
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
+from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
 LAST_STEP = 30.0  # seconds that aggregation gets to notice that it should stop
 
 
-def serve(home: Home, journal: Journal, stop: threading.Event | None = None) -> None:
-    """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread).
+def serve(
+    home: Home, journal: Journal, stop: threading.Event | None = None, trainer: Trainer | None = None
+) -> None:
+    """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
 
     Raises:
         EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
@@ -57,7 +60,7 @@ def serve(home: Home, journal: Journal, stop: threading.Event | None = None) -> 
         _stop_on_signals(stop)
     home.require()
     with home.served():
-        coordinator = Coordinator(home, journal)
+        coordinator = Coordinator(home, journal, trainer)
         try:
             coordinator.run(stop)
         finally:
@@ -82,7 +85,7 @@ def abandon(home: Home, journal: Journal) -> str:
 class Coordinator:
     """One serving process."""
 
-    def __init__(self, home: Home, journal: Journal) -> None:
+    def __init__(self, home: Home, journal: Journal, trainer: Trainer | None = None) -> None:
         self._home, self._journal = home, journal
         self._study = Study.load(home.study)
         self._config = Config.load(home.config)
@@ -107,7 +110,16 @@ class Coordinator:
             takes_late=self._study.aggregation.late == "new-aggregate",
         )
         self._publication = Publication(
-            home, self._study, manifest, self._store, self._log, self._keys, verifier, self._round, journal
+            home,
+            self._study,
+            manifest,
+            self._store,
+            self._log,
+            self._keys,
+            verifier,
+            self._round,
+            journal,
+            trainer or Trainer(),
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -41,7 +41,7 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
         server.wait_for_death()  # after it, before the ledger is published and the receipt made
     assert ledger_kinds(home).count("accepted") == 1
 
-    with OwnProcess(home, die_before="epgfn_coordinator.aggregate:train_global") as server:
+    with OwnProcess(home, die_before="epgfn_coordinator.together:train_global") as server:
         receipt = a.send(upload)
         assert a.send(upload) == receipt
         with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off"):

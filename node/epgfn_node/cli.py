@@ -53,6 +53,9 @@ Budget = Annotated[
         help="The most that all releases on these records together may spend, under differential privacy.",
     ),
 ]
+Device = Annotated[
+    str, typer.Option("--device", help="Where to train: cpu, cuda, or a certain GPU as cuda:1.")
+]
 DEFAULT_HOME = Path("node-home")
 
 
@@ -111,17 +114,19 @@ def train(
     accept_study: Accept = None,
     seed: Seed = None,
     privacy_budget: Budget = None,
+    device: Device = "cpu",
     events: Events = False,
 ) -> None:
     """Train the local model. Nothing leaves; a model approved before must be approved again.
 
-    On several cores or machines: torchrun --nproc-per-node 2 -m epgfn_node train ...
+    On several cores, GPUs or machines: torchrun --nproc-per-node 2 -m epgfn_node train ...
     """
+    from epgfn.device import chosen
     from epgfn.parallel import joined
 
-    with joined() as workers:
+    with joined(chosen(device)) as workers:
         if not workers.is_first:
-            pipeline.train_along(NodeHome(home), data)
+            pipeline.train_along(NodeHome(home), data, device)
             return
         with _session(home, events) as (node_home, report):
             node_home.require_enrolled()
@@ -130,7 +135,7 @@ def train(
             agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
             seed = seed if seed is not None else settings.seed
             data = data or settings.data
-            pipeline.train_step(connection, agreement, data, seed, report, settings, privacy_budget)
+            pipeline.train_step(connection, agreement, data, seed, report, settings, privacy_budget, device)
 
 
 @app.command(epilog="Example: epgfn-node inspect --home node-home")
@@ -203,14 +208,23 @@ def run(
     ] = False,
     seed: Seed = None,
     privacy_budget: Budget = None,
+    device: Device = "cpu",
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the global model.")] = DAY,
     events: Events = False,
 ) -> None:
     """All steps in a row, each skipped if it is done; stops before sending unless you allow it."""
     pipeline.require_readable(data)
+    pipeline.require_device(device)
     with _session(home, events) as (node_home, report):
         plan = pipeline.Plan(
-            invite, data, accept_study, approve_automatically, seed, wait, privacy_budget=privacy_budget
+            invite=invite,
+            data=data,
+            accept_study=accept_study,
+            approve_automatically=approve_automatically,
+            seed=seed,
+            wait=wait,
+            privacy_budget=privacy_budget,
+            device=device,
         )
         pipeline.run(node_home, plan, report)
 

@@ -33,6 +33,7 @@ class Plan:
     wait: float = 0.0
     patience: float = 0.0
     privacy_budget: float | None = None
+    device: str = "cpu"
 
     def completed(self, settings: NodeSettings) -> Plan:
         """The same, with what is missing taken from node.toml."""
@@ -45,6 +46,7 @@ class Plan:
             wait=self.wait,
             patience=settings.connect_wait,
             privacy_budget=self.privacy_budget,
+            device=self.device,
         )
 
 
@@ -112,6 +114,7 @@ def train_step(
     report: Reporter,
     settings: NodeSettings,
     budget: float | None = None,
+    device: str = "cpu",
 ) -> str:
     """Train on `data`; the model's SHA-256. `budget`: of all releases on these records, before that in `settings`.
 
@@ -124,16 +127,16 @@ def train_step(
         seed = default_seed(agreement.study, connection.node_id)
     home, study = connection.home, agreement.study
     operator = operator_of(home, settings, study, budget) if study.privacy.is_private else None
-    return train(home, study, connection.node_id, data, seed, report, operator)
+    return train(home, study, connection.node_id, data, seed, report, operator, device)
 
 
-def train_along(home: NodeHome, data: Path | None) -> None:
+def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     """`train_step` in the other processes of a `torchrun`: they train along and write nothing.
 
     Raises:
         UsageError: no data file was named, or it does not fit the study.
     """
-    along(home, data or NodeSettings.load(home.settings).data)
+    along(home, data or NodeSettings.load(home.settings).data, device)
 
 
 def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Reporter) -> None:
@@ -155,7 +158,21 @@ def _train_once(
         forget_unfinished(home)  # killed between writing the model and deleting this
         report.event("trained", f"trained already: {home.model}")
         return
-    train_step(connection, agreement, plan.data, plan.seed, report, settings, plan.privacy_budget)
+    train_step(
+        connection, agreement, plan.data, plan.seed, report, settings, plan.privacy_budget, plan.device
+    )
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that is not there before anything is made.
+
+    Raises:
+        UsageError: it is none, or this machine has no such GPU.
+    """
+    if name != "cpu":
+        from epgfn.device import chosen
+
+        chosen(name)
 
 
 def require_readable(data: Path | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from epgfn.canonical import canonical_json
 from epgfn.console import Reporter
@@ -38,6 +39,7 @@ def train(
     seed: int,
     report: Reporter,
     operator: Operator | None = None,
+    device: str = "cpu",
 ) -> str:
     """Train on `data`, write local/model.safetensors and local/history.json, and return the model's SHA-256.
 
@@ -63,7 +65,8 @@ def train(
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
     done = None if operator is None else release(study, node_id, data, operator, report)
-    result = _train_or_go_on(home, _prepared(study, data, seed, done), data.name, report)
+    prepared = _on(device, _prepared(study, data, seed, done))
+    result = _train_or_go_on(home, prepared, data.name, report)
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     digest = sha256_hex(raw)
     # Approval goes first: at no moment may it stand beside a model it was not given for.
@@ -80,8 +83,6 @@ def train(
 def _prepared(study: Study, data: Path, seed: int, done: Release | None) -> Train:
     """The training of this study on the release, or on the records themselves where no privacy is asked for."""
     # Loaded here, because no other command needs it and all others start faster without.
-    from functools import partial
-
     from epgfn.data import load_records
     from epgfn.parallel import number_from_first
     from epgfn.training import train_local, train_on_statistic
@@ -93,6 +94,17 @@ def _prepared(study: Study, data: Path, seed: int, done: Release | None) -> Trai
     number_from_first(seed)
     statistic, n = _shared(done.statistic, done.n)
     return partial(train_on_statistic, study, statistic, n, seed=seed)
+
+
+def _on(device: str, train: Train) -> Train:
+    """The same training, computed on `device`."""
+    from epgfn.device import chosen, computing_on
+
+    def there(**told: Any) -> LocalResult:
+        with computing_on(chosen(device)):
+            return train(**told)
+
+    return there
 
 
 def _shared(statistic: Tensor, n: float) -> tuple[Tensor, float]:
@@ -128,7 +140,7 @@ def _train_or_go_on(home: NodeHome, train: Train, name: str, report: Reporter) -
     return train(progress=progress, checkpoint=home.training_state)
 
 
-def train_along(home: NodeHome, data: Path | None) -> None:
+def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     """What the other processes of a `torchrun` do: wait until the first one begins, and train along. They write nothing, and under
     differential privacy they read no records.
 
@@ -146,12 +158,12 @@ def train_along(home: NodeHome, data: Path | None) -> None:
         seed = number_from_first(0)
         v = len(study.variables)
         statistic, n = _shared(torch.zeros(v, v, dtype=torch.float64), 0.0)
-        train_on_statistic(study, statistic, n, seed=seed)
+        _on(device, partial(train_on_statistic, study, statistic, n, seed=seed))()
         return
     if data is None:
         raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
     seed = number_from_first(0)
-    train_local(study, load_records(data, study), seed=seed)
+    _on(device, partial(train_local, study, load_records(data, study), seed=seed))()
 
 
 def forget_unfinished(home: NodeHome) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parties import CoordinatorProcess, Node
+from parties import WRONG_USE, CoordinatorProcess, Node
 
 from epgfn.data import load_records
 from epgfn.policies import make_policy, space_of
@@ -61,3 +61,12 @@ def test_two_processes_train_the_posterior_of_one_node(
     table = score_table(study, load_records(records, study), n_parties=len(study.roster))
     exact = torch.softmax(modular_score(table, state.adjacency, space.max_parents), 0)
     assert float((mass - exact).abs().sum()) < 0.03
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence_and_nothing_is_made(tmp_path: Path) -> None:
+    node = Node(tmp_path / "home")
+    for verb in ("train", "run"):
+        assert "device cuda needs an NVIDIA GPU" in node.fails(WRONG_USE, verb, "--device", "cuda")
+    assert "choose cpu, cuda" in node.fails(WRONG_USE, "run", "--device", "gpu")
+    assert not node.home.exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from epgfn.errors import EpgfnError, RefusedError, UsageError
 from epgfn.exact import posterior
-from epgfn.privacy import checks, discrete
+from epgfn.privacy import checks, discrete, whitening
 from epgfn.privacy.answers import AnswerBatches, AnswersMechanism, ridge
 from epgfn.privacy.counts import CountsMechanism, choose_tables, onto_simplex
 from epgfn.privacy.release import pack, unpack
@@ -111,7 +111,8 @@ def test_much_epsilon_gives_the_statistic_back(adjacency: str, with_sums: bool) 
     release = MomentsMechanism(
         4, 40.0, DELTA, adjacency=adjacency, with_sums=with_sums, n_public=public
     ).release(x)
-    assert release.n == pytest.approx(len(x), rel=1e-3)
+    assert release.records == pytest.approx(len(x), rel=1e-3)
+    assert release.n == pytest.approx(len(x), rel=3e-3)
     assert torch.allclose(release.scatter / len(x), torch.from_numpy(x.T @ x / len(x)), atol=0.03)
     assert bool((torch.linalg.eigvalsh(release.scatter) > 0).all())
     if with_sums:
@@ -128,6 +129,40 @@ def test_a_private_posterior_is_close_to_the_exact_one() -> None:
         exact = graphs(torch.from_numpy(x.T @ x), len(x))
         distances.append(float((graphs(release.scatter, release.n) - exact).abs().sum()))
     assert np.mean(distances) < 0.35
+
+
+@pytest.mark.parametrize("m", [3, 8])
+@pytest.mark.parametrize("factor", [1.1, 1.5])
+def test_clipping_is_undone_for_any_covariance(m: int, factor: float) -> None:
+    rng = np.random.default_rng(m)
+    covariance = np.diag(rng.uniform(0.1, 2.0, m))
+    turn = np.linalg.qr(rng.normal(size=(m, m)))[0]
+    covariance = turn @ covariance @ turn.T
+    y = rng.multivariate_normal(np.zeros(m), covariance, size=400_000)
+    radius = factor * math.sqrt(m)
+    y *= np.minimum(1.0, radius / np.linalg.norm(y, axis=1))[:, None]
+    found = whitening.unclip(y.T @ y / len(y), radius, 0.0)
+    assert np.abs(found - covariance).max() < 0.03
+
+
+def test_the_noisier_a_release_the_fewer_records_it_is_worth() -> None:
+    x = chain(5000, 3)
+    noisy, fine = (MomentsMechanism(4, epsilon, DELTA).release(x) for epsilon in (0.3, 8.0))
+    assert 1 <= noisy.n < 0.65 * len(x) < 0.9 * len(x) < fine.n < 1.01 * len(x)
+    assert noisy.records == pytest.approx(len(x), rel=0.1)
+
+
+def test_a_release_says_how_sure_one_can_be() -> None:
+    """Entries of the whitened covariance miss the truth by what `n` records would: the pattern of a Wishart matrix."""
+    v, errors, worth = 4, [], []
+    for seed in range(60):
+        x = np.random.default_rng(seed).normal(size=(1500, v))
+        release = MomentsMechanism(v, 1.0, DELTA).release(x)
+        found = release.second_moments / release.n
+        shape = found / (np.trace(found) / v)
+        errors.append(shape[np.triu_indices(v, 1)])
+        worth.append(release.n)
+    assert np.mean(np.square(errors)) * np.mean(worth) == pytest.approx(1.0, abs=0.35)
 
 
 def test_far_too_few_records_give_a_statistic_all_the_same() -> None:

@@ -40,12 +40,15 @@ CLIP_SOURCE = ("the study: a public radius on the public scale", "a rule on what
 
 @dataclass(frozen=True)
 class MomentsRelease:
-    """What may leave: `n` (noisy; public under replace-one), `sums` (V,) or None, `second_moments` (V, V) for X^T X, the claim.
+    """What may leave: `records` (how many, noisy; public under replace-one) and what a score is computed from, `n`, `sums` (V,) or
+    None and `second_moments` (V, V) for X^T X; and the claim.
 
-    `outputs` are the noisy integers themselves, for an audit.
+    `n` is how many records without noise would say as much, and sums and products are scaled to it: a score that takes `n` at its
+    word is then as uncertain as it should be. `outputs` are the noisy integers themselves, for an audit.
     """
 
     n: float
+    records: float
     sums: Floats | None
     second_moments: Floats
     outputs: tuple[Values, Values]
@@ -244,16 +247,23 @@ class MomentsMechanism:
         _, sums, moment = _unpacked(second, stage, m, self.n_public)
         shift = np.zeros(m) if sums is None else sums / n
         moment = moment / n - np.outer(shift, shift)
-        covariance, deviation, mean_factor = white.unclip(moment, stage.norm_bound / 2**GRID_BITS)
-        noise = _scale(stage) / n / deviation
-        covariance = white.weighed(covariance, noise, _scale(self.first_stage) / n, w.eigenvalues)
-        covariance = white.floored(covariance, noise * math.sqrt(2 * m))
-        mean = w.centre + w.back @ (shift / mean_factor)
+        radius, noise = stage.norm_bound / 2**GRID_BITS, _scale(stage) / n
+        covariance = white.unclip(moment, radius, noise)
+        worth = white.effective_records(n, covariance, radius, noise)
+        mean = w.centre + w.back @ (shift / white.mean_factor(covariance, radius))
         about_zero = w.back @ covariance @ w.back.T + np.outer(mean, mean)
         about_zero = (about_zero + about_zero.T) / 2
-        total = n * mean if self.with_sums else None
-        stages = (self.first_stage, stage)
-        return MomentsRelease(n, total, n * about_zero, (first, second), stages, self.adjacency, self.delta)
+        total = worth * mean if self.with_sums else None
+        return MomentsRelease(
+            worth,
+            n,
+            total,
+            worth * about_zero,
+            (first, second),
+            (self.first_stage, stage),
+            self.adjacency,
+            self.delta,
+        )
 
 
 def _scale(stage: Stage) -> float:

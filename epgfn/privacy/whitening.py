@@ -1,19 +1,27 @@
 """Linear algebra of the two-stage release: all of it works on what was released already, so it costs no privacy.
 
-y ~ N(0, I_m) clipped to the ball of radius B has second moment c(B) I, and a small symmetric traceless perturbation E of
-the covariance changes it by c'(B) E:
+y ~ N(0, S) clipped to the ball of radius B has a second moment with the eigenvectors of S and the eigenvalues
 
-    c(B)  = E min(r, B)^2 / m                = F_{m+2}(B^2) + B^2 / m (1 - F_m(B^2))
-    c'(B) = E min(1, B/r)^2 r^4 / (m (m+2))  = F_{m+4}(B^2) + B^2 / (m+2) (1 - F_{m+2}(B^2))
+    g_i(l) = l_i E_u[ u_i^2 (m F_{m+2}(h) + h (1 - F_m(h))) ],    h = B^2 / sum_k l_k u_k^2,
 
-with r = |y| and F_k the distribution function of chi-squared with k degrees of freedom. A shift of the mean comes through
-clipping with the factor E min(r^2, B r) / m. `unclip` divides these out, which is right for Gaussian records and within a
-few per cent for others; the un-whitened result is never told more precisely than the noise allows.
+l the eigenvalues of S, u uniform on the sphere and F_k the distribution function of chi-squared with k degrees of freedom. `unclip`
+inverts it. Near S = I a small symmetric traceless perturbation E of the covariance changes the moment by c' E, and the clipped
+moment of n records says as much about E as the moment of `e n` records that were not clipped:
+
+    c' = F_{m+4}(B^2) + B^2 / (m+2) (1 - F_{m+2}(B^2)),    e = c'^2 / (F_{m+4}(B^2) + B^4 / (m (m+2)) (1 - F_m(B^2))).
+
+A shift of the mean comes through clipping with the factor E min(r^2, B r) / m. This is right for Gaussian records and approximate
+for others.
+
+Noise of variance s^2 on the diagonal of a covariance near I and s^2 / 2 beside it has the pattern of sampling error, 2/n and 1/n. So
+a noisy covariance is worth `effective_records`, 2 / (2 / (e n) + s^2): scored as if it came from so many records, it claims no
+more certainty than it has.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,24 +29,22 @@ from scipy.special import chdtr, chdtrc, gammaln
 
 from epgfn.privacy.discrete import Floats
 
-_STAGE_ONE_BIAS = 0.1  # how far clipping may have bent a whitened entry of the rough statistic
-_MAX_STRETCH = 20.0
+_LEAST_VARIANCE, _MOST_VARIANCE = (
+    1e-4,
+    400.0,
+)  # of what was whitened; the most there is where noise fills the ball
+_FULLEST = 0.95  # share of B^2 that a clipped second moment's trace is taken for at most
+_DIRECTIONS = 320
+_ROUNDS = 60
 LEAST_FACTOR, _MOST_FACTOR = 1.2, 2.4
 
 
 class Whitening(NamedTuple):
-    """x = centre + back @ y and y = (x - centre) @ forward, with y about N(0, I); `eigenvalues` (m,) of the rough covariance."""
+    """x = centre + back @ y and y = (x - centre) @ forward, with y about N(0, I)."""
 
     centre: Floats
     forward: Floats
     back: Floats
-    eigenvalues: Floats
-
-
-def floored(matrix: Floats, floor: float) -> Floats:
-    """The symmetric matrix with its eigenvalues raised to `floor`."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
 
 
 def whitening(second_moment: Floats, mean: Floats, floor: float) -> Whitening:
@@ -46,7 +52,7 @@ def whitening(second_moment: Floats, mean: Floats, floor: float) -> Whitening:
     values, vectors = np.linalg.eigh(second_moment - np.outer(mean, mean))
     values = np.maximum(values, floor)
     root = np.sqrt(values)
-    return Whitening(mean, vectors / root, vectors * root, values)
+    return Whitening(mean, vectors / root, vectors * root)
 
 
 def clip_factor(relative_noise: float) -> float:
@@ -59,44 +65,50 @@ def clip_factor(relative_noise: float) -> float:
     return round(min(max(wanted, LEAST_FACTOR), _MOST_FACTOR) * 20) / 20
 
 
-def unclip(moment: Floats, radius: float) -> tuple[Floats, float, float]:
-    """The covariance of y before clipping, from E[clipped y y^T]; with c' and the mean's factor at its scale."""
-    m = len(moment)
-    level = float(np.trace(moment)) / m
-    stretch = _stretch(level, radius, m)
-    deviation = _deviation_factor(radius / stretch, m)
-    covariance = stretch**2 * np.eye(m) + (moment - level * np.eye(m)) / deviation
-    return covariance, deviation, _mean_factor(radius / stretch, m)
+def unclip(moment: Floats, radius: float, floor: float) -> Floats:
+    """The covariance of y before clipping, from E[clipped y y^T], (m, m); the moment's eigenvalues are raised to `floor`."""
+    values, vectors = np.linalg.eigh((moment + moment.T) / 2)
+    values = np.maximum(values, floor)
+    values *= min(1.0, _FULLEST * radius**2 / values.sum())
+    found = values
+    for _ in range(_ROUNDS):
+        found = np.clip(found * values / _clipped(found, radius), _LEAST_VARIANCE, _MOST_VARIANCE)
+    return np.asarray((vectors * found) @ vectors.T)
 
 
-def weighed(covariance: Floats, noise: float, rough_noise: float, eigenvalues: Floats) -> Floats:
-    """Entry by entry the best mix of the identity, which is what stage one says, and the covariance of stage two.
+def effective_records(n: float, covariance: Floats, radius: float, noise: float) -> float:
+    """How many records, released without clipping and noise, would say as much as `n` records clipped to the radius; at least one.
 
-    `noise` and `rough_noise` are the standard deviations of a diagonal entry in both, the latter before whitening.
+    `covariance` (m, m) as `unclip` found it; `noise` the standard deviation of a diagonal entry of the clipped second moment.
     """
+    level, m = float(np.trace(covariance)) / len(covariance), len(covariance)
+    square = radius**2 / level
+    through = _deviation_factor(math.sqrt(square), m)
+    spread = float(chdtr(m + 4, square) + square**2 / (m * (m + 2)) * chdtrc(m, square))
+    return max(1.0, n / (spread / through**2 + n * (noise / through / level) ** 2 / 2))
+
+
+def mean_factor(covariance: Floats, radius: float) -> float:
+    """What clipping leaves of a small shift of the mean."""
     m = len(covariance)
-    shape = np.where(np.eye(m, dtype=bool), 1.0, 0.5)
-    first = (rough_noise**2 / np.outer(eigenvalues, eigenvalues) + _STAGE_ONE_BIAS**2) * shape
-    weight = first / (first + noise**2 * shape)
-    return np.asarray((1 - weight) * np.eye(m) + weight * covariance)
+    return _mean_factor(radius / math.sqrt(float(np.trace(covariance)) / m), m)
 
 
-def _stretch(level: float, radius: float, m: int) -> float:
-    """s such that N(0, s^2 I) clipped to the radius has second moment level * I."""
-    level = min(max(level, 1e-6), 0.98 * radius**2 / m)
-    low, high = 1e-3, _MAX_STRETCH
-    for _ in range(50):
-        middle = math.sqrt(low * high)
-        if middle**2 * _level_factor(radius / middle, m) < level:
-            low = middle
-        else:
-            high = middle
-    return low
+def _clipped(values: Floats, radius: float) -> Floats:
+    """g of the docstring: eigenvalues (m,) before clipping -> after it."""
+    m = len(values)
+    squares = _directions(m)  # (M, m)
+    h = radius**2 / (squares @ values)
+    return np.asarray(values * (squares * (m * chdtr(m + 2, h) + h * chdtrc(m, h))[:, None]).mean(0))
 
 
-def _level_factor(radius: float, m: int) -> float:
-    square = radius**2
-    return float(chdtr(m + 2, square) + square / m * chdtrc(m, square))
+@lru_cache(maxsize=8)
+def _directions(m: int) -> Floats:
+    """(M, m) squared coordinates of points on the sphere, the same whenever asked; rotated through all coordinates, so that each
+    has exactly the mean 1/m."""
+    drawn = np.square(np.random.default_rng(0).normal(size=(-(-_DIRECTIONS // m), m)))
+    drawn /= drawn.sum(1, keepdims=True)
+    return np.concatenate([np.roll(drawn, shift, 1) for shift in range(m)])
 
 
 def _deviation_factor(radius: float, m: int) -> float:

@@ -131,6 +131,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         ticks = sorted({row["variables"] for row in found["rows"]})
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.legend(frameon=False)
         sink = io.BytesIO()
         figure.savefig(sink, format="png", metadata={"Software": None})

@@ -173,3 +173,38 @@ def scaling(
         return
     for name, power in found["exponents"].items():
         print(f"{name:<15} exponent {'-' if power is None else f'{power:.2f}'}")
+
+
+@app.command()
+def membership(
+    records: Annotated[
+        list[int] | None, typer.Option(help="Records a node has; repeat for more (default: 100 and 1000).")
+    ] = None,
+    epsilon: Annotated[
+        list[float] | None,
+        typer.Option(help="0 for no privacy; repeat for more (default: 0, 8, 4 and 1)."),
+    ] = None,
+    targets: Annotated[int, typer.Option(help="Target records a row, half of them members.", min=16)] = 600,
+    trained: Annotated[
+        int, typer.Option(help="Policies to train for the attack on their flow; 0 to leave it out.", min=0)
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of populations and records; noise has none.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Membership inference on the policy a node sends, without and with differential privacy: AUC, and TPR at 1 % FPR.
+
+    Example: epgfn bench membership --records 100 --epsilon 0 --epsilon 4
+    """
+    from epgfn.bench.membership import EPSILONS, Setting, shown
+    from epgfn.bench.membership import membership as measure
+
+    asked = tuple(value or None for value in epsilon) if epsilon else EPSILONS
+    setting = Setting(tuple(records or (100, 1_000)), asked, targets, trained=trained, seed=seed)
+
+    def told(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(shown(row), flush=True)
+
+    rows = measure(setting, told)
+    if as_json:
+        print(json.dumps({"rows": rows}))

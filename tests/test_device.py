@@ -24,13 +24,14 @@ from pretend_accelerator import DEVICE, accelerator, counts
 from epgfn.aggregation import train_global
 from epgfn.device import computing_on
 from epgfn.errors import EpgfnError
-from epgfn import diagnostics
+from epgfn import diagnostics, policies
 from epgfn.policies import reference_orders
 from epgfn.study import Study
 from epgfn.training import train_local, train_on_statistic
 
 torch.set_num_threads(1)
 reference_orders.SEARCH_STEPS, diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 2, 8, 2
+policies.FEW_VARIABLES, policies.MAX_VARIABLES = 4, 5  # so that few variables stand for many
 EDGE_WISE = {"training": {"objective": "detailed"}, "aggregation": {"objective": "aggregating-edges"}}
 
 def study(size, parents, kind="dag-by-sinks", policy="order-potential", training={}, aggregation={}):
@@ -65,11 +66,11 @@ def whole(study, path):
 
 path = Path(sys.argv[1]) / "checkpoint"
 for name, case in {
-    "order potential": study(4, 2),
-    "variable first": study(13, 1),
-    "learned potential": study(26, 1),
-    "edge net": study(4, 2, "dag-by-edges", "edge-net", **EDGE_WISE),
-    "edge attention": study(4, 2, "dag-by-edges", "edge-attention"),
+    "OrderPotential": study(4, 2),
+    "VariableFirst": study(5, 2),
+    "LearnedPotential": study(6, 2),
+    "EdgeNet": study(4, 2, "dag-by-edges", "edge-net", **EDGE_WISE),
+    "EdgeAttention": study(4, 2, "dag-by-edges", "edge-attention"),
 }.items():
     print(name)
     before = counts["operations"]
@@ -84,6 +85,7 @@ for name, case in {
             assert type(tensor) is torch.Tensor and tensor.device.type == "cpu"
         assert all(torch.equal(a[key], b[key]) for key in a)
     assert said_there == said_here
+    assert type(policies.make_policy(policies.space_of(case), here[:1])).__name__ == name
 """
 
 

@@ -50,7 +50,7 @@ class Operator:
 
 
 class Release(NamedTuple):
-    """X^T X (V, V) float64 and n, both with noise; the claim; the keyed digest of the records it is of."""
+    """X^T X (V, V) float64 and n, both with noise and as a score takes them; the claim; the keyed digest of the records it is of."""
 
     statistic: Tensor
     n: float
@@ -171,7 +171,13 @@ def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) ->
     words = f"{claim.mode}: {meaning(claim.epsilon, claim.delta, claim.adjacency, claim.unit)}"
     if operator is None:
         return words
-    spent = operator.open_ledger().spent(kept.dataset)
+    ledger = operator.open_ledger()
+    if not any(entry.dataset == kept.dataset for entry in ledger.entries()):
+        return (
+            f"{words} The ledger in {operator.ledger} does not know this release: restore it from a backup before anything else is "
+            "released."
+        )
+    spent = ledger.spent(kept.dataset)
     return (
         f"{words} Spent so far on these records, all releases together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at delta "
         f"{operator.budget_delta:g}, by the ledger in {operator.ledger}."

@@ -111,11 +111,13 @@ def _shared(statistic: Tensor, n: float) -> tuple[Tensor, float]:
     """The first process's release, in all of them: only that process has read records."""
     import torch
 
-    from epgfn.parallel import all_from_first
+    from epgfn.parallel import from_first
 
-    count = torch.tensor(n, dtype=torch.float64)
-    all_from_first([statistic, count])
-    return statistic, float(count)
+    numbers = torch.tensor(
+        [*statistic.flatten().tolist(), n], dtype=torch.float64
+    )  # where messages can be sent from
+    *entries, n = from_first(numbers).tolist()
+    return torch.tensor(entries, dtype=torch.float64, device="cpu").view(statistic.shape), n
 
 
 def _train_or_go_on(home: NodeHome, train: Train, name: str, report: Reporter) -> LocalResult:
@@ -157,7 +159,7 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     if study.privacy.is_private:
         seed = number_from_first(0)
         v = len(study.variables)
-        statistic, n = _shared(torch.zeros(v, v, dtype=torch.float64), 0.0)
+        statistic, n = _shared(torch.zeros(v, v), 0.0)
         _on(device, partial(train_on_statistic, study, statistic, n, seed=seed))()
         return
     if data is None:

@@ -151,6 +151,13 @@ def test_training_again_uses_the_release_again_and_gives_the_same_model(finished
         assert len((node.home / "privacy" / "privacy-ledger.jsonl").read_bytes().splitlines()) == 2
 
 
+def test_a_ledger_that_was_lost_is_not_a_fresh_budget_to_inspect(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.nodes["south"].home, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "privacy")
+    shown = Node(tmp_path / "copy").ok("inspect")
+    assert "restore it from a backup" in shown and "epsilon 0 of" not in shown
+
+
 def test_the_number_of_records_is_in_nothing_that_leaves(finished: Finished) -> None:
     """Neither as text nor as a number in any usual form: statement, model file and its metadata, and all that was printed."""
     forms = [str(RECORDS).encode()] + [
@@ -277,7 +284,8 @@ def test_replace_one_has_a_public_number_of_records(data: Path, tmp_path: Path) 
     )
     study = Study.from_bytes(text.encode())
     done = release(study, "north", data, operator(tmp_path / "l"), Sentences())
-    assert done.n == RECORDS and done.claim.adjacency == "replace-one"
+    assert 0 < done.n <= RECORDS and done.claim.adjacency == "replace-one"
+    assert all(part.kind != "records" for stage in done.claim.stages for part in stage.noise)
     with pytest.raises(RefusedError) as refused:
         release(study, "south", data, operator(tmp_path / "l"), Sentences())
     assert refused.value.reason == "wrong-number"

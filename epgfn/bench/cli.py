@@ -208,3 +208,42 @@ def membership(
     rows = measure(setting, told)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def privacy(
+    only: Annotated[
+        list[str] | None, typer.Option(help="An instance; repeat for more (default: all).")
+    ] = None,
+    worlds: Annotated[
+        int | None, typer.Option(help="Simulated data sets (default: each instance's own).")
+    ] = None,
+    epsilon: Annotated[
+        list[float] | None,
+        typer.Option(help="What a node spends; repeat for more (default: each instance's own)."),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(help="Nodes with as many records each (default: each instance's own number)."),
+    ] = None,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first world.", min=0)] = 3000,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="With trained models: local ones, and aggregated ones.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """What privacy costs: L1 (sum of |q - p|, never halved) between the posterior from a private release and from the records.
+
+    Example: epgfn bench privacy --only moments-5 --epsilon 4 --worlds 10
+    """
+    from epgfn.bench.privacy import Setting, shown
+    from epgfn.bench.privacy import privacy as measure
+
+    def told(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(shown(row), flush=True)
+
+    setting = Setting(worlds, tuple(epsilon) if epsilon else None, nodes, first_seed, trained)
+    rows = measure(only or (), setting, told=told)
+    if as_json:
+        print(json.dumps({"rows": rows}))

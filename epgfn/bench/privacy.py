@@ -1,201 +1,198 @@
-"""What privacy costs in accuracy: exact posteriors from released and from true statistics, on simulated worlds.
+"""`epgfn bench privacy`: what privacy costs in accuracy, on simulated worlds: the posterior from a release beside that from the records.
 
-No network is trained, so the distances are those of the releases alone. Worlds come from `seed` + number; noise never does, so figures
-move a little from run to run (their standard errors are given).
+    rows = privacy(["moments-5"], epsilons=[4.0], worlds=10)
 
-    moments_row(n=1000, epsilon=4.0, worlds=40)      # Row(l1=..., edge_error=...)
+Unless models are trained, no network takes part and the distances are those of the releases alone. World w is drawn from the seed
+`first_seed` + w; noise cannot be seeded, so figures move within their standard errors from run to run.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from epgfn.exact import edge_marginals, enumerate_dags, log_scores
-from epgfn.privacy.answers import AnswersMechanism
-from epgfn.privacy.discrete import Floats
-from epgfn.privacy.gradient import GradientSettings, RecordSgd, clipped_gradient
-from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
-from epgfn.spaces.parent_sets import parent_masks
-from epgfn.targets.additive import categorical
-from epgfn.targets.bge import bge
+from epgfn.bench.releases import dags, objects
+from epgfn.bench.releases.measure import DELTA, Ask, Errors, Measure
+from epgfn.errors import UsageError
 
-Tails = Literal["gaussian", "student", "laplace"]
-ITEM_KINDS, MULTISET_SIZE, ITEM_RATE = 5, 6, 0.06
-_LISTED = 5
+FIRST_SEED = 3000
+MAX_NODES = 64
+TRAINED_WORLDS = 4
+Told = Callable[[dict[str, Any]], None]
 
 
-class Row(NamedTuple):
-    """Means over worlds, `error` the standard error of `l1`. `l1` is NaN where graphs are too many to list, `edge_error` (mean
-    absolute error of the directed edge probabilities) where objects are no graphs. `null_error`: of the graph without an edge."""
+@dataclass(frozen=True)
+class Instance:
+    """`make` gives the measure of one world; `targets` are what the project wants to reach, by epsilon. `trains`: there are networks
+    for it; `one_node`: there is no release that adds up over nodes."""
 
-    l1: float
-    error: float
-    edge_error: float
-    null_error: float
+    mode: str
+    records: int
+    make: Callable[..., Measure]
+    epsilons: tuple[float, ...] = (1.0, 4.0, 8.0)
+    worlds: int = 40
+    nodes: int = 1
+    targets: Mapping[float, float] = field(default_factory=dict)
+    trains: bool = False
+    one_node: bool = False
 
 
-def moments_row(
-    n: int,
-    epsilon: float,
-    *,
-    delta: float = 1e-5,
-    n_variables: int = 5,
-    worlds: int = 40,
-    parties: int = 1,
-    tails: Tails = "gaussian",
-    mean: float = 0.0,
-    seed: int = 3000,
-) -> Row:
-    """BGe from the two-stage release beside BGe from the records, `parties` of n records each.
+_moments = partial(Instance, "statistic")
+INSTANCES: dict[str, Instance] = {
+    "moments-5": _moments(1000, dags.moments, targets={4.0: 0.30, 8.0: 0.26}, trains=True),
+    "moments-5-many": _moments(10_000, dags.moments, (1.0,), targets={1.0: 0.15}, trains=True),
+    "moments-5-nodes-4": _moments(
+        1000, dags.moments, (1.0, 4.0), 80, 4, targets={1.0: 0.25, 4.0: 0.05}, trains=True
+    ),
+    "moments-5-heavy-tails": _moments(1000, partial(dags.moments, tails="student"), trains=True),
+    "moments-5-laplace": _moments(1000, partial(dags.moments, tails="laplace"), trains=True),
+    "moments-5-unknown-means": _moments(1000, partial(dags.moments, mean=0.5)),
+    "moments-11": _moments(1000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
+    "moments-11-many": _moments(10_000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
+    "moments-25": _moments(10_000, partial(dags.moments, variables=25), (1.0, 4.0), 3),
+    "counts-5": Instance("statistic", 1000, dags.counts),
+    "answers-multiset": Instance(
+        "answers", 2000, partial(objects.answers, case=objects.multisets()), targets={4.0: 0.15}
+    ),
+    "answers-grid": Instance("answers", 2000, partial(objects.answers, case=objects.grid())),
+    "answers-sequence": Instance("answers", 2000, partial(objects.answers, case=objects.sequences())),
+    "gradient-multiset": Instance(
+        "gradient", 2000, partial(objects.gradient, case=objects.multisets()), (1.0, 4.0), 5, one_node=True
+    ),
+}
 
-    World: each pair of variables (in a random order) has an edge with probability 1/2, or 2 V / (V (V - 1)) if that is less;
-    weights uniform on +-(0.5, 1.2); variables scaled to unit population variance, which stands for a good public scale. `mean` shifts
-    every variable by as much, and has the sums released and the mean integrated out.
+
+@dataclass(frozen=True)
+class Setting:
+    """Whatever is None is the instance's own."""
+
+    worlds: int | None = None
+    epsilons: tuple[float, ...] | None = None
+    nodes: int | None = None
+    first_seed: int = FIRST_SEED
+    trained: bool = False
+
+
+def privacy(
+    only: Sequence[str] = (), setting: Setting = Setting(), *, told: Told | None = None
+) -> list[dict[str, Any]]:
+    """One row an instance and epsilon, on one thread.
+
+    Args:
+        only: names from `INSTANCES`; none for all (with `trained`, for all that train). told: called with each row as soon as it is there.
+
+    Returns:
+        rows with `instance, mode, records` (a node's), `nodes, epsilon, delta, first_seed, worlds, trained`; `l1_mean` and `l1_se`, mean
+        over worlds and standard error of the sum of |q - p| over all objects, never halved; `edge_error_mean` and `edge_error_max`, means
+        over worlds of the mean and the largest absolute error of an edge's probability, and `edge_error_null`, the mean error of the graph
+        without an edge; `edge_reference_error`, about what the reference itself is off by where it comes from Markov chains; `target`, the
+        L1 to reach. With `trained`, `l1_mean` is that of the models and `l1_release` that of the same releases without a network. None
+        where there is no such figure: L1 where objects cannot be listed, edges where objects are no graphs.
+
+    Raises:
+        UsageError: an instance that is not there, a number out of range, or networks or nodes where there are none.
     """
-    masks = parent_masks(n_variables, min(n_variables - 1, 4 if n_variables <= _LISTED else 3))
-    mechanism = MomentsMechanism(n_variables, epsilon, delta, with_sums=mean != 0.0)
-    l1, edge, null = [], [], []
-    for number in range(worlds):
-        rng = np.random.default_rng(seed + number)
-        exact, private = torch.zeros(()), torch.zeros(())
-        mixing = _mixing(n_variables, rng)
-        for _ in range(parties):
-            records = _noise((n, n_variables), tails, rng) @ mixing + mean
-            release = mechanism.release(records)
-            exact = exact + _table(*_truth(records, mean != 0.0), masks)
-            private = private + _table(*_released(release), masks)
-        both = [_posterior(table, masks) for table in (exact, private)]
-        l1.append(float(np.abs(both[0][0] - both[1][0]).sum()) if n_variables <= _LISTED else math.nan)
-        off = ~np.eye(n_variables, dtype=bool)
-        edge.append(float(np.abs(both[0][1] - both[1][1])[off].mean()))
-        null.append(float(both[0][1][off].mean()))
-    return _row(l1, edge, null)
+    names = list(only) or [name for name, known in INSTANCES.items() if known.trains or not setting.trained]
+    if setting.nodes is not None and not only:
+        names = [name for name in names if not INSTANCES[name].one_node]
+    _check(names, setting)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = []
+        for name in names:
+            for epsilon in setting.epsilons or INSTANCES[name].epsilons:
+                rows.append(_row(name, epsilon, setting))
+                if told is not None:
+                    told(rows[-1])
+        return rows
+    finally:
+        torch.set_num_threads(threads)
 
 
-def answers_row(n: int, epsilon: float, *, delta: float = 1e-5, worlds: int = 40, seed: int = 0) -> Row:
-    """Multisets of 6 items of 5 kinds, n records of one item each, every multiset answered."""
-    objects, per_record = multisets()
-    mechanism = AnswersMechanism.for_domain(per_record, objects, torch.arange(ITEM_KINDS), epsilon, delta)
-    return _row(_over_items(n, worlds, seed, lambda records: mechanism.release(records).log_likelihood))
+def _check(names: Sequence[str], setting: Setting) -> None:
+    for name in names:
+        known = INSTANCES.get(name)
+        if known is None:
+            raise UsageError(f"there is no instance {name!r}; choose one of {', '.join(INSTANCES)}")
+        if setting.trained and not known.trains:
+            raise UsageError(f"{name} is measured without networks only; leave out --trained")
+        if known.one_node and setting.nodes not in (None, 1):
+            raise UsageError(f"{name} is measured for one node only; leave out --nodes")
+    if setting.worlds is not None and setting.worlds < 2:
+        raise UsageError("a standard error needs at least two worlds")
+    if setting.nodes is not None and not 1 <= setting.nodes <= MAX_NODES:
+        raise UsageError(f"privacy is measured for 1 to {MAX_NODES} nodes; choose a number in that range")
 
 
-def gradient_row(
-    n: int,
-    epsilon: float,
-    *,
-    delta: float = 1e-5,
-    worlds: int = 10,
-    seed: int = 0,
-    steps: int = 300,
-    rate: float = 0.2,
-    clip: float = 0.02,
-    learning_rate: float = 0.1,
-    batch: int = 64,
-) -> Row:
-    """The same by DP-SGD on the most forgiving policy there is: one free weight for each of the 210 multisets."""
-    objects, per_record = multisets()
-    settings = GradientSettings.for_epsilon(epsilon, delta, rate=rate, steps=steps, clip=clip)
-
-    def train(records: Tensor) -> Tensor:
-        said = per_record(records, objects).float().T  # (K, n)
-        logits = torch.nn.Parameter(torch.zeros(len(objects)))
-        optimizer = torch.optim.Adam([logits], learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        sgd = RecordSgd([logits], optimizer, settings)
-        for sampled in sgd.batches(len(records)):
-            chosen = torch.randint(len(objects), (batch,))
-            jacobian = torch.nn.functional.one_hot(chosen, len(objects)).float()
-            terms = said[chosen][:, sampled]
-            terms = terms - terms.mean(0)
-            score = logits.detach()[chosen]
-            free = 2 / batch * jacobian.T @ (score - score.mean())
-            sgd.step(free, clipped_gradient(jacobian, terms, clip))
-            schedule.step()
-        return logits.detach().double()
-
-    return _row(_over_items(n, worlds, seed, train))
+def _row(name: str, epsilon: float, setting: Setting) -> dict[str, Any]:
+    known = INSTANCES[name]
+    nodes = setting.nodes or known.nodes
+    ask = Ask(known.records, nodes, epsilon)
+    worlds = setting.worlds or (TRAINED_WORLDS if setting.trained else known.worlds)
+    measure = known.make(ask, train=_trainer(nodes)) if setting.trained else known.make(ask)
+    seen = [measure(setting.first_seed + world) for world in range(worlds)]
+    l1, l1_se = _mean([e.trained if setting.trained else e.l1 for e in seen])
+    return {
+        "instance": name,
+        "mode": known.mode,
+        "records": known.records,
+        "nodes": nodes,
+        "epsilon": epsilon,
+        "delta": DELTA,
+        "first_seed": setting.first_seed,
+        "worlds": worlds,
+        "trained": setting.trained,
+        "l1_mean": l1,
+        "l1_se": l1_se,
+        "l1_release": _mean([e.l1 for e in seen])[0] if setting.trained else None,
+        **_edges(seen),
+        "target": known.targets.get(epsilon) if nodes == known.nodes else None,
+    }
 
 
-def multisets() -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """All 210 multisets (210, 5), and log p(item | multiset) = log((1 - .06) / 5 + .06 x_item / 6) of records."""
-    counts = itertools.product(range(MULTISET_SIZE + 1), repeat=ITEM_KINDS)
-    objects = torch.tensor([c for c in counts if sum(c) == MULTISET_SIZE], dtype=torch.float64)
-    base = (1 - ITEM_RATE) / ITEM_KINDS
-    return objects, categorical(lambda x: (base + ITEM_RATE * x / MULTISET_SIZE).log())
+def _trainer(nodes: int) -> dags.Train:
+    from epgfn.bench.releases.trained import trainer  # loaded where networks are wanted
+
+    return trainer(nodes)
 
 
-def _over_items(n: int, worlds: int, seed: int, private: Callable[[Tensor], Tensor]) -> list[float]:
-    objects, per_record = multisets()
-    distances = []
-    for number in range(worlds):
-        rng = np.random.default_rng(seed + number)
-        chosen = objects[rng.integers(len(objects))].numpy()
-        shares = (1 - ITEM_RATE) / ITEM_KINDS + ITEM_RATE * chosen / MULTISET_SIZE
-        records = torch.from_numpy(rng.choice(ITEM_KINDS, size=n, p=shares / shares.sum()))
-        exact = torch.softmax(per_record(records, objects).double().sum(0), 0)
-        distances.append(float((torch.softmax(private(records), 0) - exact).abs().sum()))
-    return distances
+def _edges(seen: Sequence[Errors]) -> dict[str, float | None]:
+    return {
+        "edge_error_mean": _mean([e.edge_mean for e in seen])[0],
+        "edge_error_max": _mean([e.edge_max for e in seen])[0],
+        "edge_error_null": _mean([e.edge_null for e in seen])[0],
+        "edge_reference_error": _mean([e.approximate for e in seen])[0],
+    }
 
 
-def _row(l1: list[float], edge: list[float] | None = None, null: list[float] | None = None) -> Row:
-    return Row(
-        float(np.mean(l1)),
-        float(np.std(l1) / math.sqrt(len(l1))),
-        float(np.mean(edge)) if edge else math.nan,
-        float(np.mean(null)) if null else math.nan,
-    )
+def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """The mean and its standard error, or None where there is no figure."""
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        return None, None
+    return float(np.mean(there)), float(np.std(there, ddof=1) / math.sqrt(len(there)))
 
 
-def _truth(records: Floats, unknown_mean: bool) -> tuple[Tensor, float]:
-    scatter, n = records.T @ records, len(records)
-    if unknown_mean:
-        scatter = scatter - np.outer(records.sum(0), records.sum(0)) / (n + 1.0)
-    return torch.from_numpy(scatter), n
-
-
-def _released(release: MomentsRelease) -> tuple[Tensor, float]:
-    scatter = release.scatter if release.sums is None else release.scatter_unknown_mean(1.0)
-    return scatter, release.n
-
-
-def _table(scatter: Tensor, n: float, masks: Tensor) -> Tensor:
-    v = len(scatter)
-    own = (masks[None] >> torch.arange(v)[:, None]) & 1 == 1
-    return bge(scatter, n, masks, alpha_mu=1.0, alpha_w=v + 2.0).masked_fill(own, -torch.inf)
-
-
-def _posterior(table: Tensor, masks: Tensor) -> tuple[Floats, Floats]:
-    """p of every graph (empty where they are not listed), and the edge probabilities."""
-    v = len(table)
-    if v > _LISTED:
-        return np.zeros(0), edge_marginals(table, masks)
-    adjacency = enumerate_dags(v)
-    p = torch.softmax(log_scores(table, masks, adjacency), 0)
-    return p.numpy(), torch.einsum("d,dij->ij", p, adjacency.double()).numpy()
-
-
-def _mixing(v: int, rng: np.random.Generator) -> Floats:
-    """M with x = e M for the structural equations x = x W + e, columns scaled to unit population variance."""
-    order = rng.permutation(v)
-    earlier = np.zeros((v, v))
-    earlier[np.ix_(order, order)] = np.triu(np.ones((v, v)), 1)
-    edges = earlier * (rng.random((v, v)) < min(0.5, 2 / (v - 1)))
-    weights = edges * rng.uniform(0.5, 1.2, (v, v)) * rng.choice([-1, 1], (v, v))
-    mixing = np.linalg.inv(np.eye(v) - weights)
-    return np.asarray(mixing / np.sqrt((mixing**2).sum(0)))
-
-
-def _noise(shape: tuple[int, int], tails: Tails, rng: np.random.Generator) -> Floats:
-    """Unit variance: Gaussian, Student's t with 5 degrees of freedom, or Laplace."""
-    if tails == "student":
-        return np.asarray(rng.standard_t(5, shape) / math.sqrt(5 / 3))
-    if tails == "laplace":
-        return np.asarray(rng.laplace(size=shape) / math.sqrt(2))
-    return rng.normal(size=shape)
+def shown(row: Mapping[str, Any]) -> str:
+    """A row as one line for people."""
+    parts = [
+        f"{row['instance']:<24} {row['mode']:<9} {row['nodes']} x {row['records']} records  epsilon {row['epsilon']:g}"
+    ]
+    if row["l1_mean"] is not None:
+        parts.append(f"L1 {row['l1_mean']:.3f} +- {row['l1_se']:.3f}")
+    if row["l1_release"] is not None:
+        parts.append(f"without a network {row['l1_release']:.3f}")
+    if row["edge_error_mean"] is not None:
+        edges = f"edges {row['edge_error_mean']:.4f}, largest {row['edge_error_max']:.3f}, no edges {row['edge_error_null']:.3f}"
+        reference = row["edge_reference_error"]
+        parts.append(edges if reference is None else f"{edges}, reference {reference:.4f}")
+    if row["target"] is not None:
+        parts.append(f"target {row['target']:g}")
+    return "  ".join([*parts, f"{row['worlds']} worlds from seed {row['first_seed']}"])

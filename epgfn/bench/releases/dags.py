@@ -1,0 +1,142 @@
+"""Graphs from released statistics: BGe from noisy moments, BDeu from noisy counts; nodes' tables add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epgfn.bench.releases import worlds
+from epgfn.bench.releases.measure import Ask, Errors, Measure
+from epgfn.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals, enumerate_dags
+from epgfn.privacy.counts import CountsMechanism
+from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
+from epgfn.spaces.parent_sets import parent_masks
+from epgfn.structure_chains import edge_marginals as chain_marginals
+from epgfn.targets.bdeu import bdeu
+from epgfn.targets.bge import bge
+
+ALPHA_MU = 1.0
+CATEGORIES = (2, 3, 2, 3, 2)
+CHAINS, SWEEPS = 32, 60
+FAN_IN = 3
+"""Beyond five variables; up to five every DAG is possible."""
+Floats = worlds.Floats
+Train = Callable[[list[MomentsRelease], Tensor, int], float]
+"""Releases, the exact table of all records and a seed -> L1 of a model trained on the releases."""
+
+
+def moments(
+    ask: Ask, *, variables: int = 5, tails: worlds.Tails = "gaussian", mean: float = 0.0, train: Train | None = None
+) -> Measure:  # fmt: skip
+    """BGe from the two-stage release. `mean` shifts every variable by as much, and has the sums released and the mean integrated out."""
+    masks = masks_of(variables)
+    mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=mean != 0.0)
+    judge = Judge(variables)
+
+    def measure(seed: int) -> Errors:
+        rng = np.random.default_rng(seed)
+        mix = worlds.mixing(variables, rng)
+        parts = [worlds.noise((ask.records, variables), tails, rng) @ mix + mean for _ in range(ask.nodes)]
+        releases = [mechanism.release(part) for part in parts]
+        exact = torch.stack([_table(*_truth(part, mean != 0.0), masks) for part in parts]).sum(0)
+        private = torch.stack([_table(*_released(release), masks) for release in releases]).sum(0)
+        errors = judge.errors(exact, private, seed)
+        return errors if train is None else errors._replace(trained=train(releases, exact, seed))
+
+    return measure
+
+
+def counts(ask: Ask) -> Measure:
+    """BDeu, equivalent sample size 1, from the joint table of five variables of 2 or 3 categories: 72 cells."""
+    v = len(CATEGORIES)
+    masks, sizes = masks_of(v), torch.tensor(CATEGORIES)
+    mechanism = CountsMechanism(CATEGORIES, v, ask.epsilon, ask.delta)
+    judge = Judge(v)
+
+    def measure(seed: int) -> Errors:
+        rng = np.random.default_rng(seed)
+        network = worlds.DiscreteNetwork(CATEGORIES, rng)
+        parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
+        exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
+        private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])
+        return judge.errors(_without_self(exact.sum(0), masks), _without_self(private.sum(0), masks), seed)
+
+    return measure
+
+
+def masks_of(variables: int) -> Tensor:
+    """(K,) int64: the parent sets that are possible."""
+    return parent_masks(variables, variables - 1 if variables <= MAX_ENUMERATED else FAN_IN)
+
+
+class _Posterior(NamedTuple):
+    graphs: Tensor | None  # (D,), where they are listed
+    edges: Floats  # (V, V)
+    error: float | None  # of `edges`, where they are not exact
+
+
+class Judge:
+    """Two tables' posteriors compared: over all graphs up to 5 variables, by exact edge probabilities up to 14, by Markov chains above."""
+
+    def __init__(self, variables: int) -> None:
+        self._masks = masks_of(variables)
+        self._adjacency: Tensor | None = None
+        if variables <= MAX_ENUMERATED:
+            adjacency = enumerate_dags(variables)
+            slot = torch.zeros(1 << variables, dtype=torch.int64)
+            slot[self._masks] = torch.arange(len(self._masks))
+            self._slots = slot[(adjacency.long() << torch.arange(variables)[:, None]).sum(1)]  # (D, V)
+            self._adjacency = adjacency.flatten(1).double()
+
+    def errors(self, exact: Tensor, private: Tensor, seed: int) -> Errors:
+        """Of the posterior of the second (V, K) table against that of the first; `seed` is of the chains, where there are any."""
+        p, q = self._posterior(exact, seed), self._posterior(private, seed)
+        l1 = None if p.graphs is None or q.graphs is None else float((p.graphs - q.graphs).abs().sum())
+        mean, largest = edge_errors(q.edges, p.edges)
+        null, _ = edge_errors(np.zeros_like(p.edges), p.edges)
+        return Errors(l1, mean, largest, null, approximate=p.error)
+
+    def _posterior(self, table: Tensor, seed: int) -> _Posterior:
+        v = len(table)
+        if self._adjacency is not None:
+            p = torch.softmax(table[torch.arange(v), self._slots].sum(1), 0)
+            return _Posterior(p, (p @ self._adjacency).view(v, v).numpy(), None)
+        if v <= MAX_VARIABLES:
+            return _Posterior(None, edge_marginals(table, self._masks), None)
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.stack([_single_edges(v, generator) for _ in range(CHAINS)])
+        found = chain_marginals(table, start, FAN_IN, SWEEPS, generator)
+        return _Posterior(None, found.edges.numpy(), found.error)
+
+
+def _single_edges(v: int, generator: torch.Generator) -> Tensor:
+    """A random path through all variables, (V, V) bool."""
+    order = torch.randperm(v, generator=generator)
+    adjacency = torch.zeros(v, v, dtype=torch.bool)
+    adjacency[order[:-1], order[1:]] = True
+    return adjacency
+
+
+def _truth(records: Floats, unknown_mean: bool) -> tuple[Tensor, float]:
+    scatter, n = records.T @ records, len(records)
+    if unknown_mean:
+        scatter = scatter - np.outer(records.sum(0), records.sum(0)) / (n + ALPHA_MU)
+    return torch.from_numpy(scatter), n
+
+
+def _released(release: MomentsRelease) -> tuple[Tensor, float]:
+    scatter = release.scatter if release.sums is None else release.scatter_unknown_mean(ALPHA_MU)
+    return scatter, release.n
+
+
+def _table(scatter: Tensor, n: float, masks: Tensor) -> Tensor:
+    return _without_self(bge(scatter, n, masks, alpha_mu=ALPHA_MU, alpha_w=len(scatter) + 2.0), masks)
+
+
+def _without_self(table: Tensor, masks: Tensor) -> Tensor:
+    own = (masks[None] >> torch.arange(len(table))[:, None]) & 1 == 1
+    return table.masked_fill(own, -torch.inf)

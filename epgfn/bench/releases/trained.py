@@ -1,0 +1,65 @@
+"""The same with networks: a GFlowNet trained on each node's release, and one on the product of the nodes' models."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from epgfn.aggregation import train_global
+from epgfn.bench.releases.dags import Train
+from epgfn.distances import exact_distribution, l1
+from epgfn.policies import make_policy, space_of
+from epgfn.privacy.statistic import MomentsRelease
+from epgfn.spaces.parent_index import modular_score
+from epgfn.study import Study
+from epgfn.sweep import terminating_mass
+from epgfn.training import train_on_statistic
+
+STEPS = 600
+VARIABLES = 5
+
+
+def study_of(nodes: int) -> Study:
+    """Five variables, BGe, as a study of so many nodes would have it."""
+    names = ", ".join(f'"n{number}"' for number in range(nodes))
+    variables = ", ".join(f'{{ name = "x{number}" }}' for number in range(VARIABLES))
+    text = f"""
+name = "five"
+roster = [{names}]
+seed = 1
+variables = [{variables}]
+
+[target]
+kind = "bge"
+
+[space]
+max_parents = {VARIABLES - 1}
+
+[training]
+steps = {STEPS}
+batch = 256
+learning_rate = 3e-3
+temperature = 2.0
+
+[aggregation]
+steps = {STEPS}
+batch = 256
+learning_rate = 3e-3
+"""
+    return Study.from_bytes(text.encode())
+
+
+def trainer(nodes: int) -> Train:
+    """For `dags.moments`: the exact L1 of the model of one node, or of the global one of several."""
+    study = study_of(nodes)
+    space = space_of(study)
+
+    def train(releases: list[MomentsRelease], exact: Tensor, seed: int) -> float:
+        models = {
+            name: train_on_statistic(study, release.scatter, release.n, seed=1000 * seed + number).tensors
+            for number, (name, release) in enumerate(zip(study.roster, releases, strict=True))
+        }
+        final = train_global(study, models, seed=seed).tensors if nodes > 1 else models[study.roster[0]]
+        state, mass = terminating_mass(space, make_policy(space, [final]))
+        return l1(mass, exact_distribution(modular_score(exact, state.adjacency, space.max_parents)))
+
+    return train

@@ -50,6 +50,12 @@ class Trainer:
         except TrainingEnded:
             self._in_step = True  # they have ended after the same step
             raise
+        except RuntimeError:
+            if workers().size == 1:
+                raise
+            raise EpgfnError(
+                "a process that trained along is gone, or does not answer; the round is kept, start serve again"
+            ) from None
         self._in_step = True
         return result
 

@@ -76,6 +76,27 @@ def test_two_processes_finish_a_round_that_was_stopped_and_started_again(tmp_pat
     assert len(summary["history"]) == 100
 
 
+@pytest.mark.slow
+def test_when_a_process_is_lost_the_round_is_kept_and_nothing_hangs(tmp_path: Path) -> None:
+    study = tiny_study(steps=5000)
+    home = make_home(tmp_path / "home", study)
+    with UnderTorchrun(home) as server:
+        for seed, name in enumerate(study.roster):
+            node = FakeNode.enrolled(home, name)
+            assert node.send(node.make_upload(study, seed=seed)).receipt
+        step: dict[str, Any] = {}
+        while not step.get("step"):
+            step = server.wait_for("aggregating")
+        workers = server.workers()
+        (other,) = set(workers) - {server.first}
+        os.kill(other, signal.SIGKILL)
+        _, said = server.process.communicate(timeout=60)
+        assert server.process.returncode != 0
+        assert "unexpected" not in said
+        assert not any(map(is_there, workers))
+    assert status(home)["state"] == "aggregating"
+
+
 def test_when_the_first_process_fails_the_other_ends_too(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

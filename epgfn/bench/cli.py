@@ -184,7 +184,7 @@ def membership(
         list[float] | None,
         typer.Option(help="0 for no privacy; repeat for more (default: 0, 8, 4 and 1)."),
     ] = None,
-    targets: Annotated[int, typer.Option(help="Target records a row, half of them members.", min=16)] = 600,
+    targets: Annotated[int, typer.Option(help="Target records a row, half of them members.", min=16)] = 400,
     trained: Annotated[
         int, typer.Option(help="Policies to train for the attack on their flow; 0 to leave it out.", min=0)
     ] = 20,

@@ -18,7 +18,7 @@ empty, which is the neighbour that the claim is about, and `auc_bound` and `tpr_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ OUTLIER = 5.0
 DELTA = 1e-5
 KINDS = ("typical", "outlier")
 EPSILONS: tuple[float | None, ...] = (None, 8.0, 4.0, 1.0)
-_SHADOWS, _STARTS, _GRAPHS, _PATHS, _A_MODEL = 150, 10, 400, 8, 8
+_SHADOWS, _STARTS, _GRAPHS, _PATHS, _A_MODEL = 150, 5, 400, 8, 8
 _RESAMPLES, _FALSE_POSITIVES = 500, 0.01
 _STUDY = Study.from_bytes(
     b'name = "membership"\nroster = ["only"]\nvariables = [{name="a"},{name="b"},{name="c"},{name="d"},{name="e"}]\n'
@@ -66,7 +66,7 @@ class Setting:
 
     records: tuple[int, ...] = (100, 1_000)
     epsilons: tuple[float | None, ...] = EPSILONS
-    targets: int = 600
+    targets: int = 400
     worlds: int = 4
     trained: int = 20
     trained_epsilons: tuple[float | None, ...] = (None, 4.0)
@@ -105,26 +105,36 @@ class Guesses:
 def membership(
     setting: Setting, told: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> list[dict[str, Any]]:
-    """One row for each number of records, epsilon, attack and kind of target; `told` hears of each as it is done."""
-    rows = []
-    for n in setting.records:
-        for epsilon in setting.epsilons:
-            found: dict[tuple[str, str], Guesses] = {}
-            for number in range(setting.worlds):
-                world = World(n, epsilon, np.random.default_rng([setting.seed, n, number]))
-                for kind in KINDS:
-                    half = setting.targets // setting.worlds // 2
-                    found.setdefault(("all-but-one", kind), Guesses()).add(*_all_but_one(world, kind, half))
-                    found.setdefault(("score-table", kind), Guesses()).add(*_score_table(world, kind, half))
-            if epsilon in setting.trained_epsilons and setting.trained:
-                world = World(n, epsilon, np.random.default_rng([setting.seed, n, 0]))
-                found["flow", "typical"], found["score-table of the same", "typical"] = _flow(
-                    world, setting.trained, setting.seed
-                )
-            for (attack, kind), guesses in found.items():
-                rows.append(_row(n, epsilon, attack, kind, guesses))
-                told(rows[-1])
-    return rows
+    """One row for each number of records, epsilon, attack and kind of target; `told` hears of each as it is done. Runs on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = []
+        for n in setting.records:
+            for epsilon in setting.epsilons:
+                for row in _rows(setting, n, epsilon):
+                    rows.append(row)
+                    told(row)
+        return rows
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rows(setting: Setting, n: int, epsilon: float | None) -> Iterator[dict[str, Any]]:
+    found: dict[tuple[str, str], Guesses] = {}
+    half = setting.targets // setting.worlds // 2
+    for number in range(setting.worlds):
+        world = World(n, epsilon, np.random.default_rng([setting.seed, n, number]))
+        for kind in KINDS:
+            found.setdefault(("all-but-one", kind), Guesses()).add(*_all_but_one(world, kind, half))
+            found.setdefault(("score-table", kind), Guesses()).add(*_score_table(world, kind, half))
+    for (attack, kind), guesses in found.items():
+        yield _row(n, epsilon, attack, kind, guesses)
+    if epsilon in setting.trained_epsilons and setting.trained:
+        world = World(n, epsilon, np.random.default_rng([setting.seed, n, 0]))
+        by_flow, by_table = _flow(world, setting.trained, setting.seed)
+        yield _row(n, epsilon, "flow", "typical", by_flow)
+        yield _row(n, epsilon, "score-table of the same", "typical", by_table)
 
 
 class World:
@@ -205,12 +215,13 @@ def _all_but_one(world: World, kind: str, half: int) -> tuple[Tensor, Tensor]:
         without = world.draw(world.n - 1)
         pair = (np.vstack([without, target]), without)
         for place, records in enumerate(pair):
-            sent = world.publish(records)
-            if world.mechanism is None or sent.release is None:
-                near, far = (float((world.publish(one).table - sent.table).abs().sum()) for one in pair)
+            if world.mechanism is None:
+                sent = world.publish(records).table
+                near, far = (float((world.publish(one).table - sent).abs().sum()) for one in pair)
                 found[place].append(far - near)
             else:
-                found[place].append(world.mechanism.log_ratio(sent.release, without, pair[0]))
+                release = world.mechanism.release(records)
+                found[place].append(world.mechanism.log_ratio(release, without, pair[0]))
     return torch.tensor(found[0]), torch.tensor(found[1])
 
 

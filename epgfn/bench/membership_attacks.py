@@ -27,7 +27,7 @@ from epgfn.spaces.parent_sets import parent_matrix, popcount
 PRIOR_SCALE = 0.5  # t of the default BGe settings: alpha_mu / (alpha_mu + 1)
 EXPLAINED = 5e-4
 """Misfit in nats below which scores count as explained: float32 leaves about 1e-5 to 1e-4."""
-_STEPS, _DAMPING = 60, 1e-3
+_STEPS, _DAMPING = 40, 1e-3
 
 
 class Readout(NamedTuple):

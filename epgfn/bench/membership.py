@@ -7,10 +7,11 @@ Worlds of five variables, BGe, policies by sinks. Whoever attacks holds the arti
     score-table   knows the population, the number of records (with privacy the one of the release) and no record; solves the score
                   table in the artifact for X^T X (`membership_attacks`). The table is in the artifact as it was before training,
                   which never changes it, so no network is trained here.
-    flow          the same knowledge, but looks at nothing but log p_F - log p_B of the trained policy, on graphs drawn from it.
+    statistic     the same, handed X^T X itself (with privacy the noisy one): how far score-table falls short for want of solving.
+    flow          as score-table, but looks at nothing but log p_F - log p_B of the trained policy, on graphs drawn from it.
 
 A target is a typical record of the population or an outlier: a random direction, 5 standard deviations long, where a typical one is
-2.2. For `score-table` and `flow` a non-member's place among the n records is taken by somebody else; for `all-but-one` it is left
+2.2. For all but `all-but-one` a non-member's place among the n records is taken by somebody else; for `all-but-one` it is left
 empty, which is the neighbour that the claim is about, and `auc_bound` and `tpr_bound` are what mu-GDP allows.
 
     rows = membership(Setting(records=(100,), epsilons=(None, 4.0)))
@@ -127,7 +128,9 @@ def _rows(setting: Setting, n: int, epsilon: float | None) -> Iterator[dict[str,
         world = World(n, epsilon, np.random.default_rng([setting.seed, n, number]))
         for kind in KINDS:
             found.setdefault(("all-but-one", kind), Guesses()).add(*_all_but_one(world, kind, half))
-            found.setdefault(("score-table", kind), Guesses()).add(*_score_table(world, kind, half))
+            solved, handed = _population(world, kind, half)
+            found.setdefault(("score-table", kind), Guesses()).add(solved[:half], solved[half:])
+            found.setdefault(("statistic", kind), Guesses()).add(handed[:half], handed[half:])
     for (attack, kind), guesses in found.items():
         yield _row(n, epsilon, attack, kind, guesses)
     if epsilon in setting.trained_epsilons and setting.trained:
@@ -179,10 +182,13 @@ class World:
         moments = attacks.upper(units)
         return moments if self.mechanism is None else torch.cat([moments, counted.log()[:, None]], 1)
 
-    def guess(self, tables: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
-        """Score of each (table, n, target), from nothing else."""
+    def read(self, tables: Tensor, counted: Tensor) -> Tensor:
+        """R = t I + X^T X of each score table, (B, V, V)."""
         scores = attacks.set_scores(tables, self.masks)
-        moments = attacks.read_statistic(scores, counted, self.mixing, self.starts).second_moments
+        return attacks.read_statistic(scores, counted, self.mixing, self.starts).second_moments
+
+    def guess(self, moments: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
+        """Score of each (R, n, target), (B,)."""
         if self.mechanism is None:
             scatter = moments - attacks.PRIOR_SCALE * torch.eye(V)
             return attacks.known_population(scatter, self.n, targets, self.mixing)
@@ -196,7 +202,8 @@ class World:
         return noise
 
 
-def _score_table(world: World, kind: str, half: int) -> tuple[Tensor, Tensor]:
+def _population(world: World, kind: str, half: int) -> tuple[Tensor, Tensor]:
+    """Scores of `half` members, then as many others, by score table and by the statistic itself: (2 half,) each."""
     targets = world.targets(kind, 2 * half)
     made = []
     for number, target in enumerate(targets):
@@ -205,8 +212,10 @@ def _score_table(world: World, kind: str, half: int) -> tuple[Tensor, Tensor]:
             others[0] = target
         made.append(world.publish(others))
     counted = torch.tensor([one.n for one in made], dtype=torch.float64)
-    scores = world.guess(torch.stack([one.table for one in made]), counted, torch.from_numpy(targets))
-    return scores[:half], scores[half:]
+    known = torch.from_numpy(targets)
+    solved = world.read(torch.stack([one.table for one in made]), counted)
+    handed = torch.stack([one.scatter for one in made]) + attacks.PRIOR_SCALE * torch.eye(V)
+    return world.guess(solved, counted, known), world.guess(handed, counted, known)
 
 
 def _all_but_one(world: World, kind: str, half: int) -> tuple[Tensor, Tensor]:
@@ -250,10 +259,9 @@ def _flow(world: World, models: int, seed: int) -> tuple[Guesses, Guesses]:
         weight = torch.linalg.inv(torch.eye(len(spread)).double() + precision @ spread)
         scores = shift @ weight @ pull - torch.einsum("bi,ij,bj->b", shift, weight @ precision, shift) / 2
         by_flow.add(scores[:_A_MODEL], scores[_A_MODEL:])
-        repeated = sent.table.expand(1, -1, -1)
-        same = world.guess(
-            repeated.expand(len(targets), -1, -1), torch.full((len(targets),), sent.n).double(), targets
-        )
+        count = torch.tensor([sent.n], dtype=torch.float64)
+        solved = world.read(sent.table[None], count).expand(len(targets), -1, -1)
+        same = world.guess(solved, count.expand(len(targets)), targets)
         by_table.add(same[:_A_MODEL], same[_A_MODEL:])
     return by_flow, by_table
 

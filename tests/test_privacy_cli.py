@@ -58,7 +58,7 @@ def test_plan_speaks_json_and_takes_the_study_s_own_epsilon(
 
 
 def test_audit_finds_nothing_in_correct_code(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = privacy(capsys, "audit", study, "--short", "--json")
+    out, _ = privacy(capsys, "audit", study, "--releases", "200", "--json")
     said = json.loads(out)
     assert said["ok"] and said["n_variables"] == 3
     (row,) = said["rows"]

@@ -36,6 +36,8 @@ from epgfn.study_privacy import PrivacySettings
 
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_STUDY_BYTES = 1 << 20
+MAX_TRUSTED_VARIABLES = 25
+"""By sinks, up to which the order potential is exact."""
 STUDY_NAME = "study.toml"
 
 
@@ -316,6 +318,16 @@ class Study(_Settings):
             f"this study has {named}: the results then hold models that differ by exactly one node's, and whoever reads both "
             "learns what that node's records say (its subposterior), although its upload stays sealed"
         )
+
+    @property
+    def caution(self) -> str:
+        """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
+        if self.space.kind == "dag-by-sinks" and len(self.variables) > MAX_TRUSTED_VARIABLES:
+            return (
+                f"beyond {MAX_TRUSTED_VARIABLES} variables the policy trains but was measured to be inaccurate (docs/large-dags.md); "
+                "do not rely on the posterior of this study"
+            )
+        return ""
 
     @property
     def variable_names(self) -> list[str]:

@@ -64,8 +64,8 @@ def init(
     parsed = Study.load(study)
     made = initialise(Home(home), parsed, Config(address, enroll_address, tuple(tls_name or ())))
     print(f"study {parsed.name}  digest {parsed.digest}")
-    if parsed.disclosure:
-        print(f"note: {parsed.disclosure}")
+    for note in filter(None, (parsed.disclosure, parsed.caution)):
+        print(f"note: {note}")
     if not made:
         print(f"{home} was initialised for this study before; nothing is changed")
     else:
@@ -215,10 +215,11 @@ def export(
     from epgfn_coordinator.export import export as write
 
     state = write(Home(home), out)
-    if disclosure := Study.load(Home(home).study).disclosure:
-        print(f"note: {disclosure}")
-    note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
-    print(f"{out}{note}")
+    study = Study.load(Home(home).study)
+    for note in filter(None, (study.disclosure, study.caution)):
+        print(f"note: {note}")
+    state_note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
+    print(f"{out}{state_note}")
 
 
 @app.command()

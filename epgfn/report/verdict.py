@@ -69,6 +69,12 @@ def _without_truth(run: Run) -> Verdict:
         if run.comparison is None
         else f"with {len(run.edges)} variables the exact posterior is out of reach"
     )
+    if run.study.caution:
+        return Verdict(
+            "poor",
+            f"Do not rely on this result: {run.study.caution}.",
+            f"How far off it is is not known here: {why}.",
+        )
     return Verdict(
         "open",
         f"{edges} more probable than not in the joint posterior of {nodes}.",

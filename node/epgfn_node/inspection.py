@@ -65,6 +65,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         ],
         "privacy": in_plain_words(study, kept, operator),
         "disclosure": study.disclosure,
+        "caution": study.caution,
         "statement": predicate.model_dump(mode="json"),
         "never_leaves": list(NEVER) + (list(NEVER_UNDER_PRIVACY) if kept else []),
     }  # fmt: skip
@@ -99,8 +100,8 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
-    if facts["disclosure"]:
-        lines += ["", f"Note: {facts['disclosure']}."]
+    for note in filter(None, (facts["disclosure"], facts["caution"])):
+        lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]
     if facts["status"] == "trained":

@@ -29,7 +29,8 @@ def test_rows_hold_the_spread_over_seeds_within_the_budget() -> None:
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("name", sorted(INSTANCES))
+# The order potential of 25 variables and the reference orders of 46 take minutes; tests of those policies use fewer variables.
+@pytest.mark.parametrize("name", sorted(set(INSTANCES) - {"dag-25", "dag-46"}))
 def test_every_instance_trains_a_step_and_gives_finite_rewards(name: str) -> None:
     instance = INSTANCES[name]()
     policy = instance.train(1, 1)

@@ -29,14 +29,14 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
 
     with OwnProcess(home, die_before="epgfn_coordinator.intake:AcceptedEntry") as server:
         assert a.status(name).offset == half
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off"):
+        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
             a.send(upload)
         server.wait_for_death()  # inside the transaction that accepts
     assert ledger_kinds(home).count("accepted") == 0
 
     with OwnProcess(home, die_before="epgfn_coordinator.intake:Intake._receipt") as server:
         assert a.status(name).offset == len(upload.sealed)
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off"):
+        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
             a.send(upload)
         server.wait_for_death()  # after it, before the ledger is published and the receipt made
     assert ledger_kinds(home).count("accepted") == 1
@@ -44,7 +44,7 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
     with OwnProcess(home, die_before="epgfn_coordinator.together:train_global") as server:
         receipt = a.send(upload)
         assert a.send(upload) == receipt
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off"):
+        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
             while b.send(other):
                 pass
         server.wait_for_death()  # when the global model should be trained

@@ -12,7 +12,7 @@ from epgfn.study import STUDY_NAME, Study
 from epgfn.targets import score_table
 
 SPLIT_SEED = 1
-STEPS = 300
+STEPS = 900
 
 
 def sachs_11(nodes: int = 4, split: str = "even") -> Federation:

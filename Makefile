@@ -2,6 +2,7 @@
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
 #   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
+#   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -9,12 +10,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 PIP_FLAGS ?=
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
+BENCH_FLAGS ?= --seeds 1
 BIN := .venv/bin
 
-.PHONY: demo test outside check format stubs clean help compose-prepare
+.PHONY: demo test outside bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,7p' Makefile
+	@sed -n '1,8p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -40,6 +42,11 @@ test: .venv/.dev
 outside: .venv/.dev
 	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
 	@$(BIN)/python -m pytest tests/test_outside_verifiers.py
+
+bench: .venv/.run
+	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench aggregate $(BENCH_FLAGS)
+	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench speed $(BENCH_FLAGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

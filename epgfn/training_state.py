@@ -193,7 +193,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if metadata.get("format") == FORMAT:
                 return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except Exception:
-        pass
+        pass  # a parser's many kinds of error all mean the same to the reader
     raise RefusedError(
         "damaged-checkpoint",
         f"the file {path} is not a training checkpoint of this version, or it is damaged; delete it to start anew",

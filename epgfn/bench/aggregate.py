@@ -155,7 +155,7 @@ def _plan(federation: Federation, budget: float) -> _Plan:
 
 
 def node_seed(seed: int, node: int) -> int:
-    """Nodes start from weights of their own. With the same ones their errors point the same way and add up in the product."""
+    """Nodes start from weights of their own, as real ones do. Whether that helps the product was not shown."""
     return 1000 * seed + node
 
 

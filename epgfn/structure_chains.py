@@ -43,7 +43,7 @@ def edge_marginals(
         table: (V, K) log-scores in nats, sets as `parent_masks(V, max_parents)`. start: (C, V, V) bool DAGs within the
         fan-in, not all alike. sweeps: each is V parent moves and V reversals a chain; the share `burn_in` is not counted.
     """
-    chains = _Chains(table, start.clone(), max_parents, generator)
+    chains = Chains(table, start.clone(), max_parents, generator)
     total = torch.zeros(start.shape, dtype=torch.float64)
     kept = 0
     for sweep in range(sweeps):
@@ -60,12 +60,13 @@ def edge_marginals(
     return ChainMarginals(by_chain.mean(0), float(apart.sum() / (v * (v - 1))) / 2)
 
 
-class _Chains:
-    """C graphs that change in place."""
+class Chains:
+    """C graphs that change in place: `adjacency` (C, V, V) bool is where they are."""
 
     def __init__(
         self, table: Tensor, adjacency: Tensor, max_parents: int, generator: torch.Generator
     ) -> None:
+        """`table` (V, K) log-scores in nats, sets as `parent_masks(V, max_parents)`; `adjacency` DAGs within the fan-in, overwritten."""
         v = table.shape[0]
         self.masks = parent_masks(v, max_parents)
         self.parents = parent_matrix(self.masks, v)  # (K, V)

@@ -1,8 +1,8 @@
-"""Structure MCMC on the exact product of all nodes' scores: Metropolis over DAGs, many chains at once.
+"""Structure MCMC on the exact product of all nodes' scores: many chains over DAGs at once, by the moves of `epgfn.structure_chains`.
 
-A move picks an ordered pair (i, j) uniformly and, with equal chances, takes the edge i -> j in or out, or turns i -> j around.
-Proposals are symmetric; what closes a cycle or has too many parents is refused. Madigan & York, International Statistical
-Review 63 (1995).
+Those redraw whole parent sets and turn edges with their parents. With moves of single edges alone (Madigan & York, International
+Statistical Review 63 (1995)) chains stay in the mode that they met first, and modes are weighed by how many chains fell into
+each: L1 .86 on dag-5-bge, and hardly less after eight times the steps.
 """
 
 from __future__ import annotations
@@ -14,78 +14,40 @@ from torch import Tensor
 
 from epgfn.bench.baselines.base import Case, Found
 from epgfn.spaces import DagBySinks
-from epgfn.spaces.parent_index import modular_score
+from epgfn.structure_chains import Chains
 
 CHAINS = 512
 BURN_IN = 0.2
-KEPT = 2000
-"""Times the chains are looked at, spread evenly over the time after the burn-in."""
+BLOCK = 128
+"""Steps of all chains that are counted together: 65,536 graphs."""
 
 
 def structure_chains(case: Case) -> Found | None:
-    """Where the product's scores are at hand: for as many CPU-seconds as a local and the global model took together."""
+    """Where the product's scores are at hand: for as many CPU-seconds as a local and the global model took together.
+
+    Every chain starts at the empty graph, and every graph after the burn-in is counted.
+    """
     federation = case.federation
     if federation.scores is None or not isinstance(federation.space, DagBySinks):
         return None
-    generator = torch.Generator().manual_seed(case.seed)
-    chains = Chains(federation.scores, federation.max_parents, CHAINS, generator)
+    v, generator = federation.space.n_variables, torch.Generator().manual_seed(case.seed)
+    empty = torch.zeros(CHAINS, v, v, dtype=torch.bool)
+    chains = Chains(federation.scores, empty, federation.max_parents, generator)
+    answers: list[Tensor] = []
     began = time.process_time()
     while time.process_time() - began < BURN_IN * case.cpu_s:
-        chains.step()
-    kept: list[Tensor] = []
-    while (spent := time.process_time() - began) < case.cpu_s or not kept:
-        chains.step()
-        share = (spent / case.cpu_s - BURN_IN) / (1 - BURN_IN)
-        if len(kept) <= share * KEPT:
-            kept.append(chains.adjacency.clone())
+        step(chains)
+    while time.process_time() - began < case.cpu_s or not answers:
+        block = []
+        for _ in range(BLOCK):
+            step(chains)
+            block.append(chains.adjacency.clone())
+        answers.append(federation.yardstick.of_objects(federation.space.terminal(torch.cat(block))))
     spent = time.process_time() - began
-    final = federation.space.terminal(torch.cat(kept))
-    return Found(federation.yardstick.of_objects(final), None, spent)
+    return Found(torch.stack(answers).mean(0), None, spent)
 
 
-class Chains:
-    """`n` chains that start from the empty graph; `adjacency` (n, V, V) bool is where they are."""
-
-    def __init__(self, scores: Tensor, max_parents: int, n: int, generator: torch.Generator) -> None:
-        """`scores` (V, K) float64 nats."""
-        self._scores, self._max_parents, self._generator = scores, max_parents, generator
-        self._variables = len(scores)
-        self._rows = torch.arange(n)
-        self.adjacency = torch.zeros(n, self._variables, self._variables, dtype=torch.bool)
-        self._value = modular_score(scores, self.adjacency, max_parents)
-
-    def step(self) -> None:
-        """One move of every chain."""
-        proposed, possible = self._proposal()
-        value = modular_score(
-            self._scores, torch.where(possible[:, None, None], proposed, self.adjacency), self._max_parents
-        )
-        chance = (value - self._value).exp()
-        accepted = possible & (torch.rand(len(chance), generator=self._generator) < chance)
-        self.adjacency = torch.where(accepted[:, None, None], proposed, self.adjacency)
-        self._value = torch.where(accepted, value, self._value)
-
-    def _proposal(self) -> tuple[Tensor, Tensor]:
-        """Proposed graphs (n, V, V), and (n,) which of them are DAGs that may be."""
-        n, v = len(self._rows), self._variables
-        pair = torch.randint(v * (v - 1), (n,), generator=self._generator)
-        i, j = pair // (v - 1), pair % (v - 1)
-        j = j + (j >= i)
-        turn = torch.rand(n, generator=self._generator) < 0.5
-        edge = self.adjacency[self._rows, i, j]
-        proposed = self.adjacency.clone()
-        proposed[self._rows, i, j] = ~edge & ~turn
-        back = proposed[self._rows, j, i]
-        proposed[self._rows, j, i] = torch.where(turn, edge, back)
-        few = (proposed.sum(1) <= self._max_parents).all(1)
-        possible = few & ~(turn & ~edge) & _acyclic(proposed)
-        return proposed, possible
-
-
-def _acyclic(adjacency: Tensor) -> Tensor:
-    """(n,) bool: by squaring, all paths of up to V edges; a variable that reaches itself lies on a cycle."""
-    reach, length = adjacency.float(), 1
-    while length < adjacency.shape[1]:
-        reach = ((reach + reach @ reach) > 0).float()
-        length *= 2
-    return ~reach.diagonal(dim1=1, dim2=2).any(1)
+def step(chains: Chains) -> None:
+    """New parents for a variable of each chain, and a try to turn an edge."""
+    chains.new_parents()
+    chains.reverse()

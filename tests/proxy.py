@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ class RecordingProxy:
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._left: int | None = None
+        self._before_cut: Callable[[], object] = lambda: None
         self.was_cut = threading.Event()
 
     @property
@@ -47,10 +49,13 @@ class RecordingProxy:
         """New connections go to `target`."""
         self.target = split(target)
 
-    def cut_after(self, count: int) -> None:
-        """Cut all connections once `count` more bytes have come from clients; the bytes beyond are lost."""
+    def cut_after(self, count: int, before: Callable[[], object] = lambda: None) -> None:
+        """Cut all connections once `count` more bytes have come from clients; the bytes beyond are lost.
+
+        `before` is called in between: the bytes have passed, the connections still stand.
+        """
         with self._lock:
-            self._left = count
+            self._left, self._before_cut = count, before
             self.was_cut.clear()
 
     def cut(self) -> None:
@@ -110,7 +115,10 @@ class RecordingProxy:
                 passed, cut = self._take(data, from_client, record)
                 sink.sendall(passed)
                 if cut:
-                    self.cut()
+                    try:
+                        self._before_cut()
+                    finally:
+                        self.cut()
                     return
         for each in (source, sink):
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from epgfn.bench.products import PRODUCTS, SPLITS
 from epgfn.bench.products.yardsticks import Edges, Listed
 from epgfn.distances import exact_distribution, l1
 from epgfn.errors import UsageError
-from epgfn.spaces import Hypergrid
+from epgfn.spaces import Hypergrid, Multiset, Space
 
 FIELDS = {
     "instance",
@@ -113,14 +113,13 @@ def test_chains_weigh_modes_that_no_single_edge_connects() -> None:
     assert federation.yardstick.errors(found.answer)["l1"] < 0.05
 
 
-def test_categoricals_find_a_target_of_their_own_kind() -> None:
-    yardstick = Listed(space := Hypergrid(2, 3), [])
-    done = [space.is_terminating(level.state) for level in yardstick.levels]
-    size = (len(yardstick.levels), space.n_actions)
-    theta = torch.randn(size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    target = categorical.mass_of(yardstick.levels, done, theta)
-    found = categorical.fitted(yardstick.levels, done, target.log(), space.n_actions)
-    assert l1(categorical.mass_of(yardstick.levels, done, found), target) < 1e-2
+@pytest.mark.parametrize("space", [Hypergrid(2, 3), Multiset(3, 4)])
+def test_categoricals_find_a_target_of_their_own_kind(space: Space) -> None:
+    family = categorical.family_of(Listed(space, []))
+    theta = torch.randn(family.size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    target = family.mass(theta)
+    assert abs(float(target.sum()) - 1) < 1e-9
+    assert l1(family.mass(categorical.fitted(family, target.log())), target) < 1e-2
 
 
 @pytest.mark.parametrize(

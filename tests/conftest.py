@@ -25,6 +25,14 @@ def small_study() -> Study:
 
 
 @pytest.fixture
+def seeded_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases with noise that is the same in every run of the test."""
+    from seeded import seed_noise  # loaded here: the privacy modules take a second
+
+    seed_noise(monkeypatch)
+
+
+@pytest.fixture
 def small_files(tmp_path: Path, small_study: Study) -> dict[str, Path]:
     """study.toml and one CSV file a node, records of a -> b <- c."""
     files = {"study": tmp_path / "study.toml"}

@@ -20,6 +20,7 @@ from epgfn.errors import UsageError
 from epgfn.targets import score_table
 from epgfn.targets.bge import bge
 
+pytestmark = pytest.mark.usefixtures("seeded_noise")
 FIELDS = {
     "instance",
     "mode",

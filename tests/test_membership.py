@@ -19,6 +19,7 @@ from epgfn.policies.order_potential import SCORES
 from epgfn.study import Study
 from epgfn.targets import study_masks, table_from_statistic
 
+pytestmark = pytest.mark.usefixtures("seeded_noise")
 FIVE = Study.from_bytes(
     b'name = "five"\nroster = ["a"]\nvariables = [{name="a"},{name="b"},{name="c"},{name="d"},{name="e"}]\n'
     b"[space]\nmax_parents = 4\n[policy]\nhidden = 16\n"

@@ -13,7 +13,10 @@ from epgfn.cli import app
 from epgfn.console import run_app
 from epgfn.privacy import canaries, discrete
 from epgfn.privacy.accounting import gdp_mu
+from seeded import seeded_gaussian
 from small import PRIVATE_STUDY, SMALL_STUDY
+
+pytestmark = pytest.mark.usefixtures("seeded_noise")
 
 
 def privacy(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> tuple[str, str]:
@@ -66,18 +69,12 @@ def test_audit_finds_nothing_in_correct_code(study: Path, capsys: pytest.Capture
     assert row["claimed"] == pytest.approx(4.0) and 0 <= row["measured"] <= 4.0
 
 
-def halved(values: Any, scale: float) -> Any:
-    return discrete_gaussian(values, scale / 2)
-
-
-discrete_gaussian = discrete.discrete_gaussian
-
-
 @pytest.mark.parametrize("mode", ["statistic", "counts", "answers"])
 def test_audit_of_code_with_half_the_noise_ends_with_exit_code_1(
     mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(discrete, "discrete_gaussian", halved)
+    noise = seeded_gaussian()
+    monkeypatch.setattr(discrete, "discrete_gaussian", lambda values, scale: noise(values, scale / 2))
     out, err = privacy(capsys, "audit", "--mode", mode, "--epsilon", "4", "--short", code=1)
     assert "claimed epsilon 4, measured at least" in out and "BROKEN" in out
     assert "1 of 1 attacks got more out of a release than it claims" in err

@@ -10,6 +10,7 @@ from epgfn.privacy.planning import MOST_LOST, Question, plan, random_network
 from epgfn.study import Study
 from small import PRIVATE_STUDY, SMALL_STUDY
 
+pytestmark = pytest.mark.usefixtures("seeded_noise")
 THREE = Study.from_bytes(SMALL_STUDY.encode())
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import epgfn
+from epgfn.study import Study
 from small import SMALL_STUDY
 
 
@@ -157,9 +158,11 @@ def test_wrong_use_is_one_sentence_and_starts_nothing(
 
 @pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep, from procps")
 def test_ctrl_c_leaves_no_process_behind(run: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
-    home = run[0].parent
+    home, endless = run[0].parent, tmp_path / "endless.toml"  # not over before Ctrl-C is typed
+    changes = {"training": {"steps": 100_000}}
+    endless.write_bytes(Study.load(home / "study.toml").with_changes(changes).raw)
     files = ["--data", str(home / "north.csv"), str(home / "south.csv"), "--out", str(tmp_path / "x")]
-    command = [sys.executable, "-m", "epgfn.cli", "simulate", str(home / "study.toml"), *files]
+    command = [sys.executable, "-m", "epgfn.cli", "simulate", str(endless), *files]
 
     def heed_sigint() -> None:  # a test runner in the background hands down that Ctrl-C is ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -172,13 +175,13 @@ def test_ctrl_c_leaves_no_process_behind(run: tuple[Path, dict[str, object]], tm
     parties = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(parties) >= 2
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "epgfn: interrupted" in err and "Traceback" not in err
     assert not [pid for pid in parties if Path(f"/proc/{pid}").exists()]
 
 
 def test_without_a_command_it_shows_what_there_is() -> None:
-    done = subprocess.run([sys.executable, "-m", "epgfn.cli"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "epgfn.cli"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "simulate" in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 

@@ -52,7 +52,7 @@ def changed_bundle() -> bytes:
 
 def openssl(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     assert OPENSSL is not None
-    return subprocess.run([OPENSSL, *map(str, arguments)], input=stdin, capture_output=True, timeout=60)
+    return subprocess.run([OPENSSL, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
 
 
 def signed_parts(bundle: bytes) -> tuple[bytes, bytes]:
@@ -235,7 +235,7 @@ def test_sigstore_verifies_the_bundle(tmp_path: Path) -> None:
     def verify(key: str, bundle: str) -> tuple[int, str]:
         assert NODE is not None
         command = [NODE, OUTSIDE / "verify_sigstore.mjs", tmp_path / key, tmp_path / bundle]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.stdout, done.stderr
         return done.returncode, done.stdout.strip()
 

@@ -241,7 +241,7 @@ def test_a_browser_shows_the_page_whole(run_dir: Path, tmp_path: Path, small_stu
     report = write_report(run_dir)
     done = subprocess.run(
         [str(CHROMIUM), *BROWSER_OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", report.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     _assert_complete_in_itself(done.stdout)
     page = Page(done.stdout)

@@ -69,7 +69,7 @@ def test_the_command_writes_one_json_object_and_a_png(tmp_path: Path) -> None:
     ]
     program = "from epgfn.cli import main; main()"
     command = [sys.executable, "-c", program, "bench", "scaling", *options, str(picture)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [row["variables"] for row in found["rows"]] == [4, 5]

@@ -110,6 +110,8 @@ def make_home(path: Path, study: Study) -> Home:
     return home
 
 
+# What a node is told, in one of several words, when the coordinator dies under a call.
+GONE = r"no coordinator answers|broke off|TLS handshake|stopped in the middle|failed \((unknown|cancelled)\)"
 DYING = """
 import importlib, os, signal, sys
 module, _, path = sys.argv.pop(1).partition(":")
@@ -138,7 +140,7 @@ class Events:
     def close(self) -> None:
         return
 
-    def wait_for(self, *phases: str, timeout: float = 60.0, nth: int = 1) -> dict[str, Any]:
+    def wait_for(self, *phases: str, timeout: float = 300.0, nth: int = 1) -> dict[str, Any]:
         """The first event, or the `nth`, of one of these phases, now or later."""
 
         def found() -> list[dict[str, Any]]:
@@ -263,7 +265,7 @@ class FakeNode:
         credentials = rpc.channel_credentials(self.invitation["ca_pem"].encode())
         with grpc.secure_channel(address, credentials) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
-            answer = refused_as_error(lambda: stub.Enroll(request, timeout=20), address)
+            answer = refused_as_error(lambda: stub.Enroll(request, timeout=60), address)
         self.certificate = answer.certificate_pem
         return self.certificate
 

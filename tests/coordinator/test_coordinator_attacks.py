@@ -7,7 +7,9 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -36,14 +38,16 @@ MANY = 40  # more than the threads of either port
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = make_home(tmp_path_factory.mktemp("coordinator") / "home", tiny_study())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "ENROLLMENT_CONNECTION", 0.5)
+        patch.setattr(server, "ENROLLMENT_CONNECTION", 2.0)
         with InProcess(home):
             yield home
 
 
 @pytest.fixture(scope="module")
 def node(home: Home) -> FakeNode:
-    return FakeNode.enrolled(home, "a")
+    node = FakeNode.invited(home, "a")
+    assert any(_enrolled(node) for _ in range(20))  # a connection that is slow to begin is closed soon here
+    return node
 
 
 @pytest.mark.parametrize("field", ["x\n2030-01-01 INFO accepted: all is well \x1b[2J", "x" * 20_000])
@@ -85,22 +89,31 @@ def test_a_node_cannot_hold_every_thread_with_uploads(home: Home, node: FakeNode
         upload = artifact_pb2_grpc.ArtifactServiceStub(channel).Upload
         calls = [upload.future(iter(silent.wait, True)) for _ in range(MANY)]
         assert node.study().study == tiny_study().raw
-        ended = [call for call in calls if _code(call) is grpc.StatusCode.CANCELLED]
-        assert len(ended) >= MANY - 1
+        limit = time.monotonic() + 300
+        while sum(call.done() for call in calls) < MANY - 1:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        assert {call.code() for call in calls if call.done()} == {grpc.StatusCode.CANCELLED}
         silent.set()
+
+
+def _answer(call: Callable[[], Any]) -> str:
+    """The reason with which the coordinator refuses `call`, made again where its connection was closed for its age."""
+    for _ in range(20):
+        try:
+            call()
+        except RefusedError as error:
+            if error.reason != "tls":
+                return error.reason
+        except EpgfnError:
+            continue
+    raise AssertionError("it was not refused")
 
 
 def _enrolled(node: FakeNode) -> bool:
     with contextlib.suppress(EpgfnError):
         return bool(node.enroll())
     return False
-
-
-def _code(call: grpc.Future) -> grpc.StatusCode | None:
-    """How a call has ended; None if it goes on."""
-    with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
-        call.result(timeout=0.5)
-    return call.code() if call.done() else None
 
 
 def test_guesses_do_not_keep_others_from_enrolling_nor_fill_the_log(
@@ -116,7 +129,7 @@ def test_guesses_do_not_keep_others_from_enrolling_nor_fill_the_log(
         guess = enrollment_pb2.EnrollRequest(token="a-guess")
         for _ in range(MANY):
             assert (
-                reason_of(lambda: refused_as_error(lambda: enroll(guess, timeout=20), address)) == "bad-token"
+                _answer(lambda: refused_as_error(lambda: enroll(guess, timeout=60), address)) == "bad-token"
             )
     assert 1 <= caplog.text.count("bad-token") < MANY / 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
+from coordinator_client import GONE, FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
 from epgfn.audit import audit_run
 from epgfn.errors import EpgfnError
 from epgfn_coordinator.export import export
@@ -29,14 +29,14 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
 
     with OwnProcess(home, die_before="epgfn_coordinator.intake:AcceptedEntry") as server:
         assert a.status(name).offset == half
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
+        with pytest.raises(EpgfnError, match=GONE):
             a.send(upload)
         server.wait_for_death()  # inside the transaction that accepts
     assert ledger_kinds(home).count("accepted") == 0
 
     with OwnProcess(home, die_before="epgfn_coordinator.intake:Intake._receipt") as server:
         assert a.status(name).offset == len(upload.sealed)
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
+        with pytest.raises(EpgfnError, match=GONE):
             a.send(upload)
         server.wait_for_death()  # after it, before the ledger is published and the receipt made
     assert ledger_kinds(home).count("accepted") == 1
@@ -44,7 +44,7 @@ def test_a_round_survives_a_kill_in_each_of_its_steps(tmp_path: Path) -> None:
     with OwnProcess(home, die_before="epgfn_coordinator.together:train_global") as server:
         receipt = a.send(upload)
         assert a.send(upload) == receipt
-        with pytest.raises(EpgfnError, match=r"no coordinator answers|broke off|TLS handshake"):
+        with pytest.raises(EpgfnError, match=GONE):
             while b.send(other):
                 pass
         server.wait_for_death()  # when the global model should be trained

@@ -99,7 +99,9 @@ def test_at_the_deadline_without_a_quorum_the_round_fails_and_says_so(tmp_path: 
     home = make_home(tmp_path / "home", study)
     with InProcess(home) as server:
         assert "quorum" in server.events.wait_for("failed")["message"]
+        limit = time.monotonic() + 300
         while "key-destroyed" not in ledger_kinds(home):
+            assert time.monotonic() < limit
             time.sleep(0.01)
         node = FakeNode.enrolled(home, "a")
         assert "quorum" in node.round().detail

@@ -28,7 +28,7 @@ def test_a_stream_that_stops_moving_is_ended(
         )
         with grpc.secure_channel(node.invitation["address"], credentials) as channel:
             stub = artifact_pb2_grpc.ArtifactServiceStub(channel)
-            call = pool.submit(stub.Upload, iter(silent.wait, True), timeout=60)
+            call = pool.submit(stub.Upload, iter(silent.wait, True), timeout=300)
             with pytest.raises(grpc.RpcError) as ended:
                 call.result()
             silent.set()

@@ -36,7 +36,7 @@ class CoordinatorProcess:
 
     def command(self, verb: str, *arguments: str) -> None:
         command = [sys.executable, "-m", "epgfn_coordinator", verb, *arguments, "--home", str(self.home)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> Self:
@@ -54,7 +54,7 @@ class CoordinatorProcess:
         """As by a power cut."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=300)
 
     def invite(self, node: str, out: Path, **changes: str) -> Path:
         """An invitation file, with `changes` to its fields."""
@@ -71,7 +71,7 @@ class CoordinatorProcess:
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.communicate(timeout=30)
+            self.process.communicate(timeout=300)
 
 
 class Node:

@@ -47,12 +47,12 @@ def test_a_late_node_is_told_before_and_gets_both_models(
         for node in (north, south):
             node.ok("approve")
         north.ok("submit")
-        north.ok("fetch", "--wait", "60")
+        north.ok("fetch", "--wait", "300")
         first = sha256_file(north.home / "global/model.safetensors")
         assert "only 1" in north.fails(REFUSED, "fetch", "--aggregate", "2")
 
         south.ok("submit")
-        south.ok("fetch", "--aggregate", "2", "--wait", "60")
+        south.ok("fetch", "--aggregate", "2", "--wait", "300")
         said = south.ok(
             "fetch"
         )  # without asking for another: the first, which is without its own model and says so

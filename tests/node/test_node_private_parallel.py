@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from parties import CoordinatorProcess, Node
 from test_node_parallel import under_torchrun
@@ -26,6 +27,7 @@ STUDY = Study.from_bytes(PRIVATE_STUDY.encode()).with_changes(
 )
 
 
+@pytest.mark.usefixtures("seeded_noise")
 def test_two_processes_train_on_one_release(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_bytes(STUDY.raw)
     records = tmp_path / "records.csv"
@@ -34,10 +36,12 @@ def test_two_processes_train_on_one_release(tmp_path: Path) -> None:
     with CoordinatorProcess(tmp_path / "coordinator", tmp_path / "study.toml") as coordinator:
         node = Node(tmp_path / "north").join(coordinator, "north")
     options = ["--data", str(records), "--accept-study", STUDY.digest, "--privacy-budget", "4"]
+    home = NodeHome(node.home)
+    # Made here, so that its noise has a seed; the two processes find it in the node's ledger.
+    kept = release(STUDY, "north", records, Operator(4.0, 1e-5, home.privacy), make_reporter("north", False))
     done = under_torchrun(node, *options)
     assert done.returncode == 0, done.stderr[-2000:]
-    home = NodeHome(node.home)
-    kept = release(STUDY, "north", records, Operator(4.0, 1e-5, home.privacy), make_reporter("north", False))
+    assert "used again" in done.stderr
     space = space_of(STUDY)
     tensors, _ = read_model(home.model.read_bytes(), None)
     state, mass = terminating_mass(space, make_policy(space, [tensors]))

@@ -17,14 +17,15 @@ from torch import Tensor
 from epgfn.device import CPU, computing_on, on_cpu, seeded
 from epgfn.diagnostics import diagnose
 from epgfn.errors import EpgfnError, RefusedError
-from epgfn.policies import initial_policy, make_policy, space_of, validate_policy
-from epgfn.policies.order_potential import SCORES
+from epgfn.judges import LogReward
+from epgfn.objects import space_of
+from epgfn.policies import family_of, initial_policy, make_policy, validate_policy
 from epgfn.product import FrozenProduct, train_product
-from epgfn.spaces import DagBySinks
+from epgfn.spaces import DagBySinks, DagSpace
 from epgfn.spaces.base import pack_bits
 from epgfn.spaces.parent_index import modular_score
 from epgfn.targets import prior_table
-from epgfn.training import Progress
+from epgfn.training import Progress, draw_of
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -48,7 +49,7 @@ def train_global(
 ) -> GlobalResult:
     """A GFlowNet on the product of the subposteriors that `locals`, tensors by node id, were trained on.
 
-    With K of the roster's N nodes present the target is prod_n R_n(G) * pi(G)^(1 - K/N): the posterior given their records.
+    With K of the roster's N nodes present the target is prod_n R_n(x) * pi(x)^(1 - K/N): the posterior given their records.
     The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
 
     Raises:
@@ -63,19 +64,21 @@ def train_global(
     with computing_on(CPU):
         for node, tensors in models.items():
             _check(study, node, tensors)
-        prior_share = absent_prior_share(study, len(models))
+        prior_share = absent_prior_share(study, len(models)) if study.is_graphs else None
     here = torch.get_default_device()
     models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
-    prior_share = prior_share.to(here)
-    space = space_of(study)
+    space, family = space_of(study), family_of(study)
+    prior = None if prior_share is None else _log_prior(space, prior_share.to(here))
     stack = make_policy(space, list(models.values()))
     generator = seeded(seed)
-    policy = make_policy(space, [initial_policy(study, _start(models, prior_share), generator)])
+    start = _start(models, family.scores, None if prior_share is None else prior_share.to(here))
+    policy = make_policy(space, [initial_policy(study, start, generator)])
     product = FrozenProduct(
         space,
         stack,
-        log_prior=lambda state: modular_score(prior_share, state.adjacency, space.max_parents),
+        log_prior=prior,
         key=_sink_key if isinstance(space, DagBySinks) else None,
+        together=family.together,
     )
     history = train_product(
         policy,
@@ -85,8 +88,9 @@ def train_global(
         objective=study.aggregating_objective,
         progress=progress,
         stop=stop,
+        draw=draw_of(family.together),
     )
-    found = diagnose(space, policy, stack, list(models), prior_share, generator)
+    found = diagnose(space, policy, stack, list(models), prior, generator)
     return GlobalResult(on_cpu(policy.tensors()), history, found)
 
 
@@ -102,10 +106,20 @@ def _sink_key(state: Any) -> Tensor:
     return pack_bits(torch.cat([state.members, state.sinks], 1))
 
 
-def _start(models: Mapping[str, Mapping[str, Tensor]], prior_share: Tensor) -> Tensor:
-    """(V, K) float64: the sum of the score tables, where models carry them, and the absent nodes' share of the prior."""
-    tables = [model[SCORES].double() for model in models.values() if SCORES in model]
-    return torch.stack([prior_share, *tables]).sum(0)
+def _log_prior(space: DagSpace, share: Tensor) -> LogReward:
+    return lambda state: modular_score(share, state.adjacency, space.max_parents)
+
+
+def _start(
+    models: Mapping[str, Mapping[str, Tensor]], scores: str | None, prior_share: Tensor | None
+) -> Tensor | None:
+    """What is known of the product beforehand, float64: the sum of the tensors `scores`, where models carry them, and the absent
+    nodes' share of the prior."""
+    if scores is None:
+        return None
+    tables = [model[scores].double() for model in models.values() if scores in model]
+    known = [*tables, *([] if prior_share is None else [prior_share])]
+    return torch.stack(known).sum(0) if known else None
 
 
 def _check(study: Study, node: str, tensors: Mapping[str, Tensor]) -> None:

@@ -98,14 +98,14 @@ def simulate(
 @app.command()
 def sample(
     run_dir: RunDir,
-    count: Annotated[int, typer.Option("-n", help="How many graphs.", min=1)] = 1000,
+    count: Annotated[int, typer.Option("-n", help="How many objects.", min=1)] = 1000,
     form: Annotated[Format, typer.Option("--format", help="File format.")] = Format.csv,
     out: Annotated[
         Path | None, typer.Option(help="File to write (default: standard output; parquet needs a file).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed (default: fresh randomness).")] = None,
 ) -> None:
-    """Draw graphs from the global posterior: an edge list a line with an estimate of its log-probability.
+    """Draw objects from the global posterior: a graph as its edges, a tree, a set, with an estimate of its log-probability.
 
     Example: epgfn sample runs/first -n 1000 --format jsonl
     """
@@ -118,25 +118,24 @@ def sample(
 
 @app.command()
 def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
-    """The exact distribution the global model samples from, where all graphs can be enumerated (5 variables or fewer).
+    """The exact distribution the global model samples from, where all objects can be listed (graphs: 5 variables or fewer).
 
     Example: epgfn exact runs/small
     """
-    from epgfn.inference import edge_list, load_model
+    from epgfn.inference import load_model
+    from epgfn.objects import written
     from epgfn.sweep import terminating_distribution
 
     model = load_model(run_dir)
-    adjacency, probability = terminating_distribution(model)
-    order = probability.argsort(descending=True)
-    rows = [
-        {"edges": edge_list(adjacency[i].numpy(), model.variable_names), "probability": float(probability[i])}
-        for i in order
-    ]
+    state, probability = terminating_distribution(model)
+    texts, called = written(model.study, state), "edges" if model.study.is_graphs else "object"
+    order = probability.argsort(descending=True).tolist()
+    rows = [{called: texts[i], "probability": float(probability[i])} for i in order]
     if as_json:
-        print(json.dumps({"graphs": len(rows), "rows": rows}))
+        print(json.dumps({"graphs" if model.study.is_graphs else "objects": len(rows), "rows": rows}))
         return
     for row in rows:
-        print(f"{row['probability']:.6e}\t{row['edges']}")
+        print(f"{row['probability']:.6e}\t{row[called]}")
 
 
 @app.command()

@@ -18,6 +18,7 @@ figure is an estimate from samples and may be too small.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,9 +26,7 @@ from torch import Tensor
 
 from epgfn.policies.base import Policy
 from epgfn.rollout import evaluate, sample, sample_backward
-from epgfn.spaces import DagSpace
-from epgfn.spaces.base import take
-from epgfn.spaces.parent_index import modular_score
+from epgfn.spaces.base import Space, take
 
 OBJECTS = 256
 TRAJECTORIES = 8
@@ -39,7 +38,7 @@ TAIL = 0.01
 
 @torch.no_grad()
 def log_ratios(
-    policy: Policy, space: DagSpace, final: Any, trajectories: int, generator: torch.Generator
+    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
 ) -> Tensor:
     """(N, B, M) float64: log p_F(tau) - log p_B(tau | x) in nats, under each of N models, of M = `trajectories` draws tau from
     p_B(. | x) for each of the B objects x in `final`."""
@@ -52,7 +51,7 @@ def log_ratios(
 
 @torch.no_grad()
 def log_terminating(
-    policy: Policy, space: DagSpace, final: Any, trajectories: int, generator: torch.Generator
+    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Importance-weighted estimates of log p_T(x) = log sum over trajectories into x of p_F, under each of N models.
 
@@ -81,14 +80,15 @@ def inconsistency(ratio: Tensor, tail: float = TAIL) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def diagnose(
-    space: DagSpace,
+    space: Space,
     policy: Policy,
     stack: Policy,
     nodes: list[str],
-    prior_share: Tensor,
+    log_prior: Callable[[Any], Tensor] | None,
     generator: torch.Generator,
 ) -> dict[str, Any]:
-    """Diagnostics of a global model and the local ones it was made from, on objects drawn from the global model.
+    """Diagnostics of a global model and the local ones it was made from, on objects drawn from the global model. `log_prior` is the absent
+    nodes' share of the prior, finished states to (B,) nats.
 
     Returns:
         `objects` and `trajectories` (how many were used), `effective_share` (effective sample size over sample size of the
@@ -102,7 +102,7 @@ def diagnose(
     drawn = sample(policy, space, OBJECTS, generator=generator)
     final, log_pb = drawn.trajectories.final, drawn.trajectories.log_pb.sum(0)
     theirs = evaluate(stack, space, drawn.trajectories).log_pf.sum(1)  # (N, B)
-    prior = modular_score(prior_share, final.adjacency, space.max_parents)
+    prior = torch.zeros(OBJECTS) if log_prior is None else log_prior(final)
     log_weight = (theirs - log_pb).double().sum(0) + prior + log_pb - drawn.log_q
     ratio = log_ratios(stack, space, final, TRAJECTORIES, generator)
     log_pt, rms = log_mean(ratio), _root_mean_square(_spread(ratio))

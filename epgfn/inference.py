@@ -1,8 +1,9 @@
-"""Using a trained model: draw graphs, and say how probable each edge is.
+"""Using a trained model: draw objects, and say how probable each edge, item, letter or clade is.
 
 model = epgfn.load_model("results/sachs")            # a run directory
-model.edge_probabilities()                           # (V, V), [i, j] = P(i -> j)
-model.sample(1000, seed=1).rows()                    # pandas: edges, log_prob
+model.edge_probabilities()                           # graphs: (V, V), [i, j] = P(i -> j)
+model.marginals()                                    # whatever the objects are: {"a->b": 0.93, ...}
+model.sample(1000, seed=1).rows()                    # pandas: edges (or object), log_prob
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import io
 import json
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +26,8 @@ from torch import Tensor
 from epgfn.diagnostics import log_terminating
 from epgfn.errors import RefusedError, UsageError
 from epgfn.files import read_bytes, write_atomic
-from epgfn.policies import make_policy, space_of, validate_policy
+from epgfn.objects import marginals, space_of, written
+from epgfn.policies import make_policy, validate_policy
 from epgfn.rollout import sample
 from epgfn.study import STUDY_NAME, Study
 
@@ -33,29 +36,41 @@ if TYPE_CHECKING:
 
 MODEL_NAME = Path("global") / "model.safetensors"
 BLOCK = 1024
-"""Graphs drawn at once; bounds memory."""
+"""Objects drawn at once; bounds memory."""
 TRAJECTORIES = 16
 """Backward trajectories behind each estimate of log p_T."""
 
 
-class Samples(NamedTuple):
-    """`adjacency` (n, V, V) bool, [k, i, j] = graph k has the edge i -> j; `log_prob` (n,) float64 estimates of log p_T (nats);
-    `variable_names` V strings."""
+@dataclass(frozen=True)
+class Samples:
+    """n objects: `objects` as text, `log_prob` (n,) float64 estimates of log p_T (nats), `state` the finished states themselves.
+    `column` is what the texts are called in a table."""
 
-    adjacency: np.ndarray
+    objects: list[str]
     log_prob: np.ndarray
-    variable_names: list[str]
+    state: Any
+    column: str = "object"
+
+    @property
+    def adjacency(self) -> np.ndarray:
+        """(n, V, V) bool of graphs, [k, i, j] = graph k has the edge i -> j.
+
+        Raises:
+            UsageError: the objects are no graphs.
+        """
+        if not hasattr(self.state, "adjacency"):
+            raise UsageError("these objects are no graphs; use objects or state")
+        return np.asarray(self.state.adjacency.numpy())
 
     def rows(self) -> pd.DataFrame:
-        """One row a graph: `edges` such as "a->b;c->b" (empty for no edge) and `log_prob`."""
+        """One row an object: its text, such as "a->b;c->b" in the column `edges` (empty for no edge), and `log_prob`."""
         import pandas as pd
 
-        edges = [edge_list(graph, self.variable_names) for graph in self.adjacency]
-        return pd.DataFrame({"edges": edges, "log_prob": self.log_prob})
+        return pd.DataFrame({self.column: self.objects, "log_prob": self.log_prob})
 
 
 class Model:
-    """A trained GFlowNet over graphs. Read-only; safe to use from one thread at a time."""
+    """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time."""
 
     def __init__(self, study: Study, tensors: Mapping[str, Tensor]) -> None:
         """`tensors` of one model of `study`.
@@ -73,21 +88,39 @@ class Model:
         return self.study.variable_names
 
     def sample(self, n: int, seed: int | None = None) -> Samples:
-        """`n` graphs drawn independently from p_T, and for each an importance-weighted estimate of log p_T (nats).
+        """`n` objects drawn independently from p_T, and for each an importance-weighted estimate of log p_T (nats).
 
         `seed` None takes fresh randomness; a number makes the draw repeatable.
         """
         generator = _generator(seed)
-        adjacency, log_prob = [], []
+        states, texts, log_prob = [], [], []
         for size in _blocks(n):
             final = self._draw(size, generator)
             estimate, _ = log_terminating(self.policy, self.space, final, TRAJECTORIES, generator)
-            adjacency.append(final.adjacency.numpy())
+            states.append(final)
+            texts += written(self.study, final)
             log_prob.append(estimate[0].numpy())
-        return Samples(np.concatenate(adjacency), np.concatenate(log_prob), self.variable_names)
+        state = type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))
+        column = "edges" if self.study.is_graphs else "object"
+        return Samples(texts, np.concatenate(log_prob), state, column)
+
+    def marginals(self, n: int = 10_000, seed: int | None = 0) -> dict[str, float]:
+        """The probability of each edge, item, letter, coordinate or clade (`epgfn.objects.questions`): shares among `n` objects."""
+        generator = _generator(seed)
+        found: dict[str, float] = {}
+        for size in _blocks(n):
+            for name, share in marginals(self.study, self._draw(size, generator)).items():
+                found[name] = found.get(name, 0.0) + share * size / n
+        return found
 
     def edge_probabilities(self, n: int = 10_000, seed: int | None = 0) -> np.ndarray:
-        """(V, V) float64, [i, j] = P(i -> j): shares among `n` graphs, so with a standard error of at most 1 / (2 sqrt(n))."""
+        """(V, V) float64, [i, j] = P(i -> j): shares among `n` graphs, so with a standard error of at most 1 / (2 sqrt(n)).
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        if not self.study.is_graphs:
+            raise UsageError("only a study of graphs has edges; ask for marginals")
         generator = _generator(seed)
         total = np.zeros((len(self.variable_names),) * 2)
         for size in _blocks(n):
@@ -130,11 +163,6 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
             f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
         )
     return Model(study, tensors)
-
-
-def edge_list(adjacency: np.ndarray, names: Sequence[str]) -> str:
-    """The edges of a (V, V) bool matrix as text, such as "a->b;c->b"; empty where there are none."""
-    return ";".join(f"{names[i]}->{names[j]}" for i, j in np.argwhere(adjacency))
 
 
 def write_samples(samples: Samples, form: str, out: Path | None) -> None:
@@ -184,5 +212,5 @@ def _generator(seed: int | None) -> torch.Generator:
 
 def _blocks(n: int) -> list[int]:
     if n < 1:
-        raise UsageError(f"asked for {n} graphs; ask for at least 1")
+        raise UsageError(f"asked for {n} objects; ask for at least 1")
     return [min(BLOCK, n - start) for start in range(0, n, BLOCK)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,6 +33,19 @@ from pydantic import (
 
 from epgfn.errors import UsageError
 from epgfn.files import read_bytes, sha256_hex
+from epgfn.study_kinds import (
+    KINDS,
+    MAX_ANSWERED,
+    MAX_LETTERS,
+    Columns,
+    PolicyKind,
+    SpaceKind,
+    TargetKind,
+    check_space,
+    columns_of,
+    filled,
+    number_of_objects,
+)
 from epgfn.study_privacy import PrivacySettings
 
 NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -56,6 +70,7 @@ def _shown(value: str) -> str:
 
 
 Shown = AfterValidator(_shown)
+Category = Annotated[str, Field(min_length=1, max_length=64), Shown]
 
 
 class Variable(_Settings):
@@ -63,6 +78,9 @@ class Variable(_Settings):
 
     `lower` and `upper` are public bounds in the column's own units. Where nodes release with noise every variable has them, and
     a number beyond is moved to the bound before anything else happens to it.
+
+    `categories`: what may stand in a column that holds no numbers, in a public order; such a column has nothing else. In a study of
+    trees a variable is a taxon and has a name only.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64), Shown]
@@ -72,6 +90,7 @@ class Variable(_Settings):
     scale: Annotated[float, Field(gt=0)] = 1.0
     lower: float | None = None
     upper: float | None = None
+    categories: Annotated[list[Category], Field(min_length=2, max_length=1024)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -86,29 +105,56 @@ class Variable(_Settings):
     def _bounds(self) -> Self:
         if self.lower is not None and self.upper is not None and self.lower >= self.upper:
             raise ValueError(f"variable {self.name}: lower must be below upper")
+        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"variable {self.name}: a category stands twice")
+        if self.categories is not None and any(c != c.strip() for c in self.categories):
+            raise ValueError(f"variable {self.name}: a category begins or ends with a space")
         return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is said of it that belongs to a column of numbers."""
+        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper"}
+        return not self.model_fields_set & numeric
 
 
 class SpaceSettings(_Settings):
-    """The state graph. `dag-by-sinks` needs a modular score; `dag-by-edges` takes any."""
+    """The state graph, and how large its objects are.
 
-    kind: Literal["dag-by-sinks", "dag-by-edges"] = "dag-by-sinks"
+    `dag-by-sinks` (needs a modular score) and `dag-by-edges` (takes any): graphs over the variables with at most `max_parents` each.
+    `hypergrid`: points, `side` places along each variable from its lower to its upper bound. `multiset`: `size` items, whose kinds are the
+    categories of the one variable. `sequence`: up to `max_length` letters, the categories of the one variable. `phylogeny`: rooted
+    binary trees, whose leaves are the variables.
+    """
+
+    kind: SpaceKind = "dag-by-sinks"
     max_parents: Annotated[int, Field(ge=1, le=8)] = 3
+    side: Annotated[int, Field(ge=2, le=1000)] | None = None
+    size: Annotated[int, Field(ge=1, le=1000)] | None = None
+    max_length: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class TargetSettings(_Settings):
-    """The log-reward. `alpha_mu` and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe, `sigma` to the paper's score."""
+    """The log-reward, which the space must know; see `epgfn.study_kinds.KINDS`.
 
-    kind: Literal["bge", "bic", "profile-likelihood", "max-likelihood"] = "bge"
+    `alpha_mu` and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe, `sigma` to the paper's score and, on the study's
+    scale, to `location`; `sample_size` to BDeu; `signal` (how much of a record the object explains) to `items` and `letters`;
+    `branch_length` (expected changes a site) to `jc69`.
+    """
+
+    kind: TargetKind = "bge"
     alpha_mu: Annotated[float, Field(gt=0)] = 1.0
     alpha_w: Annotated[float, Field(gt=0)] | None = None
     sigma: Annotated[float, Field(gt=0)] = 1.0
+    sample_size: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    signal: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    branch_length: Annotated[float, Field(gt=0, le=10)] = 0.1
 
 
 class PriorSettings(_Settings):
-    """The public prior over graphs; each node's subposterior carries the 1/N-th power of it.
+    """The public prior over objects; each node's subposterior carries the 1/N-th power of it.
 
-    uniform: constant. edge: prod over edges of p/(1-p) with p = `edge_probability`.
+    uniform: constant. edge (graphs only): prod over edges of p/(1-p) with p = `edge_probability`.
     """
 
     kind: Literal["uniform", "edge"] = "uniform"
@@ -118,7 +164,7 @@ class PriorSettings(_Settings):
 class PolicySettings(_Settings):
     """The network every party trains; its shape is agreed so that the coordinator can check what it gets."""
 
-    kind: Literal["order-potential", "edge-net", "edge-attention"] = "order-potential"
+    kind: PolicyKind = "order-potential"
     hidden: Annotated[int, Field(ge=8, le=2048)] = 256
 
 
@@ -181,7 +227,7 @@ class Study(_Settings):
     description: str = ""
     roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    variables: Annotated[list[Variable], Field(min_length=2, max_length=64)]
+    variables: Annotated[list[Variable], Field(min_length=1, max_length=64)]
     space: SpaceSettings = SpaceSettings()
     target: TargetSettings = TargetSettings()
     prior: PriorSettings = PriorSettings()
@@ -192,6 +238,11 @@ class Study(_Settings):
     transport: TransportSettings = TransportSettings()
 
     _raw: bytes = PrivateAttr(default=b"")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: Any) -> Any:
+        return filled(values)
 
     @field_validator("roster")
     @classmethod
@@ -208,8 +259,7 @@ class Study(_Settings):
         names = self.variable_names
         if len(set(names)) != len(names):
             raise ValueError("a variable name stands twice")
-        if self.space.max_parents >= len(names):
-            raise ValueError(f"space.max_parents must be below the number of variables ({len(names)})")
+        self._check_kind()
         if self.aggregation.quorum > len(self.roster):
             raise ValueError("aggregation.quorum is larger than the roster")
         if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
@@ -220,18 +270,37 @@ class Study(_Settings):
         if self.aggregation.leave_one_out and len(self.roster) < 2:
             raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
         self._check_privacy()
-        by_sinks = self.space.kind == "dag-by-sinks"
-        if by_sinks != (self.policy.kind == "order-potential"):
-            raise ValueError(
-                "policy 'order-potential' goes with space 'dag-by-sinks', 'edge-net' and 'edge-attention' with 'dag-by-edges'"
-            )
-        if by_sinks and (
+        if not KINDS[self.space.kind].may_stop_anywhere and (
             self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"
         ):
             raise ValueError(
-                "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop: 'dag-by-edges'"
+                "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
             )
         return self
+
+    def _check_kind(self) -> None:
+        sizes = frozenset(self.space.model_fields_set - {"kind"})
+        check_space(self.space, sizes, self.target.kind, self.policy.kind)
+        if self.is_graphs:
+            if len(self.variables) < 2:
+                raise ValueError("a study of graphs needs at least two variables")
+            if self.space.max_parents >= len(self.variables):
+                raise ValueError(
+                    f"space.max_parents must be below the number of variables ({len(self.variables)})"
+                )
+        elif self.prior.kind != "uniform":
+            raise ValueError(f"prior '{self.prior.kind}' is one over graphs; use kind = 'uniform'")
+        _CHECKS[self.columns](self)
+
+    @property
+    def is_graphs(self) -> bool:
+        """Whether the objects are graphs over the variables."""
+        return self.space.kind.startswith("dag-")
+
+    @property
+    def columns(self) -> Columns:
+        """What the variables are."""
+        return columns_of(self.space.kind, self.target.kind)
 
     def _check_privacy(self) -> None:
         self.privacy.check_target(self.target.kind)
@@ -243,8 +312,15 @@ class Study(_Settings):
                 raise ValueError(
                     f"variable {v.name}: lower must be above 0, because the study takes its logarithm"
                 )
+        if self.privacy.mode == "answers":
+            count = number_of_objects(self.space, self.variables)
+            if count > MAX_ANSWERED:
+                raise ValueError(
+                    f"mode 'answers' answers for every object, and this study is about {count:.3g}, more than {MAX_ANSWERED}; "
+                    "choose a smaller space, or mode = 'gradient'"
+                )
         unbounded = [v.name for v in self.variables if v.lower is None or v.upper is None]
-        if unbounded:
+        if unbounded and self.columns in ("numbers", "bounded"):
             raise ValueError(
                 f"privacy needs public bounds for every variable: set lower and upper of {', '.join(unbounded)}, from the literature "
                 "or the instrument, never from anyone's records"
@@ -295,7 +371,10 @@ class Study(_Settings):
     @property
     def raw(self) -> bytes:
         """The canonical bytes."""
-        return self._raw or tomli_w.dumps(self.model_dump(mode="python", exclude_none=True)).encode("utf-8")
+        return self._raw or tomli_w.dumps(self._written()).encode("utf-8")
+
+    def _written(self) -> dict[str, Any]:
+        return self.model_dump(mode="python", exclude_none=True, exclude_unset=True)
 
     @property
     def digest(self) -> str:
@@ -336,8 +415,8 @@ class Study(_Settings):
     @property
     def aggregating_objective(self) -> str:
         """The study's own choice, or what measured best in its space (`docs/aggregation.md`): edge by edge where every state may
-        stop, whole trajectories elsewhere."""
-        by_edges = self.space.kind == "dag-by-edges"
+        stop (but for sequences, whose kind says otherwise), whole trajectories elsewhere."""
+        by_edges = KINDS[self.space.kind].may_stop_anywhere
         return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
 
     @property
@@ -346,3 +425,58 @@ class Study(_Settings):
         if self.prior.kind == "uniform":
             return 0.0
         return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)
+
+
+def _numbers(study: Study) -> None:
+    for v in study.variables:
+        if v.categories is not None:
+            raise ValueError(
+                f"variable {v.name}: target '{study.target.kind}' takes numbers, so it has no categories; use target.kind = 'bdeu'"
+            )
+
+
+def _bounded(study: Study) -> None:
+    _numbers(study)
+    unbounded = [v.name for v in study.variables if v.lower is None or v.upper is None]
+    if unbounded:
+        raise ValueError(
+            f"the places of a hypergrid lie between public bounds: set lower and upper of {', '.join(unbounded)}"
+        )
+
+
+def _categories(study: Study) -> None:
+    for v in study.variables:
+        if v.categories is None or not v.is_plain:
+            raise ValueError(
+                f"variable {v.name}: target '{study.target.kind}' takes categories: list them as categories = [...], with nothing else "
+                "but the name"
+            )
+
+
+def _one_category(study: Study) -> None:
+    if len(study.variables) != 1:
+        raise ValueError(
+            f"a study of space '{study.space.kind}' has one variable: what a record shows, with its categories"
+        )
+    _categories(study)
+    if study.space.kind == "sequence" and len(study.variables[0].categories or ()) > MAX_LETTERS:
+        raise ValueError(f"a sequence is made of at most {MAX_LETTERS} letters")
+
+
+def _taxa(study: Study) -> None:
+    if len(study.variables) < 3:
+        raise ValueError("a study of trees needs at least three taxa as its variables")
+    for v in study.variables:
+        if v.categories is not None or not v.is_plain:
+            raise ValueError(f"variable {v.name}: a taxon has a name and nothing else")
+        if len(v.name.split()) != 1 or set(v.name) & set("(),;:'[]"):
+            raise ValueError(f"variable {v.name}: a taxon's name holds no space and none of (),;:'[]")
+
+
+_CHECKS: dict[Columns, Callable[[Study], None]] = {
+    "numbers": _numbers,
+    "bounded": _bounded,
+    "categories": _categories,
+    "one-category": _one_category,
+    "taxa": _taxa,
+}

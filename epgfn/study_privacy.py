@@ -24,16 +24,19 @@ from pydantic import (
     model_validator,
 )
 
+from epgfn.study_kinds import ADDITIVE, GAUSSIAN
+
 PrivacyMode = Literal["none", "statistic", "answers", "gradient"]
 
 MECHANISMS: Final[dict[str, frozenset[str]]] = {
-    "statistic": frozenset({"bge", "bic", "profile-likelihood", "max-likelihood"}),
-    "answers": frozenset(),
-    "gradient": frozenset(),
+    "statistic": frozenset({*GAUSSIAN, "bdeu"}),
+    "answers": frozenset(ADDITIVE),
+    "gradient": frozenset(ADDITIVE),
 }
-"""Targets of a study by mode. A score that is a function of X^T X and n has `statistic`; `epgfn.privacy` holds the mechanisms."""
+"""Targets of a study by mode. A score of X^T X and n, or of a table of counts, has `statistic`, a sum over records the others;
+`epgfn.privacy` holds the mechanisms."""
 _WHY: Final = {
-    "statistic": "it is not a function of the number of records and of sums of their products",
+    "statistic": "it is a function neither of sums of products of the records' numbers nor of a table of how many records show what",
     "answers": "it fits parameters to all records at once, so it is no sum of one bounded term for each record",
     "gradient": "it fits parameters to all records at once, so no record has a gradient of its own to clip",
 }
@@ -50,6 +53,8 @@ class PrivacySettings(BaseModel):
     adjacency: whether neighbouring data sets differ by a record more or less, or by a record's values. Under the second the numbers of
         records are public, and `records` states them node by node.
     radius: the public clip of a record's norm in the first stage of `statistic`, in units of sqrt(V) on the study's scale.
+    rate, clip: `gradient` alone: the chance of each record to be in a step, and the largest norm (nats) of one record's part of the
+        gradient; the steps are those of the study's training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -60,6 +65,8 @@ class PrivacySettings(BaseModel):
     delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
     radius: Annotated[float, Field(ge=0.05, le=100)] = 1.0
     records: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     @property
     def is_private(self) -> bool:
@@ -93,13 +100,22 @@ class PrivacySettings(BaseModel):
 
     def check_target(self, kind: str) -> None:
         """Raises:
-        ValueError: the mode has no mechanism for the target.
+        ValueError: the mode has no mechanism for the target, or a setting of that mechanism is missing or out of place.
         """
         if self.is_private and kind not in MECHANISMS[self.mode]:
             others = [mode for mode, kinds in MECHANISMS.items() if kind in kinds]
             way = f"use mode = '{others[0]}'" if others else "choose another target, or mode = 'none'"
             raise ValueError(
                 f"privacy mode '{self.mode}' has no mechanism for target '{kind}', because {_WHY[self.mode]}; {way}"
+            )
+        by_gradient = self.mode == "gradient"
+        if (self.rate is not None, self.clip is not None) != (by_gradient, by_gradient):
+            raise ValueError(
+                "privacy.rate and privacy.clip belong to mode 'gradient', which needs both; for example rate = 0.1, clip = 0.05"
+            )
+        if by_gradient and self.adjacency != "add-remove":
+            raise ValueError(
+                "mode 'gradient' is accounted for under adjacency 'add-remove' only; use that, or mode = 'answers'"
             )
 
     def check_roster(self, roster: Sequence[str]) -> None:

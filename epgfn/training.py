@@ -27,15 +27,22 @@ from epgfn.adam import Adam
 from epgfn.averaging import Average
 from epgfn.device import CPU, computing_on, on_cpu, seeded
 from epgfn.errors import EpgfnError
-from epgfn.judges import Judge, Judged, make_judge
-from epgfn.policies import Policy, initial_policy, make_policy, space_of
+from epgfn.exploration import with_preferences
+from epgfn.judges import Judge, Judged, LogReward, make_judge
+from epgfn.objects import space_of
+from epgfn.policies import Policy, family_of, initial_policy, make_policy, tree_net
+from epgfn.policies.split_regression import split_scores
 from epgfn.replay import Replay, with_replayed
-from epgfn.rollout import Rollout, sample
-from epgfn.spaces import DagSpace
+from epgfn.rollout import Rollout, sample, sample_once
+from epgfn.spaces import DagSpace, Phylogeny
 from epgfn.spaces.base import Space, take
 from epgfn.spaces.parent_index import modular_score
-from epgfn.targets import score_table, table_from_statistic
-from epgfn.training_state import Checkpoint, Keeper, TrainingState, run_digest, tensor_digest
+from epgfn.study_kinds import KINDS
+from epgfn.targets import table_from_statistic
+from epgfn.targets.remembered import Remembered
+from epgfn.targets.rewards import checked
+from epgfn.targets.study_target import Target, target_of
+from epgfn.training_state import Checkpoint, Keeper, TrainingState, run_digest
 
 if TYPE_CHECKING:
     from epgfn.study import Study, TrainingSettings
@@ -44,6 +51,8 @@ MAX_GRADIENT_NORM = 20.0
 FINAL_RATE = 0.02
 """Learning rate at the end, as a share of the first."""
 REPLAY_CAPACITY = 4096
+OBJECTIVES = {"contrastive": "contrastive", "trajectory": "trajectory", "detailed": "modified-detailed"}
+"""Of a study, by their names in `epgfn.judges`."""
 WINDOW = 20
 """Steps whose median loss says whether training diverges."""
 LARGEST_GROWTH, KEPT_GROWTH = 100.0, 10.0
@@ -104,11 +113,11 @@ def train_local(
     stop: threading.Event | None = None,
     checkpoint: Path | None = None,
 ) -> LocalResult:
-    """A GFlowNet on the subposterior R_n(G) = f(D_n | G) pi(G)^(1/N) of one node, N = the length of the roster.
+    """A GFlowNet on the subposterior R_n(x) = f(D_n | x) pi(x)^(1/N) of one node, N = the length of the roster.
 
     Args:
         study: decides score, prior, space, policy, objective and how long to train.
-        records: (n, V) float64, transformed and scaled, columns in the study's order.
+        records: as `epgfn.data.load_records` gives them.
         seed: of weights and trajectories; one thread and one seed give one result.
         progress: called after each step, from this thread.
         stop: when set, training ends with an error after the current step.
@@ -120,8 +129,8 @@ def train_local(
         EpgfnError: the scores are not finite, training diverged, or `stop` was set.
     """
     with computing_on(CPU):  # once, in float64; what follows is on the default device
-        table = score_table(study, records, n_parties=len(study.roster))
-    return _train_on_table(study, table, seed, progress, stop, checkpoint)
+        target = target_of(study, records)
+    return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
 
 
 def train_on_statistic(
@@ -136,36 +145,78 @@ def train_on_statistic(
 ) -> LocalResult:
     """`train_local` from X^T X (V, V) float64 and n, as a release with noise gives them; no record is seen. Raises as there."""
     with computing_on(CPU):
-        table = table_from_statistic(study, statistic, n, n_parties=len(study.roster))
-    return _train_on_table(study, table, seed, progress, stop, checkpoint)
+        target = Target.of_table(table_from_statistic(study, statistic, n, n_parties=len(study.roster)))
+    return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
 
 
-def _train_on_table(
+def train_on_target(
     study: Study,
-    table: Tensor,
+    target: Target,
+    *,
     seed: int,
-    progress: Progress | None,
-    stop: threading.Event | None,
-    checkpoint: Path | None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
 ) -> LocalResult:
-    kept = Checkpoint(checkpoint, tensor_digest(table)) if checkpoint is not None else None
-    table = torch.as_tensor(table, dtype=torch.float64, device=torch.get_default_device())
+    """`train_local` towards what the records, or a release of them, amount to. Raises as there."""
+    kept = Checkpoint(checkpoint, target.digest) if checkpoint is not None else None
     generator = seeded(seed)
-    space = space_of(study)
-    policy = make_policy(space, [initial_policy(study, table, generator)])
-    judge = local_judge(space, table - table.amax(1, keepdim=True), study.training)
+    space, family = space_of(study), family_of(study)
+    scores: Tensor | None = None
+    if target.table is not None:
+        scores = torch.as_tensor(target.table, dtype=torch.float64, device=torch.get_default_device())
+        log_reward = table_reward(space, scores - scores.amax(1, keepdim=True))
+    else:
+        log_reward = _centred(Remembered(space, target.log_reward), space)
+        if _carries_splits(space):
+            scores = split_scores(space, log_reward, generator)
+    policy = make_policy(space, [initial_policy(study, scores, generator)])
+    judge = make_judge(space, log_reward, OBJECTIVES[study.training.objective], generator=generator)
     history = fit(
-        policy, space, study.training, judge, generator, progress=progress, stop=stop, checkpoint=kept
+        policy,
+        space,
+        study.training,
+        judge,
+        generator,
+        progress=progress,
+        stop=stop,
+        draw=_local_draw(study, family.together),
+        checkpoint=kept,
     )
     return LocalResult(on_cpu(policy.tensors()), history)
 
 
+def draw_of(together: bool) -> Callable[..., Rollout]:
+    """How trajectories of such a policy are drawn fastest: each distinct state once, where it takes states of different steps at once."""
+    return sample_once if together and torch.get_default_device() == CPU else sample
+
+
+def _local_draw(study: Study, together: bool) -> Callable[..., Rollout]:
+    draw, share = draw_of(together), KINDS[study.space.kind].preferences
+    return with_preferences(draw, share=share, spread=1.0) if share else draw
+
+
+def _carries_splits(space: Any) -> bool:
+    return isinstance(space, Phylogeny) and tree_net.has_scores(space)
+
+
 def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Judge:
     """The loss that `settings.objective` names against the (V, K) float64 score table."""
-    objective = "modified-detailed" if settings.objective == "detailed" else settings.objective
-    return make_judge(
-        space, lambda state: modular_score(table, state.adjacency, space.max_parents), objective
-    )
+    return make_judge(space, table_reward(space, table), OBJECTIVES[settings.objective])
+
+
+def table_reward(space: DagSpace, table: Tensor) -> LogReward:
+    """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats."""
+    return lambda state: modular_score(table, state.adjacency, space.max_parents)
+
+
+def _centred(log_reward: LogReward, space: Space) -> LogReward:
+    """`log_reward` less its value at one object: training is in float32, and the log-likelihood of many records is a large number."""
+    state = space.initial(1)
+    while not bool(space.is_terminating(state).all()):
+        state = space.step(state, space.forward_mask(state).to(torch.uint8).argmax(1))
+    offset = checked(log_reward, state)
+    return lambda states: checked(log_reward, states) - offset
 
 
 def fit(

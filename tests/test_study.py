@@ -38,7 +38,7 @@ def test_any_changed_byte_changes_the_digest() -> None:
         ('"south"', '"../south"', "node id"),
         ("max_parents = 2", "max_parents = 3", "max_parents"),
         ('name = "c"', 'name = "a"', "stands twice"),
-        ("hidden = 16", 'kind = "edge-net"', "goes with"),
+        ("hidden = 16", 'kind = "edge-net"', "does not go with"),
         ("steps = 12", 'steps = 12\nobjective = "detailed"', "every state may stop"),
         ("samples = 200", "quorum = 3", "quorum"),
         ("samples = 200", "deadline = 2027-01-01T00:00:00", "time zone"),

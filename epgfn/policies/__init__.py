@@ -1,66 +1,113 @@
-"""Policies: what a study's model files hold, and the networks that read them."""
+"""Policies: what a study's model files hold, and the networks that read them.
+
+A policy is one file and one entry in `FAMILIES`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from epgfn.policies import edge_attention, edge_net, learned_potential, order_potential
+from epgfn.objects import space_of
+from epgfn.policies import edge_attention, edge_net, learned_potential, mlp_net, order_potential, tree_net
 from epgfn.policies.base import Choices, Policy
 from epgfn.policies.edge_attention import EdgeAttention
 from epgfn.policies.edge_net import EdgeNet
 from epgfn.policies.learned_potential import LearnedPotential
+from epgfn.policies.mlp_net import MlpNet
 from epgfn.policies.order_potential import OrderPotential
 from epgfn.policies.spec import TensorSpec
 from epgfn.policies.subset_potential import MAX_VARIABLES
+from epgfn.policies.tree_net import TreeNet
 from epgfn.policies.validation import check_policy, check_tensors
 from epgfn.policies.variable_first import FEW_VARIABLES, VariableFirst
-from epgfn.spaces import DagBySinks, DagSpace, make_space
+from epgfn.spaces import DagByEdges, DagBySinks, Phylogeny
 
 if TYPE_CHECKING:
     from epgfn.study import Study
 
+Models = Sequence[Mapping[str, Tensor]]
 
-def space_of(study: Study) -> DagSpace:
-    """The study's state graph.
 
-    Raises:
-        UsageError: the settings make no sense.
-    """
-    space: DagSpace = make_space(
-        study.space.kind, n_variables=len(study.variables), max_parents=study.space.max_parents
-    )
-    return space
+class Family(NamedTuple):
+    """One kind of policy. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
+    around `scores` in nats, where the policy carries any. `make(space, models)`: N models as one. `scores`: the name of the tensor
+    that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order."""
+
+    spec: Callable[[Any, int], dict[str, TensorSpec]]
+    initial: Callable[[Any, int, Tensor | None, torch.Generator], dict[str, Tensor]]
+    make: Callable[[Any, Models], Policy]
+    scores: str | None = None
+    together: bool = False
+
+
+def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
+    if space.n_variables > MAX_VARIABLES:
+        return learned_potential.spec(space, hidden)
+    return order_potential.spec(space, hidden)
+
+
+def _potential_initial(
+    space: DagBySinks, hidden: int, scores: Tensor | None, generator: torch.Generator
+) -> dict[str, Tensor]:
+    if scores is None:
+        raise ValueError("this policy is made around a table of scores")
+    if space.n_variables > MAX_VARIABLES:
+        return learned_potential.initial_tensors(space, hidden, scores, generator)
+    return order_potential.initial_tensors(space, hidden, scores, generator)
+
+
+def _potential(space: DagBySinks, models: Models) -> Policy:
+    if space.n_variables > MAX_VARIABLES:
+        return LearnedPotential(space, models)
+    few = space.n_variables <= FEW_VARIABLES
+    return OrderPotential(space, models) if few else VariableFirst(space, models)
+
+
+FAMILIES: dict[str, Family] = {
+    "edge-attention": Family(
+        edge_attention.spec, lambda s, h, _, g: edge_attention.initial_tensors(s, h, g), EdgeAttention
+    ),
+    "edge-net": Family(edge_net.spec, lambda s, h, _, g: edge_net.initial_tensors(s, h, g), EdgeNet),
+    "mlp": Family(mlp_net.spec, lambda s, h, _, g: mlp_net.initial_tensors(s, h, g), MlpNet, together=True),
+    "order-potential": Family(_potential_spec, _potential_initial, _potential, scores=order_potential.SCORES),
+    "tree-net": Family(
+        tree_net.spec,
+        lambda s, h, scores, g: tree_net.initial_tensors(s, h, g, scores),
+        TreeNet,
+        scores=tree_net.SCORES,
+    ),
+}
+"""By the policy's kind in a study."""
+
+
+def family_of(study: Study) -> Family:
+    """The study's kind of policy."""
+    return FAMILIES[study.policy.kind]
 
 
 def policy_spec(study: Study) -> dict[str, TensorSpec]:
     """Names, shapes and dtypes of the tensors in a model file of `study`; nothing but the study decides them."""
-    return _spec(space_of(study), study)
+    return family_of(study).spec(space_of(study), study.policy.hidden)
 
 
-def initial_policy(study: Study, table: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """Tensors of an untrained model; `table` (V, K) float64 log scores (nats), used where the policy carries them."""
-    space = space_of(study)
-    if isinstance(space, DagBySinks):
-        if space.n_variables > MAX_VARIABLES:
-            return learned_potential.initial_tensors(space, study.policy.hidden, table, generator)
-        return order_potential.initial_tensors(space, study.policy.hidden, table, generator)
-    if study.policy.kind == "edge-attention":
-        return edge_attention.initial_tensors(space, study.policy.hidden, generator)
-    return edge_net.initial_tensors(space, study.policy.hidden, generator)
+def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    """Tensors of an untrained model; `scores` in float64 nats, (V, K) of parent sets or (S,) of splits, where the policy carries them."""
+    return family_of(study).initial(space_of(study), study.policy.hidden, scores, generator)
 
 
-def make_policy(space: DagSpace, models: Sequence[Mapping[str, Tensor]]) -> Policy:
+def make_policy(space: Any, models: Models) -> Policy:
     """N models of one shape as one object that evaluates them together."""
     if isinstance(space, DagBySinks):
-        if space.n_variables > MAX_VARIABLES:
-            return LearnedPotential(space, models)
-        few = space.n_variables <= FEW_VARIABLES
-        return OrderPotential(space, models) if few else VariableFirst(space, models)
-    return EdgeAttention(space, models) if edge_attention.VARIABLES in models[0] else EdgeNet(space, models)
+        return _potential(space, models)
+    if isinstance(space, Phylogeny):
+        return TreeNet(space, models)
+    if edge_attention.VARIABLES in models[0]:
+        return EdgeAttention(space, models)
+    return EdgeNet(space, models) if isinstance(space, DagByEdges) else MlpNet(space, models)
 
 
 def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
@@ -74,30 +121,24 @@ def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
             `model-illegal-score` or `model-not-a-policy`.
     """
     space = space_of(study)
-    check_tensors(tensors, _spec(space, study))
+    check_tensors(tensors, policy_spec(study))
     if isinstance(space, DagBySinks):
         order_potential.check_scores(space, tensors)
     check_policy(make_policy(space, [tensors]), space)
-
-
-def _spec(space: DagSpace, study: Study) -> dict[str, TensorSpec]:
-    hidden = study.policy.hidden
-    if isinstance(space, DagBySinks):
-        if space.n_variables > MAX_VARIABLES:
-            return learned_potential.spec(space, hidden)
-        return order_potential.spec(space, hidden)
-    if study.policy.kind == "edge-attention":
-        return edge_attention.spec(space, hidden)
-    return edge_net.spec(space, hidden)
 
 
 __all__ = [
     "Choices",
     "EdgeAttention",
     "EdgeNet",
+    "FAMILIES",
+    "Family",
+    "MlpNet",
     "OrderPotential",
     "Policy",
     "TensorSpec",
+    "TreeNet",
+    "family_of",
     "initial_policy",
     "make_policy",
     "policy_spec",

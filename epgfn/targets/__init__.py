@@ -1,8 +1,10 @@
-"""Targets: what a graph is worth to one party, log R(G) = sum_j phi_j(Pa_j) in nats.
+"""Targets of graphs: what a graph is worth to one party, log R(G) = sum_j phi_j(Pa_j) in nats.
 
-A target is one function in one file, from X^T X (V, V), n and parent sets (K,) to local log-scores (V, K), and one line in
-`TARGETS`. That it needs nothing else of the records is what lets a noisy statistic stand in for them. The prior is added here, so that
-no target can forget its N-th root.
+A linear-Gaussian target is one function in one file, from X^T X (V, V), n and parent sets (K,) to local log-scores (V, K), and one line
+in `TARGETS`. That it needs nothing else of the records is what lets a noisy statistic stand in for them; BDeu needs counts of
+categories in the same way. The prior is added here, so that no target can forget its N-th root.
+
+Targets of other objects are sums over records: `epgfn.targets.likelihoods`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from epgfn.errors import EpgfnError, UsageError
 from epgfn.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.study import Study, TargetSettings
 from epgfn.targets import bge, likelihood
+from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import scatter
 from epgfn.targets.likelihood import pooled_profile_score
 from epgfn.targets.priors import log_prior
@@ -52,7 +55,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     """phi_j(Pa) = log f(D_j | D_Pa) + log pi_j(Pa) / n_parties, one party's local log-scores in nats.
 
     Args:
-        study: names target, prior and fan-in. records: (n, V), on the study's scale, in the study's order.
+        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories.
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
@@ -62,16 +65,32 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         UsageError: too many scores, or a setting the target refuses.
         EpgfnError: a score is not finite, as with collinear or wrongly scaled variables.
     """
-    x = torch.as_tensor(records, dtype=torch.float64)
+    x = torch.as_tensor(records)
     if x.ndim != 2 or x.shape[1] != len(study.variables):
         raise ValueError("records must be (n, V) with one column for each variable of the study")
+    if study.target.kind == "bdeu":
+        categories = torch.tensor(categories_of(study))
+        scores = bdeu(x, categories, study_masks(study), sample_size=study.target.sample_size)
+        return table_from_scores(study, scores, n_parties)
+    x = x.double()
     return table_from_statistic(study, scatter(x), len(x), n_parties)
+
+
+def categories_of(study: Study) -> tuple[int, ...]:
+    """How many categories each variable has, in a study of them."""
+    return tuple(len(variable.categories or ()) for variable in study.variables)
 
 
 def table_from_statistic(study: Study, statistic: Tensor, n: float, n_parties: int) -> Tensor:
     """`score_table` from X^T X (V, V) and n, exact or noisy; n need not be whole. Returns and raises as there."""
+    scores = TARGETS[study.target.kind](statistic, n, study_masks(study), study.target)
+    return table_from_scores(study, scores, n_parties)
+
+
+def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
+    """`score_table` from log-likelihoods (V, K), columns as `study_masks`, undefined where j is in its own parent set."""
     masks, n_variables = study_masks(study), len(study.variables)
-    table = TARGETS[study.target.kind](statistic, n, masks, study.target) + prior_table(study) / n_parties
+    table = scores + prior_table(study) / n_parties
     own = parent_matrix(masks, n_variables).T  # (V, K): j in its own parent set
     table = table.masked_fill(own, -torch.inf)
     if not bool(torch.isfinite(table[~own]).all()):
@@ -89,9 +108,11 @@ def prior_table(study: Study) -> Tensor:
 __all__ = [
     "TARGETS",
     "LocalScore",
+    "categories_of",
     "pooled_profile_score",
     "prior_table",
     "score_table",
     "study_masks",
+    "table_from_scores",
     "table_from_statistic",
 ]

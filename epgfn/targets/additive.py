@@ -31,9 +31,15 @@ class Additive:
     """One party's records under one per-record likelihood, with its N-th of the public prior."""
 
     def __init__(
-        self, per_record: PerRecord, records: Tensor, log_prior: LogPrior | None = None, n_parties: int = 1
+        self,
+        per_record: PerRecord,
+        records: Tensor,
+        log_prior: LogPrior | None = None,
+        n_parties: int = 1,
+        weights: Tensor | None = None,
     ) -> None:
-        """`records` (n, ...) finite, n >= 1; `n_parties` N, the length of the roster.
+        """`records` (n, ...) finite, n >= 1; `n_parties` N, the length of the roster; `weights` (n,) how often each record is
+        there, once if not given.
 
         Raises:
             UsageError: no records, or a number among them that is not finite. ValueError: N below 1.
@@ -48,6 +54,7 @@ class Additive:
             )
         self.records = records
         self.n_parties = n_parties
+        self.weights = torch.ones(len(records)) if weights is None else weights
         self._per_record = per_record
         self._log_prior = log_prior
 
@@ -57,10 +64,20 @@ class Additive:
         Raises:
             EpgfnError: some log-likelihood is not finite.
         """
-        total = torch.stack([terms.sum(0) for terms in self._blocks(objects)]).sum(0)
+        weights = torch.split(self.weights.double(), _BLOCK)
+        parts = zip(weights, self._blocks(objects), strict=True)
+        total = torch.stack([weight @ terms for weight, terms in parts]).sum(0)
         if self._log_prior is not None:
             total = total + self._finite(self._log_prior(objects).double()) / self.n_parties
         return total
+
+    @classmethod
+    def compressed(
+        cls, per_record: PerRecord, records: Tensor, log_prior: LogPrior | None = None, n_parties: int = 1
+    ) -> Additive:
+        """The same target, each distinct record computed once. Raises as the constructor."""
+        once, counts = torch.unique(records, dim=0, return_counts=True)
+        return cls(per_record, once, log_prior, n_parties, counts)
 
     def centred_terms(self, objects: Any) -> Tensor:
         """(n, B) float64: each record's log-likelihoods less their mean over the B objects.

@@ -16,6 +16,7 @@ have in common. `epgfn.targets.remembered` keeps what trees of earlier batches w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -50,6 +51,28 @@ def compress(codes: Tensor) -> Patterns:
     distinct, weights = torch.unique(codes, dim=1, return_counts=True)
     partials = (distinct[:, :, None] >> torch.arange(4)) & 1
     return Patterns(partials.double(), weights.double())
+
+
+def site_patterns(n_leaves: int) -> Tensor:
+    """(C, n) uint8 codes: one site for each way to have four bases on n leaves up to renaming them, which changes no likelihood."""
+    ways = [[0]]
+    for _ in range(n_leaves - 1):
+        ways = [[*way, base] for way in ways for base in range(min(max(way) + 2, 4))]
+    return (1 << torch.tensor(ways)).to(torch.uint8)
+
+
+def by_site(space: Phylogeny, branch_length: float) -> Callable[[Tensor, State], Tensor]:
+    """log f of single sites: codes (m, n) uint8, a row a site, and B finished trees -> (m, B) float64 nats."""
+
+    def per_record(records: Tensor, state: State) -> Tensor:
+        patterns, which = torch.unique(records, dim=0, return_inverse=True)
+        target = Jc69(space, patterns.T, branch_length)  # whose patterns stand in the same order
+        first, row = distinct(space, state)
+        block = max(1, _BATCH_NUMBERS // target.patterns.partials.numel())
+        parts = [target.site_log_likelihoods(take(state, part)) for part in torch.split(first, block)]
+        return torch.cat(parts)[row].T[which]
+
+    return per_record
 
 
 def simulate(

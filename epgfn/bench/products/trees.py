@@ -27,11 +27,16 @@ BRANCH_LENGTH = 0.9
 product's mass is on one tree, and nothing is measured."""
 
 
-def phylogeny_7(nodes: int = 5, split: str = "even", sites: int = SITES) -> Federation:
+def phylogeny_7(nodes: int = 5, split: str = "even") -> Federation:
     """JC69 with the uniform prior. `skewed`: sites are sorted by how many different bases they show, then dealt in parts."""
-    space = Phylogeny(7)
-    codes = _dealt(simulated_sites(space, sites, BRANCH_LENGTH), split)
-    targets = [Jc69(space, part, BRANCH_LENGTH) for part in torch.tensor_split(codes, nodes, 1)]
+    return phylogeny(7, SITES, BRANCH_LENGTH, nodes, split)
+
+
+def phylogeny(taxa: int, sites: int, branch_length: float, nodes: int = 5, split: str = "even") -> Federation:
+    """The same of any size; the yardstick lists all trees, so it is of use for up to seven taxa."""
+    space = Phylogeny(taxa)
+    codes = _dealt(simulated_sites(space, sites, branch_length), split)
+    targets = [Jc69(space, part, branch_length) for part in torch.tensor_split(codes, nodes, 1)]
     local = replace(DEFAULTS, temperature=3.0)
     settings = RewardSettings(
         "aggregating", steps=1000, batch=128, learning_rate=2e-3, exploration=0.05, temperature=2.0, hidden=64

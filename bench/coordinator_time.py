@@ -1,0 +1,50 @@
+"""CPU-seconds that the coordinator's whole global training takes, against the number of nodes. Behind `docs/aggregation.md`.
+
+python bench/coordinator_time.py [NODES...]
+
+The Sachs example's records, shuffled and dealt to N nodes with the study's own settings. Local models train for 30 steps only, since
+it is not they that are measured; the global one for all the steps of the study, with its diagnostics.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+
+from epgfn.aggregation import train_global
+from epgfn.data import load_records
+from epgfn.demo import example_dir
+from epgfn.study import STUDY_NAME, Study
+from epgfn.training import train_local
+
+NODES, SPLIT_SEED, LOCAL_STEPS = (1, 5, 50), 1, 30
+
+
+def main(sizes: list[int]) -> None:
+    torch.set_num_threads(1)
+    source = example_dir()
+    example = Study.load(source / STUDY_NAME)
+    records = np.asarray(load_records(source / "sachs.csv", example), dtype=np.float64)
+    records = records[np.random.default_rng(SPLIT_SEED).permutation(len(records))]
+    print("| Nodes | CPU-s | Peak memory so far, GB |\n|---|---|---|")
+    for size in sizes:
+        roster = [f"node-{n:03}" for n in range(size)]
+        study = example.with_changes({"roster": roster, "training": {"steps": LOCAL_STEPS}})
+        parts = np.array_split(records, size)
+        models = {
+            node: train_local(study, part, seed=n).tensors
+            for n, (node, part) in enumerate(zip(roster, parts, strict=True), start=1)
+        }
+        begun = time.process_time()
+        train_global(study, models, seed=1)
+        spent = time.process_time() - begun
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"| {size} | {spent:.1f} | {peak:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main([int(size) for size in sys.argv[1:]] or list(NODES))

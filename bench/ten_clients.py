@@ -1,0 +1,71 @@
+"""The lecture's picture: the pooled Score(G) of graphs from ten clients' models and from the global one. Behind `docs/aggregation.md`.
+
+python bench/ten_clients.py docs/figures/ten-clients.png
+
+The Sachs example's records, shuffled and dealt to ten clients; local models and the global one by the functions that node and
+coordinator call. Score(G) = sum_i max over theta of log P(D_i | G, theta) on all records together, sigma = 1, nats.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from epgfn.aggregation import train_global
+from epgfn.data import load_records
+from epgfn.demo import example_dir
+from epgfn.inference import Model
+from epgfn.report.figures import Pooled, pooled_scores
+from epgfn.study import STUDY_NAME, Study
+from epgfn.targets import pooled_profile_score
+from epgfn.training import train_local
+
+CLIENTS, SPLIT_SEED, GRAPHS = 10, 1, 2000
+
+
+def main(path: Path) -> None:
+    torch.set_num_threads(1)
+    source = example_dir()
+    roster = [f"client-{n:02}" for n in range(1, CLIENTS + 1)]
+    study = Study.load(source / STUDY_NAME).with_changes({"roster": roster})
+    records = np.asarray(load_records(source / "sachs.csv", study), dtype=np.float64)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(records))
+    parts = [records[rows] for rows in np.array_split(order, CLIENTS)]
+
+    models, seconds = {}, []
+    for number, (client, part) in enumerate(zip(roster, parts, strict=True), start=1):
+        begun = time.process_time()
+        models[client] = train_local(study, part, seed=number).tensors
+        seconds.append(time.process_time() - begun)
+    begun = time.process_time()
+    together = train_global(study, models, seed=1).tensors
+    spent = time.process_time() - begun
+
+    print(
+        "| Model | Records | Edges | Mean | Lower quartile | Median | Upper quartile |\n|---|---|---|---|---|---|---|"
+    )
+    drawn = [_row(study, "global", together, records, len(records))]
+    for client, part in zip(roster, parts, strict=True):
+        drawn.append(_row(study, client, models[client], records, len(part)))
+    print(f"CPU-seconds: {statistics.median(seconds):.0f} a client (median), {spent:.0f} the global model")
+    path.write_bytes(pooled_scores(drawn[0], drawn[1:]))
+
+
+def _row(study: Study, label: str, tensors: dict[str, torch.Tensor], pooled: np.ndarray, n: int) -> Pooled:
+    """Prints the line of one model, of `n` records, and gives what the figure draws."""
+    graphs = torch.as_tensor(Model(study, tensors).sample(GRAPHS, seed=1).adjacency)
+    scores = pooled_profile_score(torch.as_tensor(pooled), graphs).numpy()
+    edges = float(graphs.sum()) / GRAPHS
+    low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75))
+    figures = " | ".join(f"{value:,.1f}" for value in (edges, scores.mean(), low, middle, high))
+    print(f"| {label} | {n} | {figures} |", flush=True)
+    return Pooled(label, scores, edges)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -112,16 +112,26 @@ def in_words(facts: dict[str, Any]) -> str:
 def _claim(stated: dict[str, Any]) -> str:
     if "epsilon" not in stated:
         return _short(stated)
-    stages = "; ".join(
-        f"{stage['name']}: clip {stage['norm_bound'] / 2 ** stage['grid_bits']:.4g} ({stage['clip_source']}), noise "
-        + ", ".join(f"{part['kind']} {part['scale']:.4g}" for part in stage["noise"])
-        for stage in stated["stages"]
-    )
+    if stated["subsampling"] is not None:
+        said = stated["subsampling"]
+        parts = (
+            f"{said['steps']} steps, each record in one with probability {said['rate']:.4g}, clip {said['clip']:.4g} ({said['clip_source']}), "
+            f"noise multiplier {said['noise_multiplier']:.6g}"
+        )
+    else:
+        parts = "; ".join(map(_stage, stated["stages"])) + " (grid steps)"
     return (
         f"the claim, from which anyone recomputes epsilon: {stated['mode']}, {stated['mechanism']}, epsilon {stated['epsilon']:.6g}, "
-        f"delta {stated['delta']:.3g}, mu {stated['mu']:.6g}, adjacency {stated['adjacency']}, unit {stated['unit']}, {stages} (grid "
-        "steps); every field with --json"
+        f"delta {stated['delta']:.3g}, mu {stated['mu']:.6g}, adjacency {stated['adjacency']}, unit {stated['unit']}, {parts}; every "
+        "field with --json"
     )
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    noise = ", ".join(f"{part['kind']} {part['scale']:.4g}" for part in stage["noise"])
+    if not stage["norm_bound"]:
+        return f"{stage['name']}: {stage['clip_source']}, noise {noise}"
+    return f"{stage['name']}: clip {stage['norm_bound'] / 2 ** stage['grid_bits']:.4g} ({stage['clip_source']}), noise {noise}"
 
 
 def _short(value: Any) -> str:

@@ -21,12 +21,10 @@ from epgfn_node.home import NodeHome
 from epgfn_node.settings import NodeSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from epgfn.data import BoundedRecords
     from epgfn.privacy.claims import Claim
     from epgfn.privacy.spending import PrivacyLedger
-    from epgfn.privacy.statistic import MomentsMechanism
+    from epgfn.releases import Released
 
 FORMAT = "epgfn-privacy-claim/v1"
 
@@ -50,12 +48,16 @@ class Operator:
 
 
 class Release(NamedTuple):
-    """X^T X (V, V) float64 and n, both with noise and as a score takes them; the claim; the keyed digest of the records it is of."""
+    """The released bytes, what they amount to, and the keyed digest of the records they are of."""
 
-    statistic: Tensor
-    n: float
-    claim: Claim
+    raw: bytes
+    done: Released
     dataset: str
+
+    @property
+    def claim(self) -> Claim:
+        """What the node promises about it."""
+        return self.done.claim
 
 
 class KeptClaim(NamedTuple):
@@ -93,21 +95,31 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
             records and are for the operator alone.
     """
     from epgfn.data import load_bounded_records
-    from epgfn.privacy.release import pack, unpack
+    from epgfn.releases import maker_of
 
-    records = load_bounded_records(data, study)
-    mechanism = _mechanism(study, node_id)
-    _require_fitting(study, records, mechanism)
+    maker, limit = maker_of(study, node_id), float(study.privacy.epsilon or 0)
     ledger = operator.open_ledger()
+    if maker.planned_claim.epsilon > operator.budget_epsilon * (1 + 1e-9):
+        raise RefusedError(
+            "budget-spent",
+            f"the study asks for a release of epsilon {limit:g}, which is more than the operator's whole budget of "
+            f"{operator.budget_epsilon:g}; decide on a larger budget, or ask for a study with a smaller epsilon",
+        )
+    records = load_bounded_records(data, study)
+    _require_fitting(study, node_id, records)
+    maker.check(records)
     dataset = ledger.dataset(*_named(study, records))
     drawn = []
 
+    def steps(step: int, of: int) -> None:
+        report.event("releasing", "training with noise", step=step, steps=of)
+
     def compute() -> bytes:
         drawn.append(True)
-        return pack(mechanism.observe(records.scaled))
+        return maker.observe(records, steps)
 
-    raw = ledger.release(dataset, _settings(study, node_id), mechanism.planned_claim, compute)
-    done = mechanism.finish(unpack(raw))
+    raw = ledger.release(dataset, _settings(study, node_id, maker.name), maker.planned_claim, compute)
+    done = maker.finish(raw)
     report.event(
         "released",
         f"released with noise, {_plain(done.claim)}; training sees nothing else of the records"
@@ -115,7 +127,7 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
         else f"the release made before on these records is used again and costs nothing, {_plain(done.claim)}",
         again=not drawn,
     )
-    return Release(done.scatter, done.n, done.claim, dataset)
+    return Release(raw, done, dataset)
 
 
 def keep_claim(home: NodeHome, model_sha256: str, done: Release | None) -> None:
@@ -188,51 +200,39 @@ def _plain(claim: Claim) -> str:
     return f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit}"
 
 
-def _mechanism(study: Study, node_id: str) -> MomentsMechanism:
-    from epgfn.privacy.statistic import MomentsMechanism
-
-    asked = study.privacy
-    return MomentsMechanism(
-        n_variables=len(study.variables),
-        epsilon=float(asked.epsilon or 0),
-        delta=float(asked.delta or 0),
-        adjacency=asked.adjacency,
-        radius=asked.radius,
-        n_public=asked.records[node_id] if asked.records else None,
-    )
-
-
-def _settings(study: Study, node_id: str) -> dict[str, Any]:
+def _settings(study: Study, node_id: str, mechanism: str) -> dict[str, Any]:
     """All that shapes a release, and nothing else: two studies that ask for the same get the same release."""
     asked = study.privacy
-    return {
-        "mechanism": "moments/1",
-        "variables": [variable.model_dump(mode="json") for variable in study.variables],
+    settings: dict[str, Any] = {
+        "mechanism": mechanism,
+        "variables": [variable.model_dump(mode="json", exclude_none=True) for variable in study.variables],
         "epsilon": asked.epsilon,
         "delta": asked.delta,
         "adjacency": asked.adjacency,
         "radius": asked.radius,
         "records": asked.records[node_id] if asked.records else None,
     }
+    if asked.mode == "gradient":  # what is released is the trained model, which the whole study shapes
+        return {**settings, "study": study.digest, "node": node_id}
+    if study.target.kind == "bdeu" or asked.mode == "answers":
+        settings["space"] = study.space.model_dump(mode="json", exclude_none=True)
+    if asked.mode == "answers":
+        settings["target"] = study.target.model_dump(mode="json", exclude_none=True)
+    return settings
 
 
-def _require_fitting(study: Study, records: BoundedRecords, mechanism: MomentsMechanism) -> None:
+def _require_fitting(study: Study, node_id: str, records: BoundedRecords) -> None:
     """Refuse what cannot give a sound release. These refusals depend on records: docs/privacy.md lists them."""
-    import numpy as np
+    from epgfn.privacy.checks import check_delta
 
-    from epgfn.privacy.checks import check_bounds, check_delta, check_radius
-
-    n, public = len(records.raw), mechanism.n_public
-    if public is not None and n != public:
+    n, asked = len(records.raw), study.privacy
+    if asked.records is not None and n != asked.records[node_id]:
         raise RefusedError(
             "wrong-number",
-            f"the study says in public that this node has {public} records, and the file holds another number; give the file the "
-            "study was made for, or ask for a study with the right number",
+            f"the study says in public that this node has {asked.records[node_id]} records, and the file holds another number; give the "
+            "file the study was made for, or ask for a study with the right number",
         )
-    check_delta(mechanism.delta, n)
-    lower, upper = (np.array([getattr(v, name) for v in study.variables]) for name in ("lower", "upper"))
-    check_bounds(records.raw, lower, upper)
-    check_radius(records.scaled, mechanism.radius * len(study.variables) ** 0.5)
+    check_delta(float(asked.delta or 0), n)
 
 
 def _named(study: Study, records: BoundedRecords) -> tuple[Any, Any]:

@@ -18,8 +18,7 @@ from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, Release, keep_claim, release
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from epgfn.releases import Released
     from epgfn.training import LocalResult, TrainingProgress
 
 Train = Callable[..., "LocalResult"]
@@ -65,7 +64,7 @@ def train(
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
     done = None if operator is None else release(study, node_id, data, operator, report)
-    prepared = _on(device, _prepared(study, data, seed, done))
+    prepared = _on(device, _prepared(study, node_id, data, seed, done))
     result = _train_or_go_on(home, prepared, data.name, report)
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     digest = sha256_hex(raw)
@@ -80,20 +79,31 @@ def train(
     return digest
 
 
-def _prepared(study: Study, data: Path, seed: int, done: Release | None) -> Train:
+def _prepared(study: Study, node_id: str, data: Path, seed: int, done: Release | None) -> Train:
     """The training of this study on the release, or on the records themselves where no privacy is asked for."""
     # Loaded here, because no other command needs it and all others start faster without.
     from epgfn.data import load_records
     from epgfn.parallel import number_from_first
-    from epgfn.training import train_local, train_on_statistic
+    from epgfn.training import train_local
 
     if done is None:
         records = load_records(data, study)
         number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
         return partial(train_local, study, records, seed=seed)
     number_from_first(seed)
-    statistic, n = _shared(done.statistic, done.n)
-    return partial(train_on_statistic, study, statistic, n, seed=seed)
+    number_from_first(study.roster.index(node_id))
+    _shared(done.raw)
+    return _on_release(study, done.done, seed)
+
+
+def _on_release(study: Study, done: Released, seed: int) -> Train:
+    """The training on what was released; with DP-SGD the release is the trained model, and nothing is left to do."""
+    from epgfn.training import LocalResult, train_on_target
+
+    if done.target is not None:
+        return partial(train_on_target, study, done.target, seed=seed)
+    finished = LocalResult(done.tensors or {}, [])
+    return lambda **told: finished
 
 
 def _on(device: str, train: Train) -> Train:
@@ -107,17 +117,16 @@ def _on(device: str, train: Train) -> Train:
     return there
 
 
-def _shared(statistic: Tensor, n: float) -> tuple[Tensor, float]:
+def _shared(raw: bytes) -> bytes:
     """The first process's release, in all of them: only that process has read records."""
     import torch
 
-    from epgfn.parallel import from_first
+    from epgfn.parallel import from_first, number_from_first
 
-    numbers = torch.tensor(
-        [*statistic.flatten().tolist(), n], dtype=torch.float64
-    )  # where messages can be sent from
-    *entries, n = from_first(numbers).tolist()
-    return torch.tensor(entries, dtype=torch.float64, device="cpu").view(statistic.shape), n
+    size = number_from_first(len(raw))
+    held = torch.frombuffer(bytearray(raw or bytes(size)), dtype=torch.uint8)
+    held = held.to(torch.get_default_device())  # where messages can be sent from
+    return bytes(from_first(held).cpu().numpy().tobytes())
 
 
 def _train_or_go_on(home: NodeHome, train: Train, name: str, report: Reporter) -> LocalResult:
@@ -149,18 +158,17 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     Raises:
         UsageError: the study or the records cannot be read, or no records are named.
     """
-    import torch
-
     from epgfn.data import load_records
     from epgfn.parallel import number_from_first
-    from epgfn.training import train_local, train_on_statistic
+    from epgfn.releases import maker_of
+    from epgfn.training import train_local
 
     study = Study.load(home.study)
     if study.privacy.is_private:
         seed = number_from_first(0)
-        v = len(study.variables)
-        statistic, n = _shared(torch.zeros(v, v), 0.0)
-        _on(device, partial(train_on_statistic, study, statistic, n, seed=seed))()
+        node_id = study.roster[number_from_first(0)]
+        done = maker_of(study, node_id).finish(_shared(b""))
+        _on(device, _on_release(study, done, seed))()
         return
     if data is None:
         raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")

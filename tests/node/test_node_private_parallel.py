@@ -17,7 +17,6 @@ from epgfn.sealing.model_file import read_model
 from epgfn.spaces.parent_index import modular_score
 from epgfn.study import Study
 from epgfn.sweep import terminating_mass
-from epgfn.targets import table_from_statistic
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, release
 from small import PRIVATE_STUDY
@@ -45,7 +44,7 @@ def test_two_processes_train_on_one_release(tmp_path: Path) -> None:
     space = space_of(STUDY)
     tensors, _ = read_model(home.model.read_bytes(), None)
     state, mass = terminating_mass(space, make_policy(space, [tensors]))
-    table = table_from_statistic(STUDY, kept.statistic, kept.n, n_parties=2)
+    table = kept.done.target.table
     wanted = torch.softmax(modular_score(table, state.adjacency, space.max_parents), 0)
     assert float((mass - wanted).abs().sum()) < 0.03
     assert canonical_json(kept.claim.to_json()) in home.privacy_claim.read_bytes()

@@ -17,6 +17,7 @@ from epgfn.aggregation import GlobalResult
 from epgfn.errors import EpgfnError
 from epgfn.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.inference import Model
+from epgfn.objects import kind_of
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn.study import Study
@@ -28,8 +29,8 @@ from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 MODEL, SAMPLES, SUMMARY = "model.safetensors", "samples.parquet", "summary.json"
-EDGE_SAMPLES = 10_000
-"""Graphs behind the edge probabilities of a summary: a standard error of at most .005 each."""
+MARGINAL_SAMPLES = 10_000
+"""Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
 SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")
 
 
@@ -117,7 +118,6 @@ def _write_samples(path: Path, model: Model, study: Study) -> None:
 def _summary(
     study: Study, round_id: str, nodes: list[str], result: GlobalResult, model: Model, model_sha256: str
 ) -> dict[str, Any]:
-    edges = model.edge_probabilities(EDGE_SAMPLES, seed=study.seed)
     return {
         "study": study.name,
         "study_digest": study.digest,
@@ -130,11 +130,19 @@ def _summary(
         "seed": study.seed,
         "samples": study.aggregation.samples,
         "variables": study.variable_names,
-        "edge_probabilities": edges,
+        "noun": kind_of(study).noun,
+        **_probabilities(study, model),
         "diagnostics": result.diagnostics,
         "history": result.history,
         "software": software(),
     }
+
+
+def _probabilities(study: Study, model: Model) -> dict[str, Any]:
+    """Of graphs a matrix of their edges' probabilities, of other objects the probability of each question about them."""
+    if study.is_graphs:
+        return {"edge_probabilities": model.edge_probabilities(MARGINAL_SAMPLES, seed=study.seed)}
+    return {"marginals": model.marginals(MARGINAL_SAMPLES, seed=study.seed)}
 
 
 def _plain(value: Any) -> Any:

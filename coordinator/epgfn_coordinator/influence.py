@@ -1,55 +1,56 @@
-"""How far one model's edge probabilities are from another's: what leaving a node out changes, or a late one adds.
+"""How far one model's probabilities are from another's: what leaving a node out changes, or a late one adds.
 
+Of graphs the probabilities of their edges, of other objects all marginals that a summary holds.
 Influence, not honesty: a node with many or unusual records moves the posterior as much as one that cheats.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from epgfn.errors import EpgfnError
 from epgfn.files import read_bytes, write_atomic
 from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import EDGE_SAMPLES, SUMMARY
+from epgfn_coordinator.aggregate import MARGINAL_SAMPLES, SUMMARY
 from epgfn_coordinator.home import Home
 
-Array = npt.NDArray[np.float64]
+Name = str | tuple[str, str]
+"""What a probability is of: cause and effect of an edge, or the name of another marginal."""
 
 TOO_FEW = "only one node's model is in the global one, so there is nothing left when it is left out"
 
 
-def edge_distance(one: Array, other: Array, names: list[str]) -> dict[str, Any]:
-    """Mean and largest |one - other| over the V (V - 1) ordered pairs of variables, and the edge where it is largest."""
-    change = np.abs(one - other)
-    np.fill_diagonal(change, 0.0)
-    count = len(names)
-    i, j = np.unravel_index(int(change.argmax()), change.shape)
+def distance(one: Mapping[Name, float], other: Mapping[Name, float]) -> dict[str, Any]:
+    """Mean and largest |one - other| over all names, one that is missing on a side being 0 there, and the name where it is
+    largest: of an edge as `edge`, of anything else as `question`."""
+    change = {name: abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in {**one, **other}}
+    name = max(change, key=lambda found: change[found])
     return {
-        "mean": float(change.sum() / (count * (count - 1))),
-        "largest": float(change.max()),
-        "edge": [names[int(i)], names[int(j)]],
+        "mean": math.fsum(change.values()) / len(change),
+        "largest": change[name],
+        **({"question": name} if isinstance(name, str) else {"edge": list(name)}),
     }
 
 
-def sampling_noise(edges: Array, samples: int) -> float:
-    """Mean over edges of E|difference| of two shares among `samples` graphs each, if nothing but chance differs:
+def sampling_noise(probabilities: Mapping[Name, float], samples: int) -> float:
+    """Mean over names of E|difference| of two shares among `samples` objects each, if nothing but chance differs:
     sqrt(2 p (1 - p) / n) sqrt(2 / pi)."""
-    p = edges[~np.eye(len(edges), dtype=bool)]
+    p = np.clip(np.array(list(probabilities.values()), dtype=np.float64), 0, 1)
     return float(np.sqrt(2 * p * (1 - p) / samples).mean() * np.sqrt(2 / np.pi))
 
 
-def read_edges(home: Home, place: str) -> tuple[Array, list[str]]:
-    """Edge probabilities and variable names that the summary of a model holds.
+def read_probabilities(home: Home, place: str) -> dict[Name, float]:
+    """What the summary of a model says of its edges or, where the objects are no graphs, its marginals.
 
     Raises:
         EpgfnError: the file is missing or damaged.
     """
-    summary = _summary(home, place)
-    return np.array(summary["edge_probabilities"], dtype=np.float64), list(summary["variables"])
+    return _probabilities(_summary(home, place))
 
 
 def add_change(home: Home, place: str, before: str) -> float:
@@ -59,12 +60,12 @@ def add_change(home: Home, place: str, before: str) -> float:
         EpgfnError: a summary is missing or damaged, or cannot be written.
     """
     summary = _summary(home, place)
-    edges, names = read_edges(home, place)
-    change = edge_distance(edges, read_edges(home, before)[0], names)
+    found = _probabilities(summary)
+    change = distance(found, read_probabilities(home, before))
     summary["change"] = {
         "from": before,
-        "samples": EDGE_SAMPLES,
-        "sampling_noise": sampling_noise(edges, EDGE_SAMPLES),
+        "samples": MARGINAL_SAMPLES,
+        "sampling_noise": sampling_noise(found, MARGINAL_SAMPLES),
         **change,
     }
     _write(home, place, summary)
@@ -72,7 +73,7 @@ def add_change(home: Home, place: str, before: str) -> float:
 
 
 def add_leave_one_out(home: Home, nodes: list[str]) -> None:
-    """Put how far each of `nodes` moves the edge probabilities into global/summary.json, or why that is not known.
+    """Put how far each of `nodes` moves the probabilities into global/summary.json, or why that is not known.
 
     Raises:
         EpgfnError: a summary is missing or damaged, or cannot be written.
@@ -81,13 +82,12 @@ def add_leave_one_out(home: Home, nodes: list[str]) -> None:
     if len(nodes) < 2:
         summary["leave_one_out"] = {"skipped": TOO_FEW}
     else:
-        whole, names = read_edges(home, aggregates.FIRST)
+        whole = _probabilities(summary)
         summary["leave_one_out"] = {
-            "samples": EDGE_SAMPLES,
-            "sampling_noise": sampling_noise(whole, EDGE_SAMPLES),
+            "samples": MARGINAL_SAMPLES,
+            "sampling_noise": sampling_noise(whole, MARGINAL_SAMPLES),
             "nodes": {
-                node: edge_distance(whole, read_edges(home, aggregates.without(node))[0], names)
-                for node in nodes
+                node: distance(whole, read_probabilities(home, aggregates.without(node))) for node in nodes
             },
         }
     _write(home, aggregates.FIRST, summary)
@@ -97,10 +97,22 @@ def _summary(home: Home, place: str) -> dict[str, Any]:
     path = home.aggregate(place) / SUMMARY
     try:
         value: dict[str, Any] = json.loads(read_bytes(path, "summary"))
-        value["edge_probabilities"], value["variables"]
-    except (ValueError, KeyError, TypeError):
+        _probabilities(value)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EpgfnError(f"{path} is damaged; restore it from a backup, then run serve again") from None
     return value
+
+
+def _probabilities(summary: Mapping[str, Any]) -> dict[Name, float]:
+    if "marginals" in summary:
+        found: dict[Name, float] = {str(name): float(p) for name, p in summary["marginals"].items()}
+    else:
+        rows = zip(summary["variables"], summary["edge_probabilities"], strict=True)
+        pairs = [(cause, zip(summary["variables"], row, strict=True)) for cause, row in rows]
+        found = {(cause, effect): float(p) for cause, row in pairs for effect, p in row if cause != effect}
+    if not found:
+        raise ValueError("no probabilities")
+    return found
 
 
 def _write(home: Home, place: str, summary: dict[str, Any]) -> None:

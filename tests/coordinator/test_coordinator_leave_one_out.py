@@ -23,7 +23,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn_coordinator.export import export
-from epgfn_coordinator.influence import edge_distance, sampling_noise
+from epgfn_coordinator.influence import distance, sampling_noise
 
 ROSTER = '["a", "b", "c"]'
 DANGER = "subposterior"
@@ -171,13 +171,17 @@ def test_it_is_off_unless_the_study_says_so_and_the_study_warns() -> None:
 
 
 def test_distance_and_noise_are_what_they_say() -> None:
-    one, other = np.zeros((3, 3)), np.zeros((3, 3))
-    one[0, 1], other[0, 1], other[2, 0] = 0.9, 0.3, 0.3
-    found = edge_distance(one, other, ["x", "y", "z"])
-    assert found["mean"] == pytest.approx(0.9 / 6) and found["largest"] == pytest.approx(0.6)
-    assert found["edge"] == ["x", "y"]
+    one = {("x", "y"): 0.9, ("x", "z"): 0.0, ("z", "x"): 0.0}
+    other = {("x", "y"): 0.3, ("x", "z"): 0.0, ("z", "x"): 0.3}
+    found = distance(one, other)
+    assert found["mean"] == pytest.approx(0.9 / 3) and found["largest"] == pytest.approx(0.6)
+    assert found["edge"] == ["x", "y"] and "question" not in found
     p, n = 0.3, 4000
-    edges = np.full((3, 3), p)
     draw = np.random.default_rng(0)
     between = np.abs(draw.binomial(n, p, 20_000) - draw.binomial(n, p, 20_000)).mean() / n
-    assert sampling_noise(edges, n) == pytest.approx(between, rel=0.03)
+    assert sampling_noise(dict.fromkeys(one, p), n) == pytest.approx(between, rel=0.03)
+
+
+def test_of_other_objects_what_one_model_never_showed_counts_as_zero() -> None:
+    found = distance({"{a, b}": 0.5, "{b, c}": 0.25}, {"{a, b}": 0.25, "{a, c}": 0.5})
+    assert found == {"mean": pytest.approx(1.0 / 3), "largest": 0.5, "question": "{a, c}"}

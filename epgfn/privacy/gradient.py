@@ -2,7 +2,8 @@
 
 Warning: this is the weakest mode. Clipping records' gradients moves the optimum, by an amount that shrinks only as clipping is
 loosened and noise grows; noise fills every weight of the network; and weights are floats, so the exact arithmetic of the other modes is
-missing here. Use `statistic` or `answers` where the target has them; docs/privacy.md has the figures side by side.
+missing here. Use `statistic` or `answers` where the target has them; docs/privacy.md has the figures side by side, and
+`epgfn.gradient_training` takes off most of the noise where the values that a record can take are public.
 
 Records, not trajectories, are what is sampled, clipped and counted. With a batch of B trajectories into x_1 .. x_B, log p_F - log p_B
 = s_b and J the (B, P) gradients of the s_b, the all-pairs balance loss (1/B) sum_b (d_b - mean d)^2, d_b = s_b - sum_r l_r(x_b), has
@@ -28,7 +29,7 @@ from torch import Tensor
 from epgfn.errors import RefusedError, UsageError
 from epgfn.privacy import accounting, claims
 from epgfn.privacy.checks import check_parameters
-from epgfn.privacy.claims import Claim
+from epgfn.privacy.claims import Claim, Unit
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class GradientSettings:
             ) from None
         return cls(rate, steps, clip, noise, delta)
 
-    def claim(self, clip_source: str = "the study: a public norm") -> Claim:
-        """What the node promises about the weights after all steps, and after fewer."""
+    def claim(self, clip_source: str = "the study: a public norm", unit: Unit = "record") -> Claim:
+        """What the node promises about the weights after all steps, and after fewer; `unit`: what a record is called."""
         said = claims.Subsampling(
             rate=self.rate,
             steps=self.steps,
@@ -83,7 +84,7 @@ class GradientSettings:
         epsilon = accounting.subsampled_epsilon(self.noise_multiplier, self.rate, self.steps, self.delta)
         return Claim(
             mode="gradient",
-            unit="record",
+            unit=unit,
             adjacency="add-remove",
             epsilon=epsilon,
             delta=self.delta,
@@ -99,22 +100,27 @@ class GradientSettings:
         )
 
 
-def clipped_gradient(jacobian: Tensor, centred: Tensor, clip: float) -> Tensor:
+def clipped_gradient(jacobian: Tensor, centred: Tensor, clip: float, batch: int | None = None) -> Tensor:
     """sum_r of record r's part of the gradient, each clipped to L2 norm `clip`.
 
     Args:
-        jacobian: (B, P) gradients of s_b. centred: (B, n) c_r, records in columns; n may be 0.
+        jacobian: (B, P) gradients of s_b. centred: (B, n) c_r, records in columns; n may be 0. `batch`: B, where both are given in
+            fewer coordinates: U^T J and U^T c_r, the columns of U orthonormal and the c_r among what they span.
 
     Returns:
         (P,): -(2/B) J^T sum_r c_r min(1, clip / norm_r), norm_r = (2/B) sqrt(c_r^T J J^T c_r).
     """
-    b = len(jacobian)
-    j = jacobian.double()
-    squares = torch.einsum("br,bd,dr->r", centred.double(), j @ j.T, centred.double())
-    norms = 2 / b * squares.clamp_min(0).sqrt()
-    factor = (clip / norms.clamp_min(1e-300)).clamp_max(1.0)
-    part = -2 / b * (j.T @ (centred.double() @ factor))
+    b = len(jacobian) if batch is None else batch
+    factor = (clip / part_norms(jacobian, centred, b).clamp_min(1e-300)).clamp_max(1.0)
+    part = -2 / b * (jacobian.double().T @ (centred.double() @ factor))
     return part.to(jacobian.dtype)
+
+
+def part_norms(jacobian: Tensor, centred: Tensor, batch: int) -> Tensor:
+    """(n,) float64 norms of the records' parts of the gradient before clipping; arguments as of `clipped_gradient`."""
+    j, c = jacobian.double(), centred.double()
+    squares = torch.einsum("br,bd,dr->r", c, j @ j.T, c)
+    return 2 / batch * squares.clamp_min(0).sqrt()
 
 
 class RecordSgd:
@@ -123,11 +129,13 @@ class RecordSgd:
     for batch in sgd.batches(n):
         ... J, s, c of a batch of trajectories and the sampled records ...
         sgd.step(free_gradient, clipped_gradient(J, c, settings.clip))
+
+    `step` is `release`, the only part that sees records, and then `descend`, which may go along anything computed from what was released.
     """
 
     def __init__(
         self,
-        parameters: Sequence[torch.nn.Parameter],
+        parameters: Sequence[Tensor],
         optimizer: torch.optim.Optimizer,
         settings: GradientSettings,
     ) -> None:
@@ -150,6 +158,9 @@ class RecordSgd:
         """The records of each step: each of n by itself with the public rate. A batch may be empty and is a step all the same."""
         from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 
+        if n == 0:  # a neighbour of one record: its steps look no different
+            yield from ([] for _ in range(self._settings.steps))
+            return
         sampler: Any = UniformWithReplacementSampler(
             num_samples=n,
             sample_rate=self._settings.rate,
@@ -159,7 +170,11 @@ class RecordSgd:
         yield from sampler
 
     def step(self, free: Tensor, clipped: Tensor) -> None:
-        """Descend along free + (clipped + noise) / rate; both (P,), `clipped` by `clipped_gradient`.
+        """Descend along free + (clipped + noise) / rate; both (P,), `clipped` by `clipped_gradient`. Raises as `release`."""
+        self.descend(free + self.release(clipped) / self._settings.rate)
+
+    def release(self, clipped: Tensor) -> Tensor:
+        """(P,): `clipped`, by `clipped_gradient`, with noise of noise_multiplier * clip on each number. One of the steps.
 
         Raises:
             RefusedError: "budget-spent": all steps are done.
@@ -173,9 +188,14 @@ class RecordSgd:
             parameter.grad = part.clone()
         if not self._optimizer.pre_step():
             raise RuntimeError("the optimiser skipped a step that was accounted for")
-        for parameter, part in zip(self._parameters, self._pieces(free), strict=True):
-            assert parameter.grad is not None
-            parameter.grad = parameter.grad / self._settings.rate + part
+        noisy = torch.cat([p.grad.flatten() for p in self._parameters if p.grad is not None])
+        self._optimizer.zero_grad()
+        return noisy
+
+    def descend(self, gradient: Tensor) -> None:
+        """One step of the optimiser along `gradient` (P,), which must not be computed from records but through `release`."""
+        for parameter, part in zip(self._parameters, self._pieces(gradient), strict=True):
+            parameter.grad = part.clone()
         self._optimizer.original_optimizer.step()
         self._optimizer.zero_grad()
 

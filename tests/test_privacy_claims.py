@@ -1,11 +1,9 @@
-"""A claim adds up or is refused; a budget is charged before any noise is drawn and never exceeded."""
+"""A claim adds up or is refused, and claims compose to no less than they cost."""
 
 from __future__ import annotations
 
 import json
-import os
-import stat
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,13 @@ import pytest
 import torch
 
 from epgfn.errors import RefusedError
+from epgfn.privacy.accounting import gdp_epsilon
 from epgfn.privacy.answers import AnswersMechanism
-from epgfn.privacy.claims import Claim, Limits, recompute_epsilon, verify_claim
+from epgfn.privacy.claims import Claim, Limits, recompute, recompute_epsilon, verify_claim
 from epgfn.privacy.counts import CountsMechanism
 from epgfn.privacy.gradient import GradientSettings, RecordSgd, clipped_gradient
-from epgfn.privacy.release import pack, unpack
-from epgfn.privacy.spending import LEDGER, Budget, PrivacyLedger, composed
+from epgfn.privacy.sensitivity import stage_mu
+from epgfn.privacy.spending import composed
 from epgfn.privacy.statistic import MomentsMechanism
 from epgfn.targets.additive import location
 
@@ -133,80 +132,35 @@ def test_a_claim_does_not_depend_on_the_number_of_records() -> None:
     assert few["stages"][0] == many["stages"][0] and few["mu"] == pytest.approx(many["mu"])
 
 
-# --- the ledger -------------------------------------------------------------------------------------------------------
-
-
-def release(ledger: PrivacyLedger, x: np.ndarray, mechanism: MomentsMechanism, tag: int = 0) -> bytes:
-    settings = {"epsilon": mechanism.epsilon, "tag": tag}
-    return ledger.release(
-        ledger.dataset(x), settings, mechanism.planned_claim, lambda: pack(mechanism.observe(x))
-    )
-
-
-def test_the_same_settings_give_the_same_release_at_no_further_cost(tmp_path: Path) -> None:
-    mechanism = MomentsMechanism(3, 2.0, DELTA)
-    ledger = PrivacyLedger(tmp_path / "privacy", Budget(2.0, DELTA))
-    first = release(ledger, X, mechanism)
-    assert release(PrivacyLedger(tmp_path / "privacy", Budget(2.0, DELTA)), X, mechanism) == first
-    assert ledger.spent(ledger.dataset(X)) <= 2.0
-    assert mechanism.finish(unpack(first)).claim.epsilon <= 2.0
-    for path in (tmp_path / "privacy").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_a_spent_budget_is_refused_before_any_computation(tmp_path: Path) -> None:
-    ledger = PrivacyLedger(tmp_path, Budget(3.0, DELTA))
-    release(ledger, X, MomentsMechanism(3, 2.0, DELTA))
-    claim = MomentsMechanism(3, 2.5, DELTA).planned_claim
-    with pytest.raises(RefusedError) as refused:
-        ledger.release(ledger.dataset(X), {"epsilon": 2.5}, claim, lambda: pytest.fail("it computed"))
-    assert refused.value.reason == "budget-spent"
-    release(ledger, X, MomentsMechanism(3, 2.0, DELTA), tag=1)  # two of 2 are 2.9, not 4
-    assert 2.0 < ledger.spent(ledger.dataset(X)) <= 3.0
-    release(ledger, X[:100], MomentsMechanism(3, 2.5, DELTA))  # another data set has its own budget
-
-
-def test_a_release_that_was_charged_but_never_stored_is_not_charged_twice(tmp_path: Path) -> None:
-    ledger = PrivacyLedger(tmp_path, Budget(2.0, DELTA))
-    mechanism = MomentsMechanism(3, 2.0, DELTA)
-
-    def power_cut() -> bytes:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ledger.release(ledger.dataset(X), {"epsilon": 2.0, "tag": 0}, mechanism.planned_claim, power_cut)
-    assert ledger.spent(ledger.dataset(X)) > 1.9
-    release(ledger, X, mechanism)
-    stored = next(tmp_path.glob("release-*"))
-    stored.unlink()  # what was stored may have left, so a new one would have to be paid for
-    with pytest.raises(RefusedError, match="budget"):
-        release(ledger, X, mechanism)
-
-
-def test_a_ledger_that_was_changed_stops_everything(tmp_path: Path) -> None:
-    ledger = PrivacyLedger(tmp_path, Budget(8.0, DELTA))
-    for tag in range(2):
-        release(ledger, X, MomentsMechanism(3, 2.0, DELTA), tag)
-    lines = (tmp_path / LEDGER).read_bytes().splitlines(keepends=True)
-    (tmp_path / LEDGER).write_bytes(b"".join(lines[1:]))
-    with pytest.raises(RefusedError) as refused:
-        release(ledger, X, MomentsMechanism(3, 2.0, DELTA), 2)
-    assert refused.value.reason == "ledger-damaged"
-
-
-def test_a_data_set_has_another_name_on_each_node_and_for_each_record(tmp_path: Path) -> None:
-    here, there = (PrivacyLedger(tmp_path / name, Budget(2.0, DELTA)) for name in ("a", "b"))
-    assert here.dataset(X) == here.dataset(X.copy()) != there.dataset(X)
-    assert len({here.dataset(x) for x in (X, X[:-1], X.T, X.astype(np.float32))}) == 4
-    assert os.listdir(tmp_path / "a")
-
-
 def test_steps_of_sgd_add_to_gaussian_releases() -> None:
     gaussian, steps = CLAIMS["moments"], CLAIMS["gradient"]
     assert composed([], DELTA) == 0.0
     assert composed([gaussian, gaussian], DELTA) < 2 * gaussian.epsilon
     assert composed([gaussian, steps], 2 * DELTA) > gaussian.epsilon + steps.epsilon - 0.1
     assert composed([gaussian, steps], DELTA) == float("inf")
+
+
+def test_releases_of_both_adjacencies_count_as_replacing_a_record() -> None:
+    """Replacing is removing and adding: mu of add-remove counts twice, epsilon of DP-SGD too, and its delta 1 + e^epsilon times."""
+    ours, theirs, steps = (CLAIMS[name] for name in ("moments", "replace-one", "gradient"))
+    mu = math.hypot(2 * recompute(ours).mu, recompute(theirs).mu)
+    assert composed([ours, theirs], DELTA) == pytest.approx(gdp_epsilon(mu, DELTA), rel=1e-4)
+    assert composed([theirs, ours], DELTA) == composed([ours, theirs], DELTA)
+    for same in (ours, theirs):
+        twice = gdp_epsilon(math.sqrt(2) * recompute(same).mu, DELTA)
+        assert composed([same, same], DELTA) == pytest.approx(twice, rel=1e-4)
+        assert composed([same], DELTA) == pytest.approx(same.epsilon, rel=1e-6)
+    grown = steps.delta * (1 + math.exp(steps.epsilon))
+    assert composed([theirs, steps], 0.9 * grown) == math.inf
+    assert composed([theirs, steps], 1.1 * grown) > 2 * steps.epsilon
+
+
+def test_doubling_mu_covers_every_replacement_of_a_record() -> None:
+    """The same release under replace-one, stage by stage, is never worse than twice its add-remove mu."""
+    for claim in CLAIMS.values():
+        if claim.adjacency == "add-remove":
+            for stage in claim.stages:
+                assert stage_mu(stage, "replace-one") <= 2 * stage_mu(stage, "add-remove")
 
 
 # --- ghost clipping ---------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The node's privacy ledger: what was released about which data set, and whether there is budget for more.
 
-One folder: `privacy-ledger.jsonl`, a line an entry, only ever longer, and the releases themselves. All of it is mode 0600. A data set
-is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files cannot be
-matched.
+One folder, all of it mode 0600: the entries (`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
+A data set is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files
+cannot be matched.
 
     ledger = PrivacyLedger(folder, Budget(epsilon=8.0, delta=1e-5))
     raw = ledger.release(ledger.dataset(records), settings, claim, compute)
@@ -10,6 +10,10 @@ matched.
 The budget is charged, on disk, before `compute` draws any noise. The same settings on the same data return the stored release,
 since a second one would cost again; a release that was charged but never stored (a power cut) has never left, and is drawn under the
 old charge. A changed file is a new data set: whoever adds a record and releases again composes by hand.
+
+The budget is in the adjacency of the releases. Where a data set has releases of both kinds, it is in replace-one, the stricter: replacing
+a record is removing one and adding one, so what is mu-GDP under add-remove is 2 mu-GDP under replace-one. Nothing converts the other
+way, since a replace-one release takes the number of records as public.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,15 +37,15 @@ from epgfn.errors import EpgfnError, RefusedError
 from epgfn.files import read_secret, sha256_hex, write_secret
 from epgfn.privacy import accounting
 from epgfn.privacy.checks import check_parameters
-from epgfn.privacy.claims import Claim, recompute
+from epgfn.privacy.claims import Claim, Noise, recompute
+from epgfn.privacy.ledger_file import LedgerFile, damaged
 
-LEDGER = "privacy-ledger.jsonl"
-KEY = "privacy-ledger.key"
+_EVENTS = ("charged", "stored")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """All that may ever be released about one data set. Raises UsageError where out of range."""
+    """All that may ever be released about one data set, in the adjacency that the module names. Raises UsageError where out of range."""
 
     epsilon: float
     delta: float
@@ -67,18 +71,17 @@ class PrivacyLedger:
     def __init__(self, folder: Path, budget: Budget) -> None:
         self.folder = folder
         self.budget = budget
+        self._file = LedgerFile(folder)
 
     def dataset(self, *arrays: npt.NDArray[Any]) -> str:
         """The keyed digest of a data set: types, shapes and numbers of its arrays.
 
         Raises:
+            RefusedError: "ledger-damaged": the key is gone.
             EpgfnError: the key cannot be read or written.
         """
         with self._locked():
-            path = self.folder / KEY
-            if not path.exists():
-                write_secret(path, os.urandom(32))
-            mac = hmac.new(read_secret(path), digestmod=hashlib.sha256)
+            mac = hmac.new(self._file.open_key(), digestmod=hashlib.sha256)
         for array in arrays:
             data = np.ascontiguousarray(array)
             mac.update(canonical_json([str(data.dtype.newbyteorder("<")), list(data.shape)]))
@@ -95,74 +98,75 @@ class PrivacyLedger:
             compute: draws the noise; its bytes are stored before anyone sees them.
 
         Raises:
-            RefusedError: "budget-spent", before `compute` is called. "ledger-damaged": the file does not parse.
-            EpgfnError: a file cannot be written.
+            RefusedError: "budget-spent", before `compute` is called. "ledger-damaged": a file is not as it was written.
+            EpgfnError: a file cannot be read or written.
         """
         named = sha256_hex(canonical_json(settings))
         with self._locked():
-            mine = [e for e in self.entries() if (e.dataset, e.settings) == (dataset, named)]
+            entries = self._entries()
+            mine = [e for e in entries if (e.dataset, e.settings) == (dataset, named)]
             path = self.folder / f"release-{sha256_hex((dataset + named).encode())[:32]}.bin"
             if mine and mine[-1].event == "stored" and path.exists():
                 raw = read_secret(path)
                 if sha256_hex(raw) != mine[-1].release:
-                    raise _damaged(path)
+                    raise damaged(path)
                 return raw
             if not mine or mine[-1].event == "stored":  # stored and gone: what was drawn may have left
-                self._require(dataset, claim)
-                self._append(
+                self._require(entries, dataset, claim)
+                self._file.append(
                     {"event": "charged", "dataset": dataset, "settings": named, "claim": claim.to_json()}
                 )
             raw = compute()
             write_secret(path, raw)
-            self._append(
+            self._file.append(
                 {"event": "stored", "dataset": dataset, "settings": named, "release": sha256_hex(raw)}
             )
             return raw
 
     def spent(self, dataset: str, also: Claim | None = None) -> float:
-        """epsilon at the budget's delta of all releases charged on `dataset`, and of `also` on top; infinity if delta is spent."""
-        charged = [e.claim for e in self.entries() if e.dataset == dataset and e.claim is not None]
-        return composed([*charged, *([also] if also else [])], self.budget.delta)
-
-    def entries(self) -> list[Entry]:
-        """All entries, oldest first.
+        """epsilon at the budget's delta of all releases charged on `dataset`, and of `also` on top; infinity if delta is spent.
 
         Raises:
             RefusedError: "ledger-damaged".
         """
-        path = self.folder / LEDGER
-        if not path.exists():
+        return self._spent(self.entries(), dataset, also)
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first; none where there is no ledger.
+
+        Raises:
+            RefusedError: "ledger-damaged".
+        """
+        if not self.folder.exists():
             return []
-        raw, entries, previous = read_secret(path), [], ""
-        for line in raw.splitlines():
-            try:
-                value = json.loads(line)
-                if value["previous"] != previous:
-                    raise ValueError
-                claim = Claim.from_json(value["claim"]) if "claim" in value else None
-                entries.append(
-                    Entry(value["event"], value["dataset"], value["settings"], claim, value.get("release"))
-                )
-            except (ValueError, KeyError, TypeError, RefusedError):
-                raise _damaged(path) from None
-            previous = sha256_hex(line)
+        with self._locked():
+            return self._entries()
+
+    def _entries(self) -> list[Entry]:
+        entries: list[Entry] = []
+        for value in self._file.read():
+            entry = _entry(value)
+            if entry is None or (entry.event == "stored" and not _was_charged(entry, entries)):
+                raise damaged(self._file.lines)
+            entries.append(entry)
         return entries
 
-    def _require(self, dataset: str, claim: Claim) -> None:
-        if self.spent(dataset, claim) > self.budget.epsilon * (1 + 1e-9):
+    def _spent(self, entries: list[Entry], dataset: str, also: Claim | None = None) -> float:
+        charged = [e.claim for e in entries if e.dataset == dataset and e.claim is not None]
+        try:
+            before = composed(charged, self.budget.delta)
+        except (RefusedError, ValueError, ArithmeticError):  # stored claims that no mechanism ever made
+            raise damaged(self._file.lines) from None
+        return before if also is None else composed([*charged, also], self.budget.delta)
+
+    def _require(self, entries: list[Entry], dataset: str, claim: Claim) -> None:
+        if self._spent(entries, dataset, claim) > self.budget.epsilon * (1 + 1e-9):
             raise RefusedError(
                 "budget-spent",
                 f"this release would take the data set beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
-                f"delta {self.budget.delta:g}; {self.spent(dataset):.4g} is spent already); use an earlier release, ask the "
-                "study for a smaller epsilon, or decide on a larger budget",
+                f"delta {self.budget.delta:g}; {self._spent(entries, dataset):.4g} is spent already); use an earlier release, ask "
+                "the study for a smaller epsilon, or decide on a larger budget",
             )
-
-    def _append(self, value: dict[str, Any]) -> None:
-        path = self.folder / LEDGER
-        old = read_secret(path) if path.exists() else b""
-        lines = old.splitlines()
-        value["previous"] = sha256_hex(lines[-1]) if lines else ""
-        write_secret(path, old + canonical_json(value) + b"\n")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -182,28 +186,50 @@ class PrivacyLedger:
 
 
 def composed(claims: list[Claim], delta: float) -> float:
-    """epsilon at `delta` of all the claims together, from their parameters.
+    """epsilon at `delta` of all the claims together, from their parameters; infinity where delta does not suffice.
 
-    Gaussian releases compose exactly in mu. DP-SGD is not Gaussian: its epsilons and deltas are added to theirs.
+    Gaussian releases compose exactly in mu. DP-SGD is not Gaussian: its epsilons and deltas are added to theirs. Claims of one adjacency
+    give epsilon in that one. Of both, they give it in replace-one: an add-remove mu counts 2 mu (group privacy of Gaussian DP, Dong, Roth
+    & Su 2022, theorem 2.14, for two records), an add-remove (epsilon, delta) counts (2 epsilon, (1 + e^epsilon) delta).
+
+    Raises:
+        RefusedError: "claim-wrong": a claim's parameters are no mechanism's.
     """
-    gaussian = [c for c in claims if c.mode != "gradient"]
-    other = [c for c in claims if c.mode == "gradient"]
-    left = delta - sum(c.delta for c in other)
-    epsilon = sum(recompute(c).epsilon for c in other)
-    if other and not gaussian:
-        return epsilon if left >= -1e-15 else float("inf")
-    if not gaussian:
-        return 0.0
+    mixed = len({c.adjacency for c in claims}) > 1
+    steps, left = 0.0, delta
+    mus: list[float] = []
+    parts: list[Noise] = []
+    for claim in claims:
+        found, twice = recompute(claim), mixed and claim.adjacency == "add-remove"
+        if claim.mode == "gradient":
+            steps += found.epsilon * (2 if twice else 1)
+            left -= claim.delta * ((1 + math.exp(min(found.epsilon, 700.0))) if twice else 1)
+        else:
+            mus.append(found.mu * (2 if twice else 1))
+            parts += [part for stage in claim.stages for part in stage.noise]
+    if not mus:
+        return steps if left >= -1e-15 else math.inf
     if left <= 0:
-        return float("inf")
-    parts = [part for c in gaussian for stage in c.stages for part in stage.noise]
-    mu = accounting.compose(recompute(c).mu for c in gaussian)
+        return math.inf
+    mu = accounting.compose(mus)
     entries, scale = sum(part.entries for part in parts), min(part.scale for part in parts)
-    return epsilon + accounting.discrete_epsilon(min(mu, 1e6), left, entries, scale)
+    return steps + accounting.discrete_epsilon(min(mu, 1e6), left, entries, scale)
 
 
-def _damaged(path: Path) -> RefusedError:
-    return RefusedError(
-        "ledger-damaged",
-        f"{path} is not what this node wrote; nothing is released while it is unknown what was spent: restore it from a backup",
-    )
+def _entry(value: dict[str, Any]) -> Entry | None:
+    """A line's entry; None if it is none."""
+    event, dataset, settings, release = (value.get(k) for k in ("event", "dataset", "settings", "release"))
+    if event not in _EVENTS or not isinstance(dataset, str) or not isinstance(settings, str):
+        return None
+    if event == "stored":
+        return Entry(event, dataset, settings, None, release) if isinstance(release, str) else None
+    try:
+        return Entry(event, dataset, settings, Claim.from_json(value.get("claim")), None)
+    except RefusedError:
+        return None
+
+
+def _was_charged(stored: Entry, before: list[Entry]) -> bool:
+    """The last entry of the same release, before it was stored, charged for it."""
+    same = [e for e in before if (e.dataset, e.settings) == (stored.dataset, stored.settings)]
+    return bool(same) and same[-1].event == "charged"

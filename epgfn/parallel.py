@@ -112,8 +112,8 @@ def number_from_first(number: int) -> int:
 
 def told_to_stop(stop: threading.Event | None) -> bool:
     """Whether the first process was told to stop, known to all after the same step."""
-    flag = torch.tensor(float(stop is not None and stop.is_set()))
-    return bool(from_first(flag))
+    told = stop is not None and stop.is_set()
+    return bool(number_from_first(told)) if workers().size > 1 else told
 
 
 def tensors_from_first(

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from epgfn.draws import behaviour, cumulative, draw
+from epgfn.listed_walk import Sampler, walk
 from epgfn.policies.base import Choices, Policy, RecordingPolicy, WalkingPolicy
 from epgfn.spaces.base import Space, log_uniform_backward, where
 from epgfn.state_graph import StateGraph, state_graph
-
-FEW_STATES = 512
-"""Listed states up to which all are evaluated for each batch."""
 
 
 class Trajectories(NamedTuple):
@@ -70,8 +69,8 @@ def sample(
         if not running.any():
             break
         choices = policy.choices(state)
-        probability = _behaviour(choices.log_prob[0].detach(), temperature, exploration)
-        column = _draw(_cumulative(probability), noise)
+        probability = behaviour(choices.log_prob[0].detach(), temperature, exploration)
+        column = draw(cumulative(probability), noise)
         log_behaviour = probability.gather(1, column[:, None])[:, 0].log()
         action = choices.action.gather(1, column[:, None])[:, 0]
         after = where(running, space.step(state, action), state)
@@ -139,74 +138,38 @@ def _sample_listed(
     temperature: float,
     exploration: float,
 ) -> Rollout:
-    """`sample_once` by look-up. What has finished is looked up as the initial state, and nothing comes of it."""
-    book = _Book(policy, graph, temperature, exploration)
-    at, path, rows, actions, last = torch.zeros(n, dtype=torch.int64), [], [], [], space.n_actions - 1
-    for noise in _noise(space, n, generator):
-        running = at < graph.n_acting
-        if not bool(running.any()):
-            break
-        row, cumulative = book.look_up(at * running)
-        path.append(at)
-        rows.append(row)
-        actions.append(
-            _draw(cumulative, noise).clamp_max_(last)
-        )  # of a policy of NaN, so that training can say so
-        at = graph.after[at, actions[-1]]
-    states, row, action = (
-        torch.stack([*path, at]),
-        torch.stack(rows),
-        torch.stack(actions),
-    )  # (T + 1, B), (T, B)
+    """`sample_once` by look-up."""
+    record = policy.record()
+    sampler = Sampler(record, temperature, exploration)
+    states, row, action, met = walk(sampler, graph, _noise(space, n, generator))
     active = states[:-1] < graph.n_acting
-    log_pb = torch.where(active, graph.log_pb[states[1:]], 0.0)
-    fields = zip(*(field[states].unbind(0) for field in graph.state), strict=True)
+    log_pb = torch.where(active, _at(graph.log_pb, states[1:]), 0.0)
+    fields = zip(*(_at(field, states).unbind(0) for field in graph.state), strict=True)
     *walked, final = (type(graph.state)(*field) for field in fields)
     trajectories = Trajectories(tuple(walked), action, active, log_pb, final)
 
-    log_prob = book.record.log_prob()  # (N, M, A)
-    place = row * space.n_actions + action
+    log_prob = record.log_prob(graph.features.index_select(0, met), graph.penalty.index_select(1, met))
+    place = action * log_prob.shape[2] + row
     log_pf = _picked(log_prob, place, active)
     log_stop = None
     if space.stop_action is not None:
-        log_stop = _picked(log_prob, row * space.n_actions + space.stop_action, active)
-    log_behaviour = _behaviour(log_prob[0].detach(), temperature, exploration).log()
-    log_q = _picked(log_behaviour[None], place, active)[0].sum(0)
-    return Rollout(trajectories, Evaluated(log_pf, log_stop), log_q)
+        log_stop = _picked(log_prob[:, space.stop_action], row, active)
+    log_q = log_pf[0].detach()
+    if temperature != 1 or exploration > 0:
+        log_behaviour = behaviour(log_prob[0].detach(), temperature, exploration, dim=0).log()
+        log_q = _picked(log_behaviour[None], place, active)[0]
+    return Rollout(trajectories, Evaluated(log_pf, log_stop), log_q.sum(0))
+
+
+def _at(table: Tensor, place: Tensor) -> Tensor:
+    """`table[place]`, in a third of the time."""
+    return table.index_select(0, place.flatten()).view(*place.shape, *table.shape[1:])
 
 
 def _picked(values: Tensor, place: Tensor, active: Tensor) -> Tensor:
-    """(N, M, A) at the flat `place` (T, B) of its M * A, 0 where not `active` (T, B): (N, T, B)."""
+    """`values` (N, ...) at the flat `place` (T, B) of each, 0 where not `active` (T, B): (N, T, B)."""
     picked = values.flatten(1).index_select(1, place.flatten())
     return torch.where(active, picked.view(-1, *place.shape), 0.0)
-
-
-class _Book:
-    """What the sampler does in the states of a graph, each evaluated once for a batch: all of them at the start where they are
-    few, else those met, step by step, since a state of the graph can only be met at one step."""
-
-    def __init__(
-        self, policy: RecordingPolicy, graph: StateGraph, temperature: float, exploration: float
-    ) -> None:
-        self.record = policy.record()
-        self._graph, self._settings, self._known = graph, (temperature, exploration), 0
-        few = graph.n_acting <= FEW_STATES
-        self._all = self._cumulative(graph.features, graph.penalty) if few else None
-
-    def look_up(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Their rows in the record, (B,), and the running sums of their probabilities, (B, A)."""
-        if self._all is not None:
-            return state, self._all.index_select(0, state)
-        met, which = torch.unique(state, return_inverse=True)
-        row = which + self._known
-        self._known += len(met)
-        features, penalty = (
-            table.index_select(0, met) for table in (self._graph.features, self._graph.penalty)
-        )
-        return row, self._cumulative(features, penalty).index_select(0, which)
-
-    def _cumulative(self, features: Tensor, penalty: Tensor) -> Tensor:
-        return _cumulative(_behaviour(self.record.evaluate(features, penalty)[0], *self._settings))
 
 
 def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
@@ -265,30 +228,9 @@ def _aligned(steps: list[tuple[Any, Tensor, Tensor, Tensor]], final: Any) -> Tra
     return Trajectories(states, actions, active, log_pb, final)
 
 
-def _behaviour(log_prob: Tensor, temperature: float, exploration: float) -> Tensor:
-    """(1 - e) softmax(log p_F / temperature) + e uniform over the allowed actions; log p_F up to a constant a row, (B, L)."""
-    probability = (log_prob if temperature == 1 else log_prob / temperature).softmax(1)
-    if exploration > 0:
-        allowed = torch.isfinite(log_prob).float()
-        probability = (1 - exploration) * probability + exploration * allowed / allowed.sum(1, keepdim=True)
-    return probability
-
-
 def _noise(space: Space, n: int, generator: torch.Generator) -> Tensor:
     """One number in [0, 1) a step and trajectory: (`max_steps`, n)."""
     return torch.rand(space.max_steps, n, generator=generator)
-
-
-def _cumulative(probability: Tensor) -> Tensor:
-    """Running sums over the last axis, which end in exactly one."""
-    total = probability.cumsum(-1)
-    return total / total[..., -1:]
-
-
-def _draw(cumulative: Tensor, noise: Tensor) -> Tensor:
-    """Columns (B,) drawn by inverting the running sums (B, L). A number below one falls where a sum rises past it: what has
-    no probability is never drawn."""
-    return torch.searchsorted(cumulative, noise[:, None], right=True)[:, 0]
 
 
 def _log_stop(space: Space, choices: Choices, active: Tensor) -> Tensor | None:

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from epgfn.enumeration import Level, levels_of
 from epgfn.spaces.base import Space, log_uniform_backward, take
-from epgfn.sweep import Level, levels_of
 
 MAX_CELLS = 1 << 24
 """Most numbers in any one of the tables. Spaces beyond it are walked state by state."""
@@ -19,7 +19,7 @@ class StateGraph(NamedTuple):
     """S states: first the P that act, number 0 the initial one, then the finished ones.
 
     `state` all S. `after` (S, A) int64 numbers: what an action leads to; the state itself where it is not allowed. `log_pb` (S,)
-    float32 of any one way back, nats. `features` (P, F) float32 and `penalty` (P, A) float32, of those that
+    float32 of any one way back, nats. `features` (P, F) float32 and `penalty` (A, P) float32, of those that
     act: 0, or -inf where an action is not allowed.
     A state that can be reached in t and in t' steps has two numbers, so that a number belongs to one step.
     """
@@ -33,7 +33,7 @@ class StateGraph(NamedTuple):
     @property
     def n_acting(self) -> int:
         """P."""
-        return len(self.penalty)
+        return len(self.features)
 
 
 _known: WeakKeyDictionary[Space, StateGraph | None] = WeakKeyDictionary()
@@ -74,5 +74,5 @@ def _joined(space: Space, levels: list[Level]) -> StateGraph:
     state = take(state, order)
     acting = take(state, torch.arange(int((~finished).sum())))
     allowed = space.forward_mask(acting)
-    penalty = torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+    penalty = torch.zeros(allowed.T.shape).masked_fill(~allowed.T, -torch.inf)
     return StateGraph(state, after, log_uniform_backward(space, state), space.features(acting), penalty)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epgfn import rollout
+from epgfn import listed_walk, rollout
 from epgfn.policies.mlp import frozen_layers, mlp, mlp_init, relu_layers, relu_mlp_of
 from epgfn.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.rollout import Rollout, evaluate, sample, sample_once
@@ -44,10 +44,13 @@ def gradients(policy: MlpNet, found: Rollout) -> list[Tensor]:
 @EACH
 @pytest.mark.parametrize("few", [0, 10**6], ids=["as-met", "all-at-once"])
 @pytest.mark.parametrize("how", [{}, {"temperature": 2.0, "exploration": 0.3}], ids=["plain", "exploring"])
+@pytest.mark.parametrize("where", ["processor", "accelerator"])
 def test_looking_up_is_walking(
-    space: Any, few: int, how: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    space: Any, few: int, how: dict[str, float], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "FEW_STATES", few)
+    monkeypatch.setattr(listed_walk, "FEW_STATES", few)
+    if where == "accelerator":
+        monkeypatch.setattr(listed_walk, "_by_numpy", listed_walk._by_torch)
     policy = random_policy(space, n_models=2)
     for tensor in policy.parameters():
         tensor.requires_grad_(True)
@@ -126,9 +129,9 @@ def test_known_layers_give_the_gradients_of_the_network() -> None:
     for name in weights:
         weights[name] = weights[name].normal_(generator=generator).requires_grad_(True)
     x = torch.randn(9, 7, generator=generator, dtype=torch.float64)
-    layers = [torch.empty(3, 9, width, dtype=torch.float64) for width in (12, 12, 5)]
-    relu_layers(frozen_layers(weights), x, layers)
-    known, anew = relu_mlp_of(weights, x, layers), mlp(weights, x, torch.relu)
+    hidden = [torch.empty(3, 9, 12, dtype=torch.float64) for _ in range(2)]
+    out = relu_layers(frozen_layers(weights), x, hidden)
+    known, anew = relu_mlp_of(weights, x, hidden, out).mT, mlp(weights, x, torch.relu)
     assert torch.allclose(known, anew)
     target = torch.randn(anew.shape, generator=generator, dtype=torch.float64)
     for mine, theirs in zip(

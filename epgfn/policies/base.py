@@ -45,13 +45,13 @@ class Policy(Protocol):
 class Record(Protocol):
     """Evaluations whose intermediate values are kept, so that gradients take no second forward pass."""
 
-    def evaluate(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """log p_F up to a constant a row, of B states with `features` (B, F) and `penalty` (B, A), which is 0, or -inf where
-        an action is not allowed: (N, B, A), without gradients."""
+    def evaluate(self, features: Tensor) -> Tensor:
+        """Logits of all actions in B states with `features` (B, F): (N, A, B), without gradients."""
         ...
 
-    def log_prob(self) -> Tensor:
-        """(N, M, A) of all M states so far, in their order, differentiable."""
+    def log_prob(self, features: Tensor, penalty: Tensor) -> Tensor:
+        """(N, A, M) log p_F in all M states so far, differentiable; of these, in their order, `features` (M, F) again, and
+        `penalty` (A, M), 0 or -inf where an action is not allowed."""
         ...
 
 

@@ -49,52 +49,53 @@ def mlp(
 
 
 def frozen_layers(weights: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """(N, 1, out) bias and (N, in, out) weight of each layer, without gradients, for `relu_layers`."""
+    """Bias and weight of each layer without gradients, for `relu_layers`: (N, 1, out) and (N, in, out), of the last layer
+    (N, out, 1) and (N, out, in)."""
     both = ((weights[f"net.{number}.bias"], weights[f"net.{number}.weight"]) for number in range(LAYERS))
-    return [(bias.detach().unsqueeze(1), weight.detach()) for bias, weight in both]
+    *others, (bias, weight) = [(bias.detach().unsqueeze(1), weight.detach()) for bias, weight in both]
+    return [*others, (bias.mT, weight.mT)]
 
 
-def relu_layers(frozen: list[tuple[Tensor, Tensor]], x: Tensor, layers: list[Tensor]) -> None:
-    """`mlp` with ReLU of (B, in), every layer written into `layers`: (N, B, hidden), ..., (N, B, out). See `relu_mlp_of`."""
-    h = x.expand(len(layers[0]), -1, -1)
-    for number, ((bias, weight), layer) in enumerate(zip(frozen, layers, strict=True)):
-        h = torch.baddbmm(bias, h, weight, out=layer)
-        if number < LAYERS - 1:
-            h.relu_()
+def relu_layers(frozen: list[tuple[Tensor, Tensor]], x: Tensor, hidden: list[Tensor]) -> Tensor:
+    """`mlp` with ReLU of (B, in), hidden layers written into `hidden`, (N, B, width) each; the last one is returned with its axes
+    exchanged, (N, out, B), in which a narrow one is far cheaper to work with. See `relu_mlp_of`."""
+    h = x.expand(len(hidden[0]), -1, -1)
+    for (bias, weight), layer in zip(frozen, hidden, strict=False):
+        h = torch.baddbmm(bias, h, weight, out=layer).relu_()
+    bias, weight = frozen[-1]
+    return torch.baddbmm(bias, weight, h.mT)
 
 
-def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, layers: list[Tensor]) -> Tensor:
-    """The last of `layers`, which `relu_layers` has filled, differentiable in `weights` without computing any of it again."""
+def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, hidden: list[Tensor], out: Tensor) -> Tensor:
+    """`out`, which `relu_layers` returned of `x` when it filled `hidden`, differentiable in `weights` without computing any of it
+    again."""
     ordered = [weights[f"net.{layer}.{kind}"] for layer in range(LAYERS) for kind in ("weight", "bias")]
-    out: Tensor = _KnownLayers.apply(x, *layers, *ordered)  # type: ignore[no-untyped-call]
-    return out
+    known: Tensor = _KnownLayers.apply(out, x, *hidden, *ordered)  # type: ignore[no-untyped-call]
+    return known
 
 
 class _KnownLayers(torch.autograd.Function):
-    """x (B, in), the LAYERS layers, and weight and bias of each in; the last layer out; `backward` by the chain rule."""
+    """The last layer (N, out, B), x (B, in), the hidden layers, and weight and bias of each layer in; the last layer out;
+    `backward` by the chain rule."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *tensors)
-        return tensors[LAYERS - 1].clone()
+    def forward(ctx: Any, out: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        return out.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, *tensors = ctx.saved_tensors
-        below = [x.expand(len(tensors[0]), *x.shape), *tensors[: LAYERS - 1]]  # what each layer was given
-        weights = tensors[LAYERS::2]
-        grad, found = grads[0], []  # (N, B, out)
-        for layer in reversed(range(LAYERS)):
-            found += [grad.sum(1), _outer(below[layer], grad)]  # bias, weight
-            if layer:
-                grad = grad @ weights[layer].mT
-                torch.ops.aten.threshold_backward.grad_input(
-                    grad, below[layer], 0, grad_input=grad
-                )  # in place
+        hidden, weights = tensors[: LAYERS - 1], tensors[LAYERS - 1 :: 2]
+        below = [x.expand(len(hidden[0]), *x.shape), *hidden]  # what each layer was given
+        grad = grads[0]  # (N, out, B)
+        found = [
+            grad.sum(2),
+            (grad @ below[-1]).mT,
+        ]  # bias, weight; narrow times wide is the faster way around
+        grad = grad.mT
+        for layer in reversed(range(LAYERS - 1)):
+            grad = grad @ weights[layer + 1].mT
+            torch.ops.aten.threshold_backward.grad_input(grad, hidden[layer], 0, grad_input=grad)  # in place
+            found += [grad.sum(1), below[layer].mT @ grad]
         return (None,) * (1 + LAYERS) + tuple(reversed(found))
-
-
-def _outer(x: Tensor, y: Tensor) -> Tensor:
-    """Sum over B of x y^T: (N, B, in), (N, B, out) -> (N, in, out). Laid out so that the product's long side is its last: several
-    times faster for a narrow last layer."""
-    return x.mT @ y if y.shape[2] >= 32 else (y.mT @ x).mT

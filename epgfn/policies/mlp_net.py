@@ -81,35 +81,34 @@ class Recording:
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self._weights, self._frozen = weights, frozen_layers(weights)
-        self._inputs: list[tuple[Tensor, Tensor]] = []
-        self._layers: list[Tensor] = []  # (N, room, width) each, of which the first `_used` rows are filled
+        self._logits: list[Tensor] = []
+        self._hidden: list[Tensor] = []  # (N, room, width) each, of which the first `_used` rows are filled
         self._used = 0
 
-    def evaluate(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """log p_F up to a constant a row, of B states with `features` (B, F) and `penalty` (B, A), 0 or -inf where an action
-        is not allowed: (N, B, A), without gradients."""
+    def evaluate(self, features: Tensor) -> Tensor:
+        """Logits of all actions in B states with `features` (B, F): (N, A, B), without gradients."""
         rows = slice(self._used, self._used + len(features))
-        if not self._layers or rows.stop > self._layers[0].shape[1]:
+        if not self._hidden or rows.stop > self._hidden[0].shape[1]:
             self._make_room(rows.stop)
-        layers = [layer[:, rows] for layer in self._layers]
-        relu_layers(self._frozen, features, layers)
-        self._inputs.append((features, penalty))
+        logits = relu_layers(self._frozen, features, [layer[:, rows] for layer in self._hidden])
+        self._logits.append(logits)
         self._used = rows.stop
-        return layers[-1] + penalty
+        return logits
 
-    def log_prob(self) -> Tensor:
-        """(N, M, A) of all M states so far, in their order; differentiable in the weights, which must be as they were."""
-        features, penalty = (torch.cat(same) for same in zip(*self._inputs, strict=True))
-        layers = [layer[:, : self._used] for layer in self._layers]
-        return (relu_mlp_of(self._weights, features, layers) + penalty).log_softmax(2)
+    def log_prob(self, features: Tensor, penalty: Tensor) -> Tensor:
+        """(N, A, M) log p_F in all M states so far; of these, in their order, `features` (M, F) again, and `penalty` (A, M), 0 or
+        -inf where an action is not allowed. Differentiable in the weights, which must be as they were."""
+        hidden = [layer[:, : self._used] for layer in self._hidden]
+        logits = relu_mlp_of(self._weights, features, hidden, torch.cat(self._logits, 2))
+        return (logits + penalty).log_softmax(1)
 
     def _make_room(self, rows: int) -> None:
         """For at least so many, and for twice as many when there are some already, so that little is moved."""
-        room = 2 * rows if self._layers else max(rows, ROOM)
-        larger = [torch.empty(len(bias), room, bias.shape[2]) for bias, _ in self._frozen]
-        for new, old in zip(larger, self._layers, strict=False):
+        room = 2 * rows if self._hidden else max(rows, ROOM)
+        larger = [torch.empty(len(bias), room, bias.shape[2]) for bias, _ in self._frozen[:-1]]
+        for new, old in zip(larger, self._hidden, strict=False):
             new[:, : self._used] = old[:, : self._used]
-        self._layers = larger
+        self._hidden = larger
 
 
 def _log_softmax(logits: Tensor, allowed: Tensor) -> Tensor:

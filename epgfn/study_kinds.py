@@ -176,14 +176,21 @@ def check_space(space: _Space, set_sizes: frozenset[str], target: str, policy: s
 
 
 def number_of_objects(space: _Space, variables: Sequence[_Variable]) -> float:
-    """How many objects the study is about; infinity for graphs, which are not counted here."""
+    """How many objects the study is about; infinity for graphs, which are not counted here, and for what a float cannot hold."""
+    try:
+        return float(_count(space, variables))
+    except OverflowError:
+        return math.inf
+
+
+def _count(space: _Space, variables: Sequence[_Variable]) -> float:
     if space.kind == "hypergrid":
-        return float((space.side or 0) ** len(variables))
+        return (space.side or 0) ** len(variables)
     if space.kind == "phylogeny":
-        return float(math.prod(range(1, 2 * len(variables) - 2, 2)))
+        return math.prod(range(1, 2 * len(variables) - 2, 2))
     d = len(variables[0].categories or ())
     if space.kind == "multiset":
-        return float(math.comb(d + (space.size or 0) - 1, space.size or 0))
+        return math.comb(d + (space.size or 0) - 1, space.size or 0)
     if space.kind == "sequence":
-        return float(sum(d**length for length in range((space.max_length or 0) + 1)))
+        return sum(d**length for length in range((space.max_length or 0) + 1))
     return math.inf

@@ -7,7 +7,9 @@ No party of a real study can compute this, since it takes everyone's records. It
                against its own subposterior. The null is the empty graph, which says 0 for every edge.
     reference  How well do exact and learned probabilities rank the edges of a published network? AUROC.
     pooled     How good are the graphs of each model for all records together?
-               Score(G) = sum_i max_theta log P(D_i | G, theta_i), D pooled, sigma fixed (nats).
+               Score(G) = sum_i max_theta log P(D_i | G, theta_i), D pooled, sigma fixed (nats). Not for categories.
+
+`epgfn.object_comparison` is the same for objects that are no graphs.
 
     comparison = compare(study, records, local_models, global_model, reference_edges, samples=20_000, seed=1)
     comparison.global_edge_mae, comparison.to_json()
@@ -34,13 +36,14 @@ if TYPE_CHECKING:
 POOLED_SAMPLES = 500  # graphs a model in the figure; each costs as much as twenty for edges, as it comes with its log-probability
 
 Array = npt.NDArray[np.float64]
+Records = npt.NDArray[Any]
 Edge = tuple[str, str]
 Progress = Callable[[int, int], None]
 
 
 def compare(
     study: Study,
-    records: Mapping[str, npt.NDArray[np.float64]],
+    records: Mapping[str, Records],
     local_models: Mapping[str, Model],
     global_model: Model,
     reference_edges: Sequence[Edge] | None,
@@ -51,7 +54,7 @@ def compare(
     """Compare the models of one run with the exact posteriors of its records.
 
     Args:
-        records: of every node whose model is in the product, (n, V) float64 on the study's scale, by node id.
+        records: of every node whose model is in the product, (n, V) as `load_records` gives them, by node id.
         local_models: the nodes' own models, by node id. global_model: trained on their product.
         reference_edges: (cause, effect) of a published network, or None.
         samples: graphs drawn from each model for its edge probabilities, so their standard error is at most 1 / (2 sqrt(samples)).
@@ -66,12 +69,10 @@ def compare(
     tell: Progress = progress or (lambda done, of: None)
     tell(0, len(models))
     exact, exact_local = _exact_edges(study, records)
-    pooled = torch.as_tensor(np.concatenate([records[node] for node in sorted(records)]))
     edges, scores = [], []
     for done, model in enumerate(models, start=1):
         edges.append(model.edge_probabilities(n=samples, seed=seed))
-        graphs = torch.as_tensor(model.sample(min(samples, POOLED_SAMPLES), seed=seed).adjacency)
-        scores.append(pooled_profile_score(pooled, graphs, study.target.sigma).numpy())
+        scores.append(_pooled_scores(study, records, model, min(samples, POOLED_SAMPLES), seed))
         tell(done, len(models))
     return Comparison(
         variables=study.variable_names,
@@ -82,13 +83,22 @@ def compare(
         exact_local_edges=exact_local,
         reference_edges=None if reference_edges is None else list(reference_edges),
         pooled_global=scores.pop(),
-        pooled_local=dict(zip(nodes, scores, strict=True)),
+        pooled_local=dict(zip(nodes, scores, strict=True)) if study.columns == "numbers" else {},
     )
 
 
-def _exact_edges(
-    study: Study, records: Mapping[str, npt.NDArray[np.float64]]
-) -> tuple[Array | None, dict[str, Array]]:
+def _pooled_scores(
+    study: Study, records: Mapping[str, Records], model: Model, samples: int, seed: int
+) -> Array:
+    """(samples,) nats; empty for categories, which have no such score."""
+    if study.columns != "numbers":
+        return np.zeros(0)
+    pooled = torch.as_tensor(np.concatenate([records[node] for node in sorted(records)]))
+    graphs = torch.as_tensor(model.sample(samples, seed=seed).adjacency)
+    return np.asarray(pooled_profile_score(pooled, graphs, study.target.sigma).numpy())
+
+
+def _exact_edges(study: Study, records: Mapping[str, Records]) -> tuple[Array | None, dict[str, Array]]:
     """Exact marginals of the product and of each subposterior; None and nothing beyond `MAX_VARIABLES`."""
     if len(study.variables) > MAX_VARIABLES:
         return None, {}

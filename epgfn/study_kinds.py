@@ -185,12 +185,12 @@ def number_of_objects(space: _Space, variables: Sequence[_Variable]) -> float:
 
 def _count(space: _Space, variables: Sequence[_Variable]) -> float:
     if space.kind == "hypergrid":
-        return (space.side or 0) ** len(variables)
+        return int((space.side or 0) ** len(variables))
     if space.kind == "phylogeny":
         return math.prod(range(1, 2 * len(variables) - 2, 2))
     d = len(variables[0].categories or ())
     if space.kind == "multiset":
         return math.comb(d + (space.size or 0) - 1, space.size or 0)
     if space.kind == "sequence":
-        return sum(d**length for length in range((space.max_length or 0) + 1))
+        return sum(int(d**length) for length in range((space.max_length or 0) + 1))
     return math.inf

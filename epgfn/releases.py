@@ -20,6 +20,7 @@ from torch import Tensor
 
 from epgfn.data import BoundedRecords
 from epgfn.enumeration import explore, terminating_states
+from epgfn.gradient_training import planned_claim, train_privately
 from epgfn.objects import space_of
 from epgfn.policies import policy_spec
 from epgfn.privacy.answers import AnswersMechanism
@@ -81,7 +82,7 @@ def maker_of(study: Study, node_id: str) -> Maker:
     asked = study.privacy
     public = asked.records[node_id] if asked.records else None
     if asked.mode == "gradient":
-        return _Gradient(study)
+        return _Gradient(study, node_id)
     if asked.mode == "answers":
         return _Answers(study)
     return _Counts(study, public) if study.target.kind == "bdeu" else _Moments(study, public)
@@ -205,13 +206,12 @@ class _Gradient:
 
     name = "gradient/1"
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, node_id: str) -> None:
         self._study = study
+        self._seed = study.seed + 1 + study.roster.index(node_id)
 
     @cached_property
     def planned_claim(self) -> Claim:
-        from epgfn.gradient_training import planned_claim
-
         return planned_claim(self._study)
 
     def check(self, records: BoundedRecords) -> None:
@@ -219,9 +219,16 @@ class _Gradient:
             check_bounds(records.raw, *_bounds(self._study))
 
     def observe(self, records: BoundedRecords, steps: Steps | None = None) -> bytes:
-        from epgfn.gradient_training import train_privately
-
-        tensors = train_privately(self._study, torch.as_tensor(records.scaled), steps)
+        found = torch.as_tensor(records.scaled)
+        asked = self._study.privacy
+        tensors, _ = train_privately(
+            self._study,
+            found,
+            epsilon=float(asked.epsilon or 0),
+            delta=float(asked.delta or 0),
+            seed=self._seed,
+            progress=steps,
+        )
         return write_model(tensors, {"study_digest": self._study.digest, "role": "local"})
 
     def finish(self, raw: bytes) -> Released:

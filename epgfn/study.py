@@ -307,11 +307,7 @@ class Study(_Settings):
         self.privacy.check_roster(self.roster)
         if not self.privacy.is_private:
             return
-        for v in self.variables:
-            if v.transform == "log" and v.lower is not None and v.lower <= 0:
-                raise ValueError(
-                    f"variable {v.name}: lower must be above 0, because the study takes its logarithm"
-                )
+        _check_logarithms(self)
         if self.privacy.mode == "answers":
             count = number_of_objects(self.space, self.variables)
             if count > MAX_ANSWERED:
@@ -442,6 +438,15 @@ def _bounded(study: Study) -> None:
         raise ValueError(
             f"the places of a hypergrid lie between public bounds: set lower and upper of {', '.join(unbounded)}"
         )
+    _check_logarithms(study)
+
+
+def _check_logarithms(study: Study) -> None:
+    for v in study.variables:
+        if v.transform == "log" and v.lower is not None and v.lower <= 0:
+            raise ValueError(
+                f"variable {v.name}: lower must be above 0, because the study takes its logarithm"
+            )
 
 
 def _categories(study: Study) -> None:

@@ -135,6 +135,7 @@ def test_a_cell_that_is_no_category_is_refused_without_quoting_it(
         ("phylogeny", ', {name = "cat"}, {name = "dog"}', "", "three taxa"),
         ("phylogeny", '"cat"', '"big cat"', "taxon"),
         ("hypergrid", "lower = 0, ", "", "public bounds"),
+        ("hypergrid", "lower = 1,", "lower = 0,", "logarithm"),
         ("categories", 'kind = "bdeu"', 'kind = "bge"', "takes numbers"),
         (
             "categories",

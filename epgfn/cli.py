@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from epgfn.bench.cli import app as bench_app
@@ -189,11 +190,27 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(figures))
         return
     console = Console()
+    if "edges" in figures:
+        _tell_edges(figures, console)
+    else:
+        _tell_objects(figures, console)
+    verdict = "passed" if figures["audit_ok"] else "FAILED"
+    console.print(f"\nPrivacy {figures['privacy']}", markup=False)
+    for note in figures["notes"]:
+        console.print(f"Note: {note}.", markup=False)
+    console.print(
+        f"Audit: {verdict} ({figures['audit_checks']} checks; again: epgfn audit {figures['run_dir']})"
+    )
+    console.print(f"Run directory: {figures['run_dir']} ({figures['duration_s']:.0f} s)", soft_wrap=True)
+    console.print(f"Report: open {figures['report']} in a browser", soft_wrap=True)
+
+
+def _tell_edges(figures: dict[str, Any], console: Console) -> None:
     table = Table(title="Most probable edges", title_justify="left", box=None)
     for column in ("cause", "effect", "probability"):
         table.add_column(column)
     for edge in figures["edges"]:
-        table.add_row(edge["cause"], edge["effect"], f"{edge['probability']:.3f}")
+        table.add_row(escape(edge["cause"]), escape(edge["effect"]), f"{edge['probability']:.3f}")
     console.print(table)
     if figures["global_edge_mae"] is not None:
         console.print(
@@ -204,15 +221,31 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
         console.print(
             f"AUROC against the published network: {figures['auroc_global']:.3f} (exact posterior: {figures['auroc_exact']:.3f})."
         )
-    verdict = "passed" if figures["audit_ok"] else "FAILED"
+
+
+def _tell_objects(figures: dict[str, Any], console: Console) -> None:
+    noun, known = figures["noun"], figures["global_l1"] is not None
+    for title, first, key, rows in (
+        (f"Most probable {noun}", "object", "object", figures["top"]),
+        ("Most probable marginals", "marginal", "name", figures["marginals"]),
+    ):
+        table = Table(title=title, title_justify="left", box=None)
+        for column in (first, "probability", *(["exact"] if known else [])):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            shown = [f"{row['probability']:.3f}", *([f"{row['exact']:.3f}"] if known else [])]
+            table.add_row(escape(row[key] or "(empty)"), *shown)
+        console.print(table)
+    if not known:
+        console.print(f"\nThere are too many {noun} to list, so the exact posterior is not known.")
+        return
+    local = figures["local_l1"].values()
     console.print(
-        "Privacy mode none: whoever can read a node's policy can read the subposterior it was trained on."
+        f"\nL1 from the exact posterior over {figures['objects']:,.0f} {noun}, of 2 at most: {figures['global_l1']:.4f} "
+        f"(the uniform distribution: {figures['uniform_l1']:.3f}). Nodes' models from their own: {min(local):.4f} to {max(local):.4f}, "
+        f"their product {figures['product_of_locals_l1']:.4f}.\nMarginals differ by {figures['global_marginal_mae']:.4f} on "
+        f"average, {figures['global_marginal_max_error']:.3f} at most."
     )
-    console.print(
-        f"Audit: {verdict} ({figures['audit_checks']} checks; again: epgfn audit {figures['run_dir']})"
-    )
-    console.print(f"Run directory: {figures['run_dir']} ({figures['duration_s']:.0f} s)", soft_wrap=True)
-    console.print(f"Report: open {figures['report']} in a browser", soft_wrap=True)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import string
 from collections.abc import Mapping
 from importlib import resources
@@ -13,17 +14,22 @@ from typing import Any
 import torch
 
 from epgfn.audit import audit_run
-from epgfn.comparison import compare
-from epgfn.data import load_records, split_table
+from epgfn.comparison import Comparison, compare
+from epgfn.data import load_bounded_records, load_records, split_table
 from epgfn.errors import EpgfnError, UsageError
 from epgfn.files import write_atomic
-from epgfn.inference import load_model
+from epgfn.inference import Model, load_model
+from epgfn.object_comparison import ObjectComparison, compare_objects
+from epgfn.objects import kind_of
 from epgfn.report import write_report
+from epgfn.report.found import SAMPLES, most_frequent
+from epgfn.report.objects import CERTAIN
 from epgfn.simulation import COORDINATOR, Simulation, simulate
 from epgfn.study import STUDY_NAME, Study
 from epgfn.view import View
 
 COMPARISON_SAMPLES = 20_000
+TOP = 12
 
 
 def example_dir(name: str = "sachs") -> Path:
@@ -83,22 +89,21 @@ def run_study(
 ) -> dict[str, Any]:
     """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
     # Read every file first: a mistake in the last one must not cost the training of the others.
-    records = {node: load_records(path, study) for node, path in data.items()}
+    records = {node: _records(path, study) for node, path in data.items()}
     torch.set_num_threads(
         1
     )  # the parties are processes of their own; more threads here would only take their cores
     with View([COORDINATOR, *study.roster], quiet=quiet) as view:
         simulation = simulate(study, data, out, view)
         view.event(COORDINATOR, {"phase": "comparing"})
-        models = {
-            node: load_model(home / "local" / "model.safetensors", study)
-            for node, home in simulation.homes.items()
-        }
-        comparison = compare(
-            study, records, models, load_model(out), reference, samples=COMPARISON_SAMPLES, seed=study.seed
-        )  # fmt: skip
         summary_file = out / "global" / "summary.json"
         summary = json.loads(summary_file.read_bytes())
+        models = {
+            node: load_model(simulation.homes[node] / "local" / "model.safetensors", study)
+            for node in summary["aggregated"]
+        }
+        known = {node: records[node] for node in models}
+        comparison = _compare(study, known, models, load_model(out), reference)
         summary["comparison"] = comparison.to_json()
         summary["local_histories"] = {
             node: json.loads((home / "local" / "history.json").read_bytes())
@@ -107,21 +112,44 @@ def run_study(
         write_atomic(summary_file, json.dumps(summary).encode())
         report = write_report(out, comparison=comparison)
         view.event(COORDINATOR, {"phase": "done"})
-    return {**_figures(study, simulation, comparison.to_json(), report), "edges": _top_edges(study, summary)}
+    found = (
+        _found_objects(out, comparison)
+        if isinstance(comparison, ObjectComparison)
+        else _found_edges(study, comparison, summary)
+    )
+    return {**_figures(study, simulation, report), **found}
 
 
-def _figures(
-    study: Study, simulation: Simulation, comparison: dict[str, Any], report: Path
-) -> dict[str, Any]:
+def _records(path: Path, study: Study) -> Any:
+    """As a node of the study reads its file."""
+    if study.privacy.is_private:
+        return load_bounded_records(path, study).scaled
+    return load_records(path, study)
+
+
+def _compare(
+    study: Study,
+    records: Mapping[str, Any],
+    models: Mapping[str, Model],
+    global_model: Model,
+    reference: list[tuple[str, str]] | None,
+) -> Comparison | ObjectComparison:
+    samples, seed = COMPARISON_SAMPLES, study.seed
+    if study.is_graphs:
+        return compare(study, records, models, global_model, reference, samples=samples, seed=seed)
+    return compare_objects(study, records, models, global_model, samples=samples, seed=seed)
+
+
+def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, Any]:
     audit = audit_run(simulation.run_dir)
-    keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
-            "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
     return {
         "run_dir": str(simulation.run_dir),
         "nodes": len(study.roster),
         "duration_s": round(simulation.duration, 1),
+        "noun": kind_of(study).noun,
         "variables": study.variable_names,
-        **{key: comparison[key] for key in keys},
+        "privacy": study.privacy.in_words(),
+        "notes": [note for note in (study.disclosure, study.caution) if note],
         "audit_ok": audit.ok,
         "audit_checks": len(audit.findings),
         "pids": simulation.pids,
@@ -129,7 +157,33 @@ def _figures(
     }
 
 
-def _top_edges(study: Study, summary: dict[str, Any], count: int = 12) -> list[dict[str, Any]]:
+def _found_edges(study: Study, comparison: Comparison, summary: dict[str, Any]) -> dict[str, Any]:
+    keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
+            "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
+    known = comparison.to_json()
+    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary)}
+
+
+def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any]:
+    """The figures, the most probable objects, and the most probable of the marginals that are neither 0 nor 1."""
+    exact = comparison.exact_marginals or {}
+    marginals = [
+        {"name": name, "probability": p, "exact": exact.get(name)}
+        for name, p in comparison.global_marginals.items()
+        if CERTAIN < p < 1 - CERTAIN
+    ]
+    top = comparison.top or most_frequent(run_dir / SAMPLES)[0]
+    return {
+        **comparison.figures(),
+        "top": [
+            {"object": text, "probability": p, "exact": None if math.isnan(truth) else truth}
+            for text, p, truth in top[:TOP]
+        ],
+        "marginals": sorted(marginals, key=lambda row: -float(str(row["probability"])))[:TOP],
+    }
+
+
+def _top_edges(study: Study, summary: dict[str, Any], count: int = TOP) -> list[dict[str, Any]]:
     names = study.variable_names
     edges = [
         {"cause": names[i], "effect": names[j], "probability": p}

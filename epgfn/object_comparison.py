@@ -97,7 +97,7 @@ class ObjectComparison:
     def figures(self) -> dict[str, Any]:
         """The figures alone, as JSON; what is not known is null."""
         return {
-            "objects": self.objects,
+            "objects": _number(self.objects),
             "global_l1": _number(self.global_l1),
             "uniform_l1": _number(self.uniform_l1),
             "product_of_locals_l1": _number(self.product_of_locals_l1),
@@ -130,7 +130,7 @@ class ObjectComparison:
         exact = value["exact_marginals"]
         return cls(
             noun=str(value["noun"]),
-            objects=float(value["objects"]),
+            objects=math.inf if value["objects"] is None else _finite(value["objects"]),
             global_marginals=read_marginals(value["global_marginals"]),
             local_marginals={node: read_marginals(x) for node, x in value["local_marginals"].items()},
             exact_marginals=None if exact is None else read_marginals(exact),

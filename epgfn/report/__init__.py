@@ -9,16 +9,20 @@ from pathlib import Path
 
 from epgfn.comparison import Comparison
 from epgfn.files import write_atomic
-from epgfn.report import diagnostics, figures, influence, later, privacy, sections
+from epgfn.object_comparison import ObjectComparison
+from epgfn.report import diagnostics, figures, influence, later, objects, privacy, sections
 from epgfn.report.html import Markup, join, page
 from epgfn.report.run import Run, read_run
+from epgfn.report.words import words_of
 
 REPORT_NAME = Path("global") / "report.html"
 EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
-INFLUENCE_PNG = "influence.png"
+INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
 
 
-def write_report(run_dir: Path, *, comparison: Comparison | None = None, out: Path | None = None) -> Path:
+def write_report(
+    run_dir: Path, *, comparison: Comparison | ObjectComparison | None = None, out: Path | None = None
+) -> Path:
     """Write the report of `run_dir` to `out` (default: its global/report.html), its figures beside it; returns the path.
 
     The page loads nothing and runs no script. Without `comparison` it takes the one a simulation left in summary.json; a
@@ -41,7 +45,9 @@ def write_report(run_dir: Path, *, comparison: Comparison | None = None, out: Pa
 def _figures(run: Run) -> dict[str, bytes]:
     comparison = run.comparison
     names = run.study.variable_names
-    if comparison is None:
+    if run.found is not None:
+        pictures = {MARGINALS_PNG: objects.draw(run.study, run.found)}
+    elif comparison is None:
         pictures = {EDGES_PNG: figures.edge_marginals(names, run.edges)}
     else:
         pictures = {
@@ -54,7 +60,7 @@ def _figures(run: Run) -> dict[str, bytes]:
     if figures.has_points(run.history):
         pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
     if run.influence is not None and run.influence.nodes:
-        pictures[INFLUENCE_PNG] = influence.draw(run.influence)
+        pictures[INFLUENCE_PNG] = influence.draw(run.influence, words_of(run.study))
     return pictures
 
 
@@ -68,14 +74,19 @@ def _pooled(comparison: Comparison) -> bytes:
 
 
 def _page(run: Run, pictures: dict[str, bytes]) -> str:
-    parts: list[Markup] = [sections.header(run), sections.edges(run, pictures[EDGES_PNG])]
+    words = words_of(run.study)
+    parts: list[Markup] = [sections.header(run)]
+    if run.found is not None:
+        parts.append(objects.objects(run.study, run.found, pictures[MARGINALS_PNG]))
+    else:
+        parts.append(sections.edges(run, pictures[EDGES_PNG]))
     if run.comparison is not None and POOLED_PNG in pictures:
         parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))
     parts.append(diagnostics.training(run, pictures.get(TRAINING_PNG)))
     if run.influence is not None:
-        parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG)))
+        parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG), words))
     if run.later:
-        parts.append(later.later_models(run.later))
+        parts.append(later.later_models(run.later, words))
     parts += [
         sections.sent(run),
         privacy.privacy(run.study, run.promises),

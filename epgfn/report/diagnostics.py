@@ -8,12 +8,13 @@ from typing import Any
 from epgfn.report.html import Markup, facts, picture, section, table
 from epgfn.report.run import Run
 from epgfn.report.text import number, plain
+from epgfn.report.words import Words, words_of
 
 DIAGNOSTICS = {
-    "objects": "graphs judged",
+    "objects": "{objects} judged",
     "trajectories": "trajectories into each",
     "effective_share": "effective share, global",
-    "effective_samples": "effective sample size, of the graphs judged",
+    "effective_samples": "effective sample size, of the {objects} judged",
     "spread_nats": "spread (nats)",
     "alpha": "α",
     "beta": "β",
@@ -24,13 +25,13 @@ DIAGNOSTICS = {
 
 def training(run: Run, png: bytes | None) -> Markup:
     """Curves and what the coordinator can tell without any truth."""
-    settings = run.study.aggregation
+    settings, words = run.study.aggregation, words_of(run.study)
     diagnostics = dict(run.summary.get("diagnostics") or {})
     nodes = diagnostics.pop("nodes", None)
     told = facts([
         ("local objective", f"{run.study.training.objective}, {run.study.training.steps} steps of {run.study.training.batch} trajectories"),
         ("global objective", f"{run.study.aggregating_objective}, {settings.steps} steps of {settings.batch} trajectories"),
-        *((_words(key), _value(value)) for key, value in diagnostics.items()),
+        *((_called(key, words), _value(value, words)) for key, value in diagnostics.items()),
     ])  # fmt: skip
     picture_of = ""
     if png is not None:
@@ -42,37 +43,39 @@ def training(run: Run, png: bytes | None) -> Markup:
             "targets. The effective share says how much of a batch counts when it is weighted towards the target."
             + (" Local curves never leave a node in a real study." if run.local_histories else ""),
         )
-    return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes))
+    return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes, words))
 
 
-def _node_diagnostics(nodes: Any) -> Markup | str:
+def _node_diagnostics(nodes: Any, words: Words) -> Markup | str:
     """What the coordinator can tell of each local model without its reward."""
     if not isinstance(nodes, dict) or not all(isinstance(row, dict) for row in nodes.values()):
         return ""
     found = {key for row in nodes.values() for key in row}
     keys = [key for key in DIAGNOSTICS if key in found] + sorted(found - set(DIAGNOSTICS))
-    head = [_words(key) for key in keys]
-    rows = [[node, *(_value(row.get(key)) for key in keys)] for node, row in nodes.items()]
+    head = [_called(key, words) for key in keys]
+    rows = [[node, *(_value(row.get(key), words) for key in keys)] for node, row in nodes.items()]
     caption = (
-        "Diagnostics, not a proof of honest training: local models, judged without their rewards on graphs of the global model. "
-        "Spread: how much a model's trajectories into one graph disagree, 0 being perfect. Disagreement: how far a model's "
-        "log-probabilities are from the nodes' mean."
+        "Diagnostics, not a proof of honest training: local models, judged without their rewards on "
+        f"{words.objects} of the global model. Spread: how much a model's trajectories into one {words.one} disagree, 0 being "
+        "perfect. Disagreement: how far a model's log-probabilities are from the nodes' mean."
     )
     if "divergence_bound_nats" in found:
         caption += (
             " Divergence bound: log((1 + β) / (1 − α)), where nearly all sampled trajectories have a p_F / p_B between 1 − α and "
-            "1 + β times the model's own probability of the graph. An exactly balanced global model is at most the sum of this column "
-            "away from the product of the local models (Jeffreys divergence, arXiv 2406.03288). It is an estimate from samples, and says "
-            "nothing of how far a local model is from its own records."
+            f"1 + β times the model's own probability of the {words.one}. An exactly balanced global model is at most the sum of "
+            "this column away from the product of the local models (Jeffreys divergence, arXiv 2406.03288). It is an estimate "
+            "from samples, and says nothing of how far a local model is from its own records."
         )
     return table(caption, ["node", *head], rows, numeric=head)
 
 
-def _words(key: object) -> str:
-    return DIAGNOSTICS.get(str(key), str(key).replace("_", " "))
+def _called(key: object, words: Words) -> str:
+    if str(key) not in DIAGNOSTICS:
+        return str(key).replace("_", " ")
+    return DIAGNOSTICS[str(key)].format(objects=words.objects)
 
 
-def _value(value: Any) -> object:
+def _value(value: Any, words: Words) -> object:
     """A diagnostic for people: a number with three decimals, a mapping as "name number, ..."."""
     if isinstance(value, bool) or value is None:
         return str(value)
@@ -81,7 +84,7 @@ def _value(value: Any) -> object:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, dict):
-        return ", ".join(f"{plain(_words(k))} {_value(v)}" for k, v in value.items())
+        return ", ".join(f"{plain(_called(k, words))} {_value(v, words)}" for k, v in value.items())
     if isinstance(value, list):
-        return ", ".join(str(_value(item)) for item in value)
+        return ", ".join(str(_value(item, words)) for item in value)
     return value if isinstance(value, str) else json.dumps(value)

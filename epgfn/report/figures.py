@@ -67,10 +67,10 @@ def edge_marginals(
     """
     rows = math.ceil(len(local or {}) / PANELS)
     if exact is None and not rows:
-        with _sheet(6.6, 5.6) as sheet:
+        with sheet_of(6.6, 5.6) as sheet:
             _head(sheet.figure, 1, variables, learned, None)
         return sheet.png
-    with _sheet(12.4, 3.9 + 3.35 * rows) as sheet:
+    with sheet_of(12.4, 3.9 + 3.35 * rows) as sheet:
         if rows:
             parts = sheet.figure.subfigures(2, 1, squeeze=False, height_ratios=[3.9, 3.35 * rows]).ravel()
             _head(parts[0], 3, variables, learned, exact)
@@ -95,7 +95,7 @@ def pooled_scores(learned: Pooled, local: Sequence[Pooled]) -> bytes:
     low, high = float(values.min()), float(values.max())
     margin = 0.02 * (high - low) or 1.0
     bins = np.linspace(low - margin, high + margin, 91)
-    with _sheet(10.0, 1.1 + 0.62 * len(series)) as sheet:
+    with sheet_of(10.0, 1.1 + 0.62 * len(series)) as sheet:
         axis = sheet.figure.subplots()
         for row, (model, colour) in enumerate(series):
             counts, _ = np.histogram(model.scores, bins)
@@ -129,7 +129,7 @@ def training_curves(
     curves.append(("global", list(history), GLOBAL_COLOUR, "-", 2.4))
     shown = [("loss", "Loss (nats²)", True), ("ess", "Effective share of the batch", False)]
     shown = [item for item in shown if any(len(_points(steps, item[0])[0]) for _, steps, *_ in curves)]
-    with _sheet(10.0, 3.4) as sheet:
+    with sheet_of(10.0, 3.4) as sheet:
         axes = sheet.figure.subplots(1, max(1, len(shown)), squeeze=False).ravel()
         for axis, (key, title, logarithmic) in zip(axes, shown, strict=False):
             for label, steps, colour, dash, width in curves:
@@ -152,13 +152,22 @@ def training_curves(
     return sheet.png
 
 
-def influence(nodes: Sequence[str], mean: Sequence[float], largest: Sequence[float], noise: float) -> bytes:
-    """How far each node moves the edge probabilities, one row a node: the mean change, with a dashed line where drawing graphs
+def influence(
+    nodes: Sequence[str],
+    mean: Sequence[float],
+    largest: Sequence[float],
+    noise: float,
+    probabilities: str = "edge probabilities",
+) -> bytes:
+    """How far each node moves the `probabilities`, one row a node: the mean change, with a dashed line where drawing objects
     alone would put it, and the largest."""
+    titles = (
+        ("Mean over edges", "Largest of an edge") if probabilities.startswith("edge") else ("Mean", "Largest")
+    )
     rows = np.arange(len(nodes))[::-1]
-    with _sheet(10.0, 1.3 + 0.34 * len(nodes)) as sheet:
+    with sheet_of(10.0, 1.3 + 0.34 * len(nodes)) as sheet:
         axes = sheet.figure.subplots(1, 2, sharey=True)
-        panels = ((mean, GLOBAL_COLOUR, "Mean over edges"), (largest, LOCAL_COLOUR, "Largest of an edge"))
+        panels = ((mean, GLOBAL_COLOUR, titles[0]), (largest, LOCAL_COLOUR, titles[1]))
         for axis, (values, colour, title) in zip(axes, panels, strict=True):
             axis.barh(rows, values, height=0.6, color=colour, alpha=0.85)
             axis.set_xlim(0, max(1e-3, 1.06 * max([noise, *values])))
@@ -170,7 +179,7 @@ def influence(nodes: Sequence[str], mean: Sequence[float], largest: Sequence[flo
         axes[0].axvline(noise, color=INK, linestyle="--", linewidth=1.2)
         axes[0].set_yticks(rows, [short(node, 26) for node in nodes])
         sheet.figure.supxlabel(
-            "change of the edge probabilities when the node is left out", fontsize=9, color=INK
+            f"change of the {probabilities} when the node is left out", fontsize=9, color=INK
         )
     return sheet.png
 
@@ -263,7 +272,7 @@ def _bar(figure: FigureBase, axis: Axes, image: AxesImage) -> None:
 
 
 @dataclass
-class _Sheet:
+class Sheet:
     """A figure to draw on; `png` is there once its `with` block has ended."""
 
     figure: Figure
@@ -271,12 +280,12 @@ class _Sheet:
 
 
 @contextmanager
-def _sheet(width: float, height: float) -> Iterator[_Sheet]:
+def sheet_of(width: float, height: float) -> Iterator[Sheet]:
     """A sheet of `width` x `height` inches; the same drawing gives the same bytes."""
     # A name in a script the font lacks is drawn as boxes; that is no reason to warn the user.
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
-        sheet = _Sheet(Figure(figsize=(width, height), dpi=PNG_DPI, layout="constrained"))
+        sheet = Sheet(Figure(figsize=(width, height), dpi=PNG_DPI, layout="constrained"))
         FigureCanvasAgg(sheet.figure)
         yield sheet
         sink = io.BytesIO()

@@ -110,6 +110,12 @@ def picture(png: bytes, alt: str, caption: str) -> Markup:
     return tag("figure", image, tag("figcaption", caption))
 
 
+def bar(p: float) -> Markup:
+    """A probability as the length of a bar."""
+    width = 100 * min(1.0, max(0.0, p))
+    return tag("span", tag("i", style=f"width:{width:.1f}%"), class_="bar", aria_hidden="true")
+
+
 def hash_text(digest: str | None) -> Markup:
     """A digest or fingerprint, in full, breaking anywhere."""
     return tag("span", digest or "–", class_="hash")

@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 from epgfn.report import figures
 from epgfn.report.html import Markup, paragraph, picture, section, table
 from epgfn.report.text import number
+from epgfn.report.words import Words
 
 DRAWN = 50
 """Nodes in the figure; the table has all."""
 
 
 class Change(NamedTuple):
-    """What leaving one node out does to the edge probabilities: mean and largest absolute change, and the edge it is largest at."""
+    """What leaving one node out does to the probabilities: mean and largest absolute change, and `at` which edge, clade or other
+    question it is largest."""
 
     mean: float
     largest: float
-    edge: tuple[str, str]
+    at: str
 
 
 class Influence(NamedTuple):
@@ -52,21 +54,22 @@ def read_influence(value: Any, roster: list[str]) -> Influence | None:
     return Influence(nodes, int(_finite(value["samples"])), _finite(value["sampling_noise"]))
 
 
-def draw(influence: Influence) -> bytes:
+def draw(influence: Influence, words: Words) -> bytes:
     """The figure, of the nodes that change most where there are many."""
     most = sorted(influence.nodes, key=lambda node: -influence.nodes[node].mean)[:DRAWN]
     nodes = [node for node in influence.nodes if node in most]
     changes = [influence.nodes[node] for node in nodes]
-    return figures.influence(nodes, [c.mean for c in changes], [c.largest for c in changes], influence.noise)
+    mean, largest = [c.mean for c in changes], [c.largest for c in changes]
+    return figures.influence(nodes, mean, largest, influence.noise, words.probabilities)
 
 
-def leave_one_out(influence: Influence, png: bytes | None) -> Markup:
-    """Table and figure of how far each node moves the edge probabilities."""
+def leave_one_out(influence: Influence, png: bytes | None, words: Words) -> Markup:
+    """Table and figure of how far each node moves the probabilities."""
     title = "How far each node moves the result"
     if png is None:
         return section(title, paragraph(f"Not known: {influence.skipped}."))
     rows = [
-        (node, number(change.mean, 4), number(change.largest), " → ".join(change.edge))
+        (node, number(change.mean, 4), number(change.largest), change.at)
         for node, change in influence.nodes.items()
     ]
     first = max(influence.nodes, key=lambda node: influence.nodes[node].mean)
@@ -74,19 +77,19 @@ def leave_one_out(influence: Influence, png: bytes | None) -> Markup:
         title,
         paragraph(
             f"The coordinator trained the global model once more without each node, as if that node had been absent. Leaving out {first} "
-            f"changes the edge probabilities most. This is influence, and not a proof of anything: a node with many records, or "
+            f"changes the {words.probabilities} most. This is influence, and not a proof of anything: a node with many records, or "
             "with records of another kind, moves the result as far as one that did not train as agreed. Ask the node before you judge."
         ),
         picture(
             png,
-            "Bars of the mean and of the largest absolute change of an edge probability when each node is left out. "
+            f"Bars of the mean and of the largest absolute change of {_one(words)} when each node is left out. "
             "The numbers are in the table below.",
-            f"Each model's edge probabilities are shares among {influence.samples:,} graphs, so that the mean change would be "
+            f"Each model's {words.probabilities} are shares among {influence.samples:,} {words.objects}, so that the mean change would be "
             f"about {number(influence.noise, 4)} by chance alone (dashed). Training anew adds some more.",
         ),
         table(
-            "Absolute change of the edge probabilities, with and without the node.",
-            ["node", "mean change", "largest change", "at the edge"],
+            f"Absolute change of the {words.probabilities}, with and without the node.",
+            ["node", "mean change", "largest change", f"at the {words.question}"],
             rows,
             numeric=("mean change", "largest change"),
         ),
@@ -98,8 +101,18 @@ def leave_one_out(influence: Influence, png: bytes | None) -> Markup:
 
 
 def _change(row: Any) -> Change:
-    cause, effect = row["edge"]
-    return Change(_finite(row["mean"]), _finite(row["largest"]), (str(cause), str(effect)))
+    if "edge" in row:
+        cause, effect = row["edge"]
+        at = f"{cause} → {effect}"
+    else:
+        at = str(row["question"])
+    return Change(_finite(row["mean"]), _finite(row["largest"]), at)
+
+
+def _one(words: Words) -> str:
+    """ "an edge probability", "a marginal probability"."""
+    singular = words.probabilities.replace("probabilities", "probability")
+    return f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}"
 
 
 def _finite(value: Any) -> float:

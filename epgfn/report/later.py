@@ -10,6 +10,7 @@ from epgfn.errors import EpgfnError
 from epgfn.files import read_bytes
 from epgfn.report.html import Markup, paragraph, section, table
 from epgfn.report.text import number
+from epgfn.report.words import Words
 
 
 class Later(NamedTuple):
@@ -28,7 +29,7 @@ def read_later(run_dir: Path, indices: list[int]) -> list[Later]:
     return [_read(run_dir, number, index) for number, index in enumerate(indices, start=2)]
 
 
-def later_models(models: list[Later]) -> Markup:
+def later_models(models: list[Later], words: Words) -> Markup:
     """One row a model."""
     rows = [
         (
@@ -48,7 +49,7 @@ def later_models(models: list[Later]) -> Markup:
             "that only one of them holds."
         ),
         table(
-            "Changes are absolute differences of the edge probabilities from the model before.",
+            f"Changes are absolute differences of the {words.probabilities} from the model before.",
             ["model", "ledger entry", "made of", "mean change", "largest change"],
             rows,
             numeric=("ledger entry", "mean change", "largest change"),

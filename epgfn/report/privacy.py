@@ -9,6 +9,7 @@ from typing import NamedTuple
 from epgfn.errors import EpgfnError
 from epgfn.privacy.agreement import require_claim
 from epgfn.report.html import Markup, paragraph, section, table, tag
+from epgfn.report.words import words_of
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import UploadPredicate
@@ -19,7 +20,7 @@ from epgfn.study_privacy import meaning
 NONE = (
     "Mode “none”: no differential privacy.",
     "Records never left a node, and uploads were encrypted on the way. But a trained policy carries its subposterior: whoever "
-    "can open a node's upload, such as the coordinator, can read that node's posterior over graphs. It is a summary of its "
+    "can open a node's upload, such as the coordinator, can read that node's posterior over {objects}. It is a summary of its "
     "records, and nothing bounds what it gives away about one of them.",
 )
 HEAD = ("node", "epsilon", "delta", "mechanism")
@@ -65,14 +66,17 @@ def _promise(run_dir: Path, study: Study, node: str) -> Promise:
 def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
     """The privacy mode in words, and each node's epsilon."""
     asked = study.privacy
+    words = words_of(study)
     key = paragraph(
         "The study keeps the key that opens the uploads, for an auditor: whoever holds it can read every node's model."
         if study.transport.keep_round_key
         else "The study has the key that opens the uploads destroyed after aggregation; the ledger records when."
     )
     if asked.epsilon is None or asked.delta is None:
-        headline, words = NONE
-        return section("Privacy", paragraph(tag("strong", headline), " ", words), key)
+        headline, text = NONE
+        return section(
+            "Privacy", paragraph(tag("strong", headline), " ", text.format(objects=words.objects)), key
+        )
     rows = [
         [p.node_id, "–", "–", f"does not count: {p.problem}"]
         if p.problem
@@ -82,9 +86,9 @@ def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
     return section(
         "Privacy",
         paragraph(
-            tag("strong", f"Mode “{asked.mode}”: differential privacy for each record of each node."),
+            tag("strong", f"Mode “{asked.mode}”: differential privacy for each {words.unit} of each node."),
             " The study allows ",
-            meaning(asked.epsilon, asked.delta, asked.adjacency, "record"),
+            meaning(asked.epsilon, asked.delta, asked.adjacency, words.unit),
         ),
         table(
             "What each node claims, computed again from its clip bounds and noise.",

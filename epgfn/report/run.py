@@ -26,6 +26,8 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
+from epgfn.object_comparison import ObjectComparison
+from epgfn.report.found import Found, read_found
 from epgfn.report.influence import Influence, read_influence
 from epgfn.report.later import Later, read_later
 from epgfn.report.privacy import Promise, read_promises
@@ -67,7 +69,8 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read."""
+    """A run directory, read. Of graphs `edges` (V, V) and, where the truth is known, `comparison`; of other objects `found`, and
+    `edges` is (0, 0)."""
 
     study: Study
     edges: Array
@@ -81,6 +84,7 @@ class Run:
     influence: Influence | None = None
     later: list[Later] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
+    found: Found | None = None
 
     @property
     def aggregated(self) -> list[str]:
@@ -108,7 +112,7 @@ class Run:
         return self.ledger.numbered(StateEntry)
 
 
-def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
+def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = None) -> Run:
     """Read `run_dir`. Without `comparison`, the one that a simulation left in summary.json is used, if any.
 
     Raises:
@@ -119,10 +123,12 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
     raw = read_bytes(summary_file, "summary")
     try:
         summary: dict[str, Any] = _json_object(json.loads(raw))
-        edges = _edges(summary["edge_probabilities"], len(study.variables))
+        among_graphs, among_objects = _comparisons(comparison)
+        found = read_found(run_dir, study, summary, among_objects)
+        edges = np.zeros((0, 0)) if found else _edges(summary["edge_probabilities"], len(study.variables))
         aggregated = {str(node) for node in summary["aggregated"]}
-        if comparison is None and summary.get("comparison") is not None:
-            comparison = Comparison.from_json(summary["comparison"])
+        if found is None and among_graphs is None and summary.get("comparison") is not None:
+            among_graphs = Comparison.from_json(summary["comparison"])
         influence = read_influence(summary.get("leave_one_out"), study.roster)
         local_histories = {
             str(k): _history(v) for k, v in _json_object(summary.get("local_histories")).items()
@@ -131,7 +137,7 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         raise UsageError(
             f"{summary_file} is not the summary of a run of this study; export the run directory again"
         ) from None
-    if comparison is not None and comparison.variables != study.variable_names:
+    if among_graphs is not None and among_graphs.variables != study.variable_names:
         raise UsageError(f"the comparison in {summary_file} has other variables than {run_dir / STUDY_NAME}")
     ledger = _read_ledger(run_dir)
     return Run(
@@ -141,13 +147,22 @@ def read_run(run_dir: Path, comparison: Comparison | None = None) -> Run:
         uploads=[_upload(run_dir, node, node in aggregated, ledger) for node in study.roster],
         ledger=ledger,
         coordinator_fingerprint=_fingerprint(run_dir / "keys" / "coordinator.pem"),
-        comparison=comparison,
+        comparison=among_graphs,
+        found=found,
         history=_history(summary.get("history")),
         local_histories=local_histories,
         influence=influence,
         promises=read_promises(run_dir, study),
         later=read_later(run_dir, [index for index, _ in ledger.numbered(GlobalEntry)][1:]),
     )
+
+
+def _comparisons(
+    comparison: Comparison | ObjectComparison | None,
+) -> tuple[Comparison | None, ObjectComparison | None]:
+    if isinstance(comparison, ObjectComparison):
+        return None, comparison
+    return comparison, None
 
 
 def _read_ledger(run_dir: Path) -> Ledger:

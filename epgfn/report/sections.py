@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from epgfn.comparison import Comparison, edge_matrix
+from epgfn.object_comparison import ObjectComparison
 from epgfn.report.html import (
     Markup,
+    bar,
     bullets,
     facts,
     hash_text,
@@ -21,18 +23,14 @@ from epgfn.report.html import (
 from epgfn.report.run import Run, Upload
 from epgfn.report.text import number, plain, signed, size
 from epgfn.report.verdict import verdict
+from epgfn.report.words import TARGETS, columns, space_in_words, words_of
 
 LEAST_EDGES, MOST_EDGES = 12, 40
-SCORES = {
-    "bge": "BGe, the Bayesian Gaussian score",
-    "bic": "linear-Gaussian BIC",
-    "profile-likelihood": "linear-Gaussian profile likelihood, without a penalty",
-    "max-likelihood": "linear-Gaussian maximum likelihood with fixed variance, without a penalty",
-}
-SPACES = {
-    "dag-by-sinks": "directed acyclic graphs, grown one variable with all its parents at a time",
-    "dag-by-edges": "directed acyclic graphs, grown edge by edge",
-}
+CAUSES = (
+    "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
+    "imply the same independences cannot be told apart by observation alone, so an edge and its reverse may share a probability."
+)
+ASSUMES = "The truth, unless the study's assumptions hold: that records come about as its target says."
 
 
 def header(run: Run) -> Markup:
@@ -40,7 +38,10 @@ def header(run: Run) -> Markup:
     said = verdict(run)
     box = tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
     nodes = f"{len(run.aggregated)} of {len(run.uploads)}"
-    pairs = [("nodes in the product", nodes), ("variables", str(len(run.study.variables)))]
+    called, names = columns(run.study)
+    pairs = [("nodes in the product", nodes), (called, str(len(names)))]
+    if run.found is not None and run.found.comparison is not None:
+        pairs = [*_distance_tiles(run.found.comparison), *pairs]
     if run.comparison is not None:
         pairs = [*_error_tiles(run.comparison), *pairs]
     problem = run.ledger.problem
@@ -72,6 +73,16 @@ def _error_tiles(comparison: Comparison) -> list[tuple[str, str]]:
         )
         pairs.append((f"AUROC against the published network{exact}", number(comparison.auroc_global)))
     return pairs
+
+
+def _distance_tiles(comparison: ObjectComparison) -> list[tuple[str, str]]:
+    if not comparison.is_exact:
+        return []
+    return [
+        (f"L1 from the exact posterior over {comparison.noun}, 0 to 2", number(comparison.global_l1, 4)),
+        ("the same of the uniform distribution", number(comparison.uniform_l1)),
+        ("largest error of a marginal", number(comparison.global_marginal_max_error)),
+    ]
 
 
 def edges(run: Run, png: bytes) -> Markup:
@@ -112,7 +123,7 @@ def _edge_table(run: Run) -> Markup:
         row: list[object] = [
             _arrow(names[i], names[j]),
             number(float(learned[i, j])),
-            _bar(float(learned[i, j])),
+            bar(float(learned[i, j])),
         ]
         if exact is not None:
             row += [number(float(exact[i, j])), signed(float(learned[i, j] - exact[i, j]))]
@@ -177,7 +188,7 @@ def sent(run: Run) -> Markup:
     return section(
         "Who sent what",
         paragraph(
-            "Each node sent one file: its trained model, sealed to the round's key and signed. No record was sent.",
+            f"Each node sent one file: its trained model, sealed to the round's key and signed. No {words_of(run.study).unit} was sent.",
             _absent(run),
         ),
         table("One row a node of the roster.", head, rows, numeric=("size", "ledger entry")),
@@ -246,23 +257,28 @@ def ledger(run: Run) -> Markup:
 
 def meaning(run: Run) -> Markup:
     """What the page shows and what it does not."""
-    comparison = run.comparison
+    comparison, words = run.comparison, words_of(run.study)
     shows: list[object] = [
-        "The probability of each edge under the product of the nodes' posteriors, as the global model learned it.",
+        f"The probability of each {words.question} under the product of the nodes' posteriors, as the global model learned it.",
         "Who contributed, with the digest of what was sent and its place in the ledger.",
     ]
     shows_not: list[object] = [
-        "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
-        "imply the same independences cannot be told apart by observation alone, so an edge and its reverse may share a probability.",
+        CAUSES if run.study.is_graphs else ASSUMES,
         "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
-        f"Graphs in which a variable has more than {run.study.space.max_parents} parents; the study leaves them out.",
     ]
-    if comparison is not None:
+    if run.study.is_graphs:
+        most = run.study.space.max_parents
+        shows_not.append(
+            f"Graphs in which a variable has more than {most} parents; the study leaves them out."
+        )
+    simulated = run.found.comparison if run.found is not None else None
+    if comparison is not None or (simulated is not None and simulated.is_exact):
+        how = "" if comparison is None else f", from {comparison.samples:,} graphs drawn from each model"
         shows.append(
-            f"The distance from the exact posterior, from {comparison.samples:,} graphs drawn from each model. It could be computed only "
+            f"The distance from the exact posterior{how}. It could be computed only "
             "because one machine held all records. In a real study nobody does."
         )
-        if comparison.reference_edges is not None:
+        if comparison is not None and comparison.reference_edges is not None:
             shows_not.append(
                 "That the published network is the truth: it is what the literature agreed on, and not what these records alone say."
             )
@@ -282,8 +298,9 @@ def meaning(run: Run) -> Markup:
 def settings(run: Run) -> Markup:
     """The study and the software."""
     study, summary = run.study, run.summary
+    called, names = columns(study)
     prior = (
-        "uniform over graphs"
+        f"uniform over {words_of(study).objects}"
         if study.prior.kind == "uniform"
         else f"edge probability {study.prior.edge_probability}"
     )
@@ -293,9 +310,9 @@ def settings(run: Run) -> Markup:
         facts([
             ("study digest", hash_text(study.digest)),
             ("round", str(summary.get("round_id", "–"))),
-            ("variables", ", ".join(plain(name) for name in study.variable_names)),
-            ("space", f"{SPACES.get(study.space.kind, study.space.kind)}, at most {study.space.max_parents} parents"),
-            ("score", SCORES.get(study.target.kind, study.target.kind)),
+            (called, ", ".join(names)),
+            ("space", space_in_words(study)),
+            ("score", TARGETS.get(study.target.kind, study.target.kind)),
             ("prior", prior),
             ("encryption", study.transport.suite),
             ("seed", str(summary.get("seed", study.seed))),
@@ -306,11 +323,12 @@ def settings(run: Run) -> Markup:
 
 def footer(run: Run) -> Markup:
     """How to check."""
+    words = words_of(run.study)
     return tag(
         "footer",
-        "Written by epgfn report from the run directory. It holds no record. To check the run: ",
+        f"Written by epgfn report from the run directory. It holds no {words.unit}. To check the run: ",
         tag("code", "epgfn audit RUN_DIR"),
-        ". To draw graphs: ",
+        f". To draw {words.objects}: ",
         tag("code", "epgfn sample RUN_DIR -n 1000"),
         ".",
     )
@@ -318,8 +336,3 @@ def footer(run: Run) -> Markup:
 
 def _arrow(cause: str, effect: str) -> Markup:
     return join([cause, tag("span", "→", class_="arrow"), effect], "")
-
-
-def _bar(p: float) -> Markup:
-    width = 100 * min(1.0, max(0.0, p))
-    return tag("span", tag("i", style=f"width:{width:.1f}%"), class_="bar", aria_hidden="true")

@@ -8,11 +8,16 @@ from typing import Literal
 import numpy as np
 
 from epgfn.comparison import Comparison
+from epgfn.object_comparison import ObjectComparison
+from epgfn.report.found import Found
 from epgfn.report.run import Run
 from epgfn.report.text import number
+from epgfn.report.words import Words, words_of
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
 """What counts as close: mean and largest error of the edge probabilities."""
+CLOSE_L1 = 0.05
+"""The same of other objects: no event's probability is off by more than half of it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Verdict:
 
 def verdict(run: Run) -> Verdict:
     """What to say first about `run`."""
+    if run.found is not None:
+        return _of_objects(run, run.found)
     comparison = run.comparison
     if comparison is None or comparison.exact_edges is None:
         return _without_truth(run)
@@ -47,6 +54,56 @@ def verdict(run: Run) -> Verdict:
         "The exact posterior is the product of what each node's own records say; no node shared a record."
     )
     return Verdict(tone, headline, detail)
+
+
+def _of_objects(run: Run, found: Found) -> Verdict:
+    comparison, words = found.comparison, words_of(run.study)
+    if comparison is None or not comparison.is_exact:
+        return _of_objects_without_truth(run, found, words)
+    distance, null = comparison.global_l1, comparison.uniform_l1
+    tone: Literal["good", "fair", "poor"]
+    if distance <= CLOSE_L1:
+        tone, headline = "good", "The global model is close to the exact posterior."
+    elif distance <= null / 2:
+        tone, headline = "fair", "The global model finds most of the exact posterior, with visible errors."
+    elif distance < 0.9 * null:
+        tone, headline = "poor", "The global model is far from the exact posterior."
+    else:
+        tone, headline = "poor", f"The global model says no more than that all {words.objects} are alike."
+    name, learned, exact = worst_marginal(comparison)
+    detail = (
+        f"The errors of its probabilities of all {comparison.objects:,.0f} {words.objects} add up to {number(distance, 4)} (L1, which "
+        f"goes from 0 to 2); those of the uniform distribution to {number(null)}, and those of the product of the local models, as they "
+        f"are, to {number(comparison.product_of_locals_l1, 4)}. The largest error of a marginal is {number(abs(learned - exact))}, at "
+        f"{name}: learned {number(learned)}, exact {number(exact)}. "
+        f"The exact posterior is the product of what each node's own records say; no node shared a {words.unit}."
+    )
+    return Verdict(tone, headline, detail)
+
+
+def worst_marginal(comparison: ObjectComparison) -> tuple[str, float, float]:
+    """Name, learned and exact probability where they differ most. The exact marginals must be known."""
+    exact, learned = comparison.exact_marginals or {}, comparison.global_marginals
+    name = max(exact, key=lambda found: abs(exact[found] - learned.get(found, 0.0)))
+    return name, learned.get(name, 0.0), exact[name]
+
+
+def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
+    nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
+    why = (
+        "the exact posterior takes everyone's records, which nobody has"
+        if found.comparison is None
+        else f"there are too many {words.objects} to list"
+    )
+    unknown = f"How far these probabilities are from the exact ones is not known here: {why}."
+    if run.study.caution:
+        return Verdict("poor", f"Do not rely on this result: {run.study.caution}.", unknown)
+    headline, detail = f"The joint posterior of {nodes} over {words.objects}.", ""
+    if found.top:
+        first = found.top[0]
+        headline = f"The most probable {words.one} has probability {number(first.learned)} in the joint posterior of {nodes}."
+        detail = f"It is {first.text or 'the empty one'}. "
+    return Verdict("open", headline, f"{detail}{unknown} What can be said is under Training and diagnostics.")
 
 
 def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:

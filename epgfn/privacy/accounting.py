@@ -165,18 +165,20 @@ def subsampled_epsilon(noise_multiplier: float, sample_rate: float, steps: int, 
 
 
 def noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Smallest noise multiplier (to 1e-3, rounded up) whose `subsampled_epsilon` is at most epsilon.
+    """Smallest noise multiplier (to 1e-3, relative where it is above 1, rounded up) whose `subsampled_epsilon` is at most epsilon.
 
     Raises:
         ValueError: a parameter is outside its range, or no multiplier up to 1000 is enough.
     """
     _check(epsilon, delta)
-    low, high = 0.3, 1.0
+    # Where many steps come together they are nearly one Gaussian: from there on, since small noise is slow to account for.
+    guess = 1.05 * sample_rate * math.sqrt(steps) / gdp_mu(epsilon, delta)
+    low, high = 0.3, min(max(1.0, guess), 1000.0)
     while subsampled_epsilon(high, sample_rate, steps, delta) > epsilon:
         low, high = high, high * 2
         if high > 1000:
             raise ValueError("no noise multiplier up to 1000 is enough; take fewer steps or a larger epsilon")
-    while high - low > 1e-3:
+    while high - low > 1e-3 * max(1.0, high):
         middle = (low + high) / 2
         if subsampled_epsilon(middle, sample_rate, steps, delta) > epsilon:
             low = middle

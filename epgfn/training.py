@@ -167,7 +167,7 @@ def train_on_target(
         scores = torch.as_tensor(target.table, dtype=torch.float64, device=torch.get_default_device())
         log_reward = table_reward(space, scores - scores.amax(1, keepdim=True))
     else:
-        log_reward = _centred(Remembered(space, target.log_reward), space)
+        log_reward = _centred(_in_main_memory(study, target.log_reward), space)
         if _carries_splits(space):
             scores = split_scores(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
@@ -208,6 +208,22 @@ def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> J
 def table_reward(space: DagSpace, table: Tensor) -> LogReward:
     """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats."""
     return lambda state: modular_score(table, state.adjacency, space.max_parents)
+
+
+def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:
+    """Rewards of records stay with the records, on the processor; each object's is computed once."""
+    here = torch.get_default_device()
+    with computing_on(CPU):
+        remembered = Remembered(space_of(study), log_reward)
+    if here == CPU:
+        return remembered
+
+    def away(state: Any) -> Tensor:
+        with computing_on(CPU):
+            value = remembered(type(state)(*(field.to(CPU) for field in state)))
+        return value.to(here)
+
+    return away
 
 
 def _centred(log_reward: LogReward, space: Space) -> LogReward:

@@ -87,12 +87,54 @@ for name, case in {
     assert said_there == said_here
     assert type(policies.make_policy(policies.space_of(case), here[:1])).__name__ == name
 """
+OTHERS = """
+import sys
+from pathlib import Path
+import torch
+from kinds import TEXTS, study, write_records
+from pretend_accelerator import DEVICE, accelerator, counts
+from epgfn import diagnostics
+from epgfn.aggregation import train_global
+from epgfn.data import load_records
+from epgfn.device import computing_on
+from epgfn.training import train_local
+
+torch.set_num_threads(1)
+diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2
+for kind in TEXTS:
+    print(kind)
+    few = {"steps": 3, "batch": 8}
+    case = study(kind).with_changes({"training": few, "aggregation": few})
+    records = [load_records(write_records(kind, Path(sys.argv[1]) / str(i), 20, i), case) for i in range(2)]
+    def whole():
+        models = {node: train_local(case, found, seed=1).tensors for node, found in zip(case.roster, records)}
+        return train_global(case, models, seed=2).tensors
+    before = counts["operations"]
+    with accelerator(), computing_on(DEVICE):
+        there = whole()
+    assert counts["operations"] > before + 500, "all but the rewards ran there"
+    for name, tensor in whole().items():
+        assert there[name].device.type == "cpu" and torch.allclose(there[name], tensor, atol=1e-4)
+"""
 
 
 def test_training_follows_the_device_and_gives_models_in_main_memory(tmp_path: Path) -> None:
     """Every policy that a study can name: stopped and resumed, from records and from a statistic, and aggregated."""
     script = tmp_path / "there_and_here.py"
     script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+def test_so_does_that_of_studies_of_other_objects(tmp_path: Path) -> None:
+    script = tmp_path / "others.py"
+    script.write_text(OTHERS)
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path)],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},

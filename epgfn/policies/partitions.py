@@ -118,9 +118,13 @@ class Partitions:
         return ((roots != 0) & (roots != self._space.leaves)).sum(1)
 
 
-@lru_cache(maxsize=4)
 def partitions_of(n_leaves: int) -> Partitions:
-    """`Partitions(n_leaves)`, made once."""
+    """`Partitions(n_leaves)`, made once on each device."""
+    return _partitions_on(torch.get_default_device(), n_leaves)
+
+
+@lru_cache(maxsize=4)
+def _partitions_on(device: torch.device, n_leaves: int) -> Partitions:
     return Partitions(n_leaves)
 
 

@@ -52,6 +52,8 @@ NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_STUDY_BYTES = 1 << 20
 MAX_TRUSTED_VARIABLES = 25
 """By sinks, up to which the order potential is exact."""
+MAX_TRUSTED_TAXA = 12
+"""Up to which a policy for trees carries a score of every split."""
 STUDY_NAME = "study.toml"
 
 
@@ -401,6 +403,11 @@ class Study(_Settings):
             return (
                 f"beyond {MAX_TRUSTED_VARIABLES} variables the policy trains but was measured to be inaccurate (docs/large-dags.md); "
                 "do not rely on the posterior of this study"
+            )
+        if self.space.kind == "phylogeny" and len(self.variables) > MAX_TRUSTED_TAXA:
+            return (
+                f"beyond {MAX_TRUSTED_TAXA} taxa the policy is a network alone, which trains but was measured to be inaccurate "
+                "(docs/policies.md); do not rely on the posterior of this study"
             )
         return ""
 

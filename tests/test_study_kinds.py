@@ -172,3 +172,12 @@ def test_answers_about_too_many_objects_are_refused_when_the_study_is_read() -> 
     text = TEXTS["sequence"].replace("max_length = 3", "max_length = 30")
     with pytest.raises(UsageError, match="answers for every object"):
         Study.from_bytes((text + '[privacy]\nmode = "answers"\nepsilon = 1.0\ndelta = 1e-5\n').encode())
+
+
+def test_trees_of_more_taxa_than_can_be_trusted_say_so() -> None:
+    taxa = ", ".join(f'{{name = "t{i}"}}' for i in range(13))
+    text = TEXTS["phylogeny"]
+    start, end = text.index("variables"), text.index("[space]")
+    many = text[:start] + f"variables = [{taxa}]\n" + text[end:]
+    assert "do not rely" in Study.from_bytes(many.encode()).caution
+    assert Study.from_bytes(text.encode()).caution == ""

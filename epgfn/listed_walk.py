@@ -51,7 +51,7 @@ def walk(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
 
 def _by_numpy(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
     book, after, numbers = _Book(sampler, graph), graph.after.numpy(), noise.numpy()
-    most, n = numbers.shape
+    (most, n), n_acting = numbers.shape, graph.n_acting
     state, row, action = (np.zeros((steps, n), dtype=np.int64) for steps in (most + 1, most, most))
     at, walking, step = state[0], np.arange(n), 0  # where those are that have not ended, and which
     while len(at) and step < most:
@@ -62,7 +62,7 @@ def _by_numpy(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
         step += 1
         state[step] = state[step - 1]
         state[step][walking] = at
-        going_on = at < graph.n_acting
+        going_on = at < n_acting
         at, walking = at[going_on], walking[going_on]
     tables = (state[: step + 1], row[:step], action[:step], np.concatenate(book.met))
     return Walk(*(torch.from_numpy(table) for table in tables))
@@ -96,10 +96,10 @@ class _Book:
         """As `draws.cumulative` of `draws.behaviour`, actions first: (A, M)."""
         record, temperature, exploration = self._sampler
         self.met.append(state)
-        logits: Floats = record.evaluate(torch.from_numpy(self._features.take(state, 0)))[0].numpy()
-        logits = logits + self._penalty.take(state, 1)
-        above = logits - logits.max(0)
-        weight = np.exp(above if temperature == 1 else above / temperature)
+        evaluated = record.evaluate(torch.from_numpy(self._features.take(state, 0)))
+        logits: Floats = evaluated.numpy()[0] + self._penalty.take(state, 1)
+        weight: Floats = logits - logits.max(0)
+        np.exp(weight if temperature == 1 else weight / temperature, out=weight)
         if exploration > 0:
             allowed = np.isfinite(logits)
             weight = (1 - exploration) * weight / weight.sum(0) + exploration * allowed / allowed.sum(0)

@@ -162,7 +162,7 @@ def _sample_listed(
 
 
 def _at(table: Tensor, place: Tensor) -> Tensor:
-    """`table[place]`, in a third of the time."""
+    """`table[place]`; PyTorch takes whole rows several times faster than it indexes."""
     return table.index_select(0, place.flatten()).view(*place.shape, *table.shape[1:])
 
 

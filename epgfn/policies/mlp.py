@@ -89,10 +89,8 @@ class _KnownLayers(torch.autograd.Function):
         hidden, weights = tensors[: LAYERS - 1], tensors[LAYERS - 1 :: 2]
         below = [x.expand(len(hidden[0]), *x.shape), *hidden]  # what each layer was given
         grad = grads[0]  # (N, out, B)
-        found = [
-            grad.sum(2),
-            (grad @ below[-1]).mT,
-        ]  # bias, weight; narrow times wide is the faster way around
+        # Bias and weight, from the last layer to the first. Narrow times wide: the other way around takes several times as long.
+        found = [grad.sum(2), (grad @ below[-1]).mT]
         grad = grad.mT
         for layer in reversed(range(LAYERS - 1)):
             grad = grad @ weights[layer + 1].mT

@@ -181,6 +181,7 @@ class _Answers:
             asked.pop("epsilon"),
             asked.pop("delta"),
             unit=found.unit,
+            find=found.find,
             **asked,
         )
 

@@ -9,7 +9,8 @@ discrete Gaussian noise. Training on the answers is post-processing.
 
 Where records can only take listed values (items, categories), these say it all in the few directions their vectors span:
 `public_domain` finds the directions and the largest norm, and noise is added in those directions only. Otherwise the study
-names the norm, and the noise fills all K directions.
+names the norm, and the noise fills all K directions. Listed values' integers are made once, from the list alone; a release
+then only counts how many records have each, which takes no time and hangs on no other record.
 
 Objects too many to list are answered in batches (`AnswerBatches`), each for its share of mu^2; which objects to ask
 about may depend on earlier answers, never on the records. `ridge` carries answers over to objects not asked about.
@@ -31,20 +32,30 @@ from epgfn.errors import RefusedError, UsageError
 from epgfn.privacy import accounting, discrete
 from epgfn.privacy.checks import check_parameters
 from epgfn.privacy.claims import Adjacency, Claim, Noise, Stage, Unit
-from epgfn.privacy.discrete import Floats
+from epgfn.privacy.discrete import Floats, Ints
 from epgfn.privacy.release import Values, log_ratio, make_claim, make_stage, noisy
 from epgfn.targets.additive import PerRecord
 
 MECHANISM = "noisy sums of centred log-likelihoods"
 _GRID_STEPS = 1 << 20  # a clip bound is about so many grid steps, whatever its unit
+_NUMBERS = 1 << 21  # log-likelihoods held at once, whatever the number of objects
 _RANK = 1e-9
 
 
 class Directions(NamedTuple):
-    """`basis` (K, d), orthonormal columns that span every record's centred vector; `radius`, the largest norm."""
+    """`basis` (K, d), orthonormal columns that span every record's centred vector; `radius`, the largest norm; `vectors` (C, d), those
+    of the listed values in these directions."""
 
     basis: Floats
     radius: float
+    vectors: Floats
+
+
+class Listed(NamedTuple):
+    """Values whose integers are made beforehand: `vectors` (C, d), and `find`, records -> (n,) int64 rows of it, -1 for any other."""
+
+    vectors: Floats
+    find: Callable[[Tensor], Tensor]
 
 
 def centred(per_record: PerRecord, records: Tensor, objects: Any) -> Floats:
@@ -56,10 +67,10 @@ def centred(per_record: PerRecord, records: Tensor, objects: Any) -> Floats:
 def public_domain(per_record: PerRecord, domain: Tensor, objects: Any) -> Directions:
     """From all values a record can take, which are public: no record of anyone enters."""
     vectors = centred(per_record, domain, objects)
-    _, sizes, right = np.linalg.svd(vectors, full_matrices=False)
+    left, sizes, right = np.linalg.svd(vectors, full_matrices=False)
     kept = sizes > _RANK * max(float(sizes.max(initial=0.0)), 1e-300)
     radius = float(np.sqrt(np.square(vectors).sum(1)).max(initial=0.0)) * (1 + 1e-9)
-    return Directions(right[kept].T, radius)
+    return Directions(right[kept].T, radius, left[:, kept] * sizes[kept])
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,8 @@ class AnswersRelease:
 
 @dataclass(frozen=True)
 class AnswersMechanism:
-    """One release for one batch of objects. `radius` the public clip, nats; `basis` (K, d) or None for all K directions.
+    """One release for one batch of objects. `radius` the public clip, nats; `basis` (K, d) or None for all K directions; `listed` the
+    values that are looked up.
 
     `mu`, if given, is this release's share of a larger budget (`AnswerBatches`); its claim is then its own.
 
@@ -102,6 +114,7 @@ class AnswersMechanism:
     unit: Unit = "record"
     clip_source: str = "the study: a public norm"
     share_of_mu: float | None = field(default=None)
+    listed: Listed | None = None
 
     def __post_init__(self) -> None:
         check_parameters(self.epsilon, self.delta)
@@ -112,9 +125,18 @@ class AnswersMechanism:
 
     @classmethod
     def for_domain(
-        cls, per_record: PerRecord, objects: Any, domain: Tensor, epsilon: float, delta: float, **rest: Any
+        cls,
+        per_record: PerRecord,
+        objects: Any,
+        domain: Tensor,
+        epsilon: float,
+        delta: float,
+        *,
+        find: Callable[[Tensor], Tensor] | None = None,
+        **rest: Any,
     ) -> AnswersMechanism:
-        """With the norm and the directions that a public list of all possible records gives."""
+        """With the norm and the directions that a public list of all possible records gives, and `find`, if records can be found
+        in it (`Listed`)."""
         found = public_domain(per_record, domain, objects)
         source = "the public list of values a record can take"
         return cls(
@@ -126,6 +148,7 @@ class AnswersMechanism:
             found.radius,
             found.basis,
             clip_source=source,
+            listed=None if find is None else Listed(found.vectors, find),
             **rest,
         )
 
@@ -168,13 +191,43 @@ class AnswersMechanism:
 
     def values(self, records: Tensor) -> Values:
         """The exact integers: the sum of the records' clipped, rounded vectors."""
-        bound, out = self.stage.norm_bound, np.zeros(self.dimension, dtype=np.int64)
-        for block in torch.split(records, 4096):
-            rows = centred(self.per_record, block, self.objects)
-            if self.basis is not None:
-                rows = discrete.product(rows, self.basis)
-            out += discrete.total(discrete.clipped_rows(rows, bound / 2.0**self.grid_bits, self.grid_bits))
+        out = np.zeros(self.dimension, dtype=np.int64)
+        if self.listed is not None:
+            rows = self.listed.find(records)
+            there = torch.bincount(rows[rows >= 0], minlength=len(self.listed.vectors))
+            out += there.numpy() @ self._table
+            records = records[rows < 0]
+        if len(records) == 0:
+            return {"answers": out}
+        times = torch.ones(len(records), dtype=torch.int64)
+        if not records.is_floating_point():
+            records, times = torch.unique(records, dim=0, return_counts=True)
+        size = max(1, _NUMBERS // self.n_objects)
+        for block, number in zip(torch.split(records, size), torch.split(times, size), strict=True):
+            out += number.numpy() @ self._integers(
+                self._directed(centred(self.per_record, block, self.objects))
+            )
         return {"answers": out}
+
+    @cached_property
+    def _table(self) -> Ints:
+        """(C, d): what a record of each listed value adds."""
+        vectors = np.zeros((0, self.dimension)) if self.listed is None else self.listed.vectors
+        return self._integers(vectors)
+
+    def _integers(self, vectors: Floats) -> Ints:
+        return discrete.clipped_rows(vectors, self.stage.norm_bound / 2.0**self.grid_bits, self.grid_bits)
+
+    def _directed(self, rows: Floats) -> Floats:
+        """(n, K) -> (n, d) along the basis, each row by itself and in a fixed order."""
+        if self.basis is None:
+            return rows
+        return np.stack([(rows * direction).sum(1) for direction in self._axes], axis=1)
+
+    @cached_property
+    def _axes(self) -> Floats:
+        basis = np.zeros((0, 0)) if self.basis is None else self.basis
+        return np.ascontiguousarray(basis.T)
 
     def release(self, records: Tensor) -> AnswersRelease:
         """`finish` of `observe`: one release."""

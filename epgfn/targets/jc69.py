@@ -61,6 +61,21 @@ def site_patterns(n_leaves: int) -> Tensor:
     return (1 << torch.tensor(ways)).to(torch.uint8)
 
 
+def pattern_of(codes: Tensor) -> Tensor:
+    """The row of `site_patterns` that each site has up to renaming bases: (m, n) uint8 -> (m,) int64; -1 where a base is not known."""
+    listed = site_patterns(codes.shape[1])
+    digits = 4 ** torch.arange(codes.shape[1] - 1, -1, -1)
+    shown = codes[:, :, None] == 1 << torch.arange(4)  # (m, n, 4)
+    first = torch.where(shown.any(1), shown.int().argmax(1), codes.shape[1])  # (m, 4)
+    earlier = (first[:, None, :] < first[:, :, None]).sum(2)  # (m, 4): the new name of each base
+    names = (shown * earlier[:, None, :]).sum(2)
+    order = (listed.double().log2().long() * digits).sum(
+        1
+    )  # increasing, since patterns are listed in that order
+    row = torch.searchsorted(order, (names * digits).sum(1))
+    return torch.where(shown.any(2).all(1), row, -1)
+
+
 def by_site(space: Phylogeny, branch_length: float) -> Callable[[Tensor, State], Tensor]:
     """log f of single sites: codes (m, n) uint8, a row a site, and B finished trees -> (m, B) float64 nats."""
 

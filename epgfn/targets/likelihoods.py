@@ -25,27 +25,39 @@ from epgfn.targets.items import item_probability
 
 class Likelihood(NamedTuple):
     """`per_record(records, states)` (n, B) nats. `domain()` (C, ...): every value a record can take or, where `is_box`, the corners of
-    the public box that holds them; all public. `unit`: what a record is called."""
+    the public box that holds them; all public. `draw(state, n, generator)`: n made-up records of the first object of `state`.
+    `find(records)` (n,) int64: the row of `domain()` that says the same of every object, -1 where none does; None for a box.
+    `unit`: what a record is called."""
 
     per_record: PerRecord
     domain: Callable[[], Tensor]
+    draw: Callable[[Any, int, torch.Generator], Tensor]
+    find: Callable[[Tensor], Tensor] | None = None
     is_box: bool = False
     unit: Literal["record", "site"] = "record"
 
 
 def _items(study: Study, space: Multiset) -> Likelihood:
     signal, kinds = study.target.signal, space.n_items
-    return Likelihood(
-        categorical(lambda state: item_probability(state.counts, signal).log()),
-        lambda: torch.arange(kinds),
-    )
+    return _listed(lambda state: item_probability(state.counts, signal), kinds)
 
 
 def _letters(study: Study, space: Sequence) -> Likelihood:
     signal, alphabet = study.target.signal, space.n_letters
+    return _listed(lambda state: letters.letter_probability(state.letters, alphabet, signal), alphabet)
+
+
+def _listed(probability: Callable[[Any], Tensor], values: int) -> Likelihood:
+    """Records that take each of so many values with the `probability` (B, C) that an object gives it."""
+
+    def draw(state: Any, n: int, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(probability(state)[0], n, replacement=True, generator=generator)
+
     return Likelihood(
-        categorical(lambda state: letters.letter_probability(state.letters, alphabet, signal).log()),
-        lambda: torch.arange(alphabet),
+        categorical(lambda state: probability(state).log()),
+        lambda: torch.arange(values),
+        draw,
+        lambda records: records.long(),
     )
 
 
@@ -61,13 +73,25 @@ def _location(study: Study, space: Hypergrid) -> Likelihood:
         ends = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(low))), dtype=torch.float64)
         return low + (high - low) * ends
 
-    return Likelihood(per_record, corners, is_box=True)
+    def draw(state: Any, n: int, generator: torch.Generator) -> Tensor:
+        point = low + (high - low) * places[state.position[0]]
+        noise = torch.randn(n, len(low), dtype=torch.float64, generator=generator)
+        return (point + study.target.sigma * noise).clamp(low, high)  # as a node moves them into the box
+
+    return Likelihood(per_record, corners, draw, is_box=True)
 
 
 def _sites(study: Study, space: Phylogeny) -> Likelihood:
+    branch = study.target.branch_length
+
+    def draw(state: Any, n: int, generator: torch.Generator) -> Tensor:
+        return jc69.simulate(space, state, n, branch, generator).T.contiguous()
+
     return Likelihood(
-        jc69.by_site(space, study.target.branch_length),
+        jc69.by_site(space, branch),
         lambda: jc69.site_patterns(space.n_leaves),
+        draw,
+        jc69.pattern_of,
         unit="site",
     )
 

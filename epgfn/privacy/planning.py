@@ -123,11 +123,11 @@ def plan(question: Question, progress: Callable[[int, int], None] | None = None)
         spent = time.process_time() - started
         if question.worlds is None and number + 1 >= LEAST_WORLDS and spent > CPU_SECONDS:
             break
-    return [_summary(question.parties, same) for same in zip(*found, strict=True)]
+    return [summary(question.parties, same) for same in zip(*found, strict=True)]
 
 
-class _Seen(NamedTuple):
-    """One row in one world."""
+class Seen(NamedTuple):
+    """One row in one world; `l1` is not a number where objects are not listed."""
 
     records: int
     epsilon: float
@@ -139,7 +139,7 @@ class _Seen(NamedTuple):
     prior_error: float
 
 
-def _one_world(question: Question, judge: _Judge, rng: np.random.Generator) -> Iterator[_Seen]:
+def _one_world(question: Question, judge: _Judge, rng: np.random.Generator) -> Iterator[Seen]:
     v = len(question.study.variables)
     mixing = random_network(v, rng)
     scopes: list[Scope] = ["local"] if question.parties == 1 else ["local", "product"]
@@ -154,10 +154,10 @@ def _one_world(question: Question, judge: _Judge, rng: np.random.Generator) -> I
             for scope in scopes:
                 p, q, prior = judge.posterior(_of(scope, private)), truth[scope], judge.prior(scope)
                 error, largest = edge_errors(p.edges, q.edges)
-                l1 = float(np.abs(p.graphs - q.graphs).sum())
+                l1 = float(np.abs(p.graphs - q.graphs).sum()) if len(q.graphs) else math.nan
                 to_prior = edge_errors(p.edges, prior.edges)[0]
                 prior_error = edge_errors(q.edges, prior.edges)[0]
-                yield _Seen(n, epsilon, scope, error, largest, l1, to_prior, prior_error)
+                yield Seen(n, epsilon, scope, error, largest, l1, to_prior, prior_error)
 
 
 def _of(scope: Scope, tables: Sequence[Tensor]) -> Tensor:
@@ -221,12 +221,13 @@ class _Judge:
         return _Posterior(p.numpy(), (p @ self._adjacency).view(v, v).numpy())
 
 
-def _summary(nodes: int, same: Sequence[_Seen]) -> PlanRow:
+def summary(nodes: int, same: Sequence[Seen]) -> PlanRow:
+    """The row of one question from what was seen in every world."""
     columns = np.array([seen[3:] for seen in same])
     error, largest, l1, to_prior, prior_error = (float(x) for x in columns.mean(0))
     error_se, _, l1_se, _, _ = (float(x) for x in columns.std(0, ddof=1) / math.sqrt(len(same)))
     lost = float(np.mean([seen.error >= min(seen.to_prior, seen.prior_error) for seen in same]))
-    listed = l1 > 0.0  # two posteriors from different numbers are never the same
+    listed = not math.isnan(l1)
     return PlanRow(
         same[0].records,
         same[0].epsilon,
@@ -251,7 +252,7 @@ def random_network(n_variables: int, rng: np.random.Generator) -> Floats:
     In a random order each pair has an edge with probability min(1/2, 2 / (V - 1)); weights are uniform on +-(0.5, 1.2).
     """
     v = n_variables
-    place = rng.permutation(v)
+    place = np.argsort(rng.permutation(v))
     later = place[:, None] < place[None]
     edges = later & (rng.random((v, v)) < min(0.5, 2 / (v - 1)))
     weights = edges * rng.uniform(0.5, 1.2, (v, v)) * rng.choice([-1.0, 1.0], (v, v))

@@ -2,7 +2,7 @@
 
 python bench/coordinator_time.py [NODES...]
 
-The Sachs example's records, shuffled and dealt to N nodes with the study's own settings. Local models train for 30 steps only, since
+The Sachs example's records, shuffled and dealt to N nodes with the study's own settings. Local models train for 10 steps only, since
 it is not they that are measured; the global one for all the steps of the study, with its diagnostics.
 """
 
@@ -21,7 +21,7 @@ from epgfn.demo import example_dir
 from epgfn.study import STUDY_NAME, Study
 from epgfn.training import train_local
 
-NODES, SPLIT_SEED, LOCAL_STEPS = (1, 5, 50), 1, 30
+NODES, SPLIT_SEED, LOCAL_STEPS = (1, 50), 1, 10
 
 
 def main(sizes: list[int]) -> None:
@@ -33,7 +33,9 @@ def main(sizes: list[int]) -> None:
     print("| Nodes | CPU-s | Peak memory so far, GB |\n|---|---|---|")
     for size in sizes:
         roster = [f"node-{n:03}" for n in range(size)]
-        study = example.with_changes({"roster": roster, "training": {"steps": LOCAL_STEPS}})
+        study = example.with_changes(
+            {"roster": roster, "training": {"steps": LOCAL_STEPS}, "aggregation": {"quorum": 1}}
+        )
         parts = np.array_split(records, size)
         models = {
             node: train_local(study, part, seed=n).tensors

@@ -1,9 +1,10 @@
 """The lecture's picture: the pooled Score(G) of graphs from ten clients' models and from the global one. Behind `docs/aggregation.md`.
 
-python bench/ten_clients.py docs/figures/ten-clients.png
+python bench/ten_clients.py docs/figures/ten-clients.png [TARGET]
 
 The Sachs example's records, shuffled and dealt to ten clients; local models and the global one by the functions that node and
-coordinator call. Score(G) = sum_i max over theta of log P(D_i | G, theta) on all records together, sigma = 1, nats.
+coordinator call. TARGET is what they are trained on: `max-likelihood`, the lecture's and the default, or another of the study's
+kinds. Score(G) = sum_i max over theta of log P(D_i | G, theta) on all records together, sigma = 1, nats.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from epgfn.training import train_local
 CLIENTS, SPLIT_SEED, GRAPHS = 10, 1, 2000
 
 
-def main(path: Path) -> None:
+def main(path: Path, target: str = "max-likelihood") -> None:
     torch.set_num_threads(1)
     source = example_dir()
     roster = [f"client-{n:02}" for n in range(1, CLIENTS + 1)]
-    study = Study.load(source / STUDY_NAME).with_changes({"roster": roster})
+    study = Study.load(source / STUDY_NAME).with_changes({"roster": roster, "target": {"kind": target}})
     records = np.asarray(load_records(source / "sachs.csv", study), dtype=np.float64)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(records))
     parts = [records[rows] for rows in np.array_split(order, CLIENTS)]
@@ -68,4 +69,4 @@ def _row(study: Study, label: str, tensors: dict[str, torch.Tensor], pooled: np.
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epgfn.errors import EpgfnError, RefusedError, UsageError
-from epgfn.exact import posterior
+from epgfn.exact import edge_marginals, posterior
 from epgfn.privacy import checks, discrete, whitening
 from epgfn.privacy.answers import AnswerBatches, AnswersMechanism, ridge
-from epgfn.privacy.counts import CountsMechanism, choose_tables, onto_simplex
+from epgfn.privacy.counts import CountsMechanism, choose_tables
+from epgfn.privacy.marginals import agreeing, fitted, onto_simplex
 from epgfn.privacy.release import pack, unpack
 from epgfn.privacy.statistic import MomentsMechanism
 from epgfn.spaces.parent_sets import parent_masks
@@ -222,6 +223,75 @@ def test_a_projected_table_has_no_negative_cell_and_the_right_sum() -> None:
     table = onto_simplex(np.array([[5.0, -2.0], [3.0, 1.0]]), 6.0)
     assert table.min() == 0 and table.sum() == pytest.approx(6.0)
     assert np.allclose(table, [[4.0, 0.0], [2.0, 0.0]])
+
+
+def noisy_tables(
+    categories: tuple[int, ...], order: int
+) -> tuple[dict[tuple[int, ...], np.ndarray], np.ndarray]:
+    """All tables of `order` variables of 300 records with noise of 5, and the joint counts."""
+    rng = np.random.default_rng(0)
+    joint = rng.multinomial(300, rng.dirichlet(np.ones(math.prod(categories)))).reshape(categories)
+    v, tables = len(categories), {}
+    for subset in itertools.combinations(range(v), order):
+        counts = joint.sum(axis=tuple(i for i in range(v) if i not in subset))
+        tables[subset] = counts + 5 * rng.normal(size=counts.shape)
+    return tables, joint
+
+
+def test_tables_agree_where_they_count_the_same_and_are_closer_to_the_truth() -> None:
+    categories = (2, 3, 2, 4, 2)
+    raw, joint = noisy_tables(categories, 3)
+    same = agreeing(raw, 300.0)
+
+    def margin(table: np.ndarray, subset: tuple[int, ...], part: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(table.sum(axis=tuple(i for i, v in enumerate(subset) if v not in part)))
+
+    for size in (0, 1, 2):
+        for part in itertools.combinations(range(5), size):
+            first, *others = [
+                margin(same[subset], subset, part) for subset in same if set(part) <= set(subset)
+            ]
+            assert all(np.allclose(other, first, atol=1e-9) for other in others)
+            assert size or first == pytest.approx(300.0)
+    once = agreeing(same, 300.0)
+    assert all(np.allclose(once[subset], same[subset]) for subset in same)
+
+    def off(tables: dict[tuple[int, ...], np.ndarray]) -> float:
+        truth = {s: joint.sum(axis=tuple(i for i in range(5) if i not in s)) for s in tables}
+        return sum(float(np.square(tables[s] - truth[s]).sum()) for s in tables)
+
+    done = fitted(raw, 300.0)
+    assert off(done) < off(same) < 0.8 * off(raw)
+    assert min(float(table.min()) for table in done.values()) >= 0
+
+
+@pytest.mark.usefixtures("seeded_noise")
+def test_private_scores_of_overlapping_tables_find_the_edges() -> None:
+    """Families' scores set overlapping tables against each other: tables that disagree would swamp what 10,000 records say."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, size=(10_000, 7))
+    for child in (2, 4, 6):  # 1 -> 2, 3 -> 4, 5 -> 6, and nothing else
+        x[:, child] = np.where(rng.random(10_000) < 0.3, x[:, child - 1], x[:, child])
+    masks = parent_masks(7, 2)
+    mechanism = CountsMechanism((3,) * 7, 3, 1.0, DELTA)
+    assert len(mechanism.subsets) == 35
+    table = mechanism.release(x).bdeu(masks, 1.0)
+    own = (masks[None] >> torch.arange(7)[:, None]) & 1 == 1
+    found = edge_marginals(table.masked_fill(own, -torch.inf), masks)
+    linked = {tuple(sorted(pair)) for pair in zip(*np.nonzero(found + found.T > 0.5), strict=True)}
+    assert linked == {(1, 2), (3, 4), (5, 6)}
+
+
+def test_counts_say_how_many_records_they_are_worth() -> None:
+    x = np.random.default_rng(0).integers(0, 3, size=(3000, 4))
+    loose, strict = (CountsMechanism((3,) * 4, 4, epsilon, DELTA).release(x) for epsilon in (40.0, 0.5))
+    assert loose.records == pytest.approx(3000, abs=30) and loose.n > 0.99 * loose.records
+    assert strict.n < 0.7 * strict.records
+    for release in (loose, strict):
+        assert all(table.sum() == pytest.approx(release.n) for table in release.tables.values())
+    nobody = CountsMechanism((3,) * 4, 4, 0.5, DELTA).release(x[:0])
+    masks = parent_masks(4, 3)
+    assert nobody.n < 1 and bool(torch.isfinite(nobody.bdeu(masks, 1.0)).all())
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ class Instance:
 
 
 _moments = partial(Instance, "statistic")
+_triples = partial(
+    dags.counts, categories=(3,) * 7
+)  # all 35 tables of three variables; the joint one has 2,187 cells
 INSTANCES: dict[str, Instance] = {
     "moments-5": _moments(1000, dags.moments, targets={4.0: 0.30, 8.0: 0.26}, trains=True),
     "moments-5-many": _moments(10_000, dags.moments, (1.0,), targets={1.0: 0.15}, trains=True),
@@ -56,7 +59,10 @@ INSTANCES: dict[str, Instance] = {
     "moments-11": _moments(1000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
     "moments-11-many": _moments(10_000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
     "moments-25": _moments(10_000, partial(dags.moments, variables=25), (1.0, 4.0), 3),
-    "counts-5": Instance("statistic", 1000, dags.counts),
+    "counts-5": Instance("statistic", 1000, dags.counts, (1.0, 2.0, 4.0, 8.0)),
+    "counts-5-many": Instance("statistic", 10_000, dags.counts, (1.0, 2.0, 4.0)),
+    "counts-7": Instance("statistic", 1000, _triples, (1.0, 2.0, 4.0), 20),
+    "counts-7-many": Instance("statistic", 10_000, _triples, (1.0, 2.0, 4.0), 20),
     "answers-multiset": Instance(
         "answers", 2000, partial(objects.answers, case=objects.multisets()), targets={4.0: 0.15}
     ),

@@ -3,8 +3,13 @@
 Either the joint table of all variables, or every table of `order` variables (a child and its largest parent set). A record
 is one cell of the one, and one cell of each of the g = C(V, order) others, so the noise of a cell is 1/mu or sqrt(g)/mu
 records wide. A family's count is a sum of joint cells, but a single cell of its own table: `choose_tables` takes whichever
-leaves less noise in the largest families. Negative cells are projected away; tables of fewer variables are averaged over
-all those that contain them.
+leaves less noise in the largest families.
+
+Afterwards, all of it post-processing, negative cells are projected away and tables made to agree where they count the same
+(`marginals`). And, as with moments, the release says how sure one can be: noise of variance s^2 in each of the m cells of a table of n
+records makes a chi-squared of independence 1 + s^2 m / n times too large on average, in this table and in those summed from it. That is
+what n' = n / (1 + s^2 m / n) records would give without noise, so tables are scaled to n': BDeu takes them at their word and is then as
+uncertain as the noise makes it.
 
     mechanism = CountsMechanism(categories, order=max_parents + 1, epsilon=1.0, delta=1e-5)
     release = mechanism.release(columns)
@@ -28,6 +33,7 @@ from epgfn.privacy import accounting
 from epgfn.privacy.checks import check_parameters
 from epgfn.privacy.claims import Adjacency, Claim, Noise, Stage
 from epgfn.privacy.discrete import Floats, Ints
+from epgfn.privacy.marginals import Subset, fitted
 from epgfn.privacy.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
 from epgfn.targets.bdeu import cell_score
 
@@ -35,16 +41,19 @@ MECHANISM = "noisy contingency tables"
 MAX_CELLS = 1 << 20
 """Released numbers; a million take a quarter of a minute."""
 _UNIT = 1 << COUNT_BITS
-Subset = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class CountsRelease:
-    """Noisy tables, each non-negative, by the variables they count; `outputs` the integers themselves, for an audit."""
+    """Noisy tables, each non-negative with sum `n`, by the variables they count; `outputs` the integers themselves, for an audit.
+
+    `n` is the number of records the release is worth, n' of the module; `records` how many there are about, the noisy number.
+    """
 
     categories: tuple[int, ...]
     tables: dict[Subset, Floats]
     n: float
+    records: float
     outputs: tuple[Values]
     stage: Stage
     adjacency: Adjacency
@@ -194,14 +203,19 @@ class CountsMechanism:
             shape = tuple(self.categories[i] for i in subset)
             raw[subset] = cells[start : start + math.prod(shape)].reshape(shape)
             start += math.prod(shape)
-        n = (
-            float(np.mean([table.sum() for table in raw.values()]))
-            if self.n_public is None
-            else self.n_public
+        records = max(1.0, self._records(raw))
+        scale = self.stage.noise[0].scale / _UNIT
+        size = float(np.mean([table.size for table in raw.values()]))
+        worth = records / (1 + scale**2 * size / records)
+        tables = {subset: table * (worth / records) for subset, table in fitted(raw, records).items()}
+        return CountsRelease(
+            self.categories, tables, worth, records, (output,), self.stage, self.adjacency, self.delta
         )
-        n = max(1.0, n)
-        tables = {subset: onto_simplex(table, n) for subset, table in raw.items()}
-        return CountsRelease(self.categories, tables, n, (output,), self.stage, self.adjacency, self.delta)
+
+    def _records(self, raw: dict[Subset, Floats]) -> float:
+        if self.n_public is not None:
+            return float(self.n_public)
+        return float(np.mean([table.sum() for table in raw.values()]))
 
 
 def choose_tables(categories: Sequence[int], order: int) -> list[Subset]:
@@ -221,15 +235,6 @@ def choose_tables(categories: Sequence[int], order: int) -> list[Subset]:
     if sum(_size(categories, subset) for subset in tables) > MAX_CELLS:
         raise _too_many()
     return tables
-
-
-def onto_simplex(table: Floats, total: float) -> Floats:
-    """The closest table with no negative cell that sums to `total` (Duchi et al., ICML 2008)."""
-    flat = table.reshape(-1)
-    ordered = np.sort(flat)[::-1]
-    excess = (np.cumsum(ordered) - total) / np.arange(1, len(flat) + 1)
-    kept = np.nonzero(ordered > excess)[0][-1]
-    return np.asarray(np.maximum(flat - excess[kept], 0.0).reshape(table.shape))
 
 
 def _size(categories: Sequence[int], subset: Subset) -> int:

@@ -13,8 +13,9 @@ from epgfn.bench.releases import worlds
 from epgfn.bench.releases.measure import Ask, Errors, Measure
 from epgfn.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals, enumerate_dags
 from epgfn.privacy.counts import CountsMechanism
+from epgfn.privacy.planning import random_network
 from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
-from epgfn.spaces.parent_sets import parent_masks
+from epgfn.spaces.parent_sets import parent_masks, popcount
 from epgfn.structure_chains import edge_marginals as chain_marginals
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.bge import bge
@@ -24,6 +25,8 @@ CATEGORIES = (2, 3, 2, 3, 2)
 CHAINS, SWEEPS = 32, 60
 FAN_IN = 3
 """Beyond five variables; up to five every DAG is possible."""
+DISCRETE_FAN_IN = 2
+"""The same for networks of categories, which are drawn with as many parents."""
 Floats = worlds.Floats
 Train = Callable[[list[MomentsRelease], Tensor, int], float]
 """Releases, the exact table of all records and a seed -> L1 of a model trained on the releases."""
@@ -39,7 +42,7 @@ def moments(
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
-        mix = worlds.mixing(variables, rng)
+        mix = random_network(variables, rng)
         parts = [worlds.noise((ask.records, variables), tails, rng) @ mix + mean for _ in range(ask.nodes)]
         releases = [mechanism.release(part) for part in parts]
         exact = torch.stack([_table(*_truth(part, mean != 0.0), masks) for part in parts]).sum(0)
@@ -50,16 +53,16 @@ def moments(
     return measure
 
 
-def counts(ask: Ask) -> Measure:
-    """BDeu, equivalent sample size 1, from the joint table of five variables of 2 or 3 categories: 72 cells."""
-    v = len(CATEGORIES)
-    masks, sizes = masks_of(v), torch.tensor(CATEGORIES)
-    mechanism = CountsMechanism(CATEGORIES, v, ask.epsilon, ask.delta)
-    judge = Judge(v)
+def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
+    """BDeu, equivalent sample size 1, from noisy tables: of five variables of 2 or 3 categories the joint one of 72 cells."""
+    v = len(categories)
+    masks, sizes = masks_of(v, DISCRETE_FAN_IN), torch.tensor(categories)
+    mechanism = CountsMechanism(categories, int(popcount(masks).max()) + 1, ask.epsilon, ask.delta)
+    judge = Judge(v, DISCRETE_FAN_IN)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
-        network = worlds.DiscreteNetwork(CATEGORIES, rng)
+        network = worlds.DiscreteNetwork(categories, rng)
         parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
         exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
         private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])
@@ -68,9 +71,9 @@ def counts(ask: Ask) -> Measure:
     return measure
 
 
-def masks_of(variables: int) -> Tensor:
+def masks_of(variables: int, fan_in: int = FAN_IN) -> Tensor:
     """(K,) int64: the parent sets that are possible."""
-    return parent_masks(variables, variables - 1 if variables <= MAX_ENUMERATED else FAN_IN)
+    return parent_masks(variables, variables - 1 if variables <= MAX_ENUMERATED else fan_in)
 
 
 class _Posterior(NamedTuple):
@@ -82,8 +85,8 @@ class _Posterior(NamedTuple):
 class Judge:
     """Two tables' posteriors compared: over all graphs up to 5 variables, by exact edge probabilities up to 14, by Markov chains above."""
 
-    def __init__(self, variables: int) -> None:
-        self._masks = masks_of(variables)
+    def __init__(self, variables: int, fan_in: int = FAN_IN) -> None:
+        self._masks = masks_of(variables, fan_in)
         self._adjacency: Tensor | None = None
         if variables <= MAX_ENUMERATED:
             adjacency = enumerate_dags(variables)

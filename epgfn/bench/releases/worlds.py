@@ -13,21 +13,6 @@ Ints = npt.NDArray[np.int64]
 Tails = Literal["gaussian", "student", "laplace"]
 
 
-def mixing(v: int, rng: np.random.Generator) -> Floats:
-    """M (V, V) with x = e M for a random linear network, e of unit variance; variables have unit population variance, which
-    stands for a good public scale.
-
-    In a random order each pair has an edge with probability 1/2, or 2 V / (V (V - 1)) if that is less; weights are uniform on +-(0.5, 1.2).
-    """
-    order = rng.permutation(v)
-    earlier = np.zeros((v, v))
-    earlier[np.ix_(order, order)] = np.triu(np.ones((v, v)), 1)
-    edges = earlier * (rng.random((v, v)) < min(0.5, 2 / (v - 1)))
-    weights = edges * rng.uniform(0.5, 1.2, (v, v)) * rng.choice([-1, 1], (v, v))
-    mixed = np.linalg.inv(np.eye(v) - weights)
-    return np.asarray(mixed / np.sqrt((mixed**2).sum(0)))
-
-
 def noise(shape: tuple[int, int], tails: Tails, rng: np.random.Generator) -> Floats:
     """Unit variance: Gaussian, Student's t with 5 degrees of freedom, or Laplace."""
     if tails == "student":

@@ -54,49 +54,62 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What epsilon buys for this study: expected error of the edge probabilities, from made-up records of the same size.
+    """What epsilon buys for this study: expected error of the posterior, from made-up records of the same size.
 
     No record of anyone is read. The size you give says how many records you have: where that is secret, keep the output to yourself.
 
     Example: epgfn privacy plan study.toml --records 1000 --epsilon 1 --epsilon 4
     """
-    from epgfn.privacy.planning import Question
-    from epgfn.privacy.planning import plan as compute
+    from epgfn.private_plan import Question, mode_of
+    from epgfn.private_plan import plan as compute
     from epgfn.study import Study
 
     loaded = Study.load(study)
+    trained = mode_of(loaded) == "gradient"
     question = Question(
-        loaded, _sizes(loaded, records), tuple(epsilon or _epsilons(loaded)), nodes=nodes, worlds=worlds
+        loaded,
+        _sizes(loaded, records, trained),
+        tuple(epsilon or _epsilons(loaded, trained)),
+        nodes=nodes or (1 if trained else None),
+        worlds=worlds,
     )
     with _progress("worlds") as told:
-        rows = compute(question, told)
-    rows.sort(key=lambda row: (row.scope, row.records, row.epsilon))
+        planned = compute(question, told)
     if as_json:
         facts = {"target": loaded.target.kind, "variables": len(loaded.variables), "delta": question.delta}
-        print(
-            json.dumps(
-                {**facts, "adjacency": loaded.privacy.adjacency, "rows": [row._asdict() for row in rows]}
-            )
-        )
+        facts |= {"adjacency": loaded.privacy.adjacency, "settings": planned.settings}
+        print(json.dumps({**facts, "rows": [row._asdict() for row in planned.rows]}))
         return
     print(
         f"{loaded.name}: {loaded.target.kind}, {len(loaded.variables)} variables, delta {question.delta:g}, "
-        f"{loaded.privacy.adjacency}; {rows[0].worlds} made-up worlds, no record of anyone\n"
+        f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds, no record of anyone"
     )
-    _print_plan(rows)
+    said = ", ".join(f"{name} {_shown(value)}" for name, value in planned.settings.items())
+    print(
+        f"Settings: {said}{'' if loaded.privacy.is_private else ' (the study itself asks for no privacy)'}\n"
+    )
+    _print_plan(loaded, planned.rows)
+    if trained and nodes is None and len(loaded.roster) > 1:
+        print("One node's models only, since each is a whole training; --nodes N plans their product.")
 
 
-def _print_plan(rows: list[PlanRow]) -> None:
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_plan(study: Study, rows: list[PlanRow]) -> None:
+    from epgfn.objects import kind_of
     from epgfn.privacy.planning import MOST_LOST
+    from epgfn.study_kinds import GAUSSIAN
 
+    kind = kind_of(study)
+    of_what = "edge probabilities" if study.is_graphs else f"probability of each {kind.question}"
     for scope, several in (("local", "One node's model"), ("product", "The product of all nodes' models")):
         found = [row for row in rows if row.scope == scope]
         if not found:
             continue
         counted = f" ({found[0].nodes} nodes)" if scope == "product" else ""
-        print(
-            f"{several}{counted}, edge probabilities from the release against those from the records themselves"
-        )
+        print(f"{several}{counted}, {of_what} from the release against those from the records themselves")
         print(
             f"{'records':>9} {'epsilon':>8} {'mean error':>16} {'largest':>8} {'L1':>5} {'null':>6} {'lost':>5}"
         )
@@ -107,20 +120,33 @@ def _print_plan(rows: list[PlanRow]) -> None:
                 f"{row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
             )
         print()
+    each = "edges" if study.is_graphs else "of these probabilities"
     print(
-        "largest: of all edges, on average over worlds. L1: sum over graphs of the differences, 0 to 2. null: mean error of the prior, "
-        "that is of sending nothing.\n"
+        f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, 0 to 2. null: mean error of the "
+        "prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
         f"off than the prior. More than {MOST_LOST:.0%} of worlds lost: too few records."
     )
     few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
     if few:
         print(
-            f"Too few records for this epsilon: {', '.join(few)}. Take a larger epsilon, more records or fewer variables."
+            f"Too few records for this epsilon: {', '.join(few)}. Take a larger epsilon, more records or "
+            f"{'fewer variables' if study.is_graphs else 'a smaller space'}."
         )
-    print(
-        "The made-up records are Gaussian, and the study's centres and scales are taken to fit; where they do not, expect less."
-    )
+    print(_CAUTION["gaussian" if study.target.kind in GAUSSIAN else study.columns])
+
+
+_DRAWN = (
+    "In each made-up world the true object is any of them alike, and records are what the study's own likelihood draws from it; "
+    "where yours are not, expect less."
+)
+_CAUTION = {
+    "gaussian": "The made-up records are Gaussian, and the study's centres and scales are taken to fit; where they do not, expect less.",
+    "categories": "The made-up records come from random networks with up to two parents a variable; where yours do not, expect something else.",
+    "one-category": _DRAWN,
+    "bounded": f"{_DRAWN} The noise that was drawn about a point is cut off at the study's bounds.",
+    "taxa": f"{_DRAWN} Sites evolve along the tree, one by one.",
+}
 
 
 @app.command()
@@ -197,17 +223,19 @@ def _attack(mode: str, epsilon: float, settings: dict[str, Any], runs: int) -> d
     }
 
 
-def _sizes(study: Study, records: list[int] | None) -> tuple[int, ...]:
-    """What was asked for; else the public numbers of the study's nodes, or three powers of ten."""
+def _sizes(study: Study, records: list[int] | None, trained: bool) -> tuple[int, ...]:
+    """What was asked for; else the public numbers of the study's nodes, or three powers of ten; one, where each is a training."""
     if records:
         return tuple(sorted(set(records)))
     public = study.privacy.records
-    return tuple(sorted(set(public.values()))) if public else RECORDS
+    if public:
+        return tuple(sorted(set(public.values())))
+    return RECORDS[1:2] if trained else RECORDS
 
 
-def _epsilons(study: Study) -> list[float]:
+def _epsilons(study: Study, trained: bool) -> list[float]:
     own = {study.privacy.epsilon} if study.privacy.epsilon is not None else set()
-    return sorted({*EPSILONS, *own})
+    return sorted(own) if trained else sorted({*EPSILONS, *own})
 
 
 def _private_study(path: Path) -> Study:

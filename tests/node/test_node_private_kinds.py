@@ -38,6 +38,7 @@ def released(study: Study, node: Node, name: str) -> Released:
     return maker_of(study, name).finish(raw)
 
 
+@pytest.mark.usefixtures("seeded_noise")
 @pytest.mark.parametrize("case", CASES)
 def test_a_private_study_from_files_to_the_audit(case: str, tmp_path: Path) -> None:
     """The global model is the product of what was released, nothing was trained on anything else, and every claim is checked."""

@@ -97,7 +97,7 @@ class _Book:
         record, temperature, exploration = self._sampler
         self.met.append(state)
         evaluated = record.evaluate(torch.from_numpy(self._features.take(state, 0)))
-        logits: Floats = evaluated.numpy()[0] + self._penalty.take(state, 1)
+        logits: Floats = evaluated.numpy() + self._penalty.take(state, 1)
         weight: Floats = logits - logits.max(0)
         np.exp(weight if temperature == 1 else weight / temperature, out=weight)
         if exploration > 0:
@@ -136,6 +136,6 @@ def _by_torch(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
 
 def _sums(sampler: Sampler, graph: StateGraph, state: Tensor) -> Tensor:
     """(M, A) running sums of the probabilities of the actions in M states."""
-    logits = sampler.record.evaluate(graph.features.index_select(0, state))[0]
+    logits = sampler.record.evaluate(graph.features.index_select(0, state))
     logits = logits + graph.penalty.index_select(1, state)
     return cumulative(behaviour(logits.mT, sampler.temperature, sampler.exploration))

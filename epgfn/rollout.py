@@ -116,12 +116,14 @@ def sample_once(
 ) -> Rollout:
     """`sample`, each distinct state evaluated once: for policies that take states of different steps at once.
 
-    The same trajectories and numbers, several times faster where trajectories are long. Where the policy keeps records and all states
-    of the space can be listed, steps are look-ups; otherwise the states are evaluated again, all together, for the gradients.
+    The same trajectories and numbers, several times faster where trajectories are long. Where a policy of one model keeps records
+    and all states of the space can be listed, steps are look-ups; otherwise the states are evaluated again, all together, for the
+    gradients.
     """
-    graph = state_graph(space) if isinstance(policy, RecordingPolicy) else None
-    if graph is not None and isinstance(policy, RecordingPolicy):
-        return _sample_listed(policy, space, graph, n, generator, temperature, exploration)
+    recording = policy if isinstance(policy, RecordingPolicy) and policy.n_models == 1 else None
+    graph = state_graph(space) if recording is not None else None
+    if recording is not None and graph is not None:
+        return _sample_listed(recording, space, graph, n, generator, temperature, exploration)
     with torch.no_grad():
         drawn = sample(
             policy, space, n, generator=generator, temperature=temperature, exploration=exploration
@@ -149,15 +151,15 @@ def _sample_listed(
     trajectories = Trajectories(tuple(walked), action, active, log_pb, final)
 
     log_prob = record.log_prob(graph.features.index_select(0, met), graph.penalty.index_select(1, met))
-    place = action * log_prob.shape[2] + row
+    place = action * len(met) + row
     log_pf = _picked(log_prob, place, active)
     log_stop = None
     if space.stop_action is not None:
-        log_stop = _picked(log_prob[:, space.stop_action], row, active)
+        log_stop = _picked(log_prob[space.stop_action], row, active)
     log_q = log_pf[0].detach()
     if temperature != 1 or exploration > 0:
-        log_behaviour = behaviour(log_prob[0].detach(), temperature, exploration, dim=0).log()
-        log_q = _picked(log_behaviour[None], place, active)[0]
+        log_behaviour = behaviour(log_prob.detach(), temperature, exploration, dim=0).log()
+        log_q = _picked(log_behaviour, place, active)[0]
     return Rollout(trajectories, Evaluated(log_pf, log_stop), log_q.sum(0))
 
 
@@ -167,9 +169,9 @@ def _at(table: Tensor, place: Tensor) -> Tensor:
 
 
 def _picked(values: Tensor, place: Tensor, active: Tensor) -> Tensor:
-    """`values` (N, ...) at the flat `place` (T, B) of each, 0 where not `active` (T, B): (N, T, B)."""
-    picked = values.flatten(1).index_select(1, place.flatten())
-    return torch.where(active, picked.view(-1, *place.shape), 0.0)
+    """One model's `values` at their flat `place` (T, B), 0 where not `active` (T, B): (1, T, B)."""
+    picked = values.flatten().index_select(0, place.flatten())
+    return torch.where(active, picked.view(1, *place.shape), 0.0)
 
 
 def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:

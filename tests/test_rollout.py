@@ -20,13 +20,12 @@ SPACES = [Hypergrid(3, 4), Multiset(4, 4), Sequence(3, 3)]
 EACH = pytest.mark.parametrize("space", SPACES, ids=lambda s: type(s).__name__)
 
 
-def random_policy(space: Any, n_models: int = 1) -> MlpNet:
+def random_policy(space: Any) -> MlpNet:
     """Far from uniform, its tensors in the order of a model file."""
     generator = torch.Generator().manual_seed(0)
-    models = [initial_tensors(space, 16, generator) for _ in range(n_models)]
-    for model in models:
-        model["net.2.weight"].normal_(generator=generator)
-    return MlpNet(space, [dict(sorted(model.items())) for model in models])
+    model = initial_tensors(space, 16, generator)
+    model["net.2.weight"].normal_(generator=generator)
+    return MlpNet(space, [dict(sorted(model.items()))])
 
 
 def draw(method: Any, policy: MlpNet, space: Any, **how: float) -> Rollout:
@@ -51,7 +50,7 @@ def test_looking_up_is_walking(
     monkeypatch.setattr(listed_walk, "FEW_STATES", few)
     if where == "accelerator":
         monkeypatch.setattr(listed_walk, "_by_numpy", listed_walk._by_torch)
-    policy = random_policy(space, n_models=2)
+    policy = random_policy(space)
     for tensor in policy.parameters():
         tensor.requires_grad_(True)
     walked, looked_up = (draw(method, policy, space, **how) for method in (sample, sample_once))
@@ -124,14 +123,13 @@ def test_a_policy_that_is_none_gives_no_number_for_training_to_refuse() -> None:
 
 def test_known_layers_give_the_gradients_of_the_network() -> None:
     generator = torch.Generator().manual_seed(3)
-    models = [mlp_init(7, 12, 5, generator) for _ in range(3)]
-    weights = {name: torch.stack([m[name] for m in models]).double() for name in models[0]}
+    weights = {name: tensor[None].double() for name, tensor in mlp_init(7, 12, 5, generator).items()}
     for name in weights:
         weights[name] = weights[name].normal_(generator=generator).requires_grad_(True)
     x = torch.randn(9, 7, generator=generator, dtype=torch.float64)
-    hidden = [torch.empty(3, 9, 12, dtype=torch.float64) for _ in range(2)]
+    hidden = [torch.empty(9, 12, dtype=torch.float64) for _ in range(2)]
     out = relu_layers(frozen_layers(weights), x, hidden)
-    known, anew = relu_mlp_of(weights, x, hidden, out).mT, mlp(weights, x, torch.relu)
+    known, anew = relu_mlp_of(weights, x, hidden, out).T, mlp(weights, x, torch.relu)[0]
     assert torch.allclose(known, anew)
     target = torch.randn(anew.shape, generator=generator, dtype=torch.float64)
     for mine, theirs in zip(

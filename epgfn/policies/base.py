@@ -43,14 +43,14 @@ class Policy(Protocol):
 
 
 class Record(Protocol):
-    """Evaluations whose intermediate values are kept, so that gradients take no second forward pass."""
+    """Evaluations of one model whose intermediate values are kept, so that gradients take no second forward pass."""
 
     def evaluate(self, features: Tensor) -> Tensor:
-        """Logits of all actions in B states with `features` (B, F): (N, A, B), without gradients."""
+        """Logits of all actions in B states with `features` (B, F): (A, B), without gradients."""
         ...
 
     def log_prob(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """(N, A, M) log p_F in all M states so far, differentiable; of these, in their order, `features` (M, F) again, and
+        """(A, M) log p_F in all M states so far, differentiable; of these, in their order, `features` (M, F) again, and
         `penalty` (A, M), 0 or -inf where an action is not allowed."""
         ...
 
@@ -62,7 +62,7 @@ class RecordingPolicy(Protocol):
     n_models: int
 
     def record(self) -> Record:
-        """An empty record, for one batch of trajectories."""
+        """An empty record, for one batch of trajectories; asked for only where there is one model."""
         ...
 
 

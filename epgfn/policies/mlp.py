@@ -49,21 +49,21 @@ def mlp(
 
 
 def frozen_layers(weights: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Bias and weight of each layer without gradients, for `relu_layers`: (N, 1, out) and (N, in, out), of the last layer
-    (N, out, 1) and (N, out, in)."""
+    """Bias (out,) and weight (in, out) of each layer of a single network (N = 1) without gradients, for `relu_layers`; of the last
+    layer (out, 1) and (out, in)."""
     both = ((weights[f"net.{number}.bias"], weights[f"net.{number}.weight"]) for number in range(LAYERS))
-    *others, (bias, weight) = [(bias.detach().unsqueeze(1), weight.detach()) for bias, weight in both]
-    return [*others, (bias.mT, weight.mT)]
+    *others, (bias, weight) = [(bias.detach()[0], weight.detach()[0]) for bias, weight in both]
+    return [*others, (bias[:, None], weight.T.contiguous())]
 
 
 def relu_layers(frozen: list[tuple[Tensor, Tensor]], x: Tensor, hidden: list[Tensor]) -> Tensor:
-    """`mlp` with ReLU of (B, in), hidden layers written into `hidden`, (N, B, width) each; the last one is returned with its axes
-    exchanged, (N, out, B), in which a narrow one is far cheaper to work with. See `relu_mlp_of`."""
-    h = x.expand(len(hidden[0]), -1, -1)
+    """`mlp` with ReLU of (B, in), hidden layers written into `hidden`, (B, width) each; the last one is returned with its axes
+    exchanged, (out, B), in which a narrow one is far cheaper to work with. See `relu_mlp_of`."""
+    h = x
     for (bias, weight), layer in zip(frozen, hidden, strict=False):
-        h = torch.baddbmm(bias, h, weight, out=layer).relu_()
+        h = torch.addmm(bias, h, weight, out=layer).relu_()
     bias, weight = frozen[-1]
-    return torch.baddbmm(bias, weight, h.mT)
+    return torch.addmm(bias, weight, h.T)
 
 
 def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, hidden: list[Tensor], out: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, hidden: list[Tensor], out
 
 
 class _KnownLayers(torch.autograd.Function):
-    """The last layer (N, out, B), x (B, in), the hidden layers, and weight and bias of each layer in; the last layer out;
+    """The last layer (out, B), x (B, in), the hidden layers, and weight and bias of each layer in; the last layer out;
     `backward` by the chain rule."""
 
     @staticmethod
@@ -85,15 +85,18 @@ class _KnownLayers(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, *tensors = ctx.saved_tensors
-        hidden, weights = tensors[: LAYERS - 1], tensors[LAYERS - 1 :: 2]
-        below = [x.expand(len(hidden[0]), *x.shape), *hidden]  # what each layer was given
-        grad = grads[0]  # (N, out, B)
+        saved = ctx.saved_tensors
+        below, weights = (
+            saved[:LAYERS],
+            saved[LAYERS::2],
+        )  # what each layer was given, and with what it was multiplied
+        grad = grads[0]  # (out, B)
         # Bias and weight, from the last layer to the first. Narrow times wide: the other way around takes several times as long.
-        found = [grad.sum(2), (grad @ below[-1]).mT]
-        grad = grad.mT
+        found = [grad.sum(1), (grad @ below[-1]).T]
+        grad = grad.T
         for layer in reversed(range(LAYERS - 1)):
-            grad = grad @ weights[layer + 1].mT
-            torch.ops.aten.threshold_backward.grad_input(grad, hidden[layer], 0, grad_input=grad)  # in place
-            found += [grad.sum(1), below[layer].mT @ grad]
-        return (None,) * (1 + LAYERS) + tuple(reversed(found))
+            grad = grad @ weights[layer + 1][0].T
+            out = below[layer + 1]
+            torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)  # in place
+            found += [grad.sum(0), below[layer].T @ grad]
+        return (None,) * (1 + LAYERS) + tuple(each[None] for each in reversed(found))

@@ -72,42 +72,43 @@ class MlpNet:
         return Choices(self._actions.expand(len(which), -1), log_prob)
 
     def record(self) -> Recording:
+        """Of the one model there is."""
         return Recording(self.weights)
 
 
 class Recording:
-    """Evaluations of an `MlpNet` that are needed twice: at once to draw actions, and afterwards, all of them together, for one
+    """Evaluations of an `MlpNet` of one model that are needed twice: at once to draw actions, and afterwards, all of them together, for one
     backward pass. What the network computed is kept in between, so there is no second forward pass."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self._weights, self._frozen = weights, frozen_layers(weights)
         self._logits: list[Tensor] = []
-        self._hidden: list[Tensor] = []  # (N, room, width) each, of which the first `_used` rows are filled
+        self._hidden: list[Tensor] = []  # (room, width) each, of which the first `_used` rows are filled
         self._used = 0
 
     def evaluate(self, features: Tensor) -> Tensor:
-        """Logits of all actions in B states with `features` (B, F): (N, A, B), without gradients."""
-        rows = slice(self._used, self._used + len(features))
-        if not self._hidden or rows.stop > self._hidden[0].shape[1]:
-            self._make_room(rows.stop)
-        logits = relu_layers(self._frozen, features, [layer[:, rows] for layer in self._hidden])
+        """Logits of all actions in B states with `features` (B, F): (A, B), without gradients."""
+        start, end = self._used, self._used + len(features)
+        if not self._hidden or end > len(self._hidden[0]):
+            self._make_room(end)
+        logits = relu_layers(self._frozen, features, [layer[start:end] for layer in self._hidden])
         self._logits.append(logits)
-        self._used = rows.stop
+        self._used = end
         return logits
 
     def log_prob(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """(N, A, M) log p_F in all M states so far; of these, in their order, `features` (M, F) again, and `penalty` (A, M), 0 or
+        """(A, M) log p_F in all M states so far; of these, in their order, `features` (M, F) again, and `penalty` (A, M), 0 or
         -inf where an action is not allowed. Differentiable in the weights, which must be as they were."""
-        hidden = [layer[:, : self._used] for layer in self._hidden]
-        logits = relu_mlp_of(self._weights, features, hidden, torch.cat(self._logits, 2))
-        return (logits + penalty).log_softmax(1)
+        hidden = [layer[: self._used] for layer in self._hidden]
+        logits = relu_mlp_of(self._weights, features, hidden, torch.cat(self._logits, 1))
+        return (logits + penalty).log_softmax(0)
 
     def _make_room(self, rows: int) -> None:
         """For at least so many, and for twice as many when there are some already, so that little is moved."""
         room = 2 * rows if self._hidden else max(rows, ROOM)
-        larger = [torch.empty(len(bias), room, bias.shape[2]) for bias, _ in self._frozen[:-1]]
+        larger = [torch.empty(room, len(bias)) for bias, _ in self._frozen[:-1]]
         for new, old in zip(larger, self._hidden, strict=False):
-            new[:, : self._used] = old[:, : self._used]
+            new[: self._used] = old[: self._used]
         self._hidden = larger
 
 

@@ -20,16 +20,13 @@ from epgfn.policies import mlp_net
 from epgfn.policies.backward import BackwardNet
 from epgfn.policies.backward import initial_tensors as initial_backward
 from epgfn.policies.base import Policy
-from epgfn.policies.mlp_net import MlpNet
+from epgfn.policies.mlp_net import MAX_ACTIONS, MAX_BYTES, MlpNet
 from epgfn.rollout import Rollout, sample_once
 from epgfn.spaces.base import Space
 from epgfn.targets.rewards import checked, require_fits
 from epgfn.training import FINAL_RATE, LocalResult, Progress, fit
 from epgfn.training_state import Checkpoint, tensor_digest
 
-MAX_ACTIONS = 2000
-MAX_BYTES = 8 << 30
-"""Most that weights, or the features of a batch, may take."""
 PROBED = 64
 
 

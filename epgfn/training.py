@@ -30,7 +30,14 @@ from epgfn.errors import EpgfnError
 from epgfn.exploration import with_preferences
 from epgfn.judges import Judge, Judged, LogReward, make_judge
 from epgfn.objects import space_of
-from epgfn.policies import Policy, family_of, initial_policy, make_policy, tree_net
+from epgfn.policies import (
+    Policy,
+    family_of,
+    initial_policy,
+    make_policy,
+    require_possible,
+    tree_net,
+)
 from epgfn.policies.split_regression import split_scores
 from epgfn.replay import Replay, with_replayed
 from epgfn.rollout import Rollout, sample, sample_once
@@ -125,6 +132,7 @@ def train_local(
             It holds weights trained on the records: delete it once the model is written.
 
     Raises:
+        UsageError: the study is too large; see `policies.require_possible`.
         RefusedError: "other-run": the checkpoint is of another study, seed or records; "damaged-checkpoint".
         EpgfnError: the scores are not finite, training diverged, or `stop` was set.
     """
@@ -159,6 +167,7 @@ def train_on_target(
     checkpoint: Path | None = None,
 ) -> LocalResult:
     """`train_local` towards what the records, or a release of them, amount to. Raises as there."""
+    require_possible(study)
     kept = Checkpoint(checkpoint, target.digest) if checkpoint is not None else None
     generator = seeded(seed)
     space, family = space_of(study), family_of(study)

@@ -16,6 +16,7 @@ from epgfn.enumeration import explore, terminating_states
 from epgfn.errors import UsageError
 from epgfn.inference import Model
 from epgfn.objects import marginals, space_of, written
+from epgfn.policies import require_possible
 from epgfn.privacy.agreement import require_claim
 from epgfn.releases import maker_of
 from epgfn.spaces.parent_index import modular_score
@@ -181,3 +182,18 @@ def test_trees_of_more_taxa_than_can_be_trusted_say_so() -> None:
     many = text[:start] + f"variables = [{taxa}]\n" + text[end:]
     assert "do not rely" in Study.from_bytes(many.encode()).caution
     assert Study.from_bytes(text.encode()).caution == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("size = 4", "size = 1000", "GiB"),
+        ("[policy]", "[transport]\nmax_upload_bytes = 1024\n[policy]", "max_upload_bytes"),
+    ],
+)
+def test_what_nobody_could_train_or_send_is_refused_before_anyone_does(
+    old: str, new: str, names: str
+) -> None:
+    text = TEXTS["multiset"].replace(old, new, 1).replace("batch = 128", "batch = 4096")
+    with pytest.raises(UsageError, match=names):
+        require_possible(Study.from_bytes(text.encode()))

@@ -13,6 +13,7 @@ from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
 from epgfn.ledger.log import TileLog
 from epgfn.ledger.note import NoteSigner
 from epgfn.pki import CertificateAuthority, make_csr
+from epgfn.policies import require_possible
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.round_key import RoundPrivateKey
@@ -32,7 +33,8 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
     Nothing counts until one transaction at the end, so after an interruption the same command starts afresh.
 
     Raises:
-        UsageError: `home` holds a coordinator for another study, an address is none, or the roster a reserved id.
+        UsageError: `home` holds a coordinator for another study, an address is none, the roster a reserved id, or nobody could
+            train for the study, or send what was trained.
         EpgfnError: a file cannot be written.
     """
     for address in (config.address, config.enroll_address):
@@ -41,6 +43,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
         raise UsageError(
             f"the node id {HEALTH_ID} is reserved for the coordinator; rename that node in the study"
         )
+    require_possible(study)
     home.keys.mkdir(parents=True, exist_ok=True)
     home.keys.chmod(0o700)
     store = Store(home.state)

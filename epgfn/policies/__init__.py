@@ -5,12 +5,14 @@ A policy is one file and one entry in `FAMILIES`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from epgfn.errors import UsageError
 from epgfn.objects import space_of
 from epgfn.policies import edge_attention, edge_net, learned_potential, mlp_net, order_potential, tree_net
 from epgfn.policies.base import Choices, Policy
@@ -110,6 +112,38 @@ def make_policy(space: Any, models: Models) -> Policy:
     return EdgeNet(space, models) if isinstance(space, DagByEdges) else MlpNet(space, models)
 
 
+def model_bytes(study: Study) -> int:
+    """How many bytes the numbers in a model file of `study` take."""
+    return sum(4 * math.prod(entry.shape) for entry in policy_spec(study).values())
+
+
+def require_possible(study: Study) -> None:
+    """Refuse what would run out of memory, or could not be sent, before anyone trains.
+
+    Raises:
+        UsageError: the settings make no sense, the space has too many actions for the policy, its batches are too large, or a
+            model is larger than what the study lets a node send.
+    """
+    space = space_of(study)
+    if study.policy.kind == "mlp":
+        if space.n_actions > mlp_net.MAX_ACTIONS:
+            raise UsageError(
+                f"the space has {space.n_actions} actions and policy 'mlp' takes {mlp_net.MAX_ACTIONS} at most; merge categories"
+            )
+        batch = max(study.training.batch, study.aggregation.batch)
+        features = 4 * batch * space.max_steps * space.n_features
+        if features > mlp_net.MAX_BYTES:
+            raise UsageError(
+                f"a batch would take {features / 2**30:.0f} GiB, with up to {space.max_steps} steps of {space.n_features} features; "
+                "choose smaller objects or a smaller batch"
+            )
+    if model_bytes(study) > study.transport.max_upload_bytes:
+        raise UsageError(
+            f"a model of this study has {model_bytes(study)} bytes and transport.max_upload_bytes is "
+            f"{study.transport.max_upload_bytes}; choose a smaller policy.hidden or a larger transport.max_upload_bytes"
+        )
+
+
 def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
     """Check that `tensors` are a usable policy of `study`, before anything is computed from them.
 
@@ -141,7 +175,9 @@ __all__ = [
     "family_of",
     "initial_policy",
     "make_policy",
+    "model_bytes",
     "policy_spec",
+    "require_possible",
     "space_of",
     "validate_policy",
 ]

@@ -14,6 +14,7 @@ from epgfn.console import make_reporter
 from epgfn.errors import EpgfnError, UsageError
 
 if TYPE_CHECKING:
+    from epgfn.privacy.canaries import Case
     from epgfn.privacy.planning import PlanRow
     from epgfn.study import Study
 
@@ -76,7 +77,11 @@ def plan(
     with _progress("worlds") as told:
         planned = compute(question, told)
     if as_json:
-        facts = {"target": loaded.target.kind, "variables": len(loaded.variables), "delta": question.delta}
+        facts: dict[str, Any] = {
+            "target": loaded.target.kind,
+            "variables": len(loaded.variables),
+            "delta": question.delta,
+        }
         facts |= {"adjacency": loaded.privacy.adjacency, "settings": planned.settings}
         print(json.dumps({**facts, "rows": [row._asdict() for row in planned.rows]}))
         return
@@ -142,7 +147,7 @@ _DRAWN = (
 )
 _CAUTION = {
     "gaussian": "The made-up records are Gaussian, and the study's centres and scales are taken to fit; where they do not, expect less.",
-    "categories": "The made-up records come from random networks with up to two parents a variable; where yours do not, expect something else.",
+    "categories": "The made-up records come from random networks with up to two parents a variable; where yours do not, errors differ.",
     "one-category": _DRAWN,
     "bounded": f"{_DRAWN} The noise that was drawn about a point is cut off at the study's bounds.",
     "taxa": f"{_DRAWN} Sites evolve along the tree, one by one.",
@@ -173,17 +178,19 @@ def audit(
     from epgfn.privacy.canaries import ATTACKED
 
     loaded = _private_study(study) if study is not None else None
-    chosen = mode or ([loaded.privacy.mode] if loaded is not None else list(ATTACKED))
+    chosen = mode or ([_own_mode(loaded)] if loaded is not None else list(ATTACKED))
     if not set(chosen) <= set(ATTACKED):
         unknown = ", ".join(sorted(set(chosen) - set(ATTACKED)))
         raise UsageError(f"there is no mode {unknown} to attack; choose {', '.join(ATTACKED)}")
     settings = {"delta": delta or 1e-5} if loaded is None else _attacked_as(loaded, delta)
     default = ATTACKED_EPSILONS if loaded is None else (float(loaded.privacy.epsilon or 0),)
     runs = SHORT_RELEASES if short else releases
+    if loaded is not None and not as_json:
+        _print_attacked(loaded, chosen)
     rows = []
     for name in chosen:
         for value in epsilon or default:
-            row = _attack(name, value, settings, runs)
+            row = _attack(_make(loaded, name, value, settings), runs)
             rows.append(row)
             if not as_json:
                 print(
@@ -207,14 +214,47 @@ def audit(
         )
 
 
-def _attack(mode: str, epsilon: float, settings: dict[str, Any], runs: int) -> dict[str, Any]:
+def _make(study: Study | None, mode: str, epsilon: float, settings: dict[str, Any]) -> Case:
+    """The study's own release where the mode is the study's, else the mechanism by itself."""
     from epgfn.privacy.canaries import make_case
+    from epgfn.study_canaries import study_case
+    from epgfn.study_kinds import GAUSSIAN
 
-    case = make_case(mode, epsilon=epsilon, **settings)  # type: ignore[arg-type]
-    with _progress(f"{mode}, epsilon {epsilon:g}") as told:
+    if study is None or mode != _own_mode(study) or study.target.kind in GAUSSIAN:
+        return make_case(mode, epsilon=epsilon, **settings)  # type: ignore[arg-type]
+    return study_case(
+        study.with_changes({"privacy": {"epsilon": epsilon, "delta": settings["delta"]}}),
+    )
+
+
+def _own_mode(study: Study) -> str:
+    """What the study's mode is called among those that are attacked: a statistic of categories is a table of counts."""
+    return "counts" if study.target.kind == "bdeu" else study.privacy.mode
+
+
+def _print_attacked(study: Study, chosen: list[str]) -> None:
+    from epgfn.study_canaries import STEPS
+    from epgfn.study_kinds import GAUSSIAN
+
+    own = _own_mode(study)
+    if own in chosen and study.target.kind not in GAUSSIAN:
+        few = f", in {STEPS} steps with the noise that these need" if own == "gradient" else ""
+        print(
+            f"{study.name}: the study's own release is attacked ({own}, {study.target.kind}, {study.privacy.adjacency}{few}), with the "
+            "worst record that its likelihood allows."
+        )
+    other = [mode for mode in chosen if mode != own]
+    if other:
+        print(
+            f"{', '.join(other)}: not this study's, so the mechanism by itself is attacked at its delta and adjacency."
+        )
+
+
+def _attack(case: Case, runs: int) -> dict[str, Any]:
+    with _progress(f"{case.mode}, epsilon {case.claimed:g}") as told:
         found = case.attack(runs, CONFIDENCE, told)
     return {
-        "mode": mode,
+        "mode": case.mode,
         "claimed": found.claimed,
         "measured": found.epsilon,
         "confidence": found.confidence,

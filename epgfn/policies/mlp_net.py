@@ -19,6 +19,9 @@ from epgfn.policies.mlp import LAYERS, frozen_layers, mlp, mlp_init, mlp_spec, r
 from epgfn.policies.spec import TensorSpec
 from epgfn.spaces.base import Space, take
 
+MAX_ACTIONS = 2000
+MAX_BYTES = 8 << 30
+"""Most that weights, or the features of a batch, may take."""
 ROOM = 2048
 """States that a record has room for at first."""
 LAST_WEIGHT = f"net.{LAYERS - 1}.weight"

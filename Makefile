@@ -2,6 +2,7 @@
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
 #   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
+#   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more)
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,12 +12,13 @@ PIP_FLAGS ?=
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?= --seeds 1
+SOAK_MINUTES ?= 10
 BIN := .venv/bin
 
-.PHONY: demo test outside bench check format stubs clean help compose-prepare
+.PHONY: demo test outside soak bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,8p' Makefile
+	@sed -n '1,9p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -42,6 +44,10 @@ test: .venv/.dev
 outside: .venv/.dev
 	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
 	@$(BIN)/python -m pytest tests/test_outside_verifiers.py
+
+# Each file takes a third of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
+soak: .venv/.dev
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py
 
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)

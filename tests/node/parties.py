@@ -17,7 +17,11 @@ from unittest import mock
 
 import tomli_w
 
+from epgfn.canonical import parse_canonical_json
 from epgfn.console import run_app
+from epgfn.files import sha256_file
+from epgfn.ledger.note import NoteVerifier
+from epgfn.ledger.proof import verify_proof
 from epgfn.study import Study
 from epgfn_node.cli import NAME, app
 
@@ -131,6 +135,17 @@ class Node:
             for path in self.home.rglob("*")
             if path.is_file()
         }
+
+
+def require_receipt(node: Node) -> None:
+    """The receipt proves, to anyone with the ledger's key, that the log holds exactly what was sent."""
+    entry = (node.home / "receipts" / "entry.json").read_bytes()
+    ledger = NoteVerifier.from_vkey((node.home / "trust" / "ledger.vkey").read_text().strip())
+    verify_proof((node.home / "receipts" / "receipt.tlog-proof").read_bytes(), entry, ledger)
+    fields = parse_canonical_json(entry)
+    assert fields["kind"] == "accepted"
+    assert fields["sealed_sha256"] == sha256_file(node.home / "outbox" / "model.sealed")
+    assert fields["bundle_sha256"] == sha256_file(node.home / "outbox" / "upload.sigstore.json")
 
 
 def in_process(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -12,14 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parties import REFUSED, CoordinatorProcess, Node
+from parties import REFUSED, CoordinatorProcess, Node, require_receipt
 
 import epgfn
-from epgfn.canonical import parse_canonical_json
 from epgfn.errors import RefusedError
 from epgfn.files import sha256_file
-from epgfn.ledger.note import NoteVerifier
-from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import PIECE
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
@@ -85,7 +82,7 @@ def test_an_upload_goes_on_after_cuts_and_a_coordinator_that_was_killed(
             assert proxy.was_cut.is_set()
             # What the coordinator had kept was not sent again: only the piece that the second cut tore.
             assert len(proxy.recorded()) - before < size - kept + PIECE + HANDSHAKES
-        _require_receipt(node)
+        require_receipt(node)
 
 
 def _whole_pieces(passed: int) -> int:
@@ -103,17 +100,6 @@ def _wait_until_kept(coordinator: CoordinatorProcess, count: int) -> None:
     while _kept(coordinator) < count:
         assert time.monotonic() < limit, f"{_kept(coordinator)} bytes are kept, not {count}"
         time.sleep(0.01)
-
-
-def _require_receipt(node: Node) -> None:
-    """The receipt proves, to anyone with the ledger's key, that the log holds exactly what was sent."""
-    entry = (node.home / "receipts" / "entry.json").read_bytes()
-    ledger = NoteVerifier.from_vkey((node.home / "trust" / "ledger.vkey").read_text().strip())
-    verify_proof((node.home / "receipts" / "receipt.tlog-proof").read_bytes(), entry, ledger)
-    fields = parse_canonical_json(entry)
-    assert fields["kind"] == "accepted"
-    assert fields["sealed_sha256"] == sha256_file(node.home / "outbox" / "model.sealed")
-    assert fields["bundle_sha256"] == sha256_file(node.home / "outbox" / "upload.sigstore.json")
 
 
 @dataclass(frozen=True)
@@ -179,7 +165,7 @@ def test_a_run_says_how_far_it_is(finished: Finished) -> None:
 
 def test_every_node_ends_with_a_receipt_and_the_signed_global_model(finished: Finished) -> None:
     for node in finished.nodes.values():
-        _require_receipt(node)
+        require_receipt(node)
         _require_global_model(node, finished.study)
         model = epgfn.load_model(node.home / "global" / "model.safetensors")
         assert model.edge_probabilities(n=100, seed=1).shape == (3, 3)

@@ -224,6 +224,8 @@ def _tell_edges(figures: dict[str, Any], console: Console) -> None:
 
 
 def _tell_objects(figures: dict[str, Any], console: Console) -> None:
+    from epgfn.report.text import number
+
     noun, known = figures["noun"], figures["global_l1"] is not None
     for title, first, key, rows in (
         (f"Most probable {noun}", "object", "object", figures["top"]),
@@ -233,18 +235,20 @@ def _tell_objects(figures: dict[str, Any], console: Console) -> None:
         for column in (first, "probability", *(["exact"] if known else [])):
             table.add_column(column, overflow="fold")
         for row in rows:
-            shown = [f"{row['probability']:.3f}", *([f"{row['exact']:.3f}"] if known else [])]
+            shown = [number(row["probability"]), *([number(row["exact"])] if known else [])]
             table.add_row(escape(row[key] or "(empty)"), *shown)
         console.print(table)
     if not known:
         console.print(f"\nThere are too many {noun} to list, so the exact posterior is not known.")
         return
     local = figures["local_l1"].values()
+    of_nodes = f"{number(min(local), 4)} to {number(max(local), 4)}"
     console.print(
-        f"\nL1 from the exact posterior over {figures['objects']:,.0f} {noun}, of 2 at most: {figures['global_l1']:.4f} "
-        f"(the uniform distribution: {figures['uniform_l1']:.3f}). Nodes' models from their own: {min(local):.4f} to {max(local):.4f}, "
-        f"their product {figures['product_of_locals_l1']:.4f}.\nMarginals differ by {figures['global_marginal_mae']:.4f} on "
-        f"average, {figures['global_marginal_max_error']:.3f} at most."
+        f"\nL1 from the exact posterior over {figures['objects']:,.0f} {noun}, of 2 at most: {number(figures['global_l1'], 4)} "
+        f"(the uniform distribution: {number(figures['uniform_l1'])}). Nodes' models from their own: {of_nodes}, "
+        f"their product {number(figures['product_of_locals_l1'], 4)}.\n"
+        f"Marginals differ by {number(figures['global_marginal_mae'], 4)} on average, "
+        f"{number(figures['global_marginal_max_error'])} at most."
     )
 
 

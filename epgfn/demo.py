@@ -149,12 +149,19 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "noun": kind_of(study).noun,
         "variables": study.variable_names,
         "privacy": study.privacy.in_words(),
-        "notes": [note for note in (study.disclosure, study.caution) if note],
+        "notes": _notes(study),
         "audit_ok": audit.ok,
         "audit_checks": len(audit.findings),
         "pids": simulation.pids,
         "report": str(report),
     }
+
+
+def _notes(study: Study) -> list[str]:
+    noise = "the exact posterior is that of the records without noise, so what privacy costs is part of the distance from it"
+    return [
+        note for note in (study.disclosure, study.caution, noise if study.privacy.is_private else "") if note
+    ]
 
 
 def _found_edges(study: Study, comparison: Comparison, summary: dict[str, Any]) -> dict[str, Any]:

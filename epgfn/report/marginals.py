@@ -97,12 +97,12 @@ def _panel(
     if lying:
         axis.set_yticks(ticks, labels)
         axis.invert_yaxis()
-        axis.set_xlim(0, 1)
+        axis.set_xlim(0, 1.01)
         axis.grid(axis="x", color=GRID, linewidth=0.7)
         axis.set_xlabel("probability")
     else:
         axis.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 4 else 0)
-        axis.set_ylim(0, 1)
+        axis.set_ylim(0, 1.03)
         axis.grid(axis="y", color=GRID, linewidth=0.7)
         axis.set_title(short(group.title, 26))
     axis.set_axisbelow(True)

@@ -87,6 +87,8 @@ def _marginal_table(found: Found, words: Words) -> Markup:
             row += [number(exact.get(name, 0.0)), signed(p - exact.get(name, 0.0))]
         rows.append(row)
     certain = len({**learned, **exact}) - len(open_)
+    if not open_:
+        return paragraph(f"All {certain} marginals are 0 or 1 within {CERTAIN}.")
     caption = f"The {len(rows)} most probable of {len(open_)} marginals"
     caption += f"; {certain} more, which are 0 or 1 within {CERTAIN}, are left out." if certain else "."
     return table(caption, head, rows, numeric=("probability", "exact", "difference"))

@@ -312,7 +312,7 @@ def settings(run: Run) -> Markup:
             ("round", str(summary.get("round_id", "–"))),
             (called, ", ".join(names)),
             ("space", space_in_words(study)),
-            ("score", TARGETS.get(study.target.kind, study.target.kind)),
+            ("score" if study.is_graphs else "target", TARGETS.get(study.target.kind, study.target.kind)),
             ("prior", prior),
             ("encryption", study.transport.suite),
             ("seed", str(summary.get("seed", study.seed))),

@@ -78,6 +78,8 @@ def _of_objects(run: Run, found: Found) -> Verdict:
         f"{name}: learned {number(learned)}, exact {number(exact)}. "
         f"The exact posterior is the product of what each node's own records say; no node shared a {words.unit}."
     )
+    if run.study.privacy.is_private:
+        detail += " It is that of the records without noise, so the distance holds what privacy costs."
     return Verdict(tone, headline, detail)
 
 

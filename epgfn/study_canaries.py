@@ -40,7 +40,7 @@ from epgfn.targets.likelihoods import likelihood_of
 
 STEPS = 3
 """Steps of DP-SGD that are attacked; the noise is what keeps these within the study's epsilon."""
-BATCH = 32
+BATCH = 16
 _SAMPLED = 256  # objects that stand for all, where all are too many
 Pair = tuple[Any, Any]
 

@@ -9,7 +9,8 @@ keep the noise small; all of them are computed from the study, the policy and wh
 1. Where the values that a record can take are public, so are the few directions that the c_r of a batch can have. With U (B, K) an
    orthonormal basis of them a part is -(2/B) (U^T J)^T (U^T c_r): K gradients are computed instead of B, and of the noise only what
    lies in their K directions is kept, instead of one share in every weight.
-2. Then no part is longer than the longest of a public value: if that is below the study's clip, it is the clip of this step.
+2. Before noise is added those directions are stretched until the public values reach equally far in all of them (`levelling`), and
+   everything is scaled until the longest public value is as long as the study's clip; both are undone afterwards.
 3. Every step's noisy sum is a linear function of one table, how many records have each value: `Tally` fits that table to the sums
    of all steps so far, and the step goes along the gradient that the fitted table gives. Clipping of public values is undone by it.
 """
@@ -44,7 +45,7 @@ MAX_PATTERNS = 8
 _RANK = 1e-6
 _PREFERENCES = 1.0  # nats, as `epgfn.training` has them
 _BLOCK = 64  # gradients computed at once; bounds memory
-Released = Callable[[Tensor, Tensor], None]
+Watch = Callable[[Tensor, Callable[[Tensor], Tensor]], None]
 
 
 class Batch(NamedTuple):
@@ -86,7 +87,7 @@ def train_privately(
     delta: float,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
-    watch: Released | None = None,
+    watch: Watch | None = None,
 ) -> tuple[dict[str, Tensor], Claim]:
     """A GFlowNet on one node's subposterior, and what it promises about each record.
 
@@ -96,7 +97,8 @@ def train_privately(
         epsilon, delta: what all steps together may cost.
         seed: of the first weights and of trajectories. Noise and samples of records have none.
         progress: told (steps done, steps in all).
-        watch: for attacks: told each step's (noisy sum, sum without noise), (P,) each, in units of the clip.
+        watch: for attacks: told each step's noisy sum (P,), and a function that gives the clipped parts of any records in this step,
+            (n, ...) -> (P,) their sum; both in units of the clip.
 
     Returns:
         float32 tensors as `policy_spec(study)` prescribes, and the claim.
@@ -117,7 +119,7 @@ def train_privately(
 class _Run:
     """One training: the policy, its optimiser and what was released so far."""
 
-    def __init__(self, study: Study, settings: GradientSettings, seed: int, watch: Released | None) -> None:
+    def __init__(self, study: Study, settings: GradientSettings, seed: int, watch: Watch | None) -> None:
         self.training, self.settings, self.watch = study.training, settings, watch
         self.space, family = space_of(study), family_of(study)
         self.likelihood = likelihood_of(study, self.space)
@@ -183,29 +185,52 @@ class _Run:
     def _said(self, batch: Batch, jacobian: Tensor, records: Tensor) -> Tensor:
         """(P,) the records' part of the gradient, from noisy sums alone."""
         b, clip = len(batch.score), self.settings.clip
-        public = None if batch.public is None else part_norms(jacobian, batch.public, b)
-        longest = clip if public is None else float(public.max())
-        if len(jacobian) == 0 or longest == 0:  # all objects of the batch are alike to every record
-            return torch.zeros(jacobian.shape[1])
-        bound = min(clip, longest)
-        unit = jacobian * (
-            clip / bound
-        )  # whose parts, clipped to `clip`, are those clipped to `bound`, but for the factor
-        said = batch.basis.T @ centred(self.likelihood, records, batch.final)  # (K, n)
-        exact = clipped_gradient(unit, said, clip, b)
-        noisy = self.sgd.release(exact)
-        if self.watch is not None:
-            self.watch(noisy / clip, exact / clip)
         space = torch.linalg.qr(jacobian.T.double()).Q  # (P, K)
+        unit, shown = jacobian, torch.zeros(0, 0)
+        if batch.public is not None:
+            parts = -2 / b * (space.T @ (jacobian.double().T @ batch.public))  # (K, C)
+            free_of_clip = (
+                self.likelihood.is_box
+            )  # what is linear in a record is known by corners only without it
+            shown = parts if free_of_clip else parts * _kept(parts.square().sum(0).sqrt(), clip)
+            turn = levelling(shown)  # (K, K)
+            shown = turn @ shown
+            longest = float(shown.square().sum(0).max().sqrt()) if shown.numel() else 0.0
+            if longest == 0:  # all objects of the batch are alike to every record
+                return torch.zeros(jacobian.shape[1])
+            shown = shown / longest
+            unit = (jacobian.double() @ space @ turn @ space.T).float() * (clip / longest)
+
+        def parts_of(records: Tensor) -> Tensor:
+            said = batch.basis.T @ centred(self.likelihood, records, batch.final)  # (K, n)
+            said = said * _kept(part_norms(jacobian, said, b), clip)
+            return clipped_gradient(unit, said, clip, b)
+
+        noisy = self.sgd.release(parts_of(records))
+        if self.watch is not None:
+            self.watch(noisy / clip, lambda records: parts_of(records) / clip)
         seen = space.T @ noisy.double() / clip / self.settings.rate  # (K,)
-        if self.tally is None or public is None or batch.public is None:
-            raw: Tensor = bound * (space @ seen).float()
+        if self.tally is None:
+            raw: Tensor = clip * (space @ seen).float()
             return raw
-        parts = -2 / b * (space.T @ (jacobian.double().T @ batch.public))  # (K, C)
-        kept = torch.ones(()) if self.likelihood.is_box else (bound / public.clamp_min(1e-300)).clamp_max(1)
-        self.tally.add(parts * kept / bound, seen)
+        self.tally.add(shown, seen)
         fitted: Tensor = (space @ (parts @ self.tally.counts())).float()
         return fitted
+
+
+def _kept(norms: Tensor, clip: float) -> Tensor:
+    """What clipping leaves of vectors with these norms, as a share."""
+    return (clip / norms.clamp_min(1e-300)).clamp_max(1.0)
+
+
+def levelling(parts: Tensor) -> Tensor:
+    """(K, K) float64 M = (A A^T)^(-1/2) of A (K, C), whose columns are public: M A is as long in every direction it has. Noise that is
+    alike in all directions then hides none of them more than another."""
+    sizes, vectors = torch.linalg.eigh(parts @ parts.T)
+    least = _RANK**2 * sizes.max().clamp_min(1e-300) if len(sizes) else 0.0
+    root = torch.where(sizes > least, sizes.clamp_min(1e-300).rsqrt(), 0.0)
+    turn: Tensor = vectors @ (root[:, None] * vectors.T)
+    return turn
 
 
 class Tally:

@@ -119,7 +119,7 @@ def clipped_gradient(jacobian: Tensor, centred: Tensor, clip: float, batch: int 
 def part_norms(jacobian: Tensor, centred: Tensor, batch: int) -> Tensor:
     """(n,) float64 norms of the records' parts of the gradient before clipping; arguments as of `clipped_gradient`."""
     j, c = jacobian.double(), centred.double()
-    squares = torch.einsum("br,bd,dr->r", c, j @ j.T, c)
+    squares = (c * (j @ j.T @ c)).sum(0)
     return 2 / batch * squares.clamp_min(0).sqrt()
 
 

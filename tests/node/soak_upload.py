@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from parties import REFUSED, CoordinatorProcess, Node, require_receipt
@@ -41,22 +43,24 @@ def soak_uploads_with_random_cuts_and_kills(
 def _until_accepted(
     node: Node, coordinator: CoordinatorProcess, proxy: RecordingProxy, chance: random.Random
 ) -> str:
-    """Submit again and again, with a cut each time, and with a kill every other time; what happened."""
+    """Submit again and again, with cuts each time and a kill every other time; what happened."""
     size = (node.home / "outbox" / "model.sealed").stat().st_size
-    kept = kills = 0
+    kept = kills = cuts = 0
     for tries in range(1, TRIES + 1):
-        proxy.cut_after(int(size * chance.random() / tries) + 1)  # rarer as time goes by, so that it ends
+        lengths = [int(size * chance.random() / 2) + 1 for _ in range(chance.randint(1, 5))]
         killer = threading.Timer(chance.uniform(0.0, 1.5), coordinator.kill)
         dies = chance.random() < 0.5 and tries < TRIES / 2
         if dies:
             killer.start()
-        done = node.command("submit")
+        with _cutting(proxy, lengths) as made:
+            done = node.command("submit")
+        cuts += len(made)
         if dies:
             killer.join()
             kills += 1
             proxy.retarget(coordinator.start().address)
         if done.returncode == 0:
-            return f"{size} bytes in {tries} tries, {kills} kills"
+            return f"{size} bytes in {tries} tries, {cuts} cuts, {kills} kills"
         assert done.returncode == REFUSED and "Traceback" not in done.stderr, done.stderr
         assert not (node.home / "receipts").exists()
         now = sum(part.stat().st_size for part in (coordinator.home / "uploads").glob("*.part"))
@@ -64,3 +68,26 @@ def _until_accepted(
         assert now + artifacts >= kept, "what was kept is kept"
         kept = now
     raise AssertionError(f"not accepted in {TRIES} tries")
+
+
+@contextlib.contextmanager
+def _cutting(proxy: RecordingProxy, lengths: list[int]) -> Iterator[list[int]]:
+    """Meanwhile the connections are cut after so many bytes, again and again; yields those cuts that were made."""
+    made: list[int] = []
+    stop = threading.Event()
+
+    def cut() -> None:
+        for length in lengths:
+            proxy.cut_after(length)
+            while not proxy.was_cut.wait(0.05):
+                if stop.is_set():
+                    return
+            made.append(length)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield made
+    finally:
+        stop.set()
+        thread.join()

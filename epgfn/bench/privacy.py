@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from epgfn.bench.releases import dags, objects
+from epgfn.bench.releases import dags, objects, studies
 from epgfn.bench.releases.measure import DELTA, Ask, Errors, Measure
 from epgfn.errors import UsageError
 
@@ -30,7 +30,7 @@ Told = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True)
 class Instance:
     """`make` gives the measure of one world; `targets` are what the project wants to reach, by epsilon. `trains`: there are networks
-    for it; `one_node`: there is no release that adds up over nodes."""
+    for it; `one_node`: there is no release that adds up over nodes; `whole`: it is a study of `studies`."""
 
     mode: str
     records: int
@@ -41,9 +41,16 @@ class Instance:
     targets: Mapping[float, float] = field(default_factory=dict)
     trains: bool = False
     one_node: bool = False
+    whole: bool = False
 
 
 _moments = partial(Instance, "statistic")
+
+
+def _study(mode: str, kind: str, records: int = 2000, **rest: Any) -> Instance:
+    return Instance(mode, records, partial(studies.release, kind=kind), trains=True, whole=True, **rest)
+
+
 _triples = partial(
     dags.counts, categories=(3,) * 7
 )  # all 35 tables of three variables; the joint one has 2,187 cells
@@ -71,6 +78,12 @@ INSTANCES: dict[str, Instance] = {
     "gradient-multiset": Instance(
         "gradient", 2000, partial(objects.gradient, case=objects.multisets()), (1.0, 4.0), 5, one_node=True
     ),
+    "study-multiset": _study("answers", "multiset", targets={4.0: 0.15}),
+    "study-multiset-nodes-4": _study("answers", "multiset", nodes=4),
+    "study-sequence": _study("answers", "sequence"),
+    "study-grid": _study("answers", "grid"),
+    "study-trees": _study("answers", "trees"),
+    "study-counts": _study("statistic", "categories", 10_000, epsilons=(1.0, 4.0)),
 }
 
 
@@ -142,7 +155,7 @@ def _row(name: str, epsilon: float, setting: Setting) -> dict[str, Any]:
     nodes = setting.nodes or known.nodes
     ask = Ask(known.records, nodes, epsilon)
     worlds = setting.worlds or (TRAINED_WORLDS if setting.trained else known.worlds)
-    measure = known.make(ask, train=_trainer(nodes)) if setting.trained else known.make(ask)
+    measure = known.make(ask, train=_trainer(known, nodes)) if setting.trained else known.make(ask)
     seen = [measure(setting.first_seed + world) for world in range(worlds)]
     l1, l1_se = _mean([e.trained if setting.trained else e.l1 for e in seen])
     return {
@@ -163,10 +176,10 @@ def _row(name: str, epsilon: float, setting: Setting) -> dict[str, Any]:
     }
 
 
-def _trainer(nodes: int) -> dags.Train:
-    from epgfn.bench.releases.trained import trainer  # loaded where networks are wanted
+def _trainer(known: Instance, nodes: int) -> Any:
+    from epgfn.bench.releases.trained import of_study, trainer  # loaded where networks are wanted
 
-    return trainer(nodes)
+    return of_study if known.whole else trainer(nodes)
 
 
 def _edges(seen: Sequence[Errors]) -> dict[str, float | None]:

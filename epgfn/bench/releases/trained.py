@@ -7,12 +7,14 @@ from torch import Tensor
 from epgfn.aggregation import train_global
 from epgfn.bench.releases.dags import Train
 from epgfn.distances import exact_distribution, l1
-from epgfn.policies import make_policy, space_of
+from epgfn.objects import space_of
+from epgfn.policies import make_policy
 from epgfn.privacy.statistic import MomentsRelease
+from epgfn.releases import Released
 from epgfn.spaces.parent_index import modular_score
 from epgfn.study import Study
 from epgfn.sweep import terminating_mass
-from epgfn.training import train_on_statistic
+from epgfn.training import train_on_statistic, train_on_target
 
 STEPS = 600
 VARIABLES = 5
@@ -46,6 +48,21 @@ batch = 256
 learning_rate = 3e-3
 """
     return Study.from_bytes(text.encode())
+
+
+def of_study(study: Study, done: list[Released], exact: Tensor, seed: int) -> float:
+    """For `studies.release`: the exact L1 of the model of one node, or of the global one of several."""
+    models = {}
+    for number, (name, each) in enumerate(zip(study.roster, done, strict=True)):
+        if each.target is None:
+            raise ValueError("these releases are something to train on")
+        models[name] = train_on_target(study, each.target, seed=1000 * seed + number).tensors
+    final = train_global(study, models, seed=seed).tensors if len(models) > 1 else models[study.roster[0]]
+    space = space_of(study)
+    state, mass = terminating_mass(space, make_policy(space, [final]))
+    if study.is_graphs:
+        exact = modular_score(exact, state.adjacency, space.max_parents)
+    return l1(mass, exact_distribution(exact))
 
 
 def trainer(nodes: int) -> Train:

@@ -23,7 +23,7 @@ from epgfn.object_comparison import ObjectComparison, compare_objects
 from epgfn.objects import kind_of
 from epgfn.report import write_report
 from epgfn.report.found import SAMPLES, most_frequent
-from epgfn.report.objects import CERTAIN
+from epgfn.report.objects import CERTAIN, shown_of
 from epgfn.simulation import COORDINATOR, Simulation, simulate
 from epgfn.study import STUDY_NAME, Study
 from epgfn.view import View
@@ -184,7 +184,7 @@ def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any
         **comparison.figures(),
         "top": [
             {"object": text, "probability": p, "exact": None if math.isnan(truth) else truth}
-            for text, p, truth in top[:TOP]
+            for text, p, truth in shown_of(top[:TOP])
         ],
         "marginals": sorted(marginals, key=lambda row: -float(str(row["probability"])))[:TOP],
     }

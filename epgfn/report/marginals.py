@@ -14,7 +14,7 @@ from epgfn.report.text import short
 from epgfn.study import Study
 
 PANELS, COLUMNS = 24, 4
-CLADES = 24
+CLADES, SMALLEST = 24, 1e-3
 TICKS = 12
 
 
@@ -29,7 +29,8 @@ class Group(NamedTuple):
 def groups_of(study: Study, marginals: Mapping[str, float]) -> list[Group]:
     """The panels, at most `PANELS`; of more, those with the highest probabilities."""
     if study.space.kind == "phylogeny":
-        names = sorted(marginals, key=lambda name: (-marginals[name], name))[:CLADES]
+        ordered = sorted(marginals, key=lambda name: (-marginals[name], name))
+        names = [name for name in ordered if marginals[name] >= SMALLEST][:CLADES] or ordered[:1]
         return [Group("", names, names)]
     prefixes = _prefixes(study)
     longest = sorted(prefixes, key=len, reverse=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from epgfn.object_comparison import ObjectComparison
+import math
+from collections.abc import Sequence
+
+from epgfn.object_comparison import ObjectComparison, TopObject
 from epgfn.report import marginals
 from epgfn.report.found import Found
 from epgfn.report.html import Markup, bar, paragraph, picture, section, table, tag
@@ -10,7 +13,7 @@ from epgfn.report.text import number, plain, signed
 from epgfn.report.words import Words, words_of
 from epgfn.study import Study
 
-MOST = 40
+LEAST, MOST = 3, 40
 CERTAIN = 5e-4
 """Marginals this near to 0 or 1 are left out of the table."""
 
@@ -50,25 +53,30 @@ def objects(study: Study, found: Found, png: bytes) -> Markup:
     )
 
 
+def shown_of(top: Sequence[TopObject]) -> list[TopObject]:
+    """Those that are not as good as impossible, and at least three."""
+    open_ = [row for row in top if max(row.learned, 0.0 if math.isnan(row.exact) else row.exact) >= CERTAIN]
+    return open_ if len(open_) >= LEAST else list(top[:LEAST])
+
+
 def _top_table(found: Found, words: Words) -> Markup:
     if not found.top:
         return paragraph(f"No samples of {words.objects} could be read from the run directory.")
     exact = found.comparison is not None and found.comparison.is_exact
     head = [words.one, "probability", "", *(["exact", "difference"] if exact else [])]
     rows = []
-    for text, learned, truth in found.top:
+    shown = shown_of(found.top)
+    for text, learned, truth in shown:
         row: list[object] = [tag("span", text or "(empty)", class_="hash"), number(learned), bar(learned)]
         rows.append([*row, *([number(truth), signed(learned - truth)] if exact else [])])
-    share = sum(row.learned for row in found.top)
+    share = sum(row.learned for row in shown)
     if found.sampled:
         source = f"as shares among {found.sampled:,} samples"
     else:
         source = (
             f"of all {found.comparison.objects if found.comparison else 0:,.0f}, computed and not sampled"
         )
-    caption = (
-        f"The {len(found.top)} most probable {words.objects}, {source}; together they have {number(share)}."
-    )
+    caption = f"The {len(shown)} most probable {words.objects}, {source}; together they have {number(share)}."
     return table(caption, head, rows, numeric=("probability", "exact", "difference"))
 
 

@@ -182,6 +182,7 @@ class _Answers:
             asked.pop("delta"),
             unit=found.unit,
             find=found.find,
+            mix=found.mix,
             **asked,
         )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epgfn.enumeration import explore, terminating_states
+from epgfn.errors import UsageError
 from epgfn.objects import space_of
 from epgfn.privacy.answers import AnswersMechanism
 from epgfn.releases import maker_of
@@ -44,7 +45,7 @@ def test_the_exact_answers_are_the_sums_of_what_each_record_says(kind: str) -> N
     torch.testing.assert_close(found, expected, atol=300 * asked.radius * 1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["multiset", "sequence", "phylogeny"])
+@pytest.mark.parametrize("kind", SUMMED)
 def test_a_value_that_is_looked_up_adds_what_it_would_add_by_itself(kind: str) -> None:
     asked, records = mechanism(kind), drawn(kind, 200)
     alone = replace(asked, listed=None)
@@ -63,6 +64,22 @@ def test_sites_with_unknown_bases_are_answered_for_as_well() -> None:
     inside = asked.basis @ (asked.basis.T @ expected.numpy())
     found = asked.finish(({"answers": exact},)).log_likelihood.numpy()
     np.testing.assert_allclose(found, inside, atol=50 * asked.radius * 1e-5)
+
+
+def test_what_a_record_adds_hangs_on_no_other_record() -> None:
+    """To the last bit, whoever stands beside it."""
+    for kind in SUMMED:
+        asked, records = mechanism(kind), drawn(kind, 30)
+        (together,) = asked.values(records).values()
+        alone = [next(iter(asked.values(records[i : i + 1]).values())) for i in range(30)]
+        np.testing.assert_array_equal(together, sum(alone))
+
+
+def test_more_values_and_objects_than_fit_are_refused() -> None:
+    asked = mechanism("multiset")
+    many = torch.zeros(1 << 23, dtype=torch.int64)
+    with pytest.raises(UsageError, match="too many values"):
+        AnswersMechanism.for_domain(asked.per_record, asked.objects, many, 1.0, 1e-5)
 
 
 def test_no_record_at_all_is_a_sum_of_nothing() -> None:

@@ -10,7 +10,7 @@ discrete Gaussian noise. Training on the answers is post-processing.
 Where records can only take listed values (items, categories), these say it all in the few directions their vectors span:
 `public_domain` finds the directions and the largest norm, and noise is added in those directions only. Otherwise the study
 names the norm, and the noise fills all K directions. Listed values' integers are made once, from the list alone; a release
-then only counts how many records have each, which takes no time and hangs on no other record.
+then only counts how many records have each, or, in a box, weighs its corners: that takes no time and hangs on no other record.
 
 Objects too many to list are answered in batches (`AnswerBatches`), each for its share of mu^2; which objects to ask
 about may depend on earlier answers, never on the records. `ridge` carries answers over to objects not asked about.
@@ -39,6 +39,7 @@ from epgfn.targets.additive import PerRecord
 MECHANISM = "noisy sums of centred log-likelihoods"
 _GRID_STEPS = 1 << 20  # a clip bound is about so many grid steps, whatever its unit
 _NUMBERS = 1 << 21  # log-likelihoods held at once, whatever the number of objects
+_MAX_NUMBERS = 1 << 26
 _RANK = 1e-9
 
 
@@ -52,10 +53,12 @@ class Directions(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """Values whose integers are made beforehand: `vectors` (C, d), and `find`, records -> (n,) int64 rows of it, -1 for any other."""
+    """`vectors` (C, d) of public values, made beforehand. `find`: records -> (n,) int64 rows of it, -1 for any other; or `mix`: records ->
+    (n, C) float64 weights of the rows, computed number by number."""
 
     vectors: Floats
-    find: Callable[[Tensor], Tensor]
+    find: Callable[[Tensor], Tensor] | None = None
+    mix: Callable[[Tensor], Tensor] | None = None
 
 
 def centred(per_record: PerRecord, records: Tensor, objects: Any) -> Floats:
@@ -65,7 +68,16 @@ def centred(per_record: PerRecord, records: Tensor, objects: Any) -> Floats:
 
 
 def public_domain(per_record: PerRecord, domain: Tensor, objects: Any) -> Directions:
-    """From all values a record can take, which are public: no record of anyone enters."""
+    """From all values a record can take, which are public: no record of anyone enters.
+
+    Raises:
+        UsageError: too many values and objects to hold what each value says.
+    """
+    if len(domain) * per_record(domain[:1], objects).shape[1] > _MAX_NUMBERS:
+        raise UsageError(
+            "there are too many values a record can take, or corners of their box, for so many objects; take fewer variables or a "
+            "smaller space"
+        )
     vectors = centred(per_record, domain, objects)
     left, sizes, right = np.linalg.svd(vectors, full_matrices=False)
     kept = sizes > _RANK * max(float(sizes.max(initial=0.0)), 1e-300)
@@ -133,10 +145,14 @@ class AnswersMechanism:
         delta: float,
         *,
         find: Callable[[Tensor], Tensor] | None = None,
+        mix: Callable[[Tensor], Tensor] | None = None,
         **rest: Any,
     ) -> AnswersMechanism:
-        """With the norm and the directions that a public list of all possible records gives, and `find`, if records can be found
-        in it (`Listed`)."""
+        """With the norm and the directions that a public list of all possible records gives; `find` and `mix` as of `Listed`.
+
+        Raises:
+            UsageError: too many values and objects to hold what each value says.
+        """
         found = public_domain(per_record, domain, objects)
         source = "the public list of values a record can take"
         return cls(
@@ -148,7 +164,7 @@ class AnswersMechanism:
             found.radius,
             found.basis,
             clip_source=source,
-            listed=None if find is None else Listed(found.vectors, find),
+            listed=None if find is None and mix is None else Listed(found.vectors, find, mix),
             **rest,
         )
 
@@ -191,10 +207,10 @@ class AnswersMechanism:
 
     def values(self, records: Tensor) -> Values:
         """The exact integers: the sum of the records' clipped, rounded vectors."""
-        out = np.zeros(self.dimension, dtype=np.int64)
-        if self.listed is not None:
-            rows = self.listed.find(records)
-            there = torch.bincount(rows[rows >= 0], minlength=len(self.listed.vectors))
+        known, out = self.listed, np.zeros(self.dimension, dtype=np.int64)
+        if known is not None and known.find is not None:
+            rows = known.find(records)
+            there = torch.bincount(rows[rows >= 0], minlength=len(known.vectors))
             out += there.numpy() @ self._table
             records = records[rows < 0]
         if len(records) == 0:
@@ -202,12 +218,19 @@ class AnswersMechanism:
         times = torch.ones(len(records), dtype=torch.int64)
         if not records.is_floating_point():
             records, times = torch.unique(records, dim=0, return_counts=True)
-        size = max(1, _NUMBERS // self.n_objects)
+        size = max(1, _NUMBERS // max(self.n_objects, self.dimension))
         for block, number in zip(torch.split(records, size), torch.split(times, size), strict=True):
-            out += number.numpy() @ self._integers(
-                self._directed(centred(self.per_record, block, self.objects))
-            )
+            out += number.numpy() @ self._integers(self._vectors(block))
         return {"answers": out}
+
+    def _vectors(self, records: Tensor) -> Floats:
+        """(n, d), each record's by itself."""
+        if self.listed is None or self.listed.mix is None:
+            return self._directed(centred(self.per_record, records, self.objects))
+        out = np.zeros((len(records), self.dimension))
+        for weight, vector in zip(self.listed.mix(records).numpy().T, self.listed.vectors, strict=True):
+            out += weight[:, None] * vector
+        return out
 
     @cached_property
     def _table(self) -> Ints:

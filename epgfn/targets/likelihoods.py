@@ -26,13 +26,15 @@ from epgfn.targets.items import item_probability
 class Likelihood(NamedTuple):
     """`per_record(records, states)` (n, B) nats. `domain()` (C, ...): every value a record can take or, where `is_box`, the corners of
     the public box that holds them; all public. `draw(state, n, generator)`: n made-up records of the first object of `state`.
-    `find(records)` (n,) int64: the row of `domain()` that says the same of every object, -1 where none does; None for a box.
-    `unit`: what a record is called."""
+    `find(records)` (n,) int64: the row of `domain()` that says the same of every object, -1 where none does; None for a box, for which
+    `mix(records)` (n, C) float64 gives the weights of the corners whose centred log-likelihoods add up to the record's. `unit`: what a
+    record is called."""
 
     per_record: PerRecord
     domain: Callable[[], Tensor]
     draw: Callable[[Any, int, torch.Generator], Tensor]
     find: Callable[[Tensor], Tensor] | None = None
+    mix: Callable[[Tensor], Tensor] | None = None
     is_box: bool = False
     unit: Literal["record", "site"] = "record"
 
@@ -78,7 +80,15 @@ def _location(study: Study, space: Hypergrid) -> Likelihood:
         noise = torch.randn(n, len(low), dtype=torch.float64, generator=generator)
         return (point + study.target.sigma * noise).clamp(low, high)  # as a node moves them into the box
 
-    return Likelihood(per_record, corners, draw, is_box=True)
+    def mix(records: Tensor) -> Tensor:
+        # What all places share cancels, and the rest is linear in the record; so are these weights, one variable at a time.
+        share = (records - low) / (high - low)
+        weights = torch.ones(len(records), 1, dtype=torch.float64)
+        for column in share.T[:, :, None]:
+            weights = torch.stack([weights * (1 - column), weights * column], 2).flatten(1)
+        return weights
+
+    return Likelihood(per_record, corners, draw, mix=mix, is_box=True)
 
 
 def _sites(study: Study, space: Phylogeny) -> Likelihood:

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import epgfn
+from epgfn.cli import _tell
+from epgfn.object_comparison import ObjectComparison
 from kinds import TEXTS, write_records
 
 
@@ -25,6 +27,27 @@ def command(*arguments: str | Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = ObjectComparison("sequences", 1e30, {"length >= 1": 0.75}, {"north": {"length >= 1": 0.5}})
+    top = [{"object": "", "probability": 0.25, "exact": None}]
+    figures = {
+        **comparison.figures(),
+
+            "noun": "sequences",
+            "top": top,
+            "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}]
+        ,
+        "privacy": "none: ...", "notes": ["a caution"], "audit_ok": True, "audit_checks": 3,
+        "run_dir": "run", "duration_s": 2.0, "report": "run/report.html",
+    }
+    _tell(figures, as_json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(empty) 0.250" in said and "length >= 1 0.750" in said and "Note: a caution." in said
+    assert "too many sequences to list" in said and "None" not in said and "nan" not in said
+    _tell(figures, as_json=True)
+    assert json.loads(capsys.readouterr().out)["global_l1"] is None
 
 
 @pytest.mark.slow

@@ -12,11 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kinds
 from epgfn.aggregation import train_global
 from epgfn.comparison import Comparison, compare, edge_matrix
 from epgfn.data import load_records
 from epgfn.exact import posterior
 from epgfn.inference import Model
+from epgfn.policies import initial_policy
 from epgfn.study import Study
 from epgfn.targets import score_table, study_masks
 from epgfn.training import train_local
@@ -113,6 +115,25 @@ def test_what_is_written_to_the_summary_reads_back_the_same(seed: int, exact: bo
 def test_edges_of_other_variables_are_left_out() -> None:
     matrix = edge_matrix([("a", "b"), ("b", "elsewhere"), ("c", "a")], ["a", "b", "c"])
     assert matrix.nonzero()[0].tolist() == [0, 2] and matrix.nonzero()[1].tolist() == [1, 0]
+
+
+def test_graphs_over_categories_are_compared_with_their_exact_edges_and_have_no_pooled_score(
+    tmp_path: Path,
+) -> None:
+    study = kinds.study("categories")
+    files = {n: kinds.write_records("categories", tmp_path / n, 40, k) for k, n in enumerate(study.roster)}
+    records = {node: load_records(path, study) for node, path in files.items()}
+    models = {
+        node: Model(study, initial_policy(study, score_table(study, x, 2), torch.Generator()))
+        for node, x in records.items()
+    }
+    result = compare(study, records, models, models["north"], None, 400, seed=1)
+    table = torch.stack([score_table(study, x, n_parties=2) for x in records.values()]).sum(0)
+    graphs, probability = posterior(table, study_masks(study))
+    expected = (graphs.double() * probability[:, None, None]).sum(0).numpy()
+    np.testing.assert_allclose(result.exact_edges, expected, atol=1e-10)
+    assert len(result.pooled_global) == 0 and result.pooled_local == {}
+    assert Comparison.from_json(json.loads(json.dumps(result.to_json()))).to_json() == result.to_json()
 
 
 STUDY = b"""

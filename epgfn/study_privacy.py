@@ -111,7 +111,7 @@ class PrivacySettings(BaseModel):
         by_gradient = self.mode == "gradient"
         if (self.rate is not None, self.clip is not None) != (by_gradient, by_gradient):
             raise ValueError(
-                "privacy.rate and privacy.clip belong to mode 'gradient', which needs both; for example rate = 0.1, clip = 0.05"
+                "privacy.rate and privacy.clip belong to mode 'gradient', which needs both; for example rate = 0.5, clip = 10.0"
             )
         if by_gradient and self.adjacency != "add-remove":
             raise ValueError(

@@ -127,8 +127,8 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         print()
     each = "edges" if study.is_graphs else "of these probabilities"
     print(
-        f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in common). null: mean error of the "
-        "prior, that is of sending nothing.\n"
+        f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
+        "common). null: mean error of the prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
         f"off than the prior. More than {MOST_LOST:.0%} of worlds lost: too few records."
     )

@@ -148,16 +148,26 @@ def places(study: Study) -> list[list[float]]:
     return out
 
 
+def _places_written(study: Study) -> list[list[str]]:
+    """`places` as text, with as many digits, six at least, as it takes to tell the places of a variable apart."""
+    out = []
+    for row in places(study):
+        texts = ([f"{x:.{digits}g}" for x in row] for digits in range(6, 18))
+        out.append(next((found for found in texts if len(set(found)) == len(row)), [repr(x) for x in row]))
+    return out
+
+
 def _points_written(study: Study, state: Any) -> list[str]:
-    names, at = study.variable_names, places(study)
+    names, at = study.variable_names, _places_written(study)
     return [
-        ", ".join(f"{name}={at[i][p]:.6g}" for i, (name, p) in enumerate(zip(names, row, strict=True)))
+        ", ".join(f"{name}={at[i][p]}" for i, (name, p) in enumerate(zip(names, row, strict=True)))
         for row in state.position.tolist()
     ]
 
 
 def _coordinates(study: Study, state: Any) -> Questions:
-    names = [f"{v.name}={x:.6g}" for v, row in zip(study.variables, places(study), strict=True) for x in row]
+    rows = zip(study.variables, _places_written(study), strict=True)
+    names = [f"{v.name}={x}" for v, row in rows for x in row]
     return Questions(names, (state.position[:, :, None] == torch.arange(study.space.side or 0)).flatten(1))
 
 

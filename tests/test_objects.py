@@ -105,6 +105,13 @@ def test_places_lie_evenly_on_the_studys_scale_between_the_bounds() -> None:
     assert {"x=0, dose=1", "x=5, dose=10", "x=10, dose=100"} <= set(texts) and len(texts) == 9
 
 
+def test_places_that_lie_close_together_are_told_apart() -> None:
+    study = study_of({"kind": "hypergrid", "side": 11}, [{"name": "year", "lower": 20_000, "upper": 20_001}])
+    texts = written(study, all_of(study))
+    assert len(set(texts)) == 11 and "year=20000.1" in texts
+    assert len(marginals(study, all_of(study))) == 11
+
+
 def test_every_kind_has_words_for_people() -> None:
     for study in (one_variable("multiset", ["a", "b"], size=1), one_variable("sequence", ["a", "b"], max_length=1)):  # fmt: skip
         kind = kind_of(study)

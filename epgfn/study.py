@@ -473,6 +473,10 @@ def _one_category(study: Study) -> None:
     _categories(study)
     if study.space.kind == "sequence" and len(study.variables[0].categories or ()) > MAX_LETTERS:
         raise ValueError(f"a sequence is made of at most {MAX_LETTERS} letters")
+    if study.space.kind == "sequence" and any(
+        " " in letter for letter in study.variables[0].categories or ()
+    ):
+        raise ValueError("a letter of a sequence holds no space, so that no two sequences read alike")
 
 
 def _taxa(study: Study) -> None:

@@ -105,6 +105,11 @@ def test_places_lie_evenly_on_the_studys_scale_between_the_bounds() -> None:
     assert {"x=0, dose=1", "x=5, dose=10", "x=10, dose=100"} <= set(texts) and len(texts) == 9
 
 
+def test_letters_that_would_make_two_sequences_read_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match="holds no space"):
+        one_variable("sequence", ["A", "A A"], max_length=2)
+
+
 def test_places_that_lie_close_together_are_told_apart() -> None:
     study = study_of({"kind": "hypergrid", "side": 11}, [{"name": "year", "lower": 20_000, "upper": 20_001}])
     texts = written(study, all_of(study))

@@ -34,13 +34,16 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
     top = [{"object": "", "probability": 0.25, "exact": None}]
     figures = {
         **comparison.figures(),
-
-            "noun": "sequences",
-            "top": top,
-            "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}]
-        ,
-        "privacy": "none: ...", "notes": ["a caution"], "audit_ok": True, "audit_checks": 3,
-        "run_dir": "run", "duration_s": 2.0, "report": "run/report.html",
+        "noun": "sequences",
+        "top": top,
+        "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}],
+        "privacy": "none: ...",
+        "notes": ["a caution"],
+        "audit_ok": True,
+        "audit_checks": 3,
+        "run_dir": "run",
+        "duration_s": 2.0,
+        "report": "run/report.html",
     }
     _tell(figures, as_json=False)
     said = " ".join(capsys.readouterr().out.split())

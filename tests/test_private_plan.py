@@ -63,9 +63,9 @@ def test_graphs_too_many_to_list_are_compared_by_their_edges() -> None:
 
 
 def test_sgd_is_planned_by_training() -> None:
-    more = "rate = 0.5\nclip = 0.5\n"
+    more = "rate = 0.9\nclip = 0.5\n"
     short = private_study("multiset", "gradient", more).with_changes({"training": {"steps": 40, "batch": 64}})
-    (row,), settings = plan(Question(short, (500,), (30.0,), nodes=1, worlds=2))
+    (row,), settings = plan(Question(short, (2000,), (8.0,), nodes=1, worlds=2))
     assert (settings["mode"], settings["steps"], settings["clip"]) == ("gradient", 40, 0.5)
     assert row.error < row.prior_error and row.l1 is not None
 

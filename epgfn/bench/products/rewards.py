@@ -50,7 +50,8 @@ def multiset_10x8(nodes: int = 5, split: str = "even") -> Federation:
         rewards.append(MultisetReward(space, values * _share(space.n_items, n, nodes, split)))
     local = RewardSettings(steps=1000, batch=256, learning_rate=1e-2, exploration=0.3)
     settings = RewardSettings("aggregating", steps=1000, batch=256, learning_rate=1e-2, exploration=0.3)
-    wide = with_preferences(sample_once, share=0.5, spread=1.0)
+    spread = 1.0 if split == "even" else 6.0  # a node that values few kinds must be led far from them
+    wide = with_preferences(sample_once, share=0.5, spread=spread)
     return _federation(space, rewards, local, settings, wide)
 
 

@@ -24,10 +24,8 @@ from epgfn.objects import kind_of
 from epgfn.report import write_report
 from epgfn.report.found import SAMPLES, most_frequent
 from epgfn.report.objects import CERTAIN, shown_of
-from epgfn.report.words import words_of
 from epgfn.simulation import COORDINATOR, Simulation, simulate
 from epgfn.study import STUDY_NAME, Study
-from epgfn.study_privacy import meaning
 from epgfn.view import View
 
 COMPARISON_SAMPLES = 20_000
@@ -150,20 +148,13 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "duration_s": round(simulation.duration, 1),
         "noun": kind_of(study).noun,
         "variables": study.variable_names,
-        "privacy": _privacy(study),
+        "privacy": study.privacy.in_words(study.unit),
         "notes": _notes(study),
         "audit_ok": audit.ok,
         "audit_checks": len(audit.findings),
         "pids": simulation.pids,
         "report": str(report),
     }
-
-
-def _privacy(study: Study) -> str:
-    asked = study.privacy
-    if asked.epsilon is None or asked.delta is None:
-        return asked.in_words()
-    return f"{asked.mode}: {meaning(asked.epsilon, asked.delta, asked.adjacency, words_of(study).unit)}"
 
 
 def _notes(study: Study) -> list[str]:

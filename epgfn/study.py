@@ -304,6 +304,11 @@ class Study(_Settings):
         """What the variables are."""
         return columns_of(self.space.kind, self.target.kind)
 
+    @property
+    def unit(self) -> Literal["record", "site"]:
+        """What a record is called: in an alignment, a site."""
+        return "site" if self.columns == "taxa" else "record"
+
     def _check_privacy(self) -> None:
         self.privacy.check_target(self.target.kind)
         self.privacy.check_roster(self.roster)

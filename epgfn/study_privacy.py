@@ -131,11 +131,11 @@ class PrivacySettings(BaseModel):
                 "privacy.delta must be below one over the number of records; choose a smaller delta"
             )
 
-    def in_words(self) -> str:
-        """What the study asks of a node, as a sentence for its operator."""
+    def in_words(self, unit: str = "record") -> str:
+        """What the study asks of a node, as a sentence for its operator; `unit` is what one thing to protect is called."""
         if self.epsilon is None or self.delta is None:
             return NO_PRIVACY
-        return f"{self.mode}: {meaning(self.epsilon, self.delta, self.adjacency, 'record')}"
+        return f"{self.mode}: {meaning(self.epsilon, self.delta, self.adjacency, unit)}"
 
 
 def meaning(epsilon: float, delta: float, adjacency: str, unit: str) -> str:

@@ -101,7 +101,7 @@ def _require_answers(claim: Claim, study: Study) -> None:
             raise _wrong(f"stage {stage.name} is not a release of answers about the study's objects")
     if len(claim.stages) != 1:
         raise _wrong("answers are released once")
-    _require_unit(claim, _unit(study))
+    _require_unit(claim, study.unit)
 
 
 def _require_gradient(claim: Claim, study: Study) -> None:
@@ -110,11 +110,7 @@ def _require_gradient(claim: Claim, study: Study) -> None:
     agreed = (asked.rate, asked.clip, study.training.steps)
     if said is None or (said.rate, said.clip, said.steps) != agreed:
         raise _wrong("its rate, clip or steps are not those of the study")
-    _require_unit(claim, _unit(study))
-
-
-def _unit(study: Study) -> str:
-    return "site" if study.columns == "taxa" else "record"
+    _require_unit(claim, study.unit)
 
 
 def _require_unit(claim: Claim, unit: str) -> None:

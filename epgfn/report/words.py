@@ -49,8 +49,7 @@ def words_of(study: Study) -> Words:
     """The words of a study."""
     kind = kind_of(study)
     probabilities = "edge probabilities" if study.is_graphs else "marginal probabilities"
-    unit = "site" if study.columns == "taxa" else "record"
-    return Words(kind.noun, kind.noun.removesuffix("s"), kind.question, probabilities, unit)
+    return Words(kind.noun, kind.noun.removesuffix("s"), kind.question, probabilities, study.unit)
 
 
 def space_in_words(study: Study) -> str:

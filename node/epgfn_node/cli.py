@@ -101,7 +101,7 @@ def enroll(
     study = agreement.study
     if not events:
         print(
-            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words()}\n\n"
+            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
             f"Read {node_home.study}. If you agree to it, run:\n"
             f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
         )

@@ -178,7 +178,7 @@ def kept_claim(home: NodeHome, study: Study, model_sha256: str) -> KeptClaim | N
 def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) -> str:
     """What the model's claim means and what the records have spent so far, for `inspect`."""
     if kept is None:
-        return study.privacy.in_words()
+        return study.privacy.in_words(study.unit)
     claim = kept.claim
     words = f"{claim.mode}: {meaning(claim.epsilon, claim.delta, claim.adjacency, claim.unit)}"
     if operator is None:

@@ -115,7 +115,8 @@ def _claim(stated: dict[str, Any]) -> str:
     if stated["subsampling"] is not None:
         said = stated["subsampling"]
         parts = (
-            f"{said['steps']} steps, each record in one with probability {said['rate']:.4g}, clip {said['clip']:.4g} ({said['clip_source']}), "
+            f"{said['steps']} steps, each record in one with probability {said['rate']:.4g}, clip {said['clip']:.4g} "
+            f"({said['clip_source']}), "
             f"noise multiplier {said['noise_multiplier']:.6g}"
         )
     else:

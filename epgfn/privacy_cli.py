@@ -178,7 +178,7 @@ def audit(
     from epgfn.privacy.canaries import ATTACKED
 
     loaded = _private_study(study) if study is not None else None
-    chosen = mode or ([_own_mode(loaded)] if loaded is not None else list(ATTACKED))
+    chosen = list(mode or ATTACKED) if loaded is None else [_called(loaded, name) for name in mode or [""]]
     if not set(chosen) <= set(ATTACKED):
         unknown = ", ".join(sorted(set(chosen) - set(ATTACKED)))
         raise UsageError(f"there is no mode {unknown} to attack; choose {', '.join(ATTACKED)}")
@@ -230,6 +230,11 @@ def _make(study: Study | None, mode: str, epsilon: float, settings: dict[str, An
 def _own_mode(study: Study) -> str:
     """What the study's mode is called among those that are attacked: a statistic of categories is a table of counts."""
     return "counts" if study.target.kind == "bdeu" else study.privacy.mode
+
+
+def _called(study: Study, mode: str) -> str:
+    """`mode` as it is attacked; the study's own where none is named, or where it is named as the study does."""
+    return _own_mode(study) if mode in ("", study.privacy.mode) else mode
 
 
 def _print_attacked(study: Study, chosen: list[str]) -> None:

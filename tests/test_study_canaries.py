@@ -78,13 +78,16 @@ def test_the_command_finds_half_the_noise_and_nothing_in_correct_code(
     path = tmp_path / "study.toml"
     path.write_text(TEXTS[kind] + PRIVATE.format(mode=MODES[kind]))
 
-    def audit(runs: int) -> tuple[int, str]:
+    def audit(runs: int, *more: str) -> tuple[int, str]:
+        arguments = ["audit", str(path), "--epsilon", "4", "--releases", str(runs), *more]
         with pytest.raises(SystemExit) as ended:
-            run_app(app, "epgfn", ["privacy", "audit", str(path), "--epsilon", "4", "--releases", str(runs)])
+            run_app(app, "epgfn", ["privacy", *arguments])
         return int(ended.value.code or 0), capsys.readouterr().out
 
     name = "counts" if kind == "categories" else "answers"
-    code, out = audit(150)
+    code, out = audit(
+        150, "--mode", MODES[kind]
+    )  # as the study names it: a statistic of categories is counts
     assert code == 0 and f"{name:<10} claimed epsilon 4" in out and "holds" in out
     assert "the study's own release is attacked" in out
     noise = seeded_gaussian()

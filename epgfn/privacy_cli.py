@@ -104,7 +104,7 @@ def _shown(value: Any) -> str:
 
 def _print_plan(study: Study, rows: list[PlanRow]) -> None:
     from epgfn.objects import kind_of
-    from epgfn.privacy.planning import MOST_LOST
+    from epgfn.privacy.planning import MOST_LOST, MOST_MOVED
     from epgfn.study_kinds import GAUSSIAN
 
     kind = kind_of(study)
@@ -130,7 +130,7 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
         "common). null: mean error of the prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
-        f"off than the prior. More than {MOST_LOST:.0%} of worlds lost: too few records."
+        f"off than the prior. More than {MOST_LOST:.0%} of worlds lost, or L1 above {MOST_MOVED:g}: too few records."
     )
     few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
     if few:

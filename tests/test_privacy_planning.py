@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from epgfn.errors import UsageError
-from epgfn.privacy.planning import MOST_LOST, Question, plan, random_network
+from epgfn.privacy.planning import MOST_LOST, MOST_MOVED, Question, plan, random_network
 from epgfn.study import Study
 from small import PRIVATE_STUDY, SMALL_STUDY
 
@@ -24,7 +24,7 @@ def test_few_records_are_called_too_few_and_many_are_not() -> None:
     found = {(row.records, row.epsilon, row.scope): row for row in rows}
     assert len(found) == len(rows) == 8
     assert not found[20, 0.5, "local"].enough and found[5_000, 8.0, "local"].enough
-    assert all(row.enough == (row.lost <= MOST_LOST) for row in rows)
+    assert all(row.enough == (row.lost <= MOST_LOST and (row.l1 or 0) <= MOST_MOVED) for row in rows)
     assert found[20, 0.5, "local"].error > 5 * found[5_000, 8.0, "local"].error
     assert {(row.scope, row.nodes) for row in rows} == {("local", 1), ("product", 2)}
     for row in rows:

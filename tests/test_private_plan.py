@@ -13,7 +13,7 @@ from epgfn.console import run_app
 from epgfn.enumeration import explore, terminating_states
 from epgfn.errors import UsageError
 from epgfn.objects import space_of
-from epgfn.privacy.planning import MOST_LOST
+from epgfn.privacy.planning import MOST_LOST, MOST_MOVED
 from epgfn.private_plan import Question, plan
 from epgfn.spaces.base import take
 from epgfn.study import Study
@@ -34,7 +34,7 @@ def test_more_records_and_more_epsilon_buy_a_better_posterior(kind: str) -> None
     assert poor.error > 5 * good.error and not poor.enough and good.enough
     assert poor.l1 is not None and good.l1 is not None and 0 < good.l1 < poor.l1 <= 2
     for row in planned.rows:
-        assert row.enough == (row.lost <= MOST_LOST) and row.worlds == 8
+        assert row.enough == (row.lost <= MOST_LOST and (row.l1 or 0) <= MOST_MOVED) and row.worlds == 8
         assert 0 < row.error <= row.largest <= 1
         assert row.nodes == (2 if row.scope == "product" else 1)
     assert planned.settings["mode"] == MODES[kind] and SAID[kind] in planned.settings

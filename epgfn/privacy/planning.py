@@ -9,7 +9,8 @@ and the study's own score, and both posteriors are exact. On average over worlds
     lost       share of worlds in which error >= min(to_prior, prior_error): the release is no closer to what the records say than
                to what was believed without any, or is further off than that belief itself
 
-Rule: there are *too few records* for this epsilon where more than one world of ten is lost.
+Rule: there are *too few records* for this epsilon where more than one world of ten is lost, or L1 is above 1 on average: most of the
+probability is on other objects, whatever the single probabilities say.
 
     for row in plan(Question(study, records=(1000,), epsilons=(1.0, 4.0))): ...
 """
@@ -40,8 +41,8 @@ LEAST_WORLDS, MOST_WORLDS = 3, 40
 CPU_SECONDS = 15.0
 """After so much no further world is begun, unless a number of worlds is asked for."""
 MOST_RECORDS = 1_000_000
-MOST_LOST = 0.1
-"""Share of worlds beyond which records are too few."""
+MOST_LOST, MOST_MOVED = 0.1, 1.0
+"""Share of worlds, and mean L1, beyond which records are too few."""
 Scope = Literal["local", "product"]
 
 
@@ -242,7 +243,7 @@ def summary(nodes: int, same: Sequence[Seen]) -> PlanRow:
         to_prior,
         prior_error,
         lost,
-        lost <= MOST_LOST,
+        lost <= MOST_LOST and not (listed and l1 > MOST_MOVED),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from epgfn.bench.privacy import INSTANCES, Setting, privacy
-from epgfn.bench.releases import dags, objects, worlds
+from epgfn.bench.releases import dags, objects, studies, worlds
 from epgfn.bench.releases.measure import Ask, Errors
 from epgfn.bench.releases.trained import study_of
 from epgfn.errors import UsageError
@@ -102,9 +102,10 @@ def test_a_trained_row_has_the_model_and_the_release(nodes: int, monkeypatch: py
     assert 0 < row["l1_release"] < row["l1_mean"] < 2  # three steps are few
 
 
-def test_a_gradient_row_is_between_right_and_knowing_nothing() -> None:
-    case = objects.multisets()
-    found = objects.gradient(Ask(2000, 1, 8.0), case, steps=20, rate=1.0)(0)
+def test_a_gradient_row_is_between_right_and_knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = studies.GRADIENT.replace("steps = 300", "steps = 20")
+    monkeypatch.setattr("epgfn.bench.releases.studies.GRADIENT", few)
+    found = studies.release(Ask(2000, 1, 8.0), kind="multiset", mode="gradient")(0)
     assert found.l1 is not None and 0.1 < found.l1 < 1.9
 
 
@@ -149,7 +150,7 @@ def test_an_error_that_is_not_there_is_null_and_not_a_number_in_json() -> None:
         (["moments-6"], Setting()),
         ([], Setting(worlds=1)),
         ([], Setting(nodes=0)),
-        (["gradient-multiset"], Setting(nodes=2)),
+        (["gradient-multiset"], Setting(trained=True)),
         (["answers-grid"], Setting(trained=True)),
         (["moments-5"], Setting(epsilons=(0.0,))),
     ],

@@ -30,7 +30,7 @@ Told = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True)
 class Instance:
     """`make` gives the measure of one world; `targets` are what the project wants to reach, by epsilon. `trains`: there are networks
-    for it; `one_node`: there is no release that adds up over nodes; `whole`: it is a study of `studies`."""
+    for it; `whole`: it is a study of `studies`."""
 
     mode: str
     records: int
@@ -40,7 +40,6 @@ class Instance:
     nodes: int = 1
     targets: Mapping[float, float] = field(default_factory=dict)
     trains: bool = False
-    one_node: bool = False
     whole: bool = False
 
 
@@ -76,7 +75,7 @@ INSTANCES: dict[str, Instance] = {
     "answers-grid": Instance("answers", 2000, partial(objects.answers, case=objects.grid())),
     "answers-sequence": Instance("answers", 2000, partial(objects.answers, case=objects.sequences())),
     "gradient-multiset": Instance(
-        "gradient", 2000, partial(objects.gradient, case=objects.multisets()), (1.0, 4.0), 5, one_node=True
+        "gradient", 2000, partial(studies.release, kind="multiset", mode="gradient"), (1.0, 4.0), 10
     ),
     "study-multiset": _study("answers", "multiset", targets={4.0: 0.15}),
     "study-multiset-nodes-4": _study("answers", "multiset", nodes=4),
@@ -118,8 +117,6 @@ def privacy(
         UsageError: an instance that is not there, a number out of range, or networks or nodes where there are none.
     """
     names = list(only) or [name for name, known in INSTANCES.items() if known.trains or not setting.trained]
-    if setting.nodes is not None and not only:
-        names = [name for name in names if not INSTANCES[name].one_node]
     _check(names, setting)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -142,8 +139,6 @@ def _check(names: Sequence[str], setting: Setting) -> None:
             raise UsageError(f"there is no instance {name!r}; choose one of {', '.join(INSTANCES)}")
         if setting.trained and not known.trains:
             raise UsageError(f"{name} is measured without networks only; leave out --trained")
-        if known.one_node and setting.nodes not in (None, 1):
-            raise UsageError(f"{name} is measured for one node only; leave out --nodes")
     if setting.worlds is not None and setting.worlds < 2:
         raise UsageError("a standard error needs at least two worlds")
     if setting.nodes is not None and not 1 <= setting.nodes <= MAX_NODES:

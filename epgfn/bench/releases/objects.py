@@ -1,4 +1,4 @@
-"""Objects that are not graphs: noisy answers about all of them, and DP-SGD beside it. Nodes' answers add up.
+"""Objects that are not graphs: noisy answers about all of them. Nodes' answers add up.
 
 Each world is an object drawn uniformly and records drawn from it; the values that a record can take are public.
 """
@@ -16,7 +16,6 @@ from torch import Tensor
 from epgfn.bench.releases.measure import Ask, Errors, Measure
 from epgfn.distances import exact_distribution, l1
 from epgfn.privacy.answers import AnswersMechanism
-from epgfn.privacy.gradient import GradientSettings, RecordSgd, clipped_gradient
 from epgfn.targets.additive import PerRecord, categorical, location
 
 KINDS, SIZE, SHARE = 5, 6, 0.06
@@ -40,40 +39,6 @@ def answers(ask: Ask, case: Case) -> Measure:
         case.per_record, case.objects, case.domain, ask.epsilon, ask.delta
     )
     return _measure(ask, case, lambda records, _: mechanism.release(records).log_likelihood)
-
-
-def gradient(
-    ask: Ask,
-    case: Case,
-    *,
-    steps: int = 300,
-    rate: float = 0.2,
-    clip: float = 0.02,
-    learning_rate: float = 0.1,
-    batch: int = 64,
-) -> Measure:
-    """DP-SGD on the most forgiving policy there is: one free weight for each object."""
-    size, objects = len(case.objects), case.objects
-    settings = GradientSettings.for_epsilon(ask.epsilon, ask.delta, rate=rate, steps=steps, clip=clip)
-
-    def train(records: Tensor, seed: int) -> Tensor:
-        said = case.per_record(records, objects).float().T  # (B, n)
-        logits = torch.nn.Parameter(torch.zeros(size))
-        optimizer = torch.optim.Adam([logits], learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        sgd = RecordSgd([logits], optimizer, settings)
-        generator = torch.Generator().manual_seed(seed)
-        for sampled in sgd.batches(len(records)):
-            chosen = torch.randint(size, (batch,), generator=generator)
-            jacobian = torch.nn.functional.one_hot(chosen, size).float()
-            terms = said[chosen][:, sampled]
-            score = logits.detach()[chosen]
-            free = 2 / batch * jacobian.T @ (score - score.mean())
-            sgd.step(free, clipped_gradient(jacobian, terms - terms.mean(0), clip))
-            schedule.step()
-        return logits.detach().double()
-
-    return _measure(ask, case, train)
 
 
 def multisets() -> Case:

@@ -8,20 +8,20 @@ worlds.posterior(parts)                                  of all objects, and of 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.bench.releases.worlds import DiscreteNetwork
 from epgfn.data import BoundedRecords
 from epgfn.distances import exact_distribution
 from epgfn.enumeration import explore, terminating_states
 from epgfn.exact import MAX_ENUMERATED, edge_marginals, enumerate_dags, log_scores
 from epgfn.objects import questions, space_of
 from epgfn.policies import make_policy
-from epgfn.privacy.discrete import Floats
+from epgfn.privacy.discrete import Floats, Ints
 from epgfn.releases import Released
 from epgfn.spaces.base import take
 from epgfn.spaces.parent_sets import popcount
@@ -175,3 +175,27 @@ class _Graphs:
         share = prior_table(self.study) / len(self.study.roster)
         own = (self.masks >> torch.arange(len(share))[:, None]) & 1 == 1
         return self.posterior([share.masked_fill(own, -torch.inf)] * parties)
+
+
+class DiscreteNetwork:
+    """A random network of categorical variables: an edge for each pair of a random order with probability 1/2, up to two parents,
+    and for each configuration of parents probabilities drawn uniformly."""
+
+    def __init__(self, categories: tuple[int, ...], rng: np.random.Generator) -> None:
+        self.categories = categories
+        order = rng.permutation(len(categories))
+        self._steps = []
+        for place, j in enumerate(order):
+            parents = [int(i) for i in order[:place] if rng.random() < 0.5][:2]
+            rows = math.prod(categories[i] for i in parents)
+            self._steps.append((int(j), parents, rng.dirichlet(np.ones(categories[j]), size=rows)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Ints:
+        """(n, V) categories from 0 on."""
+        columns = np.zeros((n, len(self.categories)), dtype=np.int64)
+        for j, parents, table in self._steps:
+            row = np.zeros(n, dtype=np.int64)
+            for i in parents:
+                row = row * self.categories[i] + columns[:, i]
+            columns[:, j] = (rng.random(n)[:, None] > np.cumsum(table[row], 1)[:, :-1]).sum(1)
+        return columns

@@ -17,6 +17,7 @@ from epgfn.bench.releases import dags, objects, studies, worlds
 from epgfn.bench.releases.measure import Ask, Errors
 from epgfn.bench.releases.trained import study_of
 from epgfn.errors import UsageError
+from epgfn.private_worlds import DiscreteNetwork
 from epgfn.targets import score_table
 from epgfn.targets.bge import bge
 
@@ -132,7 +133,7 @@ def test_noise_has_unit_variance_and_heavy_tails_where_asked() -> None:
 
 def test_discrete_worlds_stay_in_their_categories() -> None:
     rng = np.random.default_rng(0)
-    columns = worlds.DiscreteNetwork(dags.CATEGORIES, rng).draw(500, rng)
+    columns = DiscreteNetwork(dags.CATEGORIES, rng).draw(500, rng)
     assert columns.min() == 0 and (columns.max(0) < np.array(dags.CATEGORIES)).all()
 
 

@@ -15,6 +15,7 @@ from epgfn.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_margina
 from epgfn.privacy.counts import CountsMechanism
 from epgfn.privacy.planning import random_network
 from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
+from epgfn.private_worlds import DiscreteNetwork
 from epgfn.spaces.parent_sets import parent_masks, popcount
 from epgfn.structure_chains import edge_marginals as chain_marginals
 from epgfn.targets.bdeu import bdeu
@@ -62,7 +63,7 @@ def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
-        network = worlds.DiscreteNetwork(categories, rng)
+        network = DiscreteNetwork(categories, rng)
         parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
         exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
         private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])

@@ -118,23 +118,11 @@ for kind in TEXTS:
 """
 
 
-def test_training_follows_the_device_and_gives_models_in_main_memory(tmp_path: Path) -> None:
-    """Every policy that a study can name: stopped and resumed, from records and from a statistic, and aggregated."""
+@pytest.mark.parametrize("text", [SCRIPT, OTHERS], ids=["graphs", "others"])
+def test_training_follows_the_device_and_gives_models_in_main_memory(text: str, tmp_path: Path) -> None:
+    """Every policy that a study can name, aggregated too; for graphs also stopped and resumed, and from a statistic."""
     script = tmp_path / "there_and_here.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-
-
-def test_so_does_that_of_studies_of_other_objects(tmp_path: Path) -> None:
-    script = tmp_path / "others.py"
-    script.write_text(OTHERS)
+    script.write_text(text)
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path)],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},

@@ -25,6 +25,7 @@ NODES, SPLIT_SEED, LOCAL_STEPS = (1, 50), 1, 10
 
 
 def main(sizes: list[int]) -> None:
+    """Print one row a number of nodes."""
     torch.set_num_threads(1)
     source = example_dir()
     example = Study.load(source / STUDY_NAME)

@@ -32,6 +32,7 @@ SEED, LISTED, DRAWN, WAYS = 1, 7, 500, 64
 def main(
     taxa: int, sites: int, branch_length: float, central: list[int], pairs: list[tuple[int, int]]
 ) -> None:
+    """Print one row for each number of steps of the centralised model, and for each pair of local and global ones."""
     torch.set_num_threads(1)
     federation = phylogeny(taxa, sites, branch_length)
     everyone = range(federation.nodes)
@@ -61,6 +62,7 @@ def timed(what: Any, *arguments: Any) -> tuple[Any, float]:
 
 
 def aggregated(federation: Federation, policies: list[Policy], steps: int) -> Policy:
+    """The global model of these local ones."""
     models = [policy.tensors() for policy in policies]
     policy = federation.start(models, SEED)
     product = FrozenProduct(federation.space, federation.make(models))

@@ -30,6 +30,7 @@ CLIENTS, SPLIT_SEED, GRAPHS = 10, 1, 2000
 
 
 def main(path: Path, target: str = "max-likelihood") -> None:
+    """Train, print the table and draw the picture at `path`."""
     torch.set_num_threads(1)
     source = example_dir()
     roster = [f"client-{n:02}" for n in range(1, CLIENTS + 1)]

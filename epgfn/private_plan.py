@@ -29,7 +29,7 @@ from epgfn.errors import UsageError
 from epgfn.exact import MAX_VARIABLES
 from epgfn.objects import kind_of
 from epgfn.privacy import planning
-from epgfn.privacy.planning import DEFAULT_DELTA, MOST_RECORDS, PlanRow, Scope, Seen, summary
+from epgfn.privacy.planning import Asked, PlanRow, Scope, Seen, summary
 from epgfn.private_worlds import Posterior, Worlds, worlds_of
 from epgfn.releases import maker_of
 from epgfn.study import Study
@@ -58,38 +58,16 @@ class Planned(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to plan for: `records` of each node, `epsilons` of each release, `nodes` in the product (None: the study's roster),
-    `worlds` (None: as many as `CPU_SECONDS` allow, from 3 to 40; with DP-SGD from 2).
+class Question(Asked):
+    """About a study of any other kind; from 3 to 40 worlds unless a number is asked for, with DP-SGD from 2.
 
     Raises:
         UsageError: no exact posterior or no mechanism is in reach, or a number is out of range.
     """
 
-    study: Study
-    records: tuple[int, ...]
-    epsilons: tuple[float, ...]
-    nodes: int | None = None
-    worlds: int | None = None
-
     def __post_init__(self) -> None:
-        if not self.records or min(self.records) < 2 or max(self.records) > MOST_RECORDS:
-            raise UsageError(f"records must be from 2 to {MOST_RECORDS}; give what a node has, roughly")
-        if self.parties < 1 or (self.worlds is not None and self.worlds < 2):
-            raise UsageError("planning needs at least one node and two worlds")
-        if max(self.records) * self.delta >= 1:
-            raise UsageError(
-                f"delta {self.delta:g} is not below one over {max(self.records)} records; choose a smaller privacy.delta"
-            )
+        super().__post_init__()
         _check_reach(self.study)
-
-    @property
-    def parties(self) -> int:
-        return len(self.study.roster) if self.nodes is None else self.nodes
-
-    @property
-    def delta(self) -> float:
-        return self.study.privacy.delta or DEFAULT_DELTA
 
     @property
     def mode(self) -> PrivacyMode:

@@ -67,12 +67,12 @@ class PlanRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class Asked:
     """What to plan for: `records` of each node, `epsilons` of each release, `nodes` in the product (None: the study's roster),
-    `worlds` (None: as many as `CPU_SECONDS` allow, from 3 to 40).
+    `worlds` (None: as many as `CPU_SECONDS` allow).
 
     Raises:
-        UsageError: the study's score has no mechanism, there are too many variables, or a number is out of range.
+        UsageError: a number is out of range.
     """
 
     study: Study
@@ -82,14 +82,6 @@ class Question:
     worlds: int | None = None
 
     def __post_init__(self) -> None:
-        kind, v = self.study.target.kind, len(self.study.variables)
-        if kind not in MECHANISMS["statistic"]:
-            raise UsageError(f"target '{kind}' has no private release yet, so there is nothing to plan")
-        if v > MAX_VARIABLES:
-            raise UsageError(
-                f"planning compares exact edge probabilities, which are in reach up to {MAX_VARIABLES} variables, and the study has "
-                f"{v}; plan with a study of {MAX_VARIABLES} of them: more variables need more records than that"
-            )
         if not self.records or min(self.records) < 2 or max(self.records) > MOST_RECORDS:
             raise UsageError(f"records must be from 2 to {MOST_RECORDS}; give what a node has, roughly")
         if self.parties < 1 or (self.worlds is not None and self.worlds < 2):
@@ -106,6 +98,26 @@ class Question:
     @property
     def delta(self) -> float:
         return self.study.privacy.delta or DEFAULT_DELTA
+
+
+@dataclass(frozen=True)
+class Question(Asked):
+    """About linear-Gaussian graphs; from 3 to 40 worlds unless a number is asked for.
+
+    Raises:
+        UsageError: the study's score has no mechanism, there are too many variables, or a number is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        kind, v = self.study.target.kind, len(self.study.variables)
+        if kind not in MECHANISMS["statistic"]:
+            raise UsageError(f"target '{kind}' has no private release yet, so there is nothing to plan")
+        if v > MAX_VARIABLES:
+            raise UsageError(
+                f"planning compares exact edge probabilities, which are in reach up to {MAX_VARIABLES} variables, and the study has "
+                f"{v}; plan with a study of {MAX_VARIABLES} of them: more variables need more records than that"
+            )
+        super().__post_init__()
 
 
 def plan(question: Question, progress: Callable[[int, int], None] | None = None) -> list[PlanRow]:

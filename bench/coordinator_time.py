@@ -15,11 +15,12 @@ import time
 import numpy as np
 import torch
 
-from epgfn.aggregation import train_global
-from epgfn.data import load_records
-from epgfn.demo import example_dir
-from epgfn.study import STUDY_NAME, Study
-from epgfn.training import train_local
+from epgfn.demo.demo import example_dir
+from epgfn.learn.aggregate import train_global
+from epgfn.learn.local import train_local
+from epgfn.study import Study
+from epgfn.study.records.tables import load_records
+from epgfn.study.study import STUDY_NAME
 
 NODES, SPLIT_SEED, LOCAL_STEPS = (1, 50), 1, 10
 

@@ -20,11 +20,11 @@ from epgfn.bench.aggregate import node_seed
 from epgfn.bench.products.federation import Federation
 from epgfn.bench.products.trees import phylogeny
 from epgfn.bench.products.yardsticks import Listed
-from epgfn.diagnostics import log_terminating
-from epgfn.policies.base import Policy
-from epgfn.product import FrozenProduct, train_product
-from epgfn.rollout import sample
-from epgfn.spaces import Phylogeny
+from epgfn.gflownet.measure.diagnostics import log_terminating
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.product import FrozenProduct, train_product
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces import Phylogeny
 
 SEED, LISTED, DRAWN, WAYS = 1, 7, 500, 64
 

@@ -14,10 +14,10 @@ import time
 
 import torch
 
-from epgfn import parallel
 from epgfn.bench.instances.large_dag import linear_gaussian
+from epgfn.gflownet import parallel
+from epgfn.learn.local import train_local
 from epgfn.study import Study
-from epgfn.training import train_local
 
 VARIABLES, STEPS, BATCH, REPEATS = 20, 40, 256, 3
 

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from epgfn.aggregation import train_global
-from epgfn.data import load_records
-from epgfn.demo import example_dir
-from epgfn.inference import Model
-from epgfn.report.figures import Pooled, pooled_scores
-from epgfn.study import STUDY_NAME, Study
-from epgfn.targets import pooled_profile_score
-from epgfn.training import train_local
+from epgfn.demo.demo import example_dir
+from epgfn.learn.aggregate import train_global
+from epgfn.learn.local import train_local
+from epgfn.learn.model import Model
+from epgfn.run.report.figures import Pooled, pooled_scores
+from epgfn.study import Study
+from epgfn.study.records.tables import load_records
+from epgfn.study.study import STUDY_NAME
+from epgfn.targets.likelihood import pooled_profile_score
 
 CLIENTS, SPLIT_SEED, GRAPHS = 10, 1, 2000
 

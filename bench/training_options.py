@@ -15,18 +15,23 @@ from typing import Any
 import torch
 
 from epgfn.bench.instances.dags import BY_SINKS, STUDY, _records
-from epgfn.distances import exact_distribution, l1
-from epgfn.policies import initial_policy, make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.policies.mlp_net import MlpNet
-from epgfn.reward_training import RewardSettings, train_reward
-from epgfn.spaces import Hypergrid, Multiset, Sequence
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.mlp_net import MlpNet
+from epgfn.gflownet.rewards import multiset, sequence
+from epgfn.gflownet.rewards.rewards import HypergridReward, MultisetReward, SequenceReward
+from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence
+from epgfn.gflownet.spaces.enumeration import explore
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.loop import fit
+from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
+from epgfn.learn.local import local_judge
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table
 from epgfn.study import Study
-from epgfn.sweep import explore, terminating_mass
-from epgfn.targets import multiset, score_table, sequence
-from epgfn.targets.rewards import HypergridReward, MultisetReward, SequenceReward
-from epgfn.training import fit, local_judge
+from epgfn.study.objects import space_of
 
 SEEDS = (1, 2, 3)
 GRID, FAR, CUBE = Hypergrid(2, 12), Hypergrid(2, 24), Hypergrid(3, 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epgfn.inference import load_model
+    from epgfn.learn.model import load_model
     from epgfn.study import Study
 
 __all__ = ["Study", "load_model"]
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return Study
     if name == "load_model":
-        from epgfn.inference import load_model
+        from epgfn.learn.model import load_model
 
         return load_model
     raise AttributeError(f"module 'epgfn' has no attribute {name!r}")

@@ -11,7 +11,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 
 MAX_PIECE: Final = 1 << 20  # bytes of data in one streamed message; the default message limit of 4 MiB stays
 PIECE: Final = 256 << 10

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from epgfn.aggregation import GlobalResult
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes, sha256_hex, sync_directory, write_atomic
-from epgfn.inference import Model
-from epgfn.objects import kind_of
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
+from epgfn.gflownet.training.loop import Progress
+from epgfn.learn.aggregate import GlobalResult
+from epgfn.learn.model import Model
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn.study import Study
-from epgfn.training import Progress
+from epgfn.study.objects import kind_of
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.store import Store

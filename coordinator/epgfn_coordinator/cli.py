@@ -14,9 +14,9 @@ os.environ.setdefault(
 
 import typer
 
-from epgfn.console import make_reporter, run_app
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import write_secret
+from epgfn.base.console import make_reporter, run_app
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import write_secret
 from epgfn.study import Study
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
@@ -111,8 +111,8 @@ def serve(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m epgfn_coordinator serve ...
     """
-    from epgfn.device import chosen
-    from epgfn.parallel import joined
+    from epgfn.gflownet.device import chosen
+    from epgfn.gflownet.parallel import joined
     from epgfn_coordinator.serve import serve as run
     from epgfn_coordinator.together import Trainer, train_along
 

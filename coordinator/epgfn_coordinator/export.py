@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import read_bytes, sync_directory, write_atomic
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import read_bytes, sync_directory, write_atomic
 from epgfn.ledger.log import export_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn_coordinator import aggregates

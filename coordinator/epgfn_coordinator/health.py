@@ -6,8 +6,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from epgfn import rpc
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes, read_secret
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes, read_secret
 from epgfn_coordinator.home import WILDCARDS, Config, Home, split_address
 from epgfn_coordinator.keys import HEALTH_CERTIFICATE, HEALTH_KEY
 

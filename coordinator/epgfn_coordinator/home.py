@@ -26,8 +26,8 @@ from typing import Any
 
 import tomli_w
 
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import read_bytes, write_atomic
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import read_bytes, write_atomic
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
 DEFAULT_ENROLL_ADDRESS = "127.0.0.1:8444"

@@ -8,9 +8,9 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from epgfn.errors import RefusedError
-from epgfn.pki import node_id_from_cert
+from epgfn.base.errors import RefusedError
 from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.journal import LOG
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes, write_atomic
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes, write_atomic
 from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import MARGINAL_SAMPLES, SUMMARY
 from epgfn_coordinator.home import Home

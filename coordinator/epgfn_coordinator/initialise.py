@@ -7,18 +7,19 @@ import ipaddress
 import secrets
 import socket
 
-from epgfn.errors import UsageError
-from epgfn.files import sha256_hex, write_atomic
+from epgfn.base.errors import UsageError
+from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.learn.policy import require_possible
 from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
 from epgfn.ledger.log import TileLog
 from epgfn.ledger.note import NoteSigner
-from epgfn.pki import CertificateAuthority, make_csr
-from epgfn.policies import require_possible
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
-from epgfn.study import STUDY_NAME, Study
+from epgfn.study import Study
+from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import keys
 from epgfn_coordinator.home import Config, Home, split_address
 from epgfn_coordinator.round import OPEN

@@ -12,8 +12,8 @@ from sqlite3 import Row
 
 import grpc
 
-from epgfn.errors import RefusedError
-from epgfn.files import sha256_hex, write_atomic
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
 from epgfn_coordinator.home import Home

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 
-from epgfn.errors import UsageError
-from epgfn.files import read_bytes, sha256_hex
+from epgfn.base.errors import UsageError
+from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC

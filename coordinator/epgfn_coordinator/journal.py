@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from epgfn.console import Reporter
+from epgfn.base.console import Reporter
 
 LOG = logging.getLogger("epgfn.coordinator")
 

@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from epgfn.errors import EpgfnError, RefusedError, UsageError
-from epgfn.files import read_bytes, read_secret, sync_directory, write_secret
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.files import read_bytes, read_secret, sync_directory, write_secret
 from epgfn.ledger.note import NoteSigner
-from epgfn.pki import CertificateAuthority
 from epgfn.sealing import chunked
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn_coordinator.home import Home
 

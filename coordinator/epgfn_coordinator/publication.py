@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from epgfn.files import sha256_file, sha256_hex, write_atomic
+from epgfn.base.files import sha256_file, sha256_hex, write_atomic
+from epgfn.gflownet.training.loop import TrainingProgress
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.sealing.bundle import sign_statement
@@ -31,7 +32,6 @@ from epgfn.sealing.statement import (
     make_statement,
 )
 from epgfn.study import Study
-from epgfn.training import TrainingProgress
 from epgfn_coordinator import aggregates
 from epgfn_coordinator.aggregate import MODEL, SAMPLES, open_artifacts, software, write_result
 from epgfn_coordinator.home import Home

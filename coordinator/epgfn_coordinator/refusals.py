@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.ledger.entries import RefusedEntry, encode
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.log import PublishedLog

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study

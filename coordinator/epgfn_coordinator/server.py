@@ -9,8 +9,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from epgfn import rpc
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes
 from epgfn.sealing.keys import SigningKey
 from epgfn.v1 import (
     artifact_pb2,

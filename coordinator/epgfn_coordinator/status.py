@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from epgfn.errors import EpgfnError
-from epgfn.files import read_bytes
-from epgfn.pki import certificate_fingerprint
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import read_bytes
 from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
 from epgfn_coordinator import aggregates
 from epgfn_coordinator.home import Config, Home

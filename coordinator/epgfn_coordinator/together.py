@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from epgfn.aggregation import GlobalResult, train_global
-from epgfn.device import CPU, computing_on
-from epgfn.errors import EpgfnError
-from epgfn.parallel import from_first, number_from_first, tensors_from_first, workers
-from epgfn.policies import policy_spec
+from epgfn.base.errors import EpgfnError
+from epgfn.gflownet.device import CPU, computing_on
+from epgfn.gflownet.parallel import from_first, number_from_first, tensors_from_first, workers
+from epgfn.gflownet.training.loop import Progress, TrainingEnded
+from epgfn.learn.aggregate import GlobalResult, train_global
+from epgfn.learn.policy import policy_spec
 from epgfn.study import Study
-from epgfn.training import Progress, TrainingEnded
 from epgfn_coordinator.home import Home
 
 Models = Mapping[str, Mapping[str, Tensor]]

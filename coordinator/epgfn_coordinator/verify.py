@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from epgfn.errors import RefusedError
-from epgfn.files import sha256_hex
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import sha256_hex
+from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.checkpoint import Checkpoint
-from epgfn.policies import policy_spec, validate_policy
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.encoding import from_base64
@@ -148,7 +148,9 @@ class Verifier:
     def _require_privacy(self, predicate: UploadPredicate) -> None:
         if not self._study.privacy.is_private and predicate.privacy == {"mode": "none"}:
             return
-        from epgfn.privacy.agreement import require_claim  # here: a study without privacy needs no accountant
+        from epgfn.privacy.of_study.agreement import (
+            require_claim,  # here: a study without privacy needs no accountant
+        )
 
         require_claim(self._study, predicate.privacy)
 

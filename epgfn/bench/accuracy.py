@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from epgfn.base.errors import UsageError
 from epgfn.bench.instances import INSTANCES, Instance
-from epgfn.errors import UsageError
 
 TRIAL_STEPS = 30
 USABLE = 0.8

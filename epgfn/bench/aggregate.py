@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from epgfn.base.errors import UsageError
 from epgfn.bench.accuracy import affordable
 from epgfn.bench.baselines import BASELINES, Case
 from epgfn.bench.products import PRODUCTS, SPLITS, Federation
 from epgfn.bench.products.federation import Tensors
 from epgfn.bench.products.yardsticks import Listed
-from epgfn.distances import exact_distribution, l1
-from epgfn.errors import UsageError
-from epgfn.policies.base import Policy
-from epgfn.product import FrozenProduct, train_product
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.product import FrozenProduct, train_product
 
 OURS = "aggregating"
 UNDERTRAINED = 0.05

@@ -29,19 +29,19 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 from torch import Tensor
 
+from epgfn.base.errors import UsageError
 from epgfn.bench import membership_attacks as attacks
-from epgfn.diagnostics import log_ratios
-from epgfn.errors import UsageError
-from epgfn.policies import make_policy
-from epgfn.policies.order_potential import SCORES, normalise_table
-from epgfn.privacy.discrete import GRID_BITS, Floats
-from epgfn.privacy.planning import random_network
-from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
-from epgfn.rollout import sample
-from epgfn.spaces import DagBySinks
+from epgfn.gflownet.measure.diagnostics import log_ratios
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.order_potential import SCORES, normalise_table
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces import DagBySinks
+from epgfn.learn.local import train_on_statistic
+from epgfn.learn.scores import study_masks, table_from_statistic
+from epgfn.privacy.mechanisms.discrete import GRID_BITS, Floats
+from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
+from epgfn.privacy.of_study.graph_plan import random_network
 from epgfn.study import Study
-from epgfn.targets import study_masks, table_from_statistic
-from epgfn.training import train_on_statistic
 
 V = 5
 OUTLIER = 5.0

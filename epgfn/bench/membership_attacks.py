@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.spaces.parent_sets import parent_matrix, popcount
+from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
 
 PRIOR_SCALE = 0.5  # t of the default BGe settings: alpha_mu / (alpha_mu + 1)
 EXPLAINED = 5e-4

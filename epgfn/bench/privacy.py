@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from epgfn.base.errors import UsageError
 from epgfn.bench.releases import dags, objects, studies
 from epgfn.bench.releases.measure import DELTA, Ask, Errors, Measure
-from epgfn.errors import UsageError
 
 FIRST_SEED = 3000
 MAX_NODES = 64

@@ -1,7 +1,7 @@
 """`epgfn bench scaling`: what one trajectory of training costs as the variables of a DAG grow, and the exponent of that growth.
 
-One trajectory is its share of a training step as `epgfn.training.fit` takes it: rollout, loss, gradient, optimiser. Data: 200 records
-of a random linear-Gaussian network (`linear_gaussian`), BGe, fan-in 3, the study's defaults otherwise.
+One trajectory is its share of a training step as `epgfn.gflownet.training.loop.fit` takes it: rollout, loss, gradient, optimiser. Data: 200
+records of a random linear-Gaussian network (`linear_gaussian`), BGe, fan-in 3, the study's defaults otherwise.
 
     sinks            by sinks; the score table with an order potential, exact up to 25 variables and learned beyond
     edge-net         edge by edge, modified detailed balance, one network of the whole graph and one a variable
@@ -20,17 +20,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from epgfn.base.errors import UsageError
+from epgfn.base.files import write_atomic
 from epgfn.bench.instances.large_dag import linear_gaussian
-from epgfn.errors import UsageError
-from epgfn.files import write_atomic
-from epgfn.judges import Judge
-from epgfn.policies import initial_policy, make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.rollout import sample
-from epgfn.spaces import DagSpace
-from epgfn.study import Study, TrainingSettings
-from epgfn.targets import score_table
-from epgfn.training import fit, local_judge
+from epgfn.gflownet.losses.judges import Judge
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces import DagSpace
+from epgfn.gflownet.training.loop import fit
+from epgfn.learn.local import local_judge
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table
+from epgfn.study import Study
+from epgfn.study.objects import space_of
+from epgfn.study.settings import TrainingSettings
 
 POLICIES = ("sinks", "edge-net", "edge-attention")
 VARIABLES = (5, 10, 20, 40)
@@ -111,7 +115,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from epgfn.report.figures import DASHES, GRID, LINES, PNG_DPI, STYLE
+    from epgfn.run.report.figures import DASHES, GRID, LINES, PNG_DPI, STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6, 4), dpi=PNG_DPI, layout="constrained")

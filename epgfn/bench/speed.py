@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from epgfn.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, UsageError
 
 OURS = "epgfn"
 PEERS = {"torchgfn": "torchgfn_hypergrid.py", "gfnx": "gfnx_hypergrid.py"}

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 
 from epgfn.bench.peers.blocks import blocks, say
-from epgfn.distances import exact_distribution, l1
-from epgfn.judges import make_judge
-from epgfn.policies.mlp_net import MlpNet, initial_tensors
-from epgfn.reward_training import RewardSettings
-from epgfn.rollout import sample_once
-from epgfn.spaces import Hypergrid
-from epgfn.sweep import explore, terminating_mass, terminating_states
-from epgfn.targets.rewards import HypergridReward, checked
-from epgfn.training import TrainingProgress, fit
+from epgfn.gflownet.losses.judges import make_judge
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
+from epgfn.gflownet.rewards.rewards import HypergridReward, checked
+from epgfn.gflownet.sampling.rollout import sample_once
+from epgfn.gflownet.spaces import Hypergrid
+from epgfn.gflownet.spaces.enumeration import explore, terminating_states
+from epgfn.gflownet.training.loop import TrainingProgress, fit
+from epgfn.gflownet.training.on_reward import RewardSettings
 
 PROFILED_STEPS = 40
 GROUPS = {

@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.tiles import MAX_ENTRY_BYTES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 
 
 class LedgerError(RefusedError):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epgfn.files import write_atomic
+from epgfn.base.files import write_atomic
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.merkle import MerkleTree, leaf_hash

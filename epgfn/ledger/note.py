@@ -20,8 +20,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from epgfn.errors import UsageError
-from epgfn.files import read_secret, write_secret
+from epgfn.base.errors import UsageError
+from epgfn.base.files import read_secret, write_secret
 from epgfn.ledger.encoding import from_base64, to_base64
 from epgfn.ledger.errors import LedgerError
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.sealing.encoding import length_prefixed
 
 NONCE_BYTES = 16

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.sealing.encoding import from_base64, to_base64
 from epgfn.sealing.keys import SigningKey, VerifyKey
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 
 KEY_BYTES = 32
 CHUNK_BYTES = 16 * 1024

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 
 
 def to_base64(raw: bytes) -> str:

@@ -14,8 +14,8 @@ import hashlib
 import os
 from typing import Any
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.sealing import chunked
 from epgfn.sealing.binding import NONCE_BYTES, Binding
 from epgfn.sealing.encoding import from_base64, to_base64

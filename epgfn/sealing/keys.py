@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import read_secret, sha256_hex, write_secret
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_secret, sha256_hex, write_secret
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-4 D.1.2.3

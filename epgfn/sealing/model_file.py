@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 
 FORMAT: Final = "epgfn-model/v1"
 ROLES: Final = ("local", "global")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.sealing.encoding import from_base64
 from epgfn.sealing.round_key import RoundPublicKey
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from epgfn.errors import RefusedError
-from epgfn.files import sha256_hex
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import sha256_hex
 
 HYBRID: Final = "ML-KEM-768+X25519"
 CLASSICAL: Final = "X25519"
@@ -127,7 +127,7 @@ class RoundPrivateKey:
         return cls(suite, seeds)
 
     def to_bytes(self) -> bytes:
-        """The secret in the form of a file: suite, newline, raw seeds. Write it with `epgfn.files.write_secret`."""
+        """The secret in the form of a file: suite, newline, raw seeds. Write it with `epgfn.base.files.write_secret`."""
         return self.suite.encode("ascii") + b"\n" + self._seeds
 
     @property

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.sealing.predicates import (
     GLOBAL,
     PREDICATES,

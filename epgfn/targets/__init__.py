@@ -4,115 +4,28 @@ A linear-Gaussian target is one function in one file, from X^T X (V, V), n and p
 in `TARGETS`. That it needs nothing else of the records is what lets a noisy statistic stand in for them; BDeu needs counts of
 categories in the same way. The prior is added here, so that no target can forget its N-th root.
 
-Targets of other objects are sums over records: `epgfn.targets.likelihoods`.
+Targets of other objects are sums over records: `epgfn.learn.likelihoods`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.spaces.parent_sets import parent_masks, parent_matrix
-from epgfn.study import Study, TargetSettings
 from epgfn.targets import bge, likelihood
-from epgfn.targets.bdeu import bdeu
-from epgfn.targets.gaussian import scatter
-from epgfn.targets.likelihood import pooled_profile_score
-from epgfn.targets.priors import log_prior
+from epgfn.targets.gaussian import Settings
 
-LocalScore = Callable[[Tensor, float, Tensor, TargetSettings], Tensor]
+LocalScore = Callable[[Tensor, float, Tensor, Settings], Tensor]
 TARGETS: dict[str, LocalScore] = {
     "bge": bge.score,
     "bic": likelihood.bic,
     "profile-likelihood": likelihood.profile_likelihood,
     "max-likelihood": likelihood.max_likelihood,
 }
-MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
-MAX_SCORED_VARIABLES = 62  # bits in a mask
-
-
-def study_masks(study: Study) -> Tensor:
-    """The parent sets a table of this study has columns for, (K,) int64.
-
-    Raises:
-        UsageError: there are too many to hold a score for each.
-    """
-    v, r = len(study.variables), study.space.max_parents
-    if v > MAX_SCORED_VARIABLES or v * sum(math.comb(v, size) for size in range(r + 1)) > MAX_SCORES:
-        raise UsageError(
-            f"{v} variables with up to {r} parents need too many scores; lower space.max_parents or take fewer variables"
-        )
-    return parent_masks(v, r)
-
-
-def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parties: int) -> Tensor:
-    """phi_j(Pa) = log f(D_j | D_Pa) + log pi_j(Pa) / n_parties, one party's local log-scores in nats.
-
-    Args:
-        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories.
-        n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
-
-    Returns:
-        (V, K) float64, columns as `study_masks`; -inf where j is in its own parent set, finite elsewhere.
-
-    Raises:
-        UsageError: too many scores, or a setting the target refuses.
-        EpgfnError: a score is not finite, as with collinear or wrongly scaled variables.
-    """
-    x = torch.as_tensor(records)
-    if x.ndim != 2 or x.shape[1] != len(study.variables):
-        raise ValueError("records must be (n, V) with one column for each variable of the study")
-    if study.target.kind == "bdeu":
-        categories = torch.tensor(categories_of(study))
-        scores = bdeu(x, categories, study_masks(study), sample_size=study.target.sample_size)
-        return table_from_scores(study, scores, n_parties)
-    x = x.double()
-    return table_from_statistic(study, scatter(x), len(x), n_parties)
-
-
-def categories_of(study: Study) -> tuple[int, ...]:
-    """How many categories each variable has, in a study of them."""
-    return tuple(len(variable.categories or ()) for variable in study.variables)
-
-
-def table_from_statistic(study: Study, statistic: Tensor, n: float, n_parties: int) -> Tensor:
-    """`score_table` from X^T X (V, V) and n, exact or noisy; n need not be whole. Returns and raises as there."""
-    scores = TARGETS[study.target.kind](statistic, n, study_masks(study), study.target)
-    return table_from_scores(study, scores, n_parties)
-
-
-def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
-    """`score_table` from log-likelihoods (V, K), columns as `study_masks`, undefined where j is in its own parent set."""
-    masks, n_variables = study_masks(study), len(study.variables)
-    table = scores + prior_table(study) / n_parties
-    own = parent_matrix(masks, n_variables).T  # (V, K): j in its own parent set
-    table = table.masked_fill(own, -torch.inf)
-    if not bool(torch.isfinite(table[~own]).all()):
-        raise EpgfnError(
-            f"target {study.target.kind!r} gives scores that are not finite; check the study's centres, scales and target settings"
-        )
-    return table
-
-
-def prior_table(study: Study) -> Tensor:
-    """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
-    return log_prior(study_masks(study), len(study.variables), study.log_edge_odds)
 
 
 __all__ = [
     "TARGETS",
     "LocalScore",
-    "categories_of",
-    "pooled_profile_score",
-    "prior_table",
-    "score_table",
-    "study_masks",
-    "table_from_scores",
-    "table_from_statistic",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epgfn.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, UsageError
 
 PerRecord = Callable[[Tensor, Any], Tensor]
 """Records (n, ...) and B objects -> (n, B) log-likelihoods of each record under each object, in nats."""

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from epgfn.errors import UsageError
-from epgfn.spaces.parent_sets import parent_matrix, popcount
+from epgfn.base.errors import UsageError
+from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
 
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of int64 a batch
 _MAX_CONFIGURATIONS = 1 << 62

@@ -25,13 +25,12 @@ import math
 import torch
 from torch import Tensor
 
-from epgfn.errors import UsageError
-from epgfn.spaces.parent_sets import popcount
-from epgfn.study import TargetSettings
-from epgfn.targets.gaussian import family_log_determinants
+from epgfn.base.errors import UsageError
+from epgfn.gflownet.spaces.parent_sets import popcount
+from epgfn.targets.gaussian import Settings, family_log_determinants
 
 
-def score(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+def score(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
     """log p(D_{Pa + j}) - log p(D_Pa) in nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa.
 
     Raises:

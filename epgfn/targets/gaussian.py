@@ -7,16 +7,27 @@ set is factorised once and looked up after that. Sets of one size go through one
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from epgfn.errors import EpgfnError
-from epgfn.spaces.parent_sets import parent_matrix, popcount
+from epgfn.base.errors import EpgfnError
+from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
 
 RIDGE = 1e-10
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of float64 a batch
+
+
+class Settings(Protocol):
+    """What the scores read of a study's target."""
+
+    @property
+    def alpha_mu(self) -> float: ...
+    @property
+    def alpha_w(self) -> float | None: ...
+    @property
+    def sigma(self) -> float: ...
 
 
 class FamilyLogDets(NamedTuple):

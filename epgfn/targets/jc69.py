@@ -10,7 +10,7 @@ prod over its two children c of e L_c(x) + (1 - e)/4 sum_y L_c(y); log f(D | tre
 Jukes & Cantor 1969; Felsenstein, Journal of Molecular Evolution 17 (1981).
 
 Sites that look the same are computed once, with their number as weight, and so is each subtree that several trees of a batch
-have in common. `epgfn.targets.remembered` keeps what trees of earlier batches were worth.
+have in common. `epgfn.gflownet.rewards.remembered` keeps what trees of earlier batches were worth.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.spaces.base import take
-from epgfn.spaces.phylogeny import Phylogeny, State, distinct
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.phylogeny import Phylogeny, State, distinct
 
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of float64 partial likelihoods at once
 _LEAST_LOG = -600.0  # what float64 surely holds

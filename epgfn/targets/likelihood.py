@@ -19,22 +19,21 @@ import math
 import torch
 from torch import Tensor
 
-from epgfn.spaces.parent_sets import popcount
-from epgfn.study import TargetSettings
-from epgfn.targets.gaussian import family_log_determinants, log_determinants, ridged, scatter
+from epgfn.gflownet.spaces.parent_sets import popcount
+from epgfn.targets.gaussian import Settings, family_log_determinants, log_determinants, ridged, scatter
 
 
-def max_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+def max_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
     """Log-likelihood at the best theta for fixed sigma, nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa."""
     return _fixed_variance(_log_rss(statistic, masks), n, settings.sigma)
 
 
-def profile_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+def profile_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
     """Log-likelihood at the best theta and sigma_j, nats: as `max_likelihood`."""
     return -n / 2 * (math.log(2 * math.pi / n) + 1 + _log_rss(statistic, masks))
 
 
-def bic(statistic: Tensor, n: float, masks: Tensor, settings: TargetSettings) -> Tensor:
+def bic(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
     """Profile likelihood less half of log n a parameter, nats: as `max_likelihood`."""
     parameters = popcount(masks).double() + 1
     return profile_likelihood(statistic, n, masks, settings) - parameters / 2 * math.log(n)

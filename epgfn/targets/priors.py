@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from epgfn.spaces.parent_sets import popcount
+from epgfn.gflownet.spaces.parent_sets import popcount
 
 
 def log_prior(masks: Tensor, n_variables: int, log_edge_odds: float) -> Tensor:

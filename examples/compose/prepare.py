@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from epgfn.data import split_table
-from epgfn.demo import example_dir, node_names
-from epgfn.files import write_atomic
+from epgfn.base.files import write_atomic
+from epgfn.demo.demo import example_dir, node_names
 from epgfn.study import Study
+from epgfn.study.records.tables import split_table
 
 NODES = 3
 SEED = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from epgfn.spaces.phylogeny import Phylogeny
+from epgfn.gflownet.spaces.phylogeny import Phylogeny
 from epgfn.study import Study
 from epgfn.targets.jc69 import simulate
 

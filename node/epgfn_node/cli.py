@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from epgfn.console import Reporter, make_reporter, run_app
+from epgfn.base.console import Reporter, make_reporter, run_app
 from epgfn_node import pipeline
 from epgfn_node.enroll import Connection
 from epgfn_node.enroll import enroll as enroll_node
@@ -121,8 +121,8 @@ def train(
 
     On several cores, GPUs or machines: torchrun --nproc-per-node 2 -m epgfn_node train ...
     """
-    from epgfn.device import chosen
-    from epgfn.parallel import joined
+    from epgfn.gflownet.device import chosen
+    from epgfn.gflownet.parallel import joined
 
     with joined(chosen(device)) as workers:
         if not workers.is_first:

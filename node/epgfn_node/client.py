@@ -14,8 +14,8 @@ from typing import Any, Final, Self
 
 import grpc
 
-from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.base.console import Reporter
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.rpc import CHANNEL_OPTIONS, UNARY_DEADLINE, as_error, channel_credentials, is_transient
 from epgfn.v1 import (
     artifact_pb2_grpc,

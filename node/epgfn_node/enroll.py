@@ -10,12 +10,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import read_bytes, read_secret, write_atomic, write_secret
-from epgfn.pki import make_csr, node_id_from_cert
+from epgfn.base.console import Reporter
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_bytes, read_secret, write_atomic, write_secret
 from epgfn.rpc import ENROLLMENT_LABEL
 from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn.sealing.pki import make_csr, node_id_from_cert
 from epgfn.v1 import enrollment_pb2
 from epgfn_node import ledger
 from epgfn_node.client import Coordinator

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import sha256_file, sha256_hex, write_atomic
+from epgfn.base.console import Reporter
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import sha256_file, sha256_hex, write_atomic
+from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.proof import verify_proof
-from epgfn.policies import policy_spec, validate_policy
 from epgfn.rpc import MAX_PIECE
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.model_file import MAX_HEADER_BYTES, read_model

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from epgfn.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, UsageError
 
 
 @dataclass(frozen=True)

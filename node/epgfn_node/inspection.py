@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from epgfn.errors import EpgfnError
-from epgfn.files import sha256_hex
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import sha256_hex
 from epgfn_node.enroll import Connection
 from epgfn_node.outbox import load_package, planned_predicate, read_local_model
 from epgfn_node.privacy import in_words as in_plain_words

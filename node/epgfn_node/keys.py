@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epgfn.errors import RefusedError
-from epgfn.files import read_bytes, write_atomic
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import read_bytes, write_atomic
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn_node.home import NodeHome
 from epgfn_node.settings import key_passphrase

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import read_bytes, sha256_hex, write_atomic
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_bytes, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint, verify_extends
 from epgfn.ledger.errors import LedgerError
 from epgfn.v1 import ledger_pb2

@@ -13,12 +13,12 @@ from typing import Final
 
 import torch
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError
-from epgfn.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.console import Reporter
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
+from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.checkpoint import Checkpoint
-from epgfn.policies import policy_spec, validate_policy
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.encoding import to_base64

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from epgfn.console import Reporter
-from epgfn.errors import RefusedError, UsageError
+from epgfn.base.console import Reporter
+from epgfn.base.errors import RefusedError, UsageError
 from epgfn_node.enroll import Connection, enroll
 from epgfn_node.fetch import fetch
 from epgfn_node.home import NodeHome
@@ -170,7 +170,7 @@ def require_device(name: str) -> None:
         UsageError: it is none, or this machine has no such GPU.
     """
     if name != "cpu":
-        from epgfn.device import chosen
+        from epgfn.gflownet.device import chosen
 
         chosen(name)
 

@@ -2,7 +2,7 @@
 
 The release is charged to the operator's budget before noise is drawn, kept in the privacy ledger, and used again whenever the same
 is asked of the same records. Training sees the release alone. What this module says to people is about settings, never about records,
-but for refusals that `epgfn.privacy.checks` names as local.
+but for refusals that `epgfn.privacy.mechanisms.checks` names as local.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from epgfn.canonical import canonical_json, parse_canonical_json
-from epgfn.console import Reporter
-from epgfn.errors import EpgfnError, RefusedError, UsageError
-from epgfn.files import read_secret, write_secret
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.console import Reporter
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.files import read_secret, write_secret
 from epgfn.study import Study
-from epgfn.study_privacy import meaning
+from epgfn.study.privacy import meaning
 from epgfn_node.home import NodeHome
 from epgfn_node.settings import NodeSettings
 
 if TYPE_CHECKING:
-    from epgfn.data import BoundedRecords
-    from epgfn.privacy.claims import Claim
-    from epgfn.privacy.spending import PrivacyLedger
-    from epgfn.releases import Released
+    from epgfn.privacy.claims.claims import Claim
+    from epgfn.privacy.of_study.releases import Released
+    from epgfn.privacy.spending.spending import PrivacyLedger
+    from epgfn.study.records.tables import BoundedRecords
 
 FORMAT = "epgfn-privacy-claim/v1"
 
@@ -39,7 +39,7 @@ class Operator:
 
     def open_ledger(self) -> PrivacyLedger:
         """The ledger of releases under this budget."""
-        from epgfn.privacy.spending import (
+        from epgfn.privacy.spending.spending import (
             Budget,
             PrivacyLedger,
         )  # here: a study without privacy needs neither
@@ -94,8 +94,8 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
         RefusedError: "budget-spent"; "delta-too-large", "bounds-clip-most", "wrong-number": refusals that say something about the
             records and are for the operator alone.
     """
-    from epgfn.data import load_bounded_records
-    from epgfn.releases import maker_of
+    from epgfn.privacy.of_study.releases import maker_of
+    from epgfn.study.records.tables import load_bounded_records
 
     maker, limit = maker_of(study, node_id), float(study.privacy.epsilon or 0)
     ledger = operator.open_ledger()
@@ -156,7 +156,7 @@ def kept_claim(home: NodeHome, study: Study, model_sha256: str) -> KeptClaim | N
     """
     if not study.privacy.is_private:
         return None
-    from epgfn.privacy.agreement import require_claim
+    from epgfn.privacy.of_study.agreement import require_claim
 
     try:
         note = parse_canonical_json(read_secret(home.privacy_claim))
@@ -223,7 +223,7 @@ def _settings(study: Study, node_id: str, mechanism: str) -> dict[str, Any]:
 
 def _require_fitting(study: Study, node_id: str, records: BoundedRecords) -> None:
     """Refuse what cannot give a sound release. These refusals depend on records: docs/privacy.md lists them."""
-    from epgfn.privacy.checks import check_delta
+    from epgfn.privacy.mechanisms.checks import check_delta
 
     n, asked = len(records.raw), study.privacy
     if asked.records is not None and n != asked.records[node_id]:

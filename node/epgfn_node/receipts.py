@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from epgfn.canonical import parse_canonical_json
-from epgfn.errors import RefusedError
+from epgfn.base.canonical import parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.proof import verify_proof
 from epgfn_node.trust import Trust

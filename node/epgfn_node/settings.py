@@ -23,8 +23,8 @@ from typing import Annotated, Final
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from epgfn.errors import UsageError
-from epgfn.files import read_bytes, write_atomic
+from epgfn.base.errors import UsageError
+from epgfn.base.files import read_bytes, write_atomic
 
 PASSPHRASE: Final = "EPGFN_KEY_PASSPHRASE"
 PASSPHRASE_FILE: Final = "EPGFN_KEY_PASSPHRASE_FILE"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epgfn.errors import RefusedError
-from epgfn.files import read_bytes, sha256_hex, write_atomic
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import read_bytes, sha256_hex, write_atomic
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.round_key import RoundPublicKey
 from epgfn.sealing.statement import RoundPredicate, StudyPredicate, parse_statement, predicate_of
-from epgfn.study import STUDY_NAME, Study
+from epgfn.study import Study
+from epgfn.study.study import STUDY_NAME
 from epgfn.v1 import study_pb2
 from epgfn_node.client import Coordinator
 from epgfn_node.home import NodeHome

@@ -12,9 +12,9 @@ from typing import Any
 
 import grpc
 
-from epgfn.console import Reporter
-from epgfn.errors import RefusedError
-from epgfn.files import write_atomic
+from epgfn.base.console import Reporter
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
 from epgfn.v1 import artifact_pb2

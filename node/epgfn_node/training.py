@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epgfn.canonical import canonical_json
-from epgfn.console import Reporter
-from epgfn.errors import RefusedError, UsageError
-from epgfn.files import read_secret, sha256_file, sha256_hex, write_secret
+from epgfn.base.canonical import canonical_json
+from epgfn.base.console import Reporter
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, Release, keep_claim, release
 
 if TYPE_CHECKING:
-    from epgfn.releases import Released
-    from epgfn.training import LocalResult, TrainingProgress
+    from epgfn.gflownet.training.loop import LocalResult, TrainingProgress
+    from epgfn.privacy.of_study.releases import Released
 
 Train = Callable[..., "LocalResult"]
 """A training that only wants to be told `progress` and `checkpoint`."""
@@ -82,9 +82,9 @@ def train(
 def _prepared(study: Study, node_id: str, data: Path, seed: int, done: Release | None) -> Train:
     """The training of this study on the release, or on the records themselves where no privacy is asked for."""
     # Loaded here, because no other command needs it and all others start faster without.
-    from epgfn.data import load_records
-    from epgfn.parallel import number_from_first
-    from epgfn.training import train_local
+    from epgfn.gflownet.parallel import number_from_first
+    from epgfn.learn.local import train_local
+    from epgfn.study.records.tables import load_records
 
     if done is None:
         records = load_records(data, study)
@@ -98,7 +98,7 @@ def _prepared(study: Study, node_id: str, data: Path, seed: int, done: Release |
 
 def _on_release(study: Study, done: Released, seed: int) -> Train:
     """The training on what was released; with DP-SGD the release is the trained model, and nothing is left to do."""
-    from epgfn.training import LocalResult, train_on_target
+    from epgfn.gflownet.training.loop import LocalResult, train_on_target
 
     if done.target is not None:
         return partial(train_on_target, study, done.target, seed=seed)
@@ -108,7 +108,7 @@ def _on_release(study: Study, done: Released, seed: int) -> Train:
 
 def _on(device: str, train: Train) -> Train:
     """The same training, computed on `device`."""
-    from epgfn.device import chosen, computing_on
+    from epgfn.gflownet.device import chosen, computing_on
 
     def there(**told: Any) -> LocalResult:
         with computing_on(chosen(device)):
@@ -121,7 +121,7 @@ def _shared(raw: bytes) -> bytes:
     """The first process's release, in all of them: only that process has read records."""
     import torch
 
-    from epgfn.parallel import from_first, number_from_first
+    from epgfn.gflownet.parallel import from_first, number_from_first
 
     size = number_from_first(len(raw))
     held = torch.frombuffer(bytearray(raw or bytes(size)), dtype=torch.uint8)
@@ -158,10 +158,10 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     Raises:
         UsageError: the study or the records cannot be read, or no records are named.
     """
-    from epgfn.data import load_records
-    from epgfn.parallel import number_from_first
-    from epgfn.releases import maker_of
-    from epgfn.training import train_local
+    from epgfn.gflownet.parallel import number_from_first
+    from epgfn.learn.local import train_local
+    from epgfn.privacy.of_study.releases import maker_of
+    from epgfn.study.records.tables import load_records
 
     study = Study.load(home.study)
     if study.privacy.is_private:

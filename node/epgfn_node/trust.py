@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from epgfn.errors import RefusedError, UsageError
-from epgfn.files import read_bytes, read_secret, write_atomic
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.files import read_bytes, read_secret, write_atomic
 from epgfn.ledger.note import NoteVerifier
 from epgfn.sealing.keys import VerifyKey
 from epgfn_node.home import NodeHome

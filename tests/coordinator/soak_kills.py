@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from coordinator_client import FakeNode, OwnProcess, ledger_kinds, make_home, tiny_study
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError
+from epgfn.base.errors import EpgfnError
+from epgfn.run.audit.audit import audit_run
 from epgfn_coordinator.export import export
 from epgfn_coordinator.status import status
 from soaking import rounds

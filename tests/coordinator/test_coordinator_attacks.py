@@ -24,8 +24,8 @@ from coordinator_client import (
     tiny_study,
 )
 from epgfn import rpc
-from epgfn.canonical import canonical_json
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.base.canonical import canonical_json
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.sealing.bundle import sign_statement
 from epgfn.v1 import artifact_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator import refusals, server

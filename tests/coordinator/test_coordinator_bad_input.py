@@ -22,9 +22,9 @@ from coordinator_client import (
     reason_of,
     tiny_study,
 )
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError
-from epgfn.inference import load_model
+from epgfn.base.errors import EpgfnError
+from epgfn.learn.model import load_model
+from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator_client import FakeNode, InProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn.errors import UsageError
-from epgfn.pki import node_id_from_cert
+from epgfn.base.errors import UsageError
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.status import status
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from coordinator_client import GONE, FakeNode, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError
+from epgfn.base.errors import EpgfnError
+from epgfn.run.audit.audit import audit_run
 from epgfn_coordinator.export import export
 from epgfn_coordinator.status import status
 

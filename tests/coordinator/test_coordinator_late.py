@@ -17,10 +17,10 @@ from coordinator_client import (
     reason_of,
     tiny_study,
 )
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import sha256_file, sha256_hex
-from epgfn.report import write_report
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import sha256_file, sha256_hex
+from epgfn.run.audit.audit import audit_run
+from epgfn.run.report import write_report
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of

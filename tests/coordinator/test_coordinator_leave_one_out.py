@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from coordinator_client import FakeNode, InProcess, OwnProcess, ledger_kinds, make_home, tiny_study
-from epgfn.audit import audit_run
-from epgfn.errors import RefusedError, UsageError
-from epgfn.policies import initial_policy, space_of
-from epgfn.report import write_report
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.learn.policy import initial_policy
+from epgfn.run.audit.audit import audit_run
+from epgfn.run.report import write_report
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.objects import space_of
 from epgfn_coordinator.export import export
 from epgfn_coordinator.influence import distance, sampling_noise
 

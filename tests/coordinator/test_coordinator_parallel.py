@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
-from epgfn.audit import audit_run
+from epgfn.run.audit.audit import audit_run
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.status import status

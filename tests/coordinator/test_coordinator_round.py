@@ -20,9 +20,9 @@ from coordinator_client import (
     reason_of,
     tiny_study,
 )
-from epgfn.audit import audit_run
-from epgfn.errors import EpgfnError, UsageError
-from epgfn.files import sha256_hex
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import sha256_hex
+from epgfn.run.audit.audit import audit_run
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.initialise import initialise

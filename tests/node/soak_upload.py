@@ -9,9 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from parties import REFUSED, CoordinatorProcess, Node, require_receipt
-
 from epgfn.study import Study
+from parties import REFUSED, CoordinatorProcess, Node, require_receipt
 from proxy import RecordingProxy
 from soaking import rounds
 

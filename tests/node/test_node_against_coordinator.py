@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
-from epgfn.console import JsonReporter
+from epgfn.base.console import JsonReporter
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.note import NoteSigner, NoteVerifier
-from epgfn.pki import CertificateAuthority, make_csr
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.sealing.statement import UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.v1 import artifact_pb2
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.settings import NodeSettings
+from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
 NODES = ["north", "south", "east", "west"]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parties import REFUSED, WRONG_USE, Node
 
 from epgfn.ledger.note import NoteSigner
-from epgfn.pki import CertificateAuthority
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.pki import CertificateAuthority
+from parties import REFUSED, WRONG_USE, Node
 
 TOKEN = "the-one-time-token"
 PASSPHRASE = "correct horse battery staple"

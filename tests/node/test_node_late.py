@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parties import REFUSED, CoordinatorProcess, Node
 
-from epgfn.errors import RefusedError
-from epgfn.files import sha256_file
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import sha256_file
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import GLOBAL, make_statement, parse_statement
@@ -21,6 +20,7 @@ from epgfn_node.home import NodeHome
 from epgfn_node.outbox import load_package
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import load_agreement
+from parties import REFUSED, CoordinatorProcess, Node
 
 LATE = {
     "aggregation": {"close_when": "quorum", "quorum": 1, "late": "new-aggregate"},

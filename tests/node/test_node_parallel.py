@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parties import WRONG_USE, CoordinatorProcess, Node
 
-from epgfn.data import load_records
-from epgfn.policies import make_policy, space_of
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.learn.scores import score_table
 from epgfn.sealing.model_file import read_model
-from epgfn.spaces.parent_index import modular_score
 from epgfn.study import Study
-from epgfn.sweep import terminating_mass
-from epgfn.targets import score_table
+from epgfn.study.objects import space_of
+from epgfn.study.records.tables import load_records
 from epgfn_node.home import NodeHome
+from parties import WRONG_USE, CoordinatorProcess, Node
 
 
 @pytest.fixture(scope="module")

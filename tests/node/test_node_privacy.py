@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 
-from epgfn.audit import audit_run
-from epgfn.canonical import canonical_json
-from epgfn.data import load_records
-from epgfn.errors import RefusedError, UsageError
-from epgfn.files import sha256_file, write_secret
+from epgfn.base.canonical import canonical_json
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.files import sha256_file, write_secret
+from epgfn.learn.scores import score_table
+from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import read_model
 from epgfn.sealing.statement import UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
-from epgfn.targets import score_table
+from epgfn.study.records.tables import load_records
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, kept_claim, operator_of, release
 from epgfn_node.settings import NodeSettings
+from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 from seeded import seed_noise
 from small import PRIVATE_STUDY
 

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from parties import CoordinatorProcess, Node
 
-from epgfn.audit import audit_run
-from epgfn.distances import exact_distribution, l1
-from epgfn.inference import load_model
-from epgfn.objects import kind_of
-from epgfn.privacy.release import unpack
-from epgfn.releases import Released, maker_of
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.learn.model import load_model, terminating_distribution
+from epgfn.privacy.mechanisms.release import unpack
+from epgfn.privacy.of_study.releases import Released, maker_of
+from epgfn.run.audit.audit import audit_run
 from epgfn.study import Study
-from epgfn.sweep import terminating_distribution
+from epgfn.study.objects import kind_of
 from kinds import private_study, write_records
+from parties import CoordinatorProcess, Node
 
 GRADIENT = "rate = 0.2\nclip = 0.05\n"
 CASES = {

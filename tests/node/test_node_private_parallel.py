@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parties import CoordinatorProcess, Node
 from test_node_parallel import under_torchrun
 
-from epgfn.canonical import canonical_json
-from epgfn.console import make_reporter
-from epgfn.policies import make_policy, space_of
+from epgfn.base.canonical import canonical_json
+from epgfn.base.console import make_reporter
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.sealing.model_file import read_model
-from epgfn.spaces.parent_index import modular_score
 from epgfn.study import Study
-from epgfn.sweep import terminating_mass
+from epgfn.study.objects import space_of
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, release
+from parties import CoordinatorProcess, Node
 from small import PRIVATE_STUDY
 
 STUDY = Study.from_bytes(PRIVATE_STUDY.encode()).with_changes(

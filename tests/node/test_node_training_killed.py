@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parties import CoordinatorProcess, Node
 
-from epgfn.data import load_records
-from epgfn.errors import EpgfnError
+from epgfn.base.errors import EpgfnError
+from epgfn.learn.local import train_local
 from epgfn.sealing.model_file import read_model
 from epgfn.study import Study
-from epgfn.training import train_local
+from epgfn.study.records.tables import load_records
 from epgfn_node.home import NodeHome
 from epgfn_node.training import default_seed
+from parties import CoordinatorProcess, Node
 
 DYING = """
 import os, signal
-from epgfn.training_state import Keeper
+from epgfn.gflownet.training.state import Keeper
 
 def is_due(keeper):
     if keeper.state.step == 25:

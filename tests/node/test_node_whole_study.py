@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parties import REFUSED, CoordinatorProcess, Node, require_receipt
 
 import epgfn
-from epgfn.errors import RefusedError
-from epgfn.files import sha256_file
+from epgfn.base.errors import RefusedError
+from epgfn.base.files import sha256_file
 from epgfn.rpc import PIECE
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
@@ -29,6 +28,7 @@ from epgfn_node.home import NodeHome
 from epgfn_node.outbox import load_package
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import load_agreement
+from parties import REFUSED, CoordinatorProcess, Node, require_receipt
 from proxy import RecordingProxy
 
 HANDSHAKES = 64 << 10  # more than TLS, framing and the calls beside an upload take, far less than the upload

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 
 from epgfn import rpc
-from epgfn.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn_coordinator.journal import LOG
 
 Response = TypeVar("Response")

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import grpc
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.ledger.entries import EnrolledEntry, encode
-from epgfn.pki import CertificateAuthority
 from epgfn.rpc import ENROLLMENT_LABEL
 from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.pki import CertificateAuthority
 from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
 from epgfn_coordinator.invitation import token_digest

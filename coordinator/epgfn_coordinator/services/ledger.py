@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.v1 import ledger_pb2, ledger_pb2_grpc
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.journal import LOG

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from epgfn.errors import RefusedError
+from epgfn.base.errors import RefusedError
 from epgfn.rpc import PIECE
 from epgfn.v1 import result_pb2, result_pb2_grpc
 from epgfn_coordinator import aggregates

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from epgfn.files import read_bytes
+from epgfn.base.files import read_bytes
 from epgfn.v1 import study_pb2, study_pb2_grpc
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from epgfn.bench.products.federation import Federation
-from epgfn.policies.base import Policy
+from epgfn.gflownet.policies.base import Policy
 
 
 class Case(NamedTuple):

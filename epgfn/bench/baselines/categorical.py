@@ -21,8 +21,8 @@ from torch import Tensor
 
 from epgfn.bench.baselines.base import Case, Found
 from epgfn.bench.products.yardsticks import Listed
-from epgfn.spaces import Hypergrid
-from epgfn.sweep import Level
+from epgfn.gflownet.spaces import Hypergrid
+from epgfn.gflownet.spaces.enumeration import Level
 
 ITERATIONS = 60
 SPREAD = 0.1

@@ -1,4 +1,5 @@
-"""Structure MCMC on the exact product of all nodes' scores: many chains over DAGs at once, by the moves of `epgfn.structure_chains`.
+"""Structure MCMC on the exact product of all nodes' scores: many chains over DAGs at once, by the moves
+of `epgfn.gflownet.measure.structure_chains`.
 
 Those redraw whole parent sets and turn edges with their parents. With moves of single edges alone (Madigan & York, International
 Statistical Review 63 (1995)) chains stay in the mode that they met first, and modes are weighed by how many chains fell into
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.baselines.base import Case, Found
-from epgfn.spaces import DagBySinks
-from epgfn.structure_chains import Chains
+from epgfn.gflownet.measure.structure_chains import Chains
+from epgfn.gflownet.spaces import DagBySinks
 
 CHAINS = 512
 BURN_IN = 0.2

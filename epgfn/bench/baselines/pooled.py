@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from epgfn.bench.baselines.base import Case, Found
-from epgfn.judges import Judge, Judged
-from epgfn.rollout import Rollout, evaluate, sample, sample_backward
-from epgfn.spaces.base import take
-from epgfn.training import fit
+from epgfn.gflownet.losses.judges import Judge, Judged
+from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_backward
+from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.training.loop import fit
 
 POOL = 20_000
 """Objects drawn from all local models together."""

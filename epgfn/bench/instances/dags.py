@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.instances.instance import Instance, enumerable
-from epgfn.policies import initial_policy, make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.spaces import DagSpace
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.spaces import DagSpace
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.loop import fit
+from epgfn.learn.local import local_judge
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table
 from epgfn.study import Study
-from epgfn.targets import score_table
-from epgfn.training import fit, local_judge
+from epgfn.study.objects import space_of
 
 STUDY = b"""
 name = "five"

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from epgfn.distances import exact_distribution, jensen_shannon, l1
-from epgfn.judges import LogReward
-from epgfn.policies.base import Policy
-from epgfn.spaces import Space
-from epgfn.sweep import Level, explore, terminating_mass, terminating_states
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.measure.distances import exact_distribution, jensen_shannon, l1
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.spaces import Space
+from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
 
 Measure = Callable[[Policy], Mapping[str, float]]
 

@@ -19,16 +19,19 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.instances.instance import Instance
-from epgfn.estimates import Own, correlation, log_terminating, own_samples
-from epgfn.exact import auroc, edge_errors
-from epgfn.policies import initial_policy, make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.spaces.base import take
-from epgfn.spaces.dag_by_sinks import State
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.measure.estimates import Own, correlation, log_terminating, own_samples
+from epgfn.gflownet.measure.exact import auroc, edge_errors
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.dag_by_sinks import State
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.loop import fit
+from epgfn.learn.local import local_judge
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table
 from epgfn.study import Study
-from epgfn.targets import score_table
-from epgfn.training import fit, local_judge
+from epgfn.study.objects import space_of
 
 RECORDS = 1000
 MAX_PARENTS = 3

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from epgfn.bench.instances.instance import Instance, enumerable
-from epgfn.judges import LogReward
-from epgfn.policies.base import Policy
-from epgfn.policies.mlp_net import MlpNet
-from epgfn.reward_training import RewardSettings, train_reward
-from epgfn.spaces import Hypergrid, Multiset, Sequence, Space
-from epgfn.targets import multiset, sequence
-from epgfn.targets.rewards import HypergridReward, MultisetReward, SequenceReward
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.mlp_net import MlpNet
+from epgfn.gflownet.rewards import multiset, sequence
+from epgfn.gflownet.rewards.rewards import HypergridReward, MultisetReward, SequenceReward
+from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence, Space
+from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 
 TARGET_SEED = 1
 

@@ -6,16 +6,18 @@ import numpy as np
 import torch
 
 from epgfn.bench.instances.instance import Instance
-from epgfn.data import load_records
-from epgfn.demo import example_dir
-from epgfn.exact import edge_marginals
-from epgfn.policies import make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.rollout import sample
-from epgfn.spaces.parent_sets import parent_masks
-from epgfn.study import STUDY_NAME, Study
-from epgfn.targets import score_table
-from epgfn.training import train_local
+from epgfn.demo.demo import example_dir
+from epgfn.gflownet.measure.exact import edge_marginals
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces.parent_sets import parent_masks
+from epgfn.learn.local import train_local
+from epgfn.learn.scores import score_table
+from epgfn.study import Study
+from epgfn.study.objects import space_of
+from epgfn.study.records.tables import load_records
+from epgfn.study.study import STUDY_NAME
 
 SPLIT_SEED = 1
 GRAPHS = 200_000

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.instances.instance import Instance, enumerable
-from epgfn.policies.base import Policy
-from epgfn.policies.tree_net import TreeNet
-from epgfn.spaces import Phylogeny
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.tree_net import TreeNet
+from epgfn.gflownet.spaces import Phylogeny
+from epgfn.gflownet.training.trees import DEFAULTS, train_trees
 from epgfn.targets.jc69 import Jc69, simulate
-from epgfn.tree_training import DEFAULTS, train_trees
 
 TARGET_SEED = 1
 BRANCH_LENGTH = 0.1

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import Edges, Listed
-from epgfn.policies import initial_policy, make_policy, space_of
-from epgfn.policies.base import Policy
-from epgfn.policies.order_potential import SCORES
-from epgfn.spaces import DagBySinks
-from epgfn.spaces.base import pack_bits
-from epgfn.spaces.dag_by_sinks import State
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.order_potential import SCORES
+from epgfn.gflownet.spaces import DagBySinks
+from epgfn.gflownet.spaces.base import pack_bits
+from epgfn.gflownet.spaces.dag_by_sinks import State
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.loop import fit
+from epgfn.learn.local import local_judge
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table
 from epgfn.study import Study
-from epgfn.targets import score_table
-from epgfn.training import fit, local_judge
+from epgfn.study.objects import space_of
 
 STUDY = b"""
 name = "five"

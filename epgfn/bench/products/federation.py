@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from epgfn.bench.products.yardsticks import Yardstick
-from epgfn.judges import LogReward
-from epgfn.policies.base import Policy
-from epgfn.rollout import Rollout, sample
-from epgfn.spaces import Space
-from epgfn.training import LoopSettings
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import Rollout, sample
+from epgfn.gflownet.spaces import Space
+from epgfn.gflownet.training.loop import LoopSettings
 
 Tensors = Mapping[str, Tensor]
 
@@ -31,7 +31,7 @@ class Federation:
         settings_for: steps to how the global model is trained.
         start: local models and a seed to the global model before its training.
         yardstick: compares a policy with the product of all rewards.
-        objective: one of `epgfn.product.OBJECTIVES`. draw: how trajectories are sampled. together, key: see `FrozenProduct`.
+        objective: one of `epgfn.gflownet.product.OBJECTIVES`. draw: how trajectories are sampled. together, key: see `FrozenProduct`.
         scores: (V, K) float64, the sum of the nodes' score tables, where rewards are such tables; up to `max_parents`.
     """
 

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import Listed
-from epgfn.exploration import with_preferences
-from epgfn.judges import LogReward
-from epgfn.policies import mlp_net
-from epgfn.policies.base import Policy
-from epgfn.policies.mlp_net import MlpNet
-from epgfn.reward_training import RewardSettings, train_reward
-from epgfn.rollout import Rollout, sample_once
-from epgfn.spaces import Hypergrid, Multiset, Space
-from epgfn.spaces import Sequence as Sequences
-from epgfn.targets import multiset, sequence
-from epgfn.targets.grid import log_reward as log_grid
-from epgfn.targets.rewards import MultisetReward, SequenceReward
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.policies import mlp_net
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.mlp_net import MlpNet
+from epgfn.gflownet.rewards import multiset, sequence
+from epgfn.gflownet.rewards.grid import log_reward as log_grid
+from epgfn.gflownet.rewards.rewards import MultisetReward, SequenceReward
+from epgfn.gflownet.sampling.exploration import with_preferences
+from epgfn.gflownet.sampling.rollout import Rollout, sample_once
+from epgfn.gflownet.spaces import Hypergrid, Multiset, Space
+from epgfn.gflownet.spaces import Sequence as Sequences
+from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 
 
 def grid_2x12(nodes: int = 4, split: str = "even") -> Federation:

@@ -6,10 +6,11 @@ import numpy as np
 
 from epgfn.bench.products.dags import dealt, modular_federation
 from epgfn.bench.products.federation import Federation
-from epgfn.data import load_records
-from epgfn.demo import example_dir
-from epgfn.study import STUDY_NAME, Study
-from epgfn.targets import score_table
+from epgfn.demo.demo import example_dir
+from epgfn.learn.scores import score_table
+from epgfn.study import Study
+from epgfn.study.records.tables import load_records
+from epgfn.study.study import STUDY_NAME
 
 SPLIT_SEED = 1
 STEPS = 900

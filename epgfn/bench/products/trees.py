@@ -12,13 +12,13 @@ from torch import Tensor
 from epgfn.bench.instances.trees import simulated_sites
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import Listed
-from epgfn.policies import tree_net
-from epgfn.policies.base import Policy
-from epgfn.policies.tree_net import SCORES, TreeNet
-from epgfn.reward_training import RewardSettings
-from epgfn.spaces import Phylogeny
+from epgfn.gflownet.policies import tree_net
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.tree_net import SCORES, TreeNet
+from epgfn.gflownet.spaces import Phylogeny
+from epgfn.gflownet.training.on_reward import RewardSettings
+from epgfn.gflownet.training.trees import DEFAULTS, train_trees
 from epgfn.targets.jc69 import Jc69
-from epgfn.tree_training import DEFAULTS, train_trees
 
 SITES = 1000
 """Of all nodes together."""

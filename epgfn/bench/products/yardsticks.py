@@ -1,7 +1,7 @@
 """How far an answer is from the exact product: over all objects where they can be listed, over edges where they cannot.
 
 An answer is one tensor: p of every object, or the probability of every edge. A policy's own answer is exact where objects
-can be listed (`epgfn.sweep`), and counted from many samples where they cannot.
+can be listed (`epgfn.gflownet.measure.sweep`), and counted from many samples where they cannot.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.distances import exact_distribution, l1
-from epgfn.exact import edge_errors, edge_marginals
-from epgfn.judges import LogReward
-from epgfn.memo import mixed
-from epgfn.policies.base import Policy
-from epgfn.rollout import sample
-from epgfn.spaces import DagBySinks, Space
-from epgfn.spaces.parent_sets import parent_masks
-from epgfn.sweep import Level, explore, terminating_mass, terminating_states
+from epgfn.base.memo import mixed
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.measure.exact import edge_errors, edge_marginals
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces import DagBySinks, Space
+from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
+from epgfn.gflownet.spaces.parent_sets import parent_masks
 
 GRAPHS = 200_000
 """Drawn to count edges: a standard error of at most .0011."""

@@ -11,13 +11,19 @@ from torch import Tensor
 
 from epgfn.bench.releases import worlds
 from epgfn.bench.releases.measure import Ask, Errors, Measure
-from epgfn.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals, enumerate_dags
-from epgfn.privacy.counts import CountsMechanism
-from epgfn.privacy.planning import random_network
-from epgfn.privacy.statistic import MomentsMechanism, MomentsRelease
-from epgfn.private_worlds import DiscreteNetwork
-from epgfn.spaces.parent_sets import parent_masks, popcount
-from epgfn.structure_chains import edge_marginals as chain_marginals
+from epgfn.gflownet.measure.exact import (
+    MAX_ENUMERATED,
+    MAX_VARIABLES,
+    edge_errors,
+    edge_marginals,
+    enumerate_dags,
+)
+from epgfn.gflownet.measure.structure_chains import edge_marginals as chain_marginals
+from epgfn.gflownet.spaces.parent_sets import parent_masks, popcount
+from epgfn.privacy.mechanisms.counts import CountsMechanism
+from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
+from epgfn.privacy.of_study.graph_plan import random_network
+from epgfn.privacy.of_study.synthetic import DiscreteNetwork
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.bge import bge
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.releases.measure import Ask, Errors, Measure
-from epgfn.distances import exact_distribution, l1
-from epgfn.privacy.answers import AnswersMechanism
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.targets.additive import PerRecord, categorical, location
 
 KINDS, SIZE, SHARE = 5, 6, 0.06

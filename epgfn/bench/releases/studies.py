@@ -1,7 +1,7 @@
 """Whole studies of every kind: records as their likelihood draws them, the node's own release, and models as their settings train them.
 
 The posterior of several nodes is that of the sum of what they say. Settings of training are those that a study of the kind gets
-(`epgfn.study_kinds`); for graphs those of `epgfn.bench.releases.trained`.
+(`epgfn.study.kinds`); for graphs those of `epgfn.bench.releases.trained`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.releases.measure import Ask, Errors, Measure
-from epgfn.private_worlds import worlds_of
-from epgfn.releases import Released, maker_of
+from epgfn.privacy.of_study.releases import Released, maker_of
+from epgfn.privacy.of_study.synthetic import worlds_of
 from epgfn.study import Study
 
 Train = Callable[[Study, list[Released], Tensor, int], float]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from epgfn.aggregation import train_global
 from epgfn.bench.releases.dags import Train
-from epgfn.distances import exact_distribution, l1
-from epgfn.objects import space_of
-from epgfn.policies import make_policy
-from epgfn.privacy.statistic import MomentsRelease
-from epgfn.releases import Released
-from epgfn.spaces.parent_index import modular_score
+from epgfn.gflownet.measure.distances import exact_distribution, l1
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.learn.aggregate import train_global
+from epgfn.learn.local import train_on_statistic, train_on_target
+from epgfn.privacy.mechanisms.moments import MomentsRelease
+from epgfn.privacy.of_study.releases import Released
 from epgfn.study import Study
-from epgfn.sweep import terminating_mass
-from epgfn.training import train_on_statistic, train_on_target
+from epgfn.study.objects import space_of
 
 STEPS = 600
 VARIABLES = 5

@@ -1,0 +1,58 @@
+"""JSON with exactly one byte form, for everything that is signed or hashed.
+
+The form: one line of UTF-8, keys sorted, no space, no NaN or infinity, nothing escaped that need not be. A
+reader writes again what it has read and compares, so two different byte strings never mean the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from epgfn.base.errors import RefusedError
+
+
+def canonical_json(obj: Any) -> bytes:
+    """The canonical bytes of a JSON value; two equal values give the same bytes.
+
+    Raises:
+        ValueError: NaN, infinity, or text that is not valid Unicode.
+        TypeError: something in `obj` is no JSON value (keys must be text).
+    """
+    _require_text_keys(obj)
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def parse_canonical_json(raw: bytes) -> Any:
+    """The value that `raw` is the canonical form of.
+
+    Raises:
+        RefusedError: "malformed": not JSON, a key given twice, NaN or infinity, or not the canonical form.
+    """
+    try:
+        value = json.loads(raw.decode("utf-8"))
+        same = canonical_json(value) == raw  # a key given twice, among others, does not come out twice
+    except (ValueError, TypeError, RecursionError):
+        # The cause may quote what it read, so it is not chained.
+        raise RefusedError(
+            "malformed", "the JSON text does not parse; ask its sender for an undamaged copy"
+        ) from None
+    if not same:
+        raise RefusedError(
+            "malformed",
+            "the JSON text is not in canonical form (sorted keys, no spaces); ask its sender for the original",
+        )
+    return value
+
+
+def _require_text_keys(obj: Any) -> None:
+    # json.dumps would turn 1 and True into text without a word, and two keys could become one.
+    if isinstance(obj, dict):
+        for key, value in obj.items():
+            if not isinstance(key, str):
+                raise TypeError("every key of a JSON object must be text")
+            _require_text_keys(value)
+    elif isinstance(obj, list | tuple):
+        for value in obj:
+            _require_text_keys(value)

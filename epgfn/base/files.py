@@ -1,0 +1,94 @@
+"""Files that survive a power cut, and secret files that nobody else can read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from epgfn.base.errors import EpgfnError, UsageError
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of `data` as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of the file at `path`, read in pieces, as 64 lower-case hexadecimal digits."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `data` to `path` so that a reader, or a restart after a kill, sees the old file or the new one whole.
+
+    Temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    Raises:
+        EpgfnError: the file cannot be written (disk full, no permission); nothing half-written is left.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as target:
+                target.write(data)
+                target.flush()
+                os.fsync(target.fileno())
+            os.chmod(name, mode)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise EpgfnError(
+            f"cannot write {path}: {error.strerror or 'input/output error'}; "
+            "free some space or check the folder's permissions, then run again"
+        ) from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """`write_atomic` with mode 0600."""
+    write_atomic(path, data, mode=0o600)
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The bytes of a file the user named; `what` says in the error what it was meant to be (such as "study file").
+
+    Raises:
+        UsageError: it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the {what} {path}: {error.strerror}; check the path") from None
+
+
+def read_secret(path: Path) -> bytes:
+    """The bytes of a secret file.
+
+    Raises:
+        EpgfnError: it is missing, unreadable, or anyone but its owner may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise EpgfnError(f"cannot read the secret file {path}: {error.strerror}; check the path") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise EpgfnError(f"the secret file {path} can be read by others; run: chmod 600 {path}")
+    return read_bytes(path, "secret file")

@@ -1,0 +1,202 @@
+"""What `epgfn demo` and `epgfn simulate` do around a simulation: cut the example's data, compare with the exact posterior, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import string
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import write_atomic
+from epgfn.demo.simulation import COORDINATOR, Simulation, simulate
+from epgfn.demo.view import View
+from epgfn.learn.model import Model, load_model
+from epgfn.run.audit.audit import audit_run
+from epgfn.run.comparison.graphs import Comparison, compare
+from epgfn.run.comparison.objects import ObjectComparison, compare_objects
+from epgfn.run.report import write_report
+from epgfn.run.report.found import SAMPLES, most_frequent
+from epgfn.run.report.objects import CERTAIN, shown_of
+from epgfn.study import Study
+from epgfn.study.objects import kind_of
+from epgfn.study.records.tables import load_bounded_records, load_records, split_table
+from epgfn.study.study import STUDY_NAME
+
+COMPARISON_SAMPLES = 20_000
+TOP = 12
+
+
+def example_dir(name: str = "sachs") -> Path:
+    """The folder of a bundled example: in a checkout `examples/<name>`, in an installed package the copy beside it.
+
+    Raises:
+        EpgfnError: neither is there.
+    """
+    for root in (
+        Path(__file__).resolve().parents[2] / "examples",
+        Path(str(resources.files("epgfn"))) / "examples",
+    ):
+        if (root / name / STUDY_NAME).is_file():
+            return root / name
+    raise EpgfnError(f"the example {name} is missing from this installation; reinstall epgfn")
+
+
+def node_names(count: int) -> list[str]:
+    """clinic-a, clinic-b, ... ; numbered beyond 26."""
+    if count <= len(string.ascii_lowercase):
+        return [f"clinic-{letter}" for letter in string.ascii_lowercase[:count]]
+    return [f"clinic-{number:03d}" for number in range(1, count + 1)]
+
+
+def run_demo(nodes: int, out: Path, seed: int, quiet: bool) -> dict[str, Any]:
+    """The Sachs study over `nodes` nodes in `out`; returns what `epgfn demo --json` prints.
+
+    Raises:
+        UsageError: `nodes` is out of range or `out` is not empty.
+        EpgfnError: a party failed.
+    """
+    if not 1 <= nodes <= 64:
+        raise UsageError("the demo runs 1 to 64 nodes; choose --nodes in that range")
+    source = example_dir()
+    names = node_names(nodes)
+    study = Study.load(source / STUDY_NAME).with_changes(
+        {"roster": names, "seed": seed, "aggregation": {"quorum": max(1, (3 * nodes + 3) // 4)}}
+    )
+    data_dir = out.with_name(out.name + ".data")
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise UsageError(f"{data_dir} is not empty; choose another folder with --out")
+    files = {name: data_dir / f"{name}.csv" for name in names}
+    for name, part in zip(names, split_table(source / "sachs.csv", nodes, seed), strict=True):
+        write_atomic(files[name], part.to_csv(index=False).encode())
+    with (source / "consensus_edges.csv").open(newline="") as table:
+        reference = [(row["cause"], row["effect"]) for row in csv.DictReader(table)]
+    return run_study(study, files, out, quiet=quiet, reference=reference)
+
+
+def run_study(
+    study: Study,
+    data: Mapping[str, Path],
+    out: Path,
+    *,
+    quiet: bool,
+    reference: list[tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
+    # Read every file first: a mistake in the last one must not cost the training of the others.
+    records = {node: _records(path, study) for node, path in data.items()}
+    torch.set_num_threads(
+        1
+    )  # the parties are processes of their own; more threads here would only take their cores
+    with View([COORDINATOR, *study.roster], quiet=quiet) as view:
+        simulation = simulate(study, data, out, view)
+        view.event(COORDINATOR, {"phase": "comparing"})
+        summary_file = out / "global" / "summary.json"
+        summary = json.loads(summary_file.read_bytes())
+        models = {
+            node: load_model(simulation.homes[node] / "local" / "model.safetensors", study)
+            for node in summary["aggregated"]
+        }
+        known = {node: records[node] for node in models}
+        comparison = _compare(study, known, models, load_model(out), reference)
+        summary["comparison"] = comparison.to_json()
+        summary["local_histories"] = {
+            node: json.loads((home / "local" / "history.json").read_bytes())
+            for node, home in simulation.homes.items()
+        }
+        write_atomic(summary_file, json.dumps(summary).encode())
+        report = write_report(out, comparison=comparison)
+        view.event(COORDINATOR, {"phase": "done"})
+    found = (
+        _found_objects(out, comparison)
+        if isinstance(comparison, ObjectComparison)
+        else _found_edges(study, comparison, summary)
+    )
+    return {**_figures(study, simulation, report), **found}
+
+
+def _records(path: Path, study: Study) -> Any:
+    """As a node of the study reads its file."""
+    if study.privacy.is_private:
+        return load_bounded_records(path, study).scaled
+    return load_records(path, study)
+
+
+def _compare(
+    study: Study,
+    records: Mapping[str, Any],
+    models: Mapping[str, Model],
+    global_model: Model,
+    reference: list[tuple[str, str]] | None,
+) -> Comparison | ObjectComparison:
+    samples, seed = COMPARISON_SAMPLES, study.seed
+    if study.is_graphs:
+        return compare(study, records, models, global_model, reference, samples=samples, seed=seed)
+    return compare_objects(study, records, models, global_model, samples=samples, seed=seed)
+
+
+def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, Any]:
+    audit = audit_run(simulation.run_dir)
+    return {
+        "run_dir": str(simulation.run_dir),
+        "nodes": len(study.roster),
+        "duration_s": round(simulation.duration, 1),
+        "noun": kind_of(study).noun,
+        "variables": study.variable_names,
+        "privacy": study.privacy.in_words(study.unit),
+        "notes": _notes(study),
+        "audit_ok": audit.ok,
+        "audit_checks": len(audit.findings),
+        "pids": simulation.pids,
+        "report": str(report),
+    }
+
+
+def _notes(study: Study) -> list[str]:
+    noise = "the exact posterior is that of the records without noise, so what privacy costs is part of the distance from it"
+    return [
+        note for note in (study.disclosure, study.caution, noise if study.privacy.is_private else "") if note
+    ]
+
+
+def _found_edges(study: Study, comparison: Comparison, summary: dict[str, Any]) -> dict[str, Any]:
+    keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
+            "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
+    known = comparison.to_json()
+    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary)}
+
+
+def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any]:
+    """The figures, the most probable objects, and the most probable of the marginals that are neither 0 nor 1."""
+    exact = comparison.exact_marginals or {}
+    marginals = [
+        {"name": name, "probability": p, "exact": exact.get(name)}
+        for name, p in comparison.global_marginals.items()
+        if CERTAIN < p < 1 - CERTAIN
+    ]
+    top = comparison.top or most_frequent(run_dir / SAMPLES)[0]
+    return {
+        **comparison.figures(),
+        "top": [
+            {"object": text, "probability": p, "exact": None if math.isnan(truth) else truth}
+            for text, p, truth in shown_of(top[:TOP])
+        ],
+        "marginals": sorted(marginals, key=lambda row: -float(str(row["probability"])))[:TOP],
+    }
+
+
+def _top_edges(study: Study, summary: dict[str, Any], count: int = TOP) -> list[dict[str, Any]]:
+    names = study.variable_names
+    edges = [
+        {"cause": names[i], "effect": names[j], "probability": p}
+        for i, row in enumerate(summary["edge_probabilities"])
+        for j, p in enumerate(row)
+        if i != j
+    ]
+    return sorted(edges, key=lambda edge: -float(edge["probability"]))[:count]

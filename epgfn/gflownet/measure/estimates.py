@@ -1,0 +1,179 @@
+"""How good a model is where its objects cannot be listed: estimates from samples, for any space and policy, in nats.
+
+For a trajectory tau = (s_0 -> ... -> x), with p_B uniform,
+
+    log w(tau) = log R(x) + log p_B(tau | x) - log p_F(tau),        E over tau ~ p_F of w = Z.
+
+ELBO   E over tau ~ p_F of log w, at most log Z: small where the model puts mass that the target has not.
+EUBO   E over x ~ p and tau ~ p_B(. | x) of log w, at least log Z: large where the model misses mass that the target has. It needs
+       objects drawn from the target itself. Blessing et al., ICML 2024, arXiv 2406.07423, here for discrete trajectories.
+
+EUBO - ELBO is at least the Jeffreys divergence of the model's p_T and the target, and 0 exactly when the flow is right everywhere.
+Where all objects can be listed, `epgfn.gflownet.measure.sweep` is exact and better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import EpgfnError
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
+from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.training.loop import effective_share
+
+LogReward = Callable[[Any], Tensor]
+BLOCK = 2000
+"""Trajectories worked out at a time."""
+
+
+class LogTerminating(NamedTuple):
+    """`value` (B,) float64 estimates of log p_T(x) in nats, and `error` (B,) their standard errors."""
+
+    value: Tensor
+    error: Tensor
+
+
+class Mean(NamedTuple):
+    """A mean over samples and its standard error, nats."""
+
+    value: float
+    error: float
+
+
+class Own(NamedTuple):
+    """What n own samples say: `final` the objects, `log_reward` and `log_weight` (n,) float64 in nats, `elbo`,
+    `log_z` (log of the mean weight), and `effective_share` of the samples once weighted, from 0 to 1."""
+
+    final: Any
+    log_reward: Tensor
+    log_weight: Tensor
+    elbo: Mean
+    log_z: float
+    effective_share: float
+
+
+class Top(NamedTuple):
+    """The k best objects seen, best first: `final`, `log_reward` (k,), and their estimated `log_p_t`."""
+
+    final: Any
+    log_reward: Tensor
+    log_p_t: LogTerminating
+
+
+@torch.no_grad()
+def own_samples(
+    policy: Policy, space: Space, log_reward: LogReward, n: int, generator: torch.Generator
+) -> Own:
+    """`n` trajectories of the first model of `policy`, weighted towards the target.
+
+    Raises:
+        EpgfnError: a log-reward is not finite.
+    """
+    finals, rewards, weights = [], [], []
+    for rows in _blocks(n):
+        drawn = sample(policy, space, len(rows), generator=generator)
+        reward = _finite(log_reward(drawn.trajectories.final))
+        log_pf = drawn.evaluated.log_pf[0].double().sum(0)
+        finals.append(drawn.trajectories.final)
+        rewards.append(reward)
+        weights.append(reward + drawn.trajectories.log_pb.double().sum(0) - log_pf)
+    final = type(finals[0])(*(torch.cat(fields) for fields in zip(*finals, strict=True)))
+    weight = torch.cat(weights)
+    log_z = float(weight.logsumexp(0)) - math.log(n)
+    return Own(final, torch.cat(rewards), weight, _mean(weight), log_z, effective_share(weight))
+
+
+@torch.no_grad()
+def log_terminating(
+    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
+) -> LogTerminating:
+    """log p_T(x) = log E over tau ~ p_B(. | x) of p_F(tau) / p_B(tau | x), by M = `trajectories` draws for each of B objects.
+
+    The mean is unbiased; its logarithm is low by about half its variance. The standard error is that of the mean, relative to it.
+    First model of `policy`.
+    """
+    if trajectories < 2:
+        raise ValueError("a standard error needs at least two trajectories an object")
+    n = len(final[0])
+    repeated = torch.arange(n).repeat_interleave(trajectories)
+    ratio = torch.cat(
+        [
+            -_log_weight(policy, space, take(final, repeated[rows]), generator)
+            for rows in _blocks(len(repeated))
+        ]
+    )
+    ratio = ratio.view(n, trajectories)
+    value = ratio.logsumexp(1) - math.log(trajectories)
+    relative = (ratio - value[:, None]).exp().std(1) / math.sqrt(trajectories)
+    return LogTerminating(value, relative)
+
+
+@torch.no_grad()
+def upper_bound(
+    policy: Policy,
+    space: Space,
+    log_reward: LogReward,
+    drawn: Any,
+    generator: torch.Generator,
+) -> Mean:
+    """EUBO, of finished states `drawn` from the target, one backward trajectory each."""
+    n = len(drawn[0])
+    parts = []
+    for rows in _blocks(n):
+        part = take(drawn, rows)
+        parts.append(_finite(log_reward(part)) + _log_weight(policy, space, part, generator))
+    return _mean(torch.cat(parts))
+
+
+def correlation(log_p_t: Tensor, log_reward: Tensor) -> float:
+    """Pearson correlation of log p_T with log R over (B,) objects: 1 where p_T is proportional to a power of R."""
+    pair = torch.stack([log_p_t.double(), log_reward.double()])
+    return float(torch.corrcoef(pair)[0, 1])
+
+
+@torch.no_grad()
+def top(policy: Policy, space: Space, own: Own, k: int, trajectories: int, generator: torch.Generator) -> Top:
+    """The `k` different objects of the largest log R among own samples, fewer if there are fewer."""
+    keys = space.key(own.final)
+    order = own.log_reward.argsort(descending=True, stable=True)
+    seen: set[tuple[int, ...]] = set()
+    kept = []
+    for row in order.tolist():
+        key = tuple(keys[row].tolist())
+        if key not in seen:
+            seen.add(key)
+            kept.append(row)
+        if len(kept) == k:
+            break
+    best = take(own.final, torch.tensor(kept))
+    return Top(best, own.log_reward[kept], log_terminating(policy, space, best, trajectories, generator))
+
+
+def _log_weight(policy: Policy, space: Space, final: Any, generator: torch.Generator) -> Tensor:
+    """log p_B - log p_F of one backward trajectory into each object: (B,) float64."""
+    back = sample_backward(space, final, generator=generator)
+    log_pf = evaluate(policy, space, back).log_pf[0].double().sum(0)
+    return back.log_pb.double().sum(0) - log_pf
+
+
+def _blocks(n: int) -> Iterator[Tensor]:
+    return iter(torch.split(torch.arange(n), BLOCK))
+
+
+def _mean(values: Tensor) -> Mean:
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return Mean(float(values.mean()), error)
+
+
+def _finite(log_reward: Tensor) -> Tensor:
+    if not bool(torch.isfinite(log_reward).all()):
+        raise EpgfnError(
+            "the target gives a log-reward that is not finite; check its settings against the records"
+        )
+    return log_reward.double()

@@ -1,0 +1,112 @@
+"""Policies: what a study's model files hold, and the networks that read them.
+
+A policy is one file and one entry in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.policies import (
+    edge_attention,
+    edge_net,
+    learned_potential,
+    mlp_net,
+    order_potential,
+    tree_net,
+)
+from epgfn.gflownet.policies.base import Choices, Policy
+from epgfn.gflownet.policies.edge_attention import EdgeAttention
+from epgfn.gflownet.policies.edge_net import EdgeNet
+from epgfn.gflownet.policies.learned_potential import LearnedPotential
+from epgfn.gflownet.policies.mlp_net import MlpNet
+from epgfn.gflownet.policies.order_potential import OrderPotential
+from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.policies.subset_potential import MAX_VARIABLES
+from epgfn.gflownet.policies.tree_net import TreeNet
+from epgfn.gflownet.policies.variable_first import FEW_VARIABLES, VariableFirst
+from epgfn.gflownet.spaces import DagByEdges, DagBySinks, Phylogeny
+
+Models = Sequence[Mapping[str, Tensor]]
+
+
+class Family(NamedTuple):
+    """One kind of policy. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
+    around `scores` in nats, where the policy carries any. `make(space, models)`: N models as one. `scores`: the name of the tensor
+    that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order."""
+
+    spec: Callable[[Any, int], dict[str, TensorSpec]]
+    initial: Callable[[Any, int, Tensor | None, torch.Generator], dict[str, Tensor]]
+    make: Callable[[Any, Models], Policy]
+    scores: str | None = None
+    together: bool = False
+
+
+def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
+    if space.n_variables > MAX_VARIABLES:
+        return learned_potential.spec(space, hidden)
+    return order_potential.spec(space, hidden)
+
+
+def _potential_initial(
+    space: DagBySinks, hidden: int, scores: Tensor | None, generator: torch.Generator
+) -> dict[str, Tensor]:
+    if scores is None:
+        raise ValueError("this policy is made around a table of scores")
+    if space.n_variables > MAX_VARIABLES:
+        return learned_potential.initial_tensors(space, hidden, scores, generator)
+    return order_potential.initial_tensors(space, hidden, scores, generator)
+
+
+def _potential(space: DagBySinks, models: Models) -> Policy:
+    if space.n_variables > MAX_VARIABLES:
+        return LearnedPotential(space, models)
+    few = space.n_variables <= FEW_VARIABLES
+    return OrderPotential(space, models) if few else VariableFirst(space, models)
+
+
+FAMILIES: dict[str, Family] = {
+    "edge-attention": Family(
+        edge_attention.spec, lambda s, h, _, g: edge_attention.initial_tensors(s, h, g), EdgeAttention
+    ),
+    "edge-net": Family(edge_net.spec, lambda s, h, _, g: edge_net.initial_tensors(s, h, g), EdgeNet),
+    "mlp": Family(mlp_net.spec, lambda s, h, _, g: mlp_net.initial_tensors(s, h, g), MlpNet, together=True),
+    "order-potential": Family(_potential_spec, _potential_initial, _potential, scores=order_potential.SCORES),
+    "tree-net": Family(
+        tree_net.spec,
+        lambda s, h, scores, g: tree_net.initial_tensors(s, h, g, scores),
+        TreeNet,
+        scores=tree_net.SCORES,
+    ),
+}
+"""By the policy's kind in a study."""
+
+
+def make_policy(space: Any, models: Models) -> Policy:
+    """N models of one shape as one object that evaluates them together."""
+    if isinstance(space, DagBySinks):
+        return _potential(space, models)
+    if isinstance(space, Phylogeny):
+        return TreeNet(space, models)
+    if edge_attention.VARIABLES in models[0]:
+        return EdgeAttention(space, models)
+    return EdgeNet(space, models) if isinstance(space, DagByEdges) else MlpNet(space, models)
+
+
+__all__ = [
+    "Choices",
+    "EdgeAttention",
+    "EdgeNet",
+    "FAMILIES",
+    "Family",
+    "MlpNet",
+    "OrderPotential",
+    "Policy",
+    "TensorSpec",
+    "TreeNet",
+    "make_policy",
+]

@@ -1,0 +1,81 @@
+"""What a policy must offer. One object holds N models of the same shape and evaluates them together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from torch import Generator, Tensor
+
+if TYPE_CHECKING:
+    from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories
+
+
+class Choices(NamedTuple):
+    """What may be done in B states: `action` (B, L) int64 numbers, `log_prob` (N, B, L) float32 of N models (nats).
+
+    L is at most the number of actions of the space; policies list only what they must. Forbidden actions have log
+    probability -inf, and every row of `log_prob` sums to one.
+    """
+
+    action: Tensor
+    log_prob: Tensor
+
+
+class Policy(Protocol):
+    """log p_F of N models in one space. `parameters` are what training changes."""
+
+    n_models: int
+
+    def choices(self, state: Any) -> Choices:
+        """log p_F(. | s) of states that lie at the same step of their trajectories.
+
+        A terminal row must be a distribution too, over anything; nobody uses it.
+        """
+        ...
+
+    def parameters(self) -> list[Tensor]:
+        """Trainable tensors, all with a leading axis N."""
+        ...
+
+    def tensors(self, model: int = 0) -> dict[str, Tensor]:
+        """What a model file holds, float32, for one of the N models."""
+        ...
+
+
+class Record(Protocol):
+    """Evaluations of one model whose intermediate values are kept, so that gradients take no second forward pass."""
+
+    def evaluate(self, features: Tensor) -> Tensor:
+        """Logits of all actions in B states with `features` (B, F): (A, B), without gradients."""
+        ...
+
+    def log_prob(self, features: Tensor, penalty: Tensor) -> Tensor:
+        """(A, M) log p_F in all M states so far, differentiable; of these, in their order, `features` (M, F) again, and
+        `penalty` (A, M), 0 or -inf where an action is not allowed."""
+        ...
+
+
+@runtime_checkable
+class RecordingPolicy(Protocol):
+    """A policy that reads nothing of a state but its features and its allowed actions, and lists all actions in order."""
+
+    n_models: int
+
+    def record(self) -> Record:
+        """An empty record, for one batch of trajectories; asked for only where there is one model."""
+        ...
+
+
+@runtime_checkable
+class WalkingPolicy(Protocol):
+    """A policy with a way of its own, and a cheaper one, to follow trajectories than listing all actions of every state."""
+
+    def sample(
+        self, n: int, *, generator: Generator, temperature: float = 1.0, exploration: float = 0.0
+    ) -> Rollout:
+        """As `epgfn.gflownet.sampling.rollout.sample`; tempering and exploration may act on each part of a choice by itself."""
+        ...
+
+    def evaluate(self, trajectories: Trajectories) -> Evaluated:
+        """As `epgfn.gflownet.sampling.rollout.evaluate`."""
+        ...

@@ -1,0 +1,171 @@
+"""The policy for DAGs grown by sinks: a score table, an exact order potential, and a small network for the rest.
+
+    log p_F(j, Pa | S, G_S) = phi_j(Pa) + L(S + j) - L(S) - log #sinks(after) + r(S, sinks, j, Pa)  + const,
+
+    phi_j(Pa)  the local score table (V, K) the model carries; a constant per variable cancels, so rows have maximum 0;
+    L(S)       order potential: log of the sum, over all orders of the variables outside S, of the product over j of
+               sum_{Pa within predecessors} exp phi_j(Pa). Dynamic programming over subsets (`subset_potential`, which says
+               what it takes), recomputed from phi in float64 and not sent.
+    r          network of (S, sinks): a term per variable j, per edge (i, j) and per pair (i, i') of parents that are
+               sinks, and per number of sinks covered.
+
+Without r this samples the order-modular posterior; r learns the few nats that counting linear extensions costs. Why
+(S, sinks) is enough: with p_B = 1 / #sinks the exact flow is F(S, G_S) = exp(sum_j phi_j) g(S, sinks), so the exact
+p_F(j, Pa | S, G_S) = exp(phi_j(Pa)) g(S + j, sinks - Pa + j) / (#sinks(after) g(S, sinks)), which depends on Pa, beyond phi,
+only through the parents that are sinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import RefusedError
+from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.gflownet.policies.sink_net import n_outputs
+from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.policies.subset_potential import order_potential
+from epgfn.gflownet.policies.validation import MAX_MAGNITUDE
+from epgfn.gflownet.spaces.base import pack_bits, take
+from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks, Legal, State, Subsets
+
+SCORES = "score_table"
+
+
+def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
+    """Tensors of one model: the score table (V, K) and the network."""
+    table = TensorSpec((space.n_variables, space.n_sets), "float32")
+    return {SCORES: table, **mlp_spec(space.n_features, hidden, n_outputs(space))}
+
+
+def legal_entries(space: DagBySinks) -> Tensor:
+    """(V, K) bool: the parent set does not hold the variable itself."""
+    return ~space.parents.T
+
+
+def normalise_table(space: DagBySinks, table: Tensor) -> Tensor:
+    """Finite float32 form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0.
+
+    What lies more than `MAX_MAGNITUDE` nats below is put there: it is never drawn either way, and a sum of several nodes'
+    tables stays a model that `check_tensors` takes, whatever one of them has sent.
+    """
+    legal = legal_entries(space)
+    table = table.masked_fill(~legal, -torch.inf)
+    below = (table - table.amax(1, keepdim=True)).clamp(min=-MAX_MAGNITUDE)
+    return below.masked_fill(~legal, 0.0).float()
+
+
+def check_scores(space: DagBySinks, tensors: Mapping[str, Tensor]) -> None:
+    """Illegal entries of the score table are 0: one policy has one file, and nothing can be hidden in them.
+
+    Raises:
+        RefusedError: `model-illegal-score`.
+    """
+    if bool(tensors[SCORES].masked_select(~legal_entries(space)).any()):
+        message = "the model's score table holds a score for a variable as its own parent; train it again"
+        raise RefusedError("model-illegal-score", message)
+
+
+def initial_tensors(
+    space: DagBySinks, hidden: int, table: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """A fresh model around a (V, K) table of scores (nats, float64)."""
+    net = mlp_init(space.n_features, hidden, n_outputs(space), generator)
+    return {SCORES: normalise_table(space, table), **net}
+
+
+def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
+    """(D,) int64 one row of each kind among (B, n) bool, and (B,) int64 which of those D each row is."""
+    keys = pack_bits(bits)
+    if keys.shape[1] == 1:  # far faster to sort
+        unique, kind = torch.unique(keys[:, 0], return_inverse=True)
+    else:
+        unique, kind = torch.unique(keys, dim=0, return_inverse=True)
+    first = torch.empty(len(unique), dtype=torch.int64)
+    first[kind] = torch.arange(len(keys))
+    return first, kind
+
+
+class OrderPotential:
+    """N models evaluated together; see the module for the equation."""
+
+    def __init__(self, space: DagBySinks, models: Sequence[Mapping[str, Tensor]]) -> None:
+        self.space = space
+        self.n_models = len(models)
+        self.scores = torch.stack([m[SCORES] for m in models])  # (N, V, K)
+        self.potential = self._potential()
+        names = [name for name in models[0] if name != SCORES]
+        self.weights = {name: torch.stack([m[name] for m in models]) for name in names}
+        self._bits = 1 << torch.arange(space.n_variables)
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+        self._splits = [
+            space.n_variables,
+            space.n_variables**2,
+            space.n_variables**2,
+            space.n_variables * (space.max_parents + 1),
+        ]
+
+    def _potential(self) -> Tensor:
+        """L, (N, 2^V) float64."""
+        return torch.stack([order_potential(self.space, table) for table in self.scores])
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.weights.values())
+
+    def tensors(self, model: int = 0) -> dict[str, Tensor]:
+        net = {name: w[model].detach().clone() for name, w in self.weights.items()}
+        return {SCORES: self.scores[model].clone(), **net}
+
+    def choices(self, state: State) -> Choices:
+        """Nothing but S and its sinks matters, so where a batch meets few of those pairs each is evaluated once."""
+        first, row = distinct_rows(torch.cat([state.members, state.sinks], 1))
+        if 2 * len(first) > len(row):
+            return self._choices(state)
+        found = self._choices(take(state, first))
+        return Choices(found.action[row], found.log_prob[:, row])
+
+    def _choices(self, state: State) -> Choices:
+        space, legal = self.space, self.space.legal(state)
+        mask = (state.members * self._bits).sum(1)
+        grown = mask[:, None] | self._bits[legal.candidates]  # (B, J)
+        potential = (self.potential[:, grown] - self.potential[:, mask].unsqueeze(-1)).float()  # (N, B, J)
+        sinks = state.sinks.gather(1, legal.members).float()  # (B, s)
+        covered = sinks @ self._matrices(legal.subsets)[0].T  # (B, M) number of parents that are sinks
+        after = state.sinks.sum(1, keepdim=True) - covered + 1
+        action = legal.candidates[:, :, None] * space.n_sets + legal.sets[:, None]  # (B, J, M)
+        guess = self.scores.flatten(1)[:, action] + potential.unsqueeze(-1) - after.log()[:, None]
+        logits = guess + self._residual(state, legal, sinks, covered)  # (N, B, J, M)
+        return Choices(action.flatten(1), logits.flatten(2).log_softmax(2))
+
+    def _residual(self, state: State, legal: Legal, sinks: Tensor, covered: Tensor) -> Tensor:
+        """r, (N, B, J, M). `sinks` (B, s) and `covered` (B, M) as in `choices`; the net speaks of all V variables, and
+        what concerns this state's members and candidates is picked from it."""
+        space, subsets = self.space, legal.subsets
+        matrix, holds_pair = self._matrices(subsets)
+        n, b, v = self.n_models, len(sinks), space.n_variables
+        output = mlp(self.weights, space.features(state))
+        variable, edge, pair, count = torch.split(output, self._splits, -1)
+        row, j = torch.arange(b)[:, None], legal.candidates  # (B, 1), (B, J)
+        first, second = (legal.members[:, index] for index in subsets.pair_index)  # (B, P) each
+        both = sinks[:, subsets.pair_index[0]] * sinks[:, subsets.pair_index[1]]
+        pairs = (pair.view(n, b, v, v)[:, row, first, second] * both) @ holds_pair.T  # (N, B, M)
+        edges = edge.view(n, b, v, v)[
+            :, row[:, :, None], j[:, :, None], legal.members[:, None]
+        ]  # (N, B, J, s)
+        per_count = count.view(n, b, v, -1)[:, row, j]  # (N, B, J, R + 1)
+        counted = per_count.gather(3, covered.long()[:, None].expand(n, b, j.shape[1], -1))  # (N, B, J, M)
+        linear = (edges * sinks[:, None]) @ matrix.T
+        return variable[:, row, j].unsqueeze(-1) + linear + counted + pairs.unsqueeze(2)
+
+    def _matrices(self, subsets: Subsets) -> tuple[Tensor, Tensor]:
+        """(M, s) and (M, s(s-1)/2) float32: which members, and which pairs of members, each parent set holds."""
+        size = len(subsets.holding)
+        if size not in self._held:
+            rows = [torch.zeros(len(m), size).scatter_(1, m, 1.0) for m in subsets.members]
+            matrix = torch.cat(rows)
+            first, second = subsets.pair_index
+            self._held[size] = matrix, matrix[:, first] * matrix[:, second]
+        return self._held[size]

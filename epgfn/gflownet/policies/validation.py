@@ -1,0 +1,73 @@
+"""Is this file's content a policy? Asked of every model that comes from somebody else, before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import RefusedError
+from epgfn.gflownet.device import seeded
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.spaces.base import Space
+
+MAX_MAGNITUDE = 1e7
+"""Larger numbers than any score of real data; beyond them float32 sums lose whole nats."""
+SAMPLED = 64
+SUM_TOLERANCE = 1e-3
+
+
+def check_tensors(tensors: Mapping[str, Tensor], spec: Mapping[str, TensorSpec]) -> None:
+    """Names, shapes and dtypes as `spec` says, and only finite numbers of bounded size.
+
+    Raises:
+        RefusedError: `model-tensors`, `model-not-finite` or `model-magnitude`.
+    """
+    again = "train it again for this study with this version"
+    if set(tensors) != set(spec):
+        different = ", ".join(sorted(set(tensors) ^ set(spec))[:3])
+        raise RefusedError(
+            "model-tensors", f"the model's tensors are not the study's policy ({different}); {again}"
+        )
+    for name, entry in spec.items():
+        tensor = tensors[name]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if tuple(tensor.shape) != entry.shape or dtype != entry.dtype:
+            found = f"{dtype} of shape {tuple(tensor.shape)}, not {entry.dtype} of shape {entry.shape}"
+            raise RefusedError("model-tensors", f"the model's tensor {name} is {found}; {again}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise RefusedError(
+                "model-not-finite", f"the model's tensor {name} holds a number that is not finite; {again}"
+            )
+        if float(tensor.abs().max()) > MAX_MAGNITUDE:
+            raise RefusedError(
+                "model-magnitude",
+                f"the model's tensor {name} holds a number beyond {MAX_MAGNITUDE:.0e}; {again}",
+            )
+
+
+@torch.no_grad()
+def check_policy(policy: Policy, space: Space) -> None:
+    """On states that the policy itself reaches, its probabilities sum to one and an action is open.
+
+    Raises:
+        RefusedError: `model-not-a-policy`.
+    """
+    from epgfn.gflownet.sampling.rollout import sample  # which knows policies too
+
+    message = (
+        "the model is not a policy: its probabilities are not finite or do not sum to one; train it again"
+    )
+    generator = seeded(0)
+    try:
+        states = sample(
+            policy, space, SAMPLED, generator=generator, temperature=2.0, exploration=0.1
+        ).trajectories.states
+    except RuntimeError:
+        raise RefusedError("model-not-a-policy", message) from None
+    for state in states:
+        total = policy.choices(state).log_prob.exp().sum(-1)
+        if not bool(((total - 1).abs() < SUM_TOLERANCE).all()):
+            raise RefusedError("model-not-a-policy", message)

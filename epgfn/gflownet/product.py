@@ -1,0 +1,220 @@
+"""The product of N frozen local models as a target: what aggregation trains towards. No reward is seen.
+
+    product = FrozenProduct(space, MlpNet(space, local_models), together=True)
+    train_product(policy, product, settings, generator, objective="aggregating")
+
+All N models are evaluated together as one stack, each distinct state once; only the sum over n is kept, so memory does not
+grow with N, nor does time once the states are known.
+
+Three losses, all zero where the global model samples the product:
+
+aggregating            AB over whole trajectories: sum_n [log p_F^n(tau) - log p_B(tau | x)]                     any space
+aggregating-edges      AB edge by edge, free of flows                                    where every state may stop
+aggregating-marginal   AB with that sum averaged over several backward trajectories into the same object         any space
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.memo import Memo
+from epgfn.gflownet.device import seeded
+from epgfn.gflownet.losses.judges import CONTRASTIVE_DELTA, EDGE_DELTA, Judge, Judged, LogReward, edges_of
+from epgfn.gflownet.losses.objectives import aggregating_modified_detailed_balance, robust_contrastive_balance
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories, sample, sample_backward
+from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.training.loop import LoopSettings, Progress, fit
+
+OBJECTIVES = ("aggregating", "aggregating-edges", "aggregating-marginal")
+DRAWS = 4
+"""Trajectories into each object that `aggregating-marginal` averages over."""
+
+
+class FrozenProduct:
+    """N local policies as one target.
+
+    Args:
+        policy: the stack, `policy.n_models` = N. It is never trained.
+        log_prior: states to (B,) nats added to the product: what absent nodes would have added of the public prior. Asked of
+            finished objects; of any state too for `aggregating-edges`.
+        key: (B, words) int64 of B states, equal only where the policy's choices are; default the space's own.
+        together: the policy takes states of different steps at once and lists all actions in order.
+        max_bytes: memory for what is kept.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        policy: Policy,
+        *,
+        log_prior: LogReward | None = None,
+        key: Callable[[Any], Tensor] | None = None,
+        together: bool = False,
+        max_bytes: int = 1 << 30,
+    ) -> None:
+        self.space = space
+        self.policy = policy
+        self.log_prior = log_prior
+        self._key = key or space.key
+        self._together = together
+        self._max_bytes = max_bytes if together else max_bytes // space.max_steps
+        self._memos: dict[int, Memo] = {}
+
+    @property
+    def computed(self) -> int:
+        """Distinct states that the local models were asked about so far."""
+        return sum(memo.computed for memo in self._memos.values())
+
+    @torch.no_grad()
+    def summed(self, trajectories: Trajectories) -> Evaluated:
+        """sum over n of log p_F^n: one model's worth of `Evaluated`, `log_pf` and `log_stop` (1, T, B) float32."""
+        active = trajectories.active
+        log_pf = torch.zeros(active.shape, dtype=torch.float64)
+        log_stop = torch.zeros_like(log_pf) if self.space.stop_action is not None else None
+        if self._together:
+            fields = zip(*trajectories.states, strict=True)
+            states = type(trajectories.final)(*(torch.stack(field)[active] for field in fields))
+            taken, stop = self._pick(0, states, trajectories.actions[active])
+            log_pf[active] = taken
+            if log_stop is not None:
+                log_stop[active] = stop
+        else:
+            for t, state in enumerate(trajectories.states):
+                rows = active[t].nonzero()[:, 0]
+                taken, stop = self._pick(t, take(state, rows), trajectories.actions[t, rows])
+                log_pf[t, rows] = taken
+                if log_stop is not None:
+                    log_stop[t, rows] = stop
+        return Evaluated(log_pf.float()[None], None if log_stop is None else log_stop.float()[None])
+
+    def log_target(self, trajectories: Trajectories) -> Tensor:
+        """(B,) float32: sum_n [log p_F^n(tau) - log p_B(tau | x)], and the log prior of absent nodes (nats).
+
+        Raises:
+            EpgfnError: a local model gives a trajectory no probability at all, or not a number.
+        """
+        log_pf = self.summed(trajectories).log_pf[0].sum(0)
+        target = log_pf - self.policy.n_models * trajectories.log_pb.sum(0)
+        return self._checked(target + self.prior(trajectories.final))
+
+    def prior(self, state: Any) -> Tensor:
+        """(B,) float32 log prior share of B states, 0 where there is none."""
+        return torch.zeros(len(state[0])) if self.log_prior is None else self.log_prior(state).float()
+
+    def _pick(self, group: int, state: Any, action: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,) float64 each: the summed log probability of `action` (M,) in each state, and of stopping (0 if there is none)."""
+
+        def compute(which: Tensor) -> Tensor:
+            choices = self.policy.choices(take(state, which))
+            total = choices.log_prob.double().sum(0)
+            return total if self._together else torch.stack([total, choices.action.double()], 1)  # (M, 2, L)
+
+        memo = self._memos.setdefault(group, Memo(self._max_bytes))
+        rows = memo.rows(self._key(state), compute)
+        total, numbers = (rows, None) if self._together else rows.unbind(1)
+
+        def of(number: Tensor) -> Tensor:
+            """(M,): the column of action `number` (M,)."""
+            at = number if numbers is None else (numbers == number[:, None]).to(torch.uint8).argmax(1)
+            return total.gather(1, at[:, None])[:, 0]
+
+        if self.space.stop_action is None:
+            return of(action), torch.zeros(len(action), dtype=torch.float64)
+        return of(action), of(torch.full_like(action, self.space.stop_action))
+
+    @staticmethod
+    def _checked(target: Tensor) -> Tensor:
+        if not bool(torch.isfinite(target).all()):
+            raise EpgfnError(
+                "a local model gives an object the others allow no probability at all; ask that node to train again"
+            )
+        return target
+
+
+def product_judge(
+    product: FrozenProduct,
+    objective: str,
+    *,
+    generator: torch.Generator | None = None,
+    draws: int = DRAWS,
+) -> Judge:
+    """The loss that `objective` names. `generator` and `draws` belong to `aggregating-marginal`.
+
+    Raises:
+        UsageError: there is no such objective, or the space has no use for it.
+    """
+    if objective not in OBJECTIVES:
+        raise UsageError(f"there is no objective {objective!r}; choose one of {', '.join(OBJECTIVES)}")
+    if objective == "aggregating-edges" and product.space.stop_action is None:
+        raise UsageError(
+            "edge-wise aggregation needs a space in which every state may stop; choose aggregating"
+        )
+    source = generator or seeded(0)
+
+    def cost(rollout: Rollout) -> Judged:
+        trajectories = rollout.trajectories
+        log_pb = trajectories.log_pb.sum(0)
+        target = product.log_target(trajectories)
+        if objective == "aggregating-edges":
+            loss = _edges(product, rollout)
+        else:
+            if objective == "aggregating-marginal":
+                target = _averaged(product, trajectories.final, target, draws, source)
+            loss = robust_contrastive_balance(
+                rollout.evaluated.log_pf[0].sum(0), log_pb, target, CONTRASTIVE_DELTA
+            )
+        return Judged(loss, target + log_pb - rollout.log_q)
+
+    return Judge(cost, [], None)
+
+
+def train_product(
+    policy: Policy,
+    product: FrozenProduct,
+    settings: LoopSettings,
+    generator: torch.Generator,
+    *,
+    objective: str = "aggregating",
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    draw: Callable[..., Rollout] = sample,
+) -> list[dict[str, Any]]:
+    """Train the first model of `policy` in place towards `product`; returns one dict a step. See `epgfn.gflownet.training.loop.fit`.
+
+    Raises:
+        UsageError: the objective does not fit the space. EpgfnError: training diverged, a local model gives no
+            probability to what the others allow, or `stop` was set.
+    """
+    judge = product_judge(product, objective, generator=generator)
+    return fit(policy, product.space, settings, judge, generator, progress=progress, stop=stop, draw=draw)
+
+
+def _averaged(
+    product: FrozenProduct, final: Any, first: Tensor, draws: int, generator: torch.Generator
+) -> Tensor:
+    """(B,) the mean of log targets over `draws` trajectories into each object: `first` of the one at hand, the rest drawn
+    from p_B. What a local model's flow is off by along one trajectory averages out."""
+    n = len(first)
+    again = take(final, torch.arange(n).repeat_interleave(draws - 1))
+    others = product.log_target(sample_backward(product.space, again, generator=generator))
+    return torch.cat([first[:, None], others.view(n, draws - 1)], 1).mean(1)
+
+
+def _edges(product: FrozenProduct, rollout: Rollout) -> Tensor:
+    """Edge-wise aggregating balance over a batch of trajectories."""
+    trajectories = rollout.trajectories
+    theirs = product.summed(trajectories)
+    ours, local = edges_of(rollout), edges_of(Rollout(trajectories, theirs, rollout.log_q))
+    ratio = local.log_pf + local.log_stop_next - local.log_stop - product.policy.n_models * local.log_pb
+    prior = torch.stack([product.prior(state) for state in trajectories.states])
+    change = (prior[1:] - prior[:-1])[ours.mask]
+    return aggregating_modified_detailed_balance(
+        ours.log_pf[0], ours.log_pb, ours.log_stop[0], ours.log_stop_next[0], ratio, change, EDGE_DELTA
+    )

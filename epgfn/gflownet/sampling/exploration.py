@@ -1,0 +1,66 @@
+"""Exploration for products: trajectories as other parties might prefer them.
+
+A product of N rewards lives where the sum of all is large, which may be where each party alone hardly ever goes: an object of
+one-millionth of a party's own mass may hold a tenth of the product's. Flatter sampling does not lead there, since it goes
+everywhere but seldom to the same place twice. What the other rewards do to a policy is to prefer some actions throughout a
+trajectory; nobody knows which, so each trajectory is drawn under preferences of its own:
+
+    q(a | s) = softmax over allowed a of (log p_F(a | s) + spread * g_a),    g_a standard normal, once for each trajectory.
+
+    train_reward(space, log_reward, seed=1, draw=with_preferences(sample_once, share=0.5, spread=1.5))
+
+Balance losses hold on every trajectory, so this changes where a model is accurate, never what it converges to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.policies.base import Choices, Policy
+from epgfn.gflownet.sampling.replay import side_by_side
+from epgfn.gflownet.sampling.rollout import Rollout, evaluate, evaluate_together, sample, sample_once
+from epgfn.gflownet.spaces.base import Space
+
+
+class Tilted:
+    """`policy`, drawn from under a preference for actions in each of B rows: `preference` (B, A) nats. Not to be trained."""
+
+    def __init__(self, policy: Policy, preference: Tensor) -> None:
+        self.n_models = policy.n_models
+        self._policy, self._preference = policy, preference
+
+    def choices(self, state: Any) -> Choices:
+        action, log_prob = self._policy.choices(state)
+        logits = log_prob + self._preference.gather(1, action)  # (N, B, L)
+        return Choices(action, logits.log_softmax(2))
+
+    def parameters(self) -> list[Tensor]:
+        return []
+
+    def tensors(self, model: int = 0) -> dict[str, Tensor]:
+        return self._policy.tensors(model)
+
+
+def with_preferences(draw: Callable[..., Rollout], *, share: float, spread: float) -> Callable[..., Rollout]:
+    """`draw` (`sample` or `sample_once`) with a `share` of each batch, 0 to 1, under preferences of `spread` nats."""
+    if not (0 <= share <= 1 and spread >= 0):
+        raise ValueError("share must be from 0 to 1 and spread at least 0")
+
+    def mixed(policy: Policy, space: Space, n: int, *, generator: torch.Generator, **how: float) -> Rollout:
+        tilted = round(share * n)
+        if tilted == 0:
+            return draw(policy, space, n, generator=generator, **how)
+        preference = spread * torch.randn(tilted, space.n_actions, generator=generator)
+        with torch.no_grad():
+            other = sample(Tilted(policy, preference), space, tilted, generator=generator, **how)
+        judge = evaluate_together if draw is sample_once else evaluate
+        other = other._replace(evaluated=judge(policy, space, other.trajectories))
+        if tilted == n:
+            return other
+        return side_by_side(draw(policy, space, n - tilted, generator=generator, **how), other)
+
+    return mixed

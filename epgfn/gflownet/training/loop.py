@@ -1,0 +1,256 @@
+"""The loop that trains any model.
+
+It samples a batch from the tempered, exploring policy (off-policy is right for every balance loss), takes one step of
+Adam with clipped gradients, and lets the learning rate fall along a cosine. One seed gives one result on one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import EpgfnError
+from epgfn.gflownet import parallel
+from epgfn.gflownet.device import CPU
+from epgfn.gflownet.losses.judges import Judge, Judged, LogReward
+from epgfn.gflownet.policies import Policy
+from epgfn.gflownet.sampling.replay import Replay, with_replayed
+from epgfn.gflownet.sampling.rollout import Rollout, sample, sample_once
+from epgfn.gflownet.spaces import DagSpace
+from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.adam import Adam
+from epgfn.gflownet.training.averaging import Average
+from epgfn.gflownet.training.state import Checkpoint, Keeper, TrainingState, run_digest
+
+if TYPE_CHECKING:
+    pass
+
+MAX_GRADIENT_NORM = 20.0
+FINAL_RATE = 0.02
+"""Learning rate at the end, as a share of the first."""
+REPLAY_CAPACITY = 4096
+WINDOW = 20
+"""Steps whose median loss says whether training diverges."""
+LARGEST_GROWTH, KEPT_GROWTH = 100.0, 10.0
+"""A run stops once its loss is that many times what it was; checkpoints are of moments when it is below the second number."""
+
+
+class TrainingEnded(EpgfnError):
+    """Training diverged or was stopped; where several processes train together, in all of them after the same step."""
+
+
+class TrainingProgress(NamedTuple):
+    """One step: its number from 1, how many there will be, loss (nats squared), gradient norm before clipping, and `ess`,
+    the effective share of the batch (0 to 1) when its trajectories are weighted towards the target.
+
+    The loss depends on the records: show it to the node's own people, send it to nobody.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+    ess: float
+
+
+Progress = Callable[[TrainingProgress], None]
+
+
+class LocalResult(NamedTuple):
+    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its progress;
+    `backward` the tensors of `BackwardNet` where p_B was learned."""
+
+    tensors: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    backward: dict[str, Tensor] | None = None
+
+
+class LoopSettings(Protocol):
+    """What the loop reads: `TrainingSettings` of a study, or any other with these fields."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def exploration(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+
+
+def draw_of(together: bool) -> Callable[..., Rollout]:
+    """How trajectories of such a policy are drawn fastest: each distinct state once, where it takes states of different steps at once."""
+    return sample_once if together and torch.get_default_device() == CPU else sample
+
+
+def table_reward(space: DagSpace, table: Tensor) -> LogReward:
+    """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats."""
+    return lambda state: modular_score(table, state.adjacency, space.max_parents)
+
+
+def fit(
+    policy: Policy,
+    space: Space,
+    settings: LoopSettings,
+    judge: Judge,
+    generator: torch.Generator,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    draw: Callable[..., Rollout] = sample,
+    replay: float = 0.0,
+    average: float = 0.0,
+    final_rate: float = FINAL_RATE,
+    checkpoint: Checkpoint | None = None,
+) -> list[dict[str, Any]]:
+    """Train the first model of `policy` in place; returns one dict a step.
+
+    Args:
+        draw: `sample` or `sample_once`.
+        replay: share of each batch, from 0 to below 1, that goes into objects seen before; see `epgfn.gflownet.sampling.replay`.
+        average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
+        final_rate: learning rate at the end as a share of the first; 1 for the same throughout.
+        checkpoint: where to keep the run's state; a run that is found there goes on, and ends as it would have ended.
+
+    Raises:
+        RefusedError: the checkpoint is damaged, or of another run.
+        EpgfnError: training diverged, or `stop` was set.
+    """
+    state = _fresh_state(policy, space, settings, judge, generator, replay, average)
+    parallel.own_generator(generator)
+    batch = parallel.share_of(settings.batch)
+    keeper = None
+    if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
+        extra, options = [*judge.extra, *judge.backward], [settings, replay, average, final_rate]
+        run = run_digest(policy, space, options, extra, generator, checkpoint.target)
+        keeper = Keeper(checkpoint, run, state)
+    while state.step < settings.steps:
+        left = 1 - state.step / settings.steps
+        replayed = round(replay * batch) if state.memory else 0
+        rollout = draw(
+            policy,
+            space,
+            batch - replayed,
+            generator=generator,
+            temperature=1 + (settings.temperature - 1) * left,
+            exploration=settings.exploration * left,
+        )
+        if state.memory is not None:
+            rollout = with_replayed(rollout, state.memory, replayed, policy, draw, generator)
+        done = _learn(state, policy, judge.cost(rollout), rollout, _cosine(1 - left, final_rate), keeper)
+        if progress is not None:
+            progress(done)
+        if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
+            keeper.keep()
+        if parallel.told_to_stop(stop):
+            raise TrainingEnded(_stopped(state, keeper))
+    if keeper is not None:
+        keeper.keep()
+    if state.average is not None:
+        state.average.apply()
+    for tensor in state.optimiser.trained:
+        tensor.requires_grad_(False)
+    return state.history
+
+
+def _fresh_state(
+    policy: Policy,
+    space: Space,
+    settings: LoopSettings,
+    judge: Judge,
+    generator: torch.Generator,
+    replay: float,
+    average: float,
+) -> TrainingState:
+    """A run before its first step."""
+    parameters, rate = policy.parameters(), settings.learning_rate
+    groups = [([*parameters, *judge.backward], rate), (judge.extra, judge.extra_rate or rate)]
+    return TrainingState(
+        settings.steps,
+        Adam(groups),
+        generator,
+        Average(parameters, average, settings.steps) if average > 0 else None,
+        Replay(space, REPLAY_CAPACITY) if replay > 0 else None,
+    )
+
+
+def _learn(
+    state: TrainingState,
+    policy: Policy,
+    judged: Judged,
+    rollout: Rollout,
+    rate: float,
+    keeper: Keeper | None,
+) -> TrainingProgress:
+    """One step down the gradient of a judged batch, `rate` the share of the learning rate."""
+    state.optimiser.forget_gradients()
+    judged.loss.backward()  # type: ignore[no-untyped-call]
+    if state.step == 0:
+        parallel.all_from_first(
+            state.optimiser.trained
+        )  # a log Z estimated from each process's own first batch would stay apart
+    loss = float(parallel.average_gradients(state.optimiser.trained, judged.loss.detach()[None])[0])
+    norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
+    grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
+    if grown or not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingEnded(_diverged(state, keeper))
+    state.optimiser.step(rate)
+    state.step += 1
+    if state.average is not None:
+        state.average.add(state.step)
+    log_weight = judged.log_weight.detach()
+    if state.memory is not None and judged.log_reward is not None:
+        fresh = ~rollout.log_q.isnan()
+        log_weight = log_weight[fresh]
+        state.memory.add(take(rollout.trajectories.final, fresh), judged.log_reward[fresh])
+    done = TrainingProgress(state.step, state.steps, loss, norm, effective_share(log_weight))
+    state.history.append(done._asdict())
+    return done
+
+
+def _growth(history: Sequence[Mapping[str, Any]]) -> float:
+    """How many times larger the loss is than it was at first, by the medians of `WINDOW` steps; at first it counts as 1 or more."""
+    if len(history) < 2 * WINDOW:
+        return 0.0
+    first, last = (
+        statistics.median(row["loss"] for row in part) for part in (history[:WINDOW], history[-WINDOW:])
+    )
+    return float(last / max(first, 1.0))
+
+
+def _diverged(state: TrainingState, keeper: Keeper | None) -> str:
+    sentence = (
+        f"training diverged at step {state.step + 1} of {state.steps}; lower learning_rate and start again"
+    )
+    if keeper is None or keeper.kept_step == 0:
+        return sentence
+    path = keeper.checkpoint.path
+    return f"{sentence} without {path}, which keeps the last good weights, of step {keeper.kept_step}: move it away first"
+
+
+def _stopped(state: TrainingState, keeper: Keeper | None) -> str:
+    sentence = f"training was stopped at step {state.step} of {state.steps}"
+    if keeper is None:
+        return f"{sentence}; nothing was kept, start it again"
+    keeper.keep()
+    return f"{sentence}; start it again and it goes on from {keeper.checkpoint.path}"
+
+
+def effective_share(log_weight: Tensor) -> float:
+    """Effective sample size over sample size, (sum w)^2 / (B sum w^2) of (B,) log weights: 1 when all are equal."""
+    log_weight = log_weight.double()
+    log_ess = 2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)
+    return float(log_ess.exp() / len(log_weight))
+
+
+def _cosine(share: float, final: float) -> float:
+    return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2

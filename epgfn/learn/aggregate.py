@@ -1,0 +1,135 @@
+"""Aggregation: one global model from N frozen local models, without a reward.
+
+The loss sees the locals' log p_F^(n)(tau) - log p_B^(n)(tau | x) and nothing else; for nodes that never reported, their share
+of the public prior is added, since it is public. What is known beforehand goes into the start: where models carry score
+tables, the global table is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
+from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.measure.diagnostics import diagnose
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.product import FrozenProduct, train_product
+from epgfn.gflownet.spaces import DagBySinks, DagSpace
+from epgfn.gflownet.spaces.base import pack_bits
+from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.training.loop import Progress, draw_of
+from epgfn.learn.policy import family_of, initial_policy, validate_policy
+from epgfn.learn.scores import prior_table
+from epgfn.study.objects import space_of
+
+if TYPE_CHECKING:
+    from epgfn.study import Study
+
+
+class GlobalResult(NamedTuple):
+    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step; `diagnostics` as `measure.diagnostics`
+    says."""
+
+    tensors: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    diagnostics: dict[str, Any]
+
+
+def train_global(
+    study: Study,
+    locals: Mapping[str, Mapping[str, Tensor]],
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> GlobalResult:
+    """A GFlowNet on the product of the subposteriors that `locals`, tensors by node id, were trained on.
+
+    With K of the roster's N nodes present the target is prod_n R_n(x) * pi(x)^(1 - K/N): the posterior given their records.
+    The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
+
+    Raises:
+        RefusedError: a model that is not a policy of this study, or a node that is not in its roster.
+        EpgfnError: no models, training diverged, or `stop` was set.
+    """
+    if not locals:
+        raise EpgfnError(
+            "no local model is there to aggregate; wait until at least one node has sent its own"
+        )
+    models = {node: locals[node] for node in sorted(locals)}
+    with computing_on(CPU):
+        for node, tensors in models.items():
+            _check(study, node, tensors)
+        prior_share = absent_prior_share(study, len(models)) if study.is_graphs else None
+    here = torch.get_default_device()
+    models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
+    space, family = space_of(study), family_of(study)
+    prior = None if prior_share is None else _log_prior(space, prior_share.to(here))
+    stack = make_policy(space, list(models.values()))
+    generator = seeded(seed)
+    start = _start(models, family.scores, None if prior_share is None else prior_share.to(here))
+    policy = make_policy(space, [initial_policy(study, start, generator)])
+    product = FrozenProduct(
+        space,
+        stack,
+        log_prior=prior,
+        key=_sink_key if isinstance(space, DagBySinks) else None,
+        together=family.together,
+    )
+    history = train_product(
+        policy,
+        product,
+        study.aggregation,
+        generator,
+        objective=study.aggregating_objective,
+        progress=progress,
+        stop=stop,
+        draw=draw_of(family.together),
+    )
+    found = diagnose(space, policy, stack, list(models), prior, generator)
+    return GlobalResult(on_cpu(policy.tensors()), history, found)
+
+
+def absent_prior_share(study: Study, present: int) -> Tensor:
+    """(V, K) float64 (1 - K/N) log pi per variable and parent set, with K = `present` of the roster's N nodes (nats)."""
+    table = torch.as_tensor(prior_table(study), dtype=torch.float64)
+    share = 1 - present / len(study.roster)
+    return torch.where(torch.isfinite(table), table * share, 0.0)
+
+
+def _sink_key(state: Any) -> Tensor:
+    """By sinks a policy sees which variables are in, and which of them are sinks; not the rest of the graph."""
+    return pack_bits(torch.cat([state.members, state.sinks], 1))
+
+
+def _log_prior(space: DagSpace, share: Tensor) -> LogReward:
+    return lambda state: modular_score(share, state.adjacency, space.max_parents)
+
+
+def _start(
+    models: Mapping[str, Mapping[str, Tensor]], scores: str | None, prior_share: Tensor | None
+) -> Tensor | None:
+    """What is known of the product beforehand, float64: the sum of the tensors `scores`, where models carry them, and the absent
+    nodes' share of the prior."""
+    if scores is None:
+        return None
+    tables = [model[scores].double() for model in models.values() if scores in model]
+    known = [*tables, *([] if prior_share is None else [prior_share])]
+    return torch.stack(known).sum(0) if known else None
+
+
+def _check(study: Study, node: str, tensors: Mapping[str, Tensor]) -> None:
+    if node not in study.roster:
+        raise RefusedError(
+            "not-in-roster", f"node {node} is not in the study's roster; aggregate only the roster's models"
+        )
+    try:
+        validate_policy(study, tensors)
+    except RefusedError as error:
+        raise RefusedError(error.reason, f"model of node {node}: {error}") from None

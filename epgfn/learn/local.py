@@ -1,0 +1,167 @@
+"""One local model from one node's records.
+
+    result = train_local(study, records, seed=1)
+    result.tensors          what goes into the model file
+
+Training computes on PyTorch's default device (`epgfn.gflownet.device`); records and results are in main memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
+from epgfn.gflownet.losses.judges import Judge, LogReward, make_judge
+from epgfn.gflownet.policies import make_policy, tree_net
+from epgfn.gflownet.policies.split_regression import split_scores
+from epgfn.gflownet.rewards.remembered import Remembered
+from epgfn.gflownet.rewards.rewards import checked
+from epgfn.gflownet.sampling.exploration import with_preferences
+from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces import DagSpace, Phylogeny
+from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.training.state import Checkpoint
+from epgfn.learn.policy import family_of, initial_policy, require_possible
+from epgfn.learn.scores import table_from_statistic
+from epgfn.learn.target import Target, target_of
+from epgfn.study.kinds import KINDS
+from epgfn.study.objects import space_of
+
+if TYPE_CHECKING:
+    from epgfn.study import Study
+    from epgfn.study.settings import TrainingSettings
+
+from epgfn.gflownet.training.loop import LocalResult, Progress, draw_of, fit, table_reward
+
+OBJECTIVES = {"contrastive": "contrastive", "trajectory": "trajectory", "detailed": "modified-detailed"}
+"""Of a study, by their names in `epgfn.gflownet.losses.judges`."""
+
+
+def train_local(
+    study: Study,
+    records: np.ndarray,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
+) -> LocalResult:
+    """A GFlowNet on the subposterior R_n(x) = f(D_n | x) pi(x)^(1/N) of one node, N = the length of the roster.
+
+    Args:
+        study: decides score, prior, space, policy, objective and how long to train.
+        records: as `epgfn.study.records.tables.load_records` gives them.
+        seed: of weights and trajectories; one thread and one seed give one result.
+        progress: called after each step, from this thread.
+        stop: when set, training ends with an error after the current step.
+        checkpoint: a file in which the run's state is kept every second or so, and from which it goes on where it is there.
+            It holds weights trained on the records: delete it once the model is written.
+
+    Raises:
+        UsageError: the study is too large; see `policies.require_possible`.
+        RefusedError: "other-run": the checkpoint is of another study, seed or records; "damaged-checkpoint".
+        EpgfnError: the scores are not finite, training diverged, or `stop` was set.
+    """
+    with computing_on(CPU):  # once, in float64; what follows is on the default device
+        target = target_of(study, records)
+    return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
+
+
+def train_on_statistic(
+    study: Study,
+    statistic: Tensor,
+    n: float,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
+) -> LocalResult:
+    """`train_local` from X^T X (V, V) float64 and n, as a release with noise gives them; no record is seen. Raises as there."""
+    with computing_on(CPU):
+        target = Target.of_table(table_from_statistic(study, statistic, n, n_parties=len(study.roster)))
+    return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
+
+
+def train_on_target(
+    study: Study,
+    target: Target,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: Path | None = None,
+) -> LocalResult:
+    """`train_local` towards what the records, or a release of them, amount to. Raises as there."""
+    require_possible(study)
+    kept = Checkpoint(checkpoint, target.digest) if checkpoint is not None else None
+    generator = seeded(seed)
+    space, family = space_of(study), family_of(study)
+    scores: Tensor | None = None
+    if target.table is not None:
+        scores = torch.as_tensor(target.table, dtype=torch.float64, device=torch.get_default_device())
+        log_reward = table_reward(space, scores - scores.amax(1, keepdim=True))
+    else:
+        log_reward = _centred(_in_main_memory(study, target.log_reward), space)
+        if _carries_splits(space):
+            scores = split_scores(space, log_reward, generator)
+    policy = make_policy(space, [initial_policy(study, scores, generator)])
+    judge = make_judge(space, log_reward, OBJECTIVES[study.training.objective], generator=generator)
+    history = fit(
+        policy,
+        space,
+        study.training,
+        judge,
+        generator,
+        progress=progress,
+        stop=stop,
+        draw=_local_draw(study, family.together),
+        checkpoint=kept,
+    )
+    return LocalResult(on_cpu(policy.tensors()), history)
+
+
+def _local_draw(study: Study, together: bool) -> Callable[..., Rollout]:
+    draw, share = draw_of(together), KINDS[study.space.kind].preferences
+    return with_preferences(draw, share=share, spread=1.0) if share else draw
+
+
+def _carries_splits(space: Any) -> bool:
+    return isinstance(space, Phylogeny) and tree_net.has_scores(space)
+
+
+def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Judge:
+    """The loss that `settings.objective` names against the (V, K) float64 score table."""
+    return make_judge(space, table_reward(space, table), OBJECTIVES[settings.objective])
+
+
+def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:
+    """Rewards of records stay with the records, on the processor; each object's is computed once."""
+    here = torch.get_default_device()
+    with computing_on(CPU):
+        remembered = Remembered(space_of(study), log_reward)
+    if here == CPU:
+        return remembered
+
+    def away(state: Any) -> Tensor:
+        with computing_on(CPU):
+            value = remembered(type(state)(*(field.to(CPU) for field in state)))
+        return value.to(here)
+
+    return away
+
+
+def _centred(log_reward: LogReward, space: Space) -> LogReward:
+    """`log_reward` less its value at one object: training is in float32, and the log-likelihood of many records is a large number."""
+    state = space.initial(1)
+    while not bool(space.is_terminating(state).all()):
+        state = space.step(state, space.forward_mask(state).to(torch.uint8).argmax(1))
+    offset = checked(log_reward, state)
+    return lambda states: checked(log_reward, states) - offset

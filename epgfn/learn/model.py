@@ -1,0 +1,235 @@
+"""Using a trained model: draw objects, and say how probable each edge, item, letter or clade is.
+
+model = epgfn.load_model("results/sachs")            # a run directory
+model.edge_probabilities()                           # graphs: (V, V), [i, j] = P(i -> j)
+model.marginals()                                    # whatever the objects are: {"a->b": 0.93, ...}
+model.sample(1000, seed=1).rows()                    # pandas: edges (or object), log_prob
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.files import read_bytes, write_atomic
+from epgfn.gflownet.measure.diagnostics import log_terminating
+from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.learn.policy import validate_policy
+from epgfn.study import Study
+from epgfn.study.objects import marginals, space_of, written
+from epgfn.study.study import STUDY_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL_NAME = Path("global") / "model.safetensors"
+MAX_LISTED_VARIABLES = 5
+"""Up to which all graphs can be listed."""
+BLOCK = 1024
+"""Objects drawn at once; bounds memory."""
+TRAJECTORIES = 16
+"""Backward trajectories behind each estimate of log p_T."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n objects: `objects` as text, `log_prob` (n,) float64 estimates of log p_T (nats), `state` the finished states themselves.
+    `column` is what the texts are called in a table."""
+
+    objects: list[str]
+    log_prob: np.ndarray
+    state: Any
+    column: str = "object"
+
+    @property
+    def adjacency(self) -> np.ndarray:
+        """(n, V, V) bool of graphs, [k, i, j] = graph k has the edge i -> j.
+
+        Raises:
+            UsageError: the objects are no graphs.
+        """
+        if not hasattr(self.state, "adjacency"):
+            raise UsageError("these objects are no graphs; use objects or state")
+        return np.asarray(self.state.adjacency.numpy())
+
+    def rows(self) -> pd.DataFrame:
+        """One row an object: its text, such as "a->b;c->b" in the column `edges` (empty for no edge), and `log_prob`."""
+        import pandas as pd
+
+        return pd.DataFrame({self.column: self.objects, "log_prob": self.log_prob})
+
+
+class Model:
+    """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time."""
+
+    def __init__(self, study: Study, tensors: Mapping[str, Tensor]) -> None:
+        """`tensors` of one model of `study`.
+
+        Raises:
+            RefusedError: they are not a policy of this study.
+        """
+        validate_policy(study, tensors)
+        self.study = study
+        self.space = space_of(study)
+        self.policy = make_policy(self.space, [tensors])
+
+    @property
+    def variable_names(self) -> list[str]:
+        return self.study.variable_names
+
+    def sample(self, n: int, seed: int | None = None) -> Samples:
+        """`n` objects drawn independently from p_T, and for each an importance-weighted estimate of log p_T (nats).
+
+        `seed` None takes fresh randomness; a number makes the draw repeatable.
+        """
+        generator = _generator(seed)
+        states, texts, log_prob = [], [], []
+        for size in _blocks(n):
+            final = self._draw(size, generator)
+            estimate, _ = log_terminating(self.policy, self.space, final, TRAJECTORIES, generator)
+            states.append(final)
+            texts += written(self.study, final)
+            log_prob.append(estimate[0].numpy())
+        state = type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))
+        column = "edges" if self.study.is_graphs else "object"
+        return Samples(texts, np.concatenate(log_prob), state, column)
+
+    def marginals(self, n: int = 10_000, seed: int | None = 0) -> dict[str, float]:
+        """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`): shares among `n` objects."""
+        generator = _generator(seed)
+        found: dict[str, float] = {}
+        for size in _blocks(n):
+            for name, share in marginals(self.study, self._draw(size, generator)).items():
+                found[name] = found.get(name, 0.0) + share * size / n
+        return found
+
+    def edge_probabilities(self, n: int = 10_000, seed: int | None = 0) -> np.ndarray:
+        """(V, V) float64, [i, j] = P(i -> j): shares among `n` graphs, so with a standard error of at most 1 / (2 sqrt(n)).
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        if not self.study.is_graphs:
+            raise UsageError("only a study of graphs has edges; ask for marginals")
+        generator = _generator(seed)
+        total = np.zeros((len(self.variable_names),) * 2)
+        for size in _blocks(n):
+            total += self._draw(size, generator).adjacency.double().sum(0).numpy()
+        return total / n
+
+    @torch.no_grad()
+    def _draw(self, n: int, generator: torch.Generator) -> Any:
+        return sample(self.policy, self.space, n, generator=generator).trajectories.final
+
+
+def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
+    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`) or a model file.
+
+    A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
+
+    A file that names a study in its metadata, as all that parties exchange do, must name this one: tensors alone would
+    also fit a study whose variables stand in another order. Signatures are what `epgfn audit` checks.
+
+    Raises:
+        UsageError: a file is missing or is no model file.
+        RefusedError: the file holds no policy of the study, or names another one.
+    """
+    path = Path(path)
+    file = path / MODEL_NAME if path.is_dir() else path
+    if study is None:
+        study = _study_beside(file)
+    if not isinstance(study, Study):
+        study = Study.load(study)
+    raw = read_bytes(file, "model file")
+    try:
+        tensors = load(raw)
+    except (SafetensorError, ValueError, KeyError):
+        raise UsageError(
+            f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
+        ) from None
+    if _study_named(raw) not in (None, study.digest):
+        raise RefusedError(
+            "wrong-study",
+            f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
+        )
+    return Model(study, tensors)
+
+
+def write_samples(samples: Samples, form: str, out: Path | None) -> None:
+    """Write `samples.rows()` as `csv`, `jsonl` or `parquet` to `out`, or to standard output (not parquet).
+
+    Raises:
+        UsageError: another form, or parquet without a file.
+        EpgfnError: the file cannot be written.
+    """
+    rows = samples.rows()
+    if form == "csv":
+        raw = rows.to_csv(index=False).encode("utf-8")
+    elif form == "jsonl":
+        raw = rows.to_json(orient="records", lines=True).encode("utf-8")
+    elif form == "parquet" and out is not None:
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer, index=False)
+        raw = buffer.getvalue()
+    else:
+        raise UsageError(f"cannot write samples as {form!r} here; choose csv, jsonl, or parquet with a file")
+    if out is None:
+        sys.stdout.write(raw.decode("utf-8"))
+    else:
+        write_atomic(out, raw)
+
+
+def _study_named(raw: bytes) -> str | None:
+    """The study's digest in the metadata of a safetensors file that was read; None if there is none."""
+    length = int.from_bytes(raw[:8], "little")
+    metadata = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    digest: str | None = metadata.get("study_digest")
+    return digest
+
+
+def _study_beside(file: Path) -> Path:
+    for folder in (file.parent, file.parent.parent):
+        if (folder / STUDY_NAME).is_file():
+            return folder / STUDY_NAME
+    raise UsageError(
+        f"no {STUDY_NAME} lies beside {file} or one directory up; name the study it was trained for"
+    )
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    return torch.Generator().manual_seed(secrets.randbits(62) if seed is None else seed)
+
+
+def _blocks(n: int) -> list[int]:
+    if n < 1:
+        raise UsageError(f"asked for {n} objects; ask for at least 1")
+    return [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
+
+
+def terminating_distribution(model: Model) -> Terminating:
+    """All objects, and the probability with which `model` samples each.
+
+    Raises:
+        UsageError: there are more than `MAX_LISTED_VARIABLES` variables, too many graphs to list, or too many other objects.
+    """
+    if model.study.is_graphs and len(model.variable_names) > MAX_LISTED_VARIABLES:
+        raise UsageError(
+            f"the study has {len(model.variable_names)} variables; all graphs can be listed for "
+            f"{MAX_LISTED_VARIABLES} or fewer: sample instead"
+        )
+    return terminating_mass(model.space, model.policy)

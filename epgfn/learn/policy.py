@@ -1,0 +1,89 @@
+"""The policy that a study prescribes: what a model file of it holds, an untrained one, and whether tensors are one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from epgfn.base.errors import UsageError
+from epgfn.gflownet.policies import (
+    mlp_net,
+    order_potential,
+)
+from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.policies.validation import check_policy, check_tensors
+from epgfn.gflownet.spaces import DagBySinks
+from epgfn.study.objects import space_of
+
+if TYPE_CHECKING:
+    from epgfn.study import Study
+
+from epgfn.gflownet.policies import FAMILIES, Family, make_policy
+
+
+def family_of(study: Study) -> Family:
+    """The study's kind of policy."""
+    return FAMILIES[study.policy.kind]
+
+
+def policy_spec(study: Study) -> dict[str, TensorSpec]:
+    """Names, shapes and dtypes of the tensors in a model file of `study`; nothing but the study decides them."""
+    return family_of(study).spec(space_of(study), study.policy.hidden)
+
+
+def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    """Tensors of an untrained model; `scores` in float64 nats, (V, K) of parent sets or (S,) of splits, where the policy carries them."""
+    return family_of(study).initial(space_of(study), study.policy.hidden, scores, generator)
+
+
+def model_bytes(study: Study) -> int:
+    """How many bytes the numbers in a model file of `study` take."""
+    return sum(4 * math.prod(entry.shape) for entry in policy_spec(study).values())
+
+
+def require_possible(study: Study) -> None:
+    """Refuse what would run out of memory, or could not be sent, before anyone trains.
+
+    Raises:
+        UsageError: the settings make no sense, the space has too many actions for the policy, its batches are too large, or a
+            model is larger than what the study lets a node send.
+    """
+    space = space_of(study)
+    if study.policy.kind == "mlp":
+        if space.n_actions > mlp_net.MAX_ACTIONS:
+            raise UsageError(
+                f"the space has {space.n_actions} actions and policy 'mlp' takes {mlp_net.MAX_ACTIONS} at most; merge categories"
+            )
+        batch = max(study.training.batch, study.aggregation.batch)
+        features = 4 * batch * space.max_steps * space.n_features
+        if features > mlp_net.MAX_BYTES:
+            raise UsageError(
+                f"a batch would take {features / 2**30:.0f} GiB, with up to {space.max_steps} steps of {space.n_features} features; "
+                "choose smaller objects or a smaller batch"
+            )
+    if model_bytes(study) > study.transport.max_upload_bytes:
+        raise UsageError(
+            f"a model of this study has {model_bytes(study)} bytes and transport.max_upload_bytes is "
+            f"{study.transport.max_upload_bytes}; choose a smaller policy.hidden or a larger transport.max_upload_bytes"
+        )
+
+
+def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
+    """Check that `tensors` are a usable policy of `study`, before anything is computed from them.
+
+    Checked: names, shapes, dtypes; every number finite and of bounded size; no score stored where a variable would be its
+    own parent; and on states sampled from the policy, that it names an action and that its probabilities sum to one.
+
+    Raises:
+        RefusedError: with reason `model-tensors` (wrong names, shapes or dtypes), `model-not-finite`, `model-magnitude`,
+            `model-illegal-score` or `model-not-a-policy`.
+    """
+    space = space_of(study)
+    check_tensors(tensors, policy_spec(study))
+    if isinstance(space, DagBySinks):
+        order_potential.check_scores(space, tensors)
+    check_policy(make_policy(space, [tensors]), space)

@@ -1,0 +1,137 @@
+"""Whether a statement's privacy claim is what the study asks for: one check for the node, the coordinator and the audit.
+
+claim = require_claim(study, statement_privacy)      # None where the study asks for no privacy
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from epgfn.base.errors import RefusedError
+from epgfn.privacy.claims.claims import Claim, Limits, verify_claim
+from epgfn.privacy.mechanisms.counts import choose_tables
+from epgfn.study import Study
+from epgfn.study.kinds import number_of_objects
+
+
+def limits_of(study: Study) -> Limits:
+    """What a study with a privacy mode allows."""
+    asked = study.privacy
+    return Limits.model_validate(
+        {
+            "mode": asked.mode,
+            "adjacency": asked.adjacency,
+            "epsilon": float(asked.epsilon or 0),
+            "delta": float(asked.delta or 0),
+        }
+    )
+
+
+def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
+    """The claim in a statement's `privacy` field, recomputed from its parameters alone; None for a study without privacy.
+
+    Raises:
+        RefusedError: "wrong-privacy": no claim, or one of another mode or adjacency. "claim-wrong", "claim-too-weak",
+            "claim-above-limit": see `claims.verify_claim`; "claim-wrong" as well if it is not about this study's records.
+    """
+    asked = study.privacy
+    if not asked.is_private:
+        if stated != {"mode": "none"}:
+            raise _another(f"mode {asked.mode}")
+        return None
+    wanted = f"mode {asked.mode}, adjacency {asked.adjacency}"
+    if stated.get("mode") != asked.mode:
+        raise _another(wanted)
+    claim = Claim.from_json(stated)
+    if claim.adjacency != asked.adjacency:
+        raise _another(wanted)
+    _REQUIRE[mechanism_of(study)](claim, study)
+    try:
+        verify_claim(claim, limits_of(study))
+    except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
+        raise _wrong("its numbers are too large or too small to compute with") from None
+    return claim
+
+
+def mechanism_of(study: Study) -> str:
+    """Which of the mechanisms a study with a privacy mode asks for."""
+    if study.privacy.mode == "statistic":
+        return "counts" if study.target.kind == "bdeu" else "moments"
+    return study.privacy.mode
+
+
+def _require_moments(claim: Claim, study: Study) -> None:
+    """A record of the study is V numbers, and its scores need n and X^T X: a claim that leaves one of them out hides a release."""
+    v = len(study.variables)
+    whole = {"squares": v, "products": v * (v - 1) // 2}
+    entries = {"records": 1, "sums": v, **whole}
+    counted = False
+    for stage in claim.stages:
+        found = {part.kind: part.entries for part in stage.noise}
+        fits = all(found[kind] == entries.get(kind) for kind in found)
+        if stage.formula != "moments" or not fits or not whole.keys() <= found.keys():
+            raise _wrong(f"stage {stage.name} is not a release of {v} variables' second moments")
+        counted = counted or "records" in found
+    if claim.adjacency == "add-remove" and not counted:
+        raise _wrong("no stage releases the number of records, which this study's scores need")
+    _require_unit(claim, "record")
+
+
+def _require_counts(claim: Claim, study: Study) -> None:
+    """The tables of the study's families, all of them, and each record in one cell of each."""
+    categories = [len(v.categories or ()) for v in study.variables]
+    order = min(study.space.max_parents + 1, len(categories))
+    tables = choose_tables(categories, order)
+    cells = sum(math.prod(categories[i] for i in table) for table in tables)
+    for stage in claim.stages:
+        found = [(part.kind, part.entries) for part in stage.noise]
+        if stage.formula != "counts" or stage.groups != len(tables) or found != [("cells", cells)]:
+            raise _wrong(f"stage {stage.name} is not a release of the study's {len(tables)} tables")
+    if len(claim.stages) != 1:
+        raise _wrong("counts are released once")
+    _require_unit(claim, "record")
+
+
+def _require_answers(claim: Claim, study: Study) -> None:
+    objects = number_of_objects(study.space, study.variables)
+    for stage in claim.stages:
+        if stage.formula != "vectors" or any(part.entries > objects for part in stage.noise):
+            raise _wrong(f"stage {stage.name} is not a release of answers about the study's objects")
+    if len(claim.stages) != 1:
+        raise _wrong("answers are released once")
+    _require_unit(claim, study.unit)
+
+
+def _require_gradient(claim: Claim, study: Study) -> None:
+    """The study fixes rate, clip and steps; only the noise is the node's."""
+    said, asked = claim.subsampling, study.privacy
+    agreed = (asked.rate, asked.clip, study.training.steps)
+    if said is None or (said.rate, said.clip, said.steps) != agreed:
+        raise _wrong("its rate, clip or steps are not those of the study")
+    _require_unit(claim, study.unit)
+
+
+def _require_unit(claim: Claim, unit: str) -> None:
+    if claim.unit != unit:
+        raise _wrong(f"the unit of this study is a {unit}")
+
+
+_REQUIRE: dict[str, Callable[[Claim, Study], None]] = {
+    "answers": _require_answers,
+    "counts": _require_counts,
+    "gradient": _require_gradient,
+    "moments": _require_moments,
+}
+
+
+def _another(wanted: str) -> RefusedError:
+    return RefusedError(
+        "wrong-privacy",
+        f"the privacy claim is not the study's ({wanted}); train and seal again under this study",
+    )
+
+
+def _wrong(what: str) -> RefusedError:
+    return RefusedError("claim-wrong", f"the privacy claim does not add up: {what}; release again")

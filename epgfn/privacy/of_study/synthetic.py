@@ -1,0 +1,201 @@
+"""Made-up records of a study and the exact posteriors they give: what `epgfn.privacy.of_study.object_plan` simulates in.
+
+worlds = worlds_of(study)
+sites = worlds.draw(n, parties, rng)                     records of each node
+parts = [worlds.exact(records) for records in sites]     what each node says; these add up
+worlds.posterior(parts)                                  of all objects, and of the questions about them
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.measure.distances import exact_distribution
+from epgfn.gflownet.measure.exact import MAX_ENUMERATED, edge_marginals, enumerate_dags, log_scores
+from epgfn.gflownet.measure.sweep import terminating_mass
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.enumeration import explore, terminating_states
+from epgfn.gflownet.spaces.parent_sets import popcount
+from epgfn.learn.likelihoods import likelihood_of
+from epgfn.learn.scores import categories_of, prior_table, score_table, study_masks
+from epgfn.privacy.mechanisms.discrete import Floats, Ints
+from epgfn.privacy.of_study.releases import Released
+from epgfn.study import Study
+from epgfn.study.objects import questions, space_of
+from epgfn.study.records.tables import BoundedRecords
+
+_NUMBERS = 1 << 21  # held at once
+_LEAST = 1e-300
+
+
+class Posterior(NamedTuple):
+    """`objects` (M,) probabilities, or None where they are not listed; `answers` (Q,) the probability of each question."""
+
+    objects: Floats | None
+    answers: Floats
+
+
+class Worlds(Protocol):
+    """One study's made-up worlds. A *part* is what one node says, nats: parts of nodes add up."""
+
+    @property
+    def objects(self) -> int | None:
+        """How many there are, where they are listed."""
+        ...
+
+    def draw(self, n: int, parties: int, rng: np.random.Generator) -> list[Any]:
+        """`n` records of each node, all from one true object."""
+        ...
+
+    def bounded(self, records: Any) -> BoundedRecords:
+        """As a node reads them."""
+        ...
+
+    def exact(self, records: Any) -> Tensor:
+        """The part of records without noise."""
+        ...
+
+    def released(self, done: Released) -> Tensor:
+        """The part that a release amounts to."""
+        ...
+
+    def posterior(self, parts: list[Tensor]) -> Posterior:
+        """Of nodes that say so."""
+        ...
+
+    def prior(self, parties: int) -> Posterior:
+        """What is believed where so many nodes of the roster say nothing."""
+        ...
+
+
+def worlds_of(study: Study) -> Worlds:
+    """For a study whose target is a sum over records, or BDeu."""
+    return _Graphs(study) if study.is_graphs else _Summed(study)
+
+
+class _Summed:
+    """Objects that are listed, and records each of which says something about every one."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.space = study, space_of(study)
+        self.likelihood = likelihood_of(study, self.space)
+        self.levels = explore(self.space)
+        self.state = terminating_states(self.space, self.levels)
+        self._answers = questions(study, self.state).answers
+        self._count = len(self.state[0])
+        self._said = None
+        if self.likelihood.find is not None:
+            self._said = self.likelihood.per_record(self.likelihood.domain(), self.state).double()  # (C, M)
+
+    @property
+    def objects(self) -> int:
+        return self._count
+
+    def draw(self, n: int, parties: int, rng: np.random.Generator) -> list[Tensor]:
+        true = take(self.state, torch.tensor([int(rng.integers(self._count))]))
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        return [self.likelihood.draw(true, n, generator) for _ in range(parties)]
+
+    def bounded(self, records: Tensor) -> BoundedRecords:
+        return BoundedRecords(records.numpy(), records.numpy())
+
+    def exact(self, records: Tensor) -> Tensor:
+        if self._said is not None and self.likelihood.find is not None:
+            return (
+                torch.bincount(self.likelihood.find(records), minlength=len(self._said)).double() @ self._said
+            )
+        rows = max(1, _NUMBERS // self._count)
+        parts = [
+            self.likelihood.per_record(some, self.state).double().sum(0)
+            for some in torch.split(records, rows)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def released(self, done: Released) -> Tensor:
+        if done.tensors is not None:
+            policy = make_policy(self.space, [done.tensors])
+            return terminating_mass(self.space, policy, self.levels).mass.clamp_min(_LEAST).log()
+        if done.target is None:
+            raise ValueError("a release is a target or a model")
+        return done.target.log_reward(self.state)
+
+    def posterior(self, parts: list[Tensor]) -> Posterior:
+        p = exact_distribution(torch.stack(parts).sum(0))
+        columns = max(1, _NUMBERS // self._count)
+        answers = torch.cat([p @ some.double() for some in torch.split(self._answers, columns, dim=1)])
+        return Posterior(p.numpy(), answers.numpy())
+
+    def prior(self, parties: int) -> Posterior:
+        return self.posterior([torch.zeros(self._count, dtype=torch.float64)])
+
+
+class _Graphs:
+    """Graphs over categories, scored by BDeu; all of them are listed up to five variables."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.masks, v = study, study_masks(study), len(study.variables)
+        self._off = ~np.eye(v, dtype=bool)
+        fan_in = int(popcount(self.masks).max())
+        self._adjacency = enumerate_dags(v, fan_in) if v <= MAX_ENUMERATED else None
+
+    @property
+    def objects(self) -> int | None:
+        return None if self._adjacency is None else len(self._adjacency)
+
+    def draw(self, n: int, parties: int, rng: np.random.Generator) -> list[Any]:
+        network = DiscreteNetwork(categories_of(self.study), rng)
+        return [network.draw(n, rng) for _ in range(parties)]
+
+    def bounded(self, records: Any) -> BoundedRecords:
+        return BoundedRecords(records, records)
+
+    def exact(self, records: Any) -> Tensor:
+        return score_table(self.study, records, n_parties=len(self.study.roster))
+
+    def released(self, done: Released) -> Tensor:
+        if done.target is None or done.target.table is None:
+            raise ValueError("a release about graphs is a table of scores")
+        return done.target.table
+
+    def posterior(self, parts: list[Tensor]) -> Posterior:
+        table = torch.stack(parts).sum(0)
+        if self._adjacency is None:
+            return Posterior(None, edge_marginals(table, self.masks)[self._off])
+        p = torch.softmax(log_scores(table, self.masks, self._adjacency), 0)
+        edges = (p @ self._adjacency.flatten(1).double()).view(self._off.shape).numpy()
+        return Posterior(p.numpy(), edges[self._off])
+
+    def prior(self, parties: int) -> Posterior:
+        share = prior_table(self.study) / len(self.study.roster)
+        own = (self.masks >> torch.arange(len(share))[:, None]) & 1 == 1
+        return self.posterior([share.masked_fill(own, -torch.inf)] * parties)
+
+
+class DiscreteNetwork:
+    """A random network of categorical variables: an edge for each pair of a random order with probability 1/2, up to two parents,
+    and for each configuration of parents probabilities drawn uniformly."""
+
+    def __init__(self, categories: tuple[int, ...], rng: np.random.Generator) -> None:
+        self.categories = categories
+        order = rng.permutation(len(categories))
+        self._steps = []
+        for place, j in enumerate(order):
+            parents = [int(i) for i in order[:place] if rng.random() < 0.5][:2]
+            rows = math.prod(categories[i] for i in parents)
+            self._steps.append((int(j), parents, rng.dirichlet(np.ones(categories[j]), size=rows)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> Ints:
+        """(n, V) categories from 0 on."""
+        columns = np.zeros((n, len(self.categories)), dtype=np.int64)
+        for j, parents, table in self._steps:
+            row = np.zeros(n, dtype=np.int64)
+            for i in parents:
+                row = row * self.categories[i] + columns[:, i]
+            columns[:, j] = (rng.random(n)[:, None] > np.cumsum(table[row], 1)[:, :-1]).sum(1)
+        return columns

@@ -1,0 +1,235 @@
+"""The node's privacy ledger: what was released about which data set, and whether there is budget for more.
+
+One folder, all of it mode 0600: the entries (`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
+A data set is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files
+cannot be matched.
+
+    ledger = PrivacyLedger(folder, Budget(epsilon=8.0, delta=1e-5))
+    raw = ledger.release(ledger.dataset(records), settings, claim, compute)
+
+The budget is charged, on disk, before `compute` draws any noise. The same settings on the same data return the stored release,
+since a second one would cost again; a release that was charged but never stored (a power cut) has never left, and is drawn under the
+old charge. A changed file is a new data set: whoever adds a record and releases again composes by hand.
+
+The budget is in the adjacency of the releases. Where a data set has releases of both kinds, it is in replace-one, the stricter: replacing
+a record is removing one and adding one, so what is mu-GDP under add-remove is 2 mu-GDP under replace-one. Nothing converts the other
+way, since a replace-one release takes the number of records as public.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from epgfn.base.canonical import canonical_json
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_secret, sha256_hex, write_secret
+from epgfn.privacy import accounting
+from epgfn.privacy.claims.claims import Claim, Noise, recompute
+from epgfn.privacy.mechanisms.checks import check_parameters
+from epgfn.privacy.spending.ledger_file import LedgerFile, damaged
+
+_EVENTS = ("charged", "stored")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """All that may ever be released about one data set, in the adjacency that the module names. Raises UsageError where out of range."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        check_parameters(self.epsilon, self.delta)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: `event` "charged" or "stored", of a data set and settings (digests); `claim` as charged; `release` digest as stored."""
+
+    event: str
+    dataset: str
+    settings: str
+    claim: Claim | None
+    release: str | None
+
+
+class PrivacyLedger:
+    """The ledger in `folder`, made if it is not there, and the operator's `budget` for each data set."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        self.folder = folder
+        self.budget = budget
+        self._file = LedgerFile(folder)
+
+    def dataset(self, *arrays: npt.NDArray[Any]) -> str:
+        """The keyed digest of a data set: types, shapes and numbers of its arrays.
+
+        Raises:
+            RefusedError: "ledger-damaged": the key is gone.
+            EpgfnError: the key cannot be read or written.
+        """
+        with self._locked():
+            mac = hmac.new(self._file.open_key(), digestmod=hashlib.sha256)
+        for array in arrays:
+            data = np.ascontiguousarray(array)
+            mac.update(canonical_json([str(data.dtype.newbyteorder("<")), list(data.shape)]))
+            mac.update(data.astype(data.dtype.newbyteorder("<")).tobytes())
+        return mac.hexdigest()
+
+    def release(
+        self, dataset: str, settings: dict[str, Any], claim: Claim, compute: Callable[[], bytes]
+    ) -> bytes:
+        """The release of `settings` on `dataset`: the stored one, or a new one if the budget allows.
+
+        Args:
+            settings: everything that shapes the release; a JSON value. claim: the most it may cost, known beforehand.
+            compute: draws the noise; its bytes are stored before anyone sees them.
+
+        Raises:
+            RefusedError: "budget-spent", before `compute` is called. "ledger-damaged": a file is not as it was written.
+            EpgfnError: a file cannot be read or written.
+        """
+        named = sha256_hex(canonical_json(settings))
+        with self._locked():
+            entries = self._entries()
+            mine = [e for e in entries if (e.dataset, e.settings) == (dataset, named)]
+            path = self.folder / f"release-{sha256_hex((dataset + named).encode())[:32]}.bin"
+            if mine and mine[-1].event == "stored" and path.exists():
+                raw = read_secret(path)
+                if sha256_hex(raw) != mine[-1].release:
+                    raise damaged(path)
+                return raw
+            if not mine or mine[-1].event == "stored":  # stored and gone: what was drawn may have left
+                self._require(entries, dataset, claim)
+                self._file.append(
+                    {"event": "charged", "dataset": dataset, "settings": named, "claim": claim.to_json()}
+                )
+            raw = compute()
+            write_secret(path, raw)
+            self._file.append(
+                {"event": "stored", "dataset": dataset, "settings": named, "release": sha256_hex(raw)}
+            )
+            return raw
+
+    def spent(self, dataset: str, also: Claim | None = None) -> float:
+        """epsilon at the budget's delta of all releases charged on `dataset`, and of `also` on top; infinity if delta is spent.
+
+        Raises:
+            RefusedError: "ledger-damaged".
+        """
+        return self._spent(self.entries(), dataset, also)
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first; none where there is no ledger.
+
+        Raises:
+            RefusedError: "ledger-damaged".
+        """
+        if not self.folder.exists():
+            return []
+        with self._locked():
+            return self._entries()
+
+    def _entries(self) -> list[Entry]:
+        entries: list[Entry] = []
+        for value in self._file.read():
+            entry = _entry(value)
+            if entry is None or (entry.event == "stored" and not _was_charged(entry, entries)):
+                raise damaged(self._file.lines)
+            entries.append(entry)
+        return entries
+
+    def _spent(self, entries: list[Entry], dataset: str, also: Claim | None = None) -> float:
+        charged = [e.claim for e in entries if e.dataset == dataset and e.claim is not None]
+        try:
+            before = composed(charged, self.budget.delta)
+        except (RefusedError, ValueError, ArithmeticError):  # stored claims that no mechanism ever made
+            raise damaged(self._file.lines) from None
+        return before if also is None else composed([*charged, also], self.budget.delta)
+
+    def _require(self, entries: list[Entry], dataset: str, claim: Claim) -> None:
+        if self._spent(entries, dataset, claim) > self.budget.epsilon * (1 + 1e-9):
+            raise RefusedError(
+                "budget-spent",
+                f"this release would take the data set beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
+                f"delta {self.budget.delta:g}; {self._spent(entries, dataset):.4g} is spent already); use an earlier release, ask "
+                "the study for a smaller epsilon, or decide on a larger budget",
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time: two that both see budget left must not both spend it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / ".privacy-ledger.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise EpgfnError(
+                f"cannot use the folder {self.folder}: {error.strerror}; check its permissions"
+            ) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def composed(claims: list[Claim], delta: float) -> float:
+    """epsilon at `delta` of all the claims together, from their parameters; infinity where delta does not suffice.
+
+    Gaussian releases compose exactly in mu. DP-SGD is not Gaussian: its epsilons and deltas are added to theirs. Claims of one adjacency
+    give epsilon in that one. Of both, they give it in replace-one: an add-remove mu counts 2 mu (group privacy of Gaussian DP, Dong, Roth
+    & Su 2022, theorem 2.14, for two records), an add-remove (epsilon, delta) counts (2 epsilon, (1 + e^epsilon) delta).
+
+    Raises:
+        RefusedError: "claim-wrong": a claim's parameters are no mechanism's.
+    """
+    mixed = len({c.adjacency for c in claims}) > 1
+    steps, left = 0.0, delta
+    mus: list[float] = []
+    parts: list[Noise] = []
+    for claim in claims:
+        found, twice = recompute(claim), mixed and claim.adjacency == "add-remove"
+        if claim.mode == "gradient":
+            steps += found.epsilon * (2 if twice else 1)
+            left -= claim.delta * ((1 + math.exp(min(found.epsilon, 700.0))) if twice else 1)
+        else:
+            mus.append(found.mu * (2 if twice else 1))
+            parts += [part for stage in claim.stages for part in stage.noise]
+    if not mus:
+        return steps if left >= -1e-15 else math.inf
+    if left <= 0:
+        return math.inf
+    mu = accounting.compose(mus)
+    entries, scale = sum(part.entries for part in parts), min(part.scale for part in parts)
+    return steps + accounting.discrete_epsilon(min(mu, 1e6), left, entries, scale)
+
+
+def _entry(value: dict[str, Any]) -> Entry | None:
+    """A line's entry; None if it is none."""
+    event, dataset, settings, release = (value.get(k) for k in ("event", "dataset", "settings", "release"))
+    if event not in _EVENTS or not isinstance(dataset, str) or not isinstance(settings, str):
+        return None
+    if event == "stored":
+        return Entry(event, dataset, settings, None, release) if isinstance(release, str) else None
+    try:
+        return Entry(event, dataset, settings, Claim.from_json(value.get("claim")), None)
+    except RefusedError:
+        return None
+
+
+def _was_charged(stored: Entry, before: list[Entry]) -> bool:
+    """The last entry of the same release, before it was stored, charged for it."""
+    same = [e for e in before if (e.dataset, e.settings) == (stored.dataset, stored.settings)]
+    return bool(same) and same[-1].event == "charged"

@@ -1,0 +1,211 @@
+"""The part of an audit that is about models made of the uploads: which the ledger names, and whether each is what it says.
+
+global/ is everybody whose upload was accepted while the round was open. Where the study allows it, aggregates/2, 3, … are
+everybody accepted up to the checkpoint each quotes, and leave-one-out/<node> is everybody in global/ but that node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from epgfn.base.files import sha256_hex
+from epgfn.ledger.entries import (
+    AcceptedEntry,
+    Entry,
+    GlobalEntry,
+    LeaveOneOutEntry,
+    StateEntry,
+    WithdrawnEntry,
+)
+from epgfn.ledger.log import LogView
+from epgfn.run.audit.rules import Failed, is_prefix, quoted_checkpoint, require, require_all, require_model
+from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
+from epgfn.sealing.statement import Statement, predicate_of
+from epgfn.study import Study
+
+MODEL, BUNDLE, SAMPLES, SUMMARY = (
+    "model.safetensors",
+    "model.sigstore.json",
+    "samples.parquet",
+    "summary.json",
+)
+FIRST, LATER, WITHOUT = "global", "aggregates", "leave-one-out"
+MAX_MODEL_BYTES = 4 << 30
+ENDED_WITHOUT = ("failed", "abandoned")
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One model in a published round: its folder, and the ledger entry that names it with its index."""
+
+    place: str
+    index: int
+    entry: GlobalEntry | LeaveOneOutEntry
+
+    @property
+    def left_out(self) -> str | None:
+        """The node it is made without, if it is there to show what that node changes."""
+        return self.entry.node_id if isinstance(self.entry, LeaveOneOutEntry) else None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What earlier checks have established, and how to read the run directory."""
+
+    view: LogView
+    study: Study
+    manifest: RoundPredicate
+    entries: list[Entry]
+    read: Callable[[str, int], bytes]
+    signed: Callable[[str], Statement]
+
+
+def last_state(entries: list[Entry]) -> str:
+    """The state the round ended in, as the ledger tells it."""
+    states = [entry.state for entry in entries if isinstance(entry, StateEntry)]
+    return states[-1] if states else "not open"
+
+
+def published(entries: list[Entry]) -> list[Aggregate]:
+    """The models a run directory must hold, the first before all others; none unless the round was published."""
+    if last_state(entries) != "published":
+        return []
+    found, number = [], 0
+    for index, entry in enumerate(entries):
+        if isinstance(entry, GlobalEntry):
+            number += 1
+            place = FIRST if number == 1 else f"{LATER}/{number}"
+            found.append(Aggregate(place, index, entry))
+        elif isinstance(entry, LeaveOneOutEntry):
+            found.append(Aggregate(f"{WITHOUT}/{entry.node_id}", index, entry))
+    return found
+
+
+def live(entries: list[Entry], before: int | None = None) -> dict[int, AcceptedEntry]:
+    """Accepted and not withdrawn in the first `before` entries (None: all), by ledger index."""
+    alive: dict[str, tuple[int, AcceptedEntry]] = {}
+    for index, entry in enumerate(entries[:before]):
+        if isinstance(entry, AcceptedEntry):
+            alive[entry.node_id] = (index, entry)
+        elif isinstance(entry, WithdrawnEntry):
+            alive.pop(entry.node_id, None)
+    return dict(alive.values())
+
+
+def check_aggregate(ground: Ground, which: Aggregate) -> str:
+    """One model's files, signature, list of uploads and tensors; the sentence of the finding.
+
+    Raises:
+        Failed: something does not fit.
+    """
+    place, entry = which.place, which.entry
+    bundle = ground.read(f"{place}/{BUNDLE}", 4 << 20)
+    require(sha256_hex(bundle) == entry.bundle_sha256, f"{place}/{BUNDLE} is not the one in the ledger")
+    statement = ground.signed(f"{place}/{BUNDLE}")
+    model = _signed_files(ground, which, statement)
+    kind = GlobalPredicate if which.left_out is None else LeaveOneOutPredicate
+    said = predicate_of(statement, kind)
+    uploads = _expected(ground, which, said)
+    nodes = {upload.node_id for upload in uploads.values()}
+    seen, study = quoted_checkpoint(said.checkpoint), ground.study
+    used = {(a.node_id, a.sealed_sha256, a.bundle_sha256) for a in said.aggregated}
+    accepted = {(e.node_id, e.sealed_sha256, e.bundle_sha256) for e in uploads.values()}
+    enough = study.aggregation.quorum if which.left_out is None else 1
+    found = {
+        "study digest": said.study_digest == study.digest,
+        "round": said.round_id == ground.manifest.round_id,
+        "list of aggregated uploads (it is not exactly the accepted ones)": used == accepted,
+        "list of absent nodes": set(said.absent) == set(study.roster) - nodes,
+        "number of uploads (below the study's quorum)": len(used) >= enough,
+        "ledger checkpoint": max(uploads, default=-1) < seen.size <= which.index
+        and is_prefix(seen, ground.view),
+        "node that is left out": getattr(said, "left_out", None) == which.left_out,
+    }
+    require_all(found, f"{place}/{BUNDLE} does not fit the ledger and the study")
+    require_model(model, study, f"{place}/{MODEL}")
+    named = ", ".join(sorted(nodes))
+    if which.left_out is not None:
+        return (
+            f"the coordinator signed a model of the same uploads without that of {which.left_out} ({named})"
+        )
+    if which.place == FIRST:
+        return f"the coordinator signed the global model of exactly the accepted uploads ({named})"
+    return f"the coordinator signed a further global model of exactly the uploads accepted by then ({named})"
+
+
+def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> bytes:
+    place, entry = which.place, which.entry
+    model = ground.read(f"{place}/{MODEL}", MAX_MODEL_BYTES)
+    subjects = {MODEL: entry.model_sha256}
+    if SAMPLES in statement.subjects and which.left_out is None:
+        subjects[SAMPLES] = sha256_hex(ground.read(f"{place}/{SAMPLES}", MAX_MODEL_BYTES))
+    require(
+        statement.subjects == subjects and sha256_hex(model) == entry.model_sha256,
+        f"{place}/{MODEL} or {place}/{SAMPLES} is not the file that the coordinator signed and the ledger names",
+    )
+    return model
+
+
+def _expected(ground: Ground, which: Aggregate, said: GlobalPredicate) -> dict[int, AcceptedEntry]:
+    """The uploads that must be in a model, by ledger index."""
+    first, *others = published(ground.entries)
+    whole = live(ground.entries, before=first.index)
+    if which.left_out is not None:
+        return {i: e for i, e in whole.items() if e.node_id != which.left_out}
+    if which.place == FIRST:
+        return whole
+    uploads = live(ground.entries, before=said.checkpoint.size)
+    earlier = max(a.index for a in (first, *others) if a.left_out is None and a.index < which.index)
+    require(
+        any(index > _seen(ground, earlier) for index in uploads),
+        f"{which.place} holds no upload that the global model before it does not hold",
+    )
+    return uploads
+
+
+def _seen(ground: Ground, index: int) -> int:
+    """Ledger index of the newest upload in the global model that the entry at `index` names."""
+    place = next(a.place for a in published(ground.entries) if a.index == index)
+    said = predicate_of(ground.signed(f"{place}/{BUNDLE}"), GlobalPredicate)
+    return max(live(ground.entries, before=min(said.checkpoint.size, index)), default=-1)
+
+
+def check_complete(ground: Ground) -> str:
+    """Every late upload is in a model, and every node was left out once where the study asks for that.
+
+    Raises:
+        Failed: one is missing.
+    """
+    made = published(ground.entries)
+    globals_ = [a for a in made if a.left_out is None]
+    uploads = live(ground.entries)
+    newest = max(uploads, default=-1)
+    waiting = newest > _seen(ground, globals_[-1].index)
+    require(
+        not waiting,
+        f"the upload of {uploads[newest].node_id if waiting else ''} is accepted and in no model yet; ask the coordinator, "
+        "and audit again when it has made one",
+    )
+    wanted = {e.node_id for e in live(ground.entries, before=made[0].index).values()}
+    left_out = {a.left_out for a in made if a.left_out is not None}
+    if not ground.study.aggregation.leave_one_out or len(wanted) < 2:
+        wanted = set()
+    missing = ", ".join(sorted(wanted - left_out))
+    require(not missing, f"the study asks for a model without each node, and there is none without {missing}")
+    later = f"{len(globals_) - 1} further global models, " if len(globals_) > 1 else ""
+    return f"every accepted upload is in a model ({later}{len(left_out)} models with a node left out)"
+
+
+def require_result(entries: list[Entry]) -> str:
+    """Empty if the round was published; the sentence for a round that ended without a result.
+
+    Raises:
+        Failed: it has not ended.
+    """
+    state = last_state(entries)
+    if state in ENDED_WITHOUT:
+        return f"the round ended as {state}: there is no global model, and nothing may be shown as one"
+    if state != "published" or not published(entries):
+        raise Failed(f"no global model is published: the round is {state}; audit again when it is published")
+    return ""

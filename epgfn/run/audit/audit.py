@@ -1,0 +1,429 @@
+"""Offline verification of a run directory: who sent what, and that nothing was added, dropped, swapped or changed.
+
+    report = audit_run(Path("runs/first"), coordinator_fingerprint="3f9a…")
+    report.ok, [finding.message for finding in report.findings]
+
+Trust starts at one key, the coordinator's; its fingerprint must come from the coordinator by another way than the run
+directory. From there: the key signs study, round and global statement; the round names the ledger's key; the ledger
+commits to each node's key and to each accepted upload; the nodes' keys sign the uploads.
+docs/formats/run-directory.md lists the checks in words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from epgfn.base.errors import EpgfnError, one_line
+from epgfn.base.files import sha256_hex
+from epgfn.ledger.entries import (
+    AcceptedEntry,
+    EnrolledEntry,
+    Entry,
+    KeyDestroyedEntry,
+    RefusedEntry,
+    RoundEntry,
+    StudyEntry,
+    WithdrawnEntry,
+    parse,
+)
+from epgfn.ledger.log import LogView, read_log
+from epgfn.ledger.note import NoteVerifier
+from epgfn.ledger.proof import verify_proof
+from epgfn.run.audit.aggregates import BUNDLE as GLOBAL_BUNDLE
+from epgfn.run.audit.aggregates import (
+    FIRST,
+    MODEL,
+    SAMPLES,
+    SUMMARY,
+    WITHOUT,
+    Ground,
+    check_aggregate,
+    check_complete,
+    live,
+    published,
+    require_result,
+)
+from epgfn.run.audit.rules import (
+    Failed,
+    bindings,
+    given,
+    is_prefix,
+    quoted_checkpoint,
+    require,
+    require_all,
+    require_header,
+    require_privacy,
+    require_story,
+)
+from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.predicates import (
+    RoundPredicate,
+    StudyPredicate,
+    UploadPredicate,
+)
+from epgfn.sealing.statement import Statement, parse_statement, predicate_of
+from epgfn.study import Study
+from epgfn.study.study import MAX_STUDY_BYTES, STUDY_NAME
+
+STUDY_BUNDLE, ROUND_BUNDLE = "study.sigstore.json", "round.sigstore.json"
+COORDINATOR_KEY, LEDGER_KEY = "keys/coordinator.pem", "keys/ledger.vkey"
+SEALED, BUNDLE, RECEIPT = "model.sealed", "upload.sigstore.json", "receipt.tlog-proof"
+UNSIGNED = re.compile(r"global/(report\.html|[A-Za-z0-9_-]+\.png)", re.ASCII)
+MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
+MAX_LARGE_BYTES = 4 << 30  # sealed models (the study's own limit is checked too), the global model, samples
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: which check, whether it passed, and a sentence."""
+
+    check: str
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """All findings, in the order of the checks."""
+
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(finding.ok for finding in self.findings)
+
+
+def audit_run(run_dir: Path, *, coordinator_fingerprint: str | None = None) -> AuditReport:
+    """Check every promise of a finished run from its files alone, without network and without any secret.
+
+    `coordinator_fingerprint`: the SHA-256 of the coordinator's public key (SPKI DER, hexadecimal) as the auditor got
+    it from the coordinator; without it the report says which one was found and that it must be compared.
+
+    Never raises for what the files hold: a malformed file is a finding that is not ok.
+    """
+    audit = _Audit(Path(run_dir), coordinator_fingerprint)
+    audit.run()
+    return AuditReport(audit.findings)
+
+
+@dataclass
+class _Audit:
+    """The checks, and what earlier ones established for later ones."""
+
+    root: Path
+    pin: str | None
+    findings: list[Finding] = field(default_factory=list)
+    coordinator: VerifyKey | None = None
+    study: Study | None = None
+    manifest: RoundPredicate | None = None
+    view: LogView | None = None
+    entries: list[Entry] = field(default_factory=list)
+    node_keys: dict[str, VerifyKey] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """All checks in order; a check whose groundwork failed fails too and says which groundwork."""
+        self._check("coordinator-key", self._coordinator_key)
+        self._check("study", self._study)
+        self._check("round", self._round)
+        self._check("ledger", self._ledger)
+        self._check("ledger-entries", self._ledger_entries)
+        self._check("node-keys", self._node_keys)
+        for node in self._upload_nodes():
+            self._check(f"upload {node}", lambda node=node: self._upload(node))  # type: ignore[misc]
+        self._check("global", self._global)
+        for which in published(self.entries)[1:]:
+            self._check(
+                which.place.replace("/", " "),
+                lambda which=which: check_aggregate(self._ground_of_aggregates(), which),  # type: ignore[misc]
+            )
+        if len(published(self.entries)) > 1 or self._asks_for_more():
+            self._check("complete", lambda: check_complete(self._ground_of_aggregates()))
+        self._check("round-key", self._round_key)
+        self._check("files", self._files)
+        self._check("not-signed", self._not_signed)
+
+    def _check(self, name: str, check: Callable[[], str]) -> None:
+        try:
+            # One line each, whatever names the files hold: a message must not look like the line of another check.
+            finding = Finding(name, True, one_line(check()))
+        except EpgfnError as error:
+            finding = Finding(name, False, " ".join(str(error).split()))
+        except Exception as error:  # an auditor must get a line for whatever bytes somebody puts there
+            finding = Finding(name, False, f"the files of this check are malformed ({type(error).__name__})")
+        self.findings.append(finding)
+
+    # The groundwork ---------------------------------------------------------------------------------------------
+
+    def _coordinator_key(self) -> str:
+        key = VerifyKey.from_pem(self._bytes(COORDINATOR_KEY))
+        if self.pin is None:
+            self.coordinator = key
+            return (
+                f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}; everything below rests on it, so compare "
+                "it with the one the coordinator gives you by another way"
+            )
+        require(
+            key.fingerprint == self.pin.strip().lower().replace(":", ""),
+            f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}, not the one you gave; do not rely on this run",
+        )
+        self.coordinator = key
+        return f"{COORDINATOR_KEY} is the key with the fingerprint you gave"
+
+    def _study(self) -> str:
+        raw = self._bytes(STUDY_NAME, MAX_STUDY_BYTES)
+        statement = self._signed(STUDY_BUNDLE)
+        predicate = predicate_of(statement, StudyPredicate)
+        digest = sha256_hex(raw)
+        require(
+            statement.subjects == {STUDY_NAME: digest} and predicate.study_digest == digest,
+            f"{STUDY_NAME} is not the study that the coordinator signed in {STUDY_BUNDLE}",
+        )
+        study = Study.from_bytes(raw)
+        require(predicate.name == study.name, f"{STUDY_BUNDLE} names another study than {STUDY_NAME}")
+        self.study = study
+        return f"{STUDY_NAME} has the digest {digest} and the coordinator signed it"
+
+    def _round(self) -> str:
+        study = given(self.study, "study")
+        statement = self._signed(ROUND_BUNDLE)
+        manifest = predicate_of(statement, RoundPredicate)
+        key = given(self.coordinator, "coordinator-key")
+        found = {
+            "study digest": manifest.study_digest == study.digest,
+            "subject": statement.subjects == {STUDY_NAME: study.digest},
+            "encryption suite": manifest.suite == study.transport.suite,
+            "rule for the round key": manifest.keep_round_key == study.transport.keep_round_key,
+            "coordinator": manifest.coordinator_fingerprint == key.fingerprint,
+        }
+        require_all(found, f"{ROUND_BUNDLE} does not fit the study")
+        require(
+            self._bytes(LEDGER_KEY).removesuffix(b"\n") == manifest.ledger_vkey.encode("utf-8"),
+            f"{LEDGER_KEY} is not the ledger key that the coordinator signed in {ROUND_BUNDLE}",
+        )
+        self.manifest = manifest
+        return f"round {manifest.round_id} is signed and belongs to this study"
+
+    def _ledger(self) -> str:
+        verifier = NoteVerifier.from_vkey(given(self.manifest, "round").ledger_vkey)
+        self.view = read_log(self.root / "ledger", verifier)
+        return f"all {self.view.checkpoint.size} entries hash to the root that {self.view.checkpoint.origin} signed"
+
+    def _ledger_entries(self) -> str:
+        view, study, manifest = self._ground()
+        entries = [parse(raw) for raw in view.entries]
+        expected = [
+            StudyEntry(study_digest=study.digest, bundle_sha256=sha256_hex(self._bytes(STUDY_BUNDLE))),
+            RoundEntry(round_id=manifest.round_id, bundle_sha256=sha256_hex(self._bytes(ROUND_BUNDLE))),
+        ]
+        require(
+            entries[:2] == expected,
+            f"the ledger does not begin with the digests of {STUDY_BUNDLE} and {ROUND_BUNDLE}",
+        )
+        require_story(entries[2:], study, manifest)
+        self.entries = entries
+        refused = sorted({entry.node_id for entry in entries if isinstance(entry, RefusedEntry)})
+        said = f", with refused uploads of {', '.join(refused)}" if refused else ""
+        return f"the ledger tells one round of this study in a possible order ({len(entries)} entries{said})"
+
+    def _node_keys(self) -> str:
+        self._require_entries()
+        keys: dict[str, VerifyKey] = {}
+        for entry in self.entries:
+            if isinstance(entry, EnrolledEntry):
+                pem = entry.signing_key.encode("ascii")
+                name = f"keys/nodes/{entry.node_id}.pem"
+                key = VerifyKey.from_pem(pem)
+                require(
+                    key.fingerprint == entry.fingerprint,
+                    f"the ledger gives {entry.node_id} a wrong fingerprint",
+                )
+                require(self._bytes(name) == pem, f"{name} is not the key that the ledger enrolled")
+                require(
+                    keys.get(entry.node_id, key) == key, f"the ledger enrolled {entry.node_id} with two keys"
+                )
+                keys[entry.node_id] = key
+        prints = [key.fingerprint for key in keys.values()]
+        require(len(set(prints)) == len(prints), "two nodes are enrolled with the same key")
+        self.node_keys = keys
+        return f"{len(keys)} nodes are enrolled, each with the key in keys/nodes"
+
+    # Uploads ----------------------------------------------------------------------------------------------------
+
+    def _upload_nodes(self) -> list[str]:
+        """Nodes with an accepted upload in the ledger or a folder in uploads/."""
+        nodes = {entry.node_id for entry in live(self.entries).values()}
+        folder = self.root / "uploads"
+        with contextlib.suppress(OSError):  # no uploads; if the ledger has some, their own checks say so
+            nodes |= {path.name for path in folder.iterdir()}
+        return sorted(ascii(node)[1:-1] for node in nodes)
+
+    def _upload(self, node: str) -> str:
+        view, study, manifest = self._ground()
+        self._require_entries()
+        index, entry = self._accepted(node)
+        sealed = self._bytes(
+            f"uploads/{node}/{SEALED}", min(study.transport.max_upload_bytes, MAX_LARGE_BYTES)
+        )
+        bundle = self._bytes(f"uploads/{node}/{BUNDLE}")
+        digest = sha256_hex(sealed)
+        require(
+            (digest, len(sealed)) == (entry.sealed_sha256, entry.size),
+            f"uploads/{node}/{SEALED} is not the file that the ledger accepted",
+        )
+        require(
+            sha256_hex(bundle) == entry.bundle_sha256,
+            f"uploads/{node}/{BUNDLE} is not the statement that the ledger accepted",
+        )
+        key = given(self.node_keys.get(node), "node-keys")
+        statement = parse_statement(verify_bundle(bundle, key))
+        require(statement.subjects == {SEALED: digest}, f"{node} signed another file than {SEALED}")
+        said = predicate_of(statement, UploadPredicate)
+        require_all(
+            bindings(said, study, manifest, node, key, entry), f"what {node} signed does not fit this round"
+        )
+        private = require_privacy(said, study, node)
+        require_header(sealed, manifest.suite, node)
+        seen = quoted_checkpoint(said.checkpoint)
+        require(
+            seen.size <= index and is_prefix(seen, view),
+            f"the ledger that {node} saw before it sent is not a beginning of this ledger; one of the two was rewritten",
+        )
+        receipt = self._bytes(f"uploads/{node}/{RECEIPT}")
+        verifier = NoteVerifier.from_vkey(manifest.ledger_vkey)
+        place, proved = verify_proof(receipt, view.entries[index], verifier, strict=True)
+        require(
+            place == index and is_prefix(proved, view),
+            f"the receipt of {node} was given by a ledger that is not a beginning of this one",
+        )
+        withdrawn = "" if index in live(self.entries) else self._withdrawn(node)
+        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
+
+    def _withdrawn(self, node: str) -> str:
+        """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that."""
+        index = max(
+            i for i, e in enumerate(self.entries) if isinstance(e, WithdrawnEntry) and e.node_id == node
+        )
+        return (
+            f"; WITHDRAWN by ledger entry {index}, which {node} has not signed: it is not in the global model, "
+            f"so ask {node} whether it wanted that"
+        )
+
+    def _accepted(self, node: str) -> tuple[int, AcceptedEntry]:
+        """The accepted entry that the node's files belong to: the one that counts, else the last withdrawn one."""
+        for index, entry in live(self.entries).items():
+            if entry.node_id == node:
+                return index, entry
+        for index, earlier in reversed(list(enumerate(self.entries))):
+            if isinstance(earlier, AcceptedEntry) and earlier.node_id == node:
+                return index, earlier
+        raise Failed(f"uploads/{node} was never accepted according to the ledger; it was added")
+
+    # The result -------------------------------------------------------------------------------------------------
+
+    def _global(self) -> str:
+        ground = self._ground_of_aggregates()
+        ended = require_result(self.entries)
+        return ended or check_aggregate(ground, published(self.entries)[0])
+
+    def _ground_of_aggregates(self) -> Ground:
+        view, study, manifest = self._ground()
+        self._require_entries()
+        return Ground(view, study, manifest, self.entries, self._bytes, self._signed)
+
+    def _round_key(self) -> str:
+        _, _, manifest = self._ground()
+        self._require_entries()
+        destroyed = [e for e in self.entries if isinstance(e, KeyDestroyedEntry)]
+        if manifest.keep_round_key:
+            require(
+                not destroyed,
+                "the study keeps the round key for an auditor, but the ledger says it is destroyed",
+            )
+            return "the study keeps the round key for an auditor: whoever holds it can open every upload"
+        require(
+            bool(destroyed), "the ledger does not say that the round key was destroyed, as the study demands"
+        )
+        return "the ledger says that the round key was destroyed (this cannot be proved)"
+
+    def _asks_for_more(self) -> bool:
+        """Whether a published round of this study may have more than the one global model."""
+        if self.study is None or not published(self.entries):
+            return False
+        return self.study.aggregation.leave_one_out or self.study.aggregation.late == "new-aggregate"
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def _files(self) -> str:
+        """Nothing lies in the folder that no check above has read; the ledger's own folder is checked by `ledger`."""
+        study = given(self.study, "study")
+        known = {STUDY_NAME, STUDY_BUNDLE, ROUND_BUNDLE, COORDINATOR_KEY, LEDGER_KEY}
+        places = self._places()
+        for place in places:
+            names = (MODEL, GLOBAL_BUNDLE, SUMMARY) + (() if place.startswith(WITHOUT) else (SAMPLES,))
+            known |= {f"{place}/{name}" for name in names}
+        known |= {f"keys/nodes/{node}.pem" for node in self.node_keys}
+        known |= {f"uploads/{node}/{name}" for node in study.roster for name in (SEALED, BUNDLE, RECEIPT)}
+        count = 0
+        for path in sorted(self.root.rglob("*")):
+            name, mode = path.relative_to(self.root).as_posix(), path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                continue
+            count += 1
+            unsigned = FIRST in places and UNSIGNED.fullmatch(name)
+            fits = name in known or name.startswith("ledger/") or unsigned
+            require(
+                bool(fits) and stat.S_ISREG(mode),
+                f"{name!a} does not belong in a run directory or is no plain file; nothing vouches for it",
+            )
+        return f"{count} files, all in their places"
+
+    def _places(self) -> list[str]:
+        """Folders of models: those the ledger names; as long as it cannot be read, the one that every round may have."""
+        return [which.place for which in published(self.entries)] if self.entries else [FIRST]
+
+    def _not_signed(self) -> str:
+        summary = f"every {SUMMARY}" if len(self._places()) > 1 else f"{FIRST}/{SUMMARY}"
+        names = [summary, "global/report.html", "pictures"]
+        with contextlib.suppress(EpgfnError):  # a statement that does not verify is the finding of `global`
+            if SAMPLES not in self._signed(f"global/{GLOBAL_BUNDLE}").subjects:
+                names.insert(0, f"global/{SAMPLES}")
+        return f"for information: {', '.join(names)} are not signed; make them again from the signed files if in doubt"
+
+    # Helpers ----------------------------------------------------------------------------------------------------
+
+    def _bytes(self, name: str, limit: int = MAX_SMALL_BYTES) -> bytes:
+        path = self.root / name
+        try:
+            mode = path.lstat().st_mode
+            require(stat.S_ISREG(mode), f"{name} is not a plain file")
+            with path.open("rb") as source:
+                raw = source.read(limit + 1)
+        except OSError as error:
+            raise Failed(
+                f"{name} cannot be read: {error.strerror}; it was dropped or never exported"
+            ) from None
+        require(len(raw) <= limit, f"{name} is larger than {limit} bytes")
+        return raw
+
+    def _signed(self, name: str) -> Statement:
+        """The statement in a bundle that the coordinator signed."""
+        key = given(self.coordinator, "coordinator-key")
+        raw = self._bytes(name)
+        try:
+            return parse_statement(verify_bundle(raw, key))
+        except EpgfnError as error:
+            raise Failed(f"{name}: {error}") from None
+
+    def _ground(self) -> tuple[LogView, Study, RoundPredicate]:
+        study, manifest = given(self.study, "study"), given(self.manifest, "round")
+        return given(self.view, "ledger"), study, manifest
+
+    def _require_entries(self) -> None:
+        require(bool(self.entries), "cannot be checked before 'ledger-entries' passes")

@@ -1,0 +1,190 @@
+"""The rules of an audit that need no files: which stories a ledger may tell, and what must fit what."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from epgfn.base.canonical import parse_canonical_json
+from epgfn.base.errors import EpgfnError
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.entries import (
+    AcceptedEntry,
+    EnrolledEntry,
+    Entry,
+    GlobalEntry,
+    KeyDestroyedEntry,
+    LeaveOneOutEntry,
+    RoundEntry,
+    StateEntry,
+    StudyEntry,
+    WithdrawnEntry,
+)
+from epgfn.ledger.log import LogView
+from epgfn.sealing.binding import MODEL_PAYLOAD
+from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
+from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.model_file import read_model
+from epgfn.sealing.predicates import CheckpointRef, RoundPredicate, UploadPredicate
+from epgfn.study import Study
+
+T = TypeVar("T")
+
+NEXT = {
+    "open": {"open", "aggregating", "failed", "abandoned"},
+    "aggregating": {"published", "failed", "abandoned"},
+    "published": set[str](),
+    "failed": set[str](),
+    "abandoned": set[str](),
+}
+"""The states a round may enter from each; its ledger says "open" once more at the beginning."""
+
+
+class Failed(EpgfnError):
+    """A check found what it must not find; the text is the finding."""
+
+
+def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
+    """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
+
+    Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
+    models without each node come between the first result and its publication.
+
+    Raises:
+        Failed: an entry that has no place in such a story.
+    """
+    enrolled: set[str] = set()
+    accepted: dict[str, str] = {}
+    left_out: set[str] = set()
+    takes_late = study.aggregation.late == "new-aggregate"
+    state, is_open, results = "open", True, 0
+    for place, entry in enumerate(entries, start=2):
+        where = f"ledger entry {place}"
+        require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
+        node = getattr(entry, "node_id", None)
+        require(node is None or node in study.roster, f"{where} is about a node that is not in the roster")
+        round_id = getattr(entry, "round_id", manifest.round_id)
+        require(round_id == manifest.round_id, f"{where} is about another round")
+        if isinstance(entry, EnrolledEntry):
+            enrolled.add(entry.node_id)
+        elif isinstance(entry, AcceptedEntry):
+            late = takes_late and state == "published"
+            require(is_open or late, f"{where} accepts an upload after the round was closed")
+            require(entry.node_id in enrolled, f"{where} accepts an upload of a node that had not enrolled")
+            require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
+            accepted[entry.node_id] = entry.sealed_sha256
+        elif isinstance(entry, WithdrawnEntry):
+            require(is_open, f"{where} withdraws an upload after the round was closed")
+            require(
+                accepted.pop(entry.node_id, None) == entry.sealed_sha256,
+                f"{where} withdraws what was not accepted",
+            )
+        elif isinstance(entry, StateEntry):
+            require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
+            state = entry.state
+            is_open = state == "open"
+        elif isinstance(entry, GlobalEntry):
+            results += 1
+            fits = state == ("aggregating" if results == 1 else "published") and (results == 1 or takes_late)
+            require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
+        elif isinstance(entry, LeaveOneOutEntry):
+            fits = state == "aggregating" and results == 1 and study.aggregation.leave_one_out
+            require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
+            new = entry.node_id in accepted and entry.node_id not in left_out
+            require(
+                new, f"{where} leaves out {entry.node_id}, which is not in the result or was left out before"
+            )
+            left_out.add(entry.node_id)
+        elif isinstance(entry, KeyDestroyedEntry):
+            require(entry.round_key_id == manifest.round_key_id, f"{where} is about another round key")
+
+
+def bindings(
+    said: UploadPredicate,
+    study: Study,
+    manifest: RoundPredicate,
+    node: str,
+    key: VerifyKey,
+    entry: AcceptedEntry,
+) -> dict[str, bool]:
+    """Each thing a node binds its upload to, and whether it is what this round has."""
+    return {
+        "study digest": said.study_digest == study.digest,
+        "round": said.round_id == manifest.round_id,
+        "node": said.node_id == node,
+        "signing key": said.sender_fingerprint == key.fingerprint,
+        "round key": said.round_key_id == manifest.round_key_id,
+        "encryption suite": said.suite == manifest.suite,
+        "payload type": said.payload_type == MODEL_PAYLOAD,
+        "size": said.sealed_size == entry.size == sealed_size(manifest.suite, said.model_size),
+        "size limit": said.sealed_size <= study.transport.max_upload_bytes,
+    }
+
+
+def require_privacy(said: UploadPredicate, study: Study, node: str) -> str:
+    """The node's privacy claim adds up and is within the study's limits; what it says, for the finding, empty without privacy.
+
+    Raises:
+        Failed: it is not the study's, or does not add up.
+    """
+    from epgfn.privacy.of_study.agreement import (
+        require_claim,  # here: a study without privacy needs no accountant
+    )
+
+    try:
+        claim = require_claim(study, said.privacy)
+    except EpgfnError as error:
+        raise Failed(f"what {node} signed does not fit this round: wrong privacy claim: {error}") from None
+    if claim is None:
+        return ""
+    return (
+        f"; privacy recomputed from its claim: epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit} "
+        f"({claim.mode}, {claim.adjacency})"
+    )
+
+
+def require_header(sealed: bytes, suite: str, node: str) -> None:
+    """The sealed file opens with the header of the round's suite; what is behind it cannot be read without the round key."""
+    end = sealed.find(b"\n", len(MAGIC), len(MAGIC) + MAX_HEADER_BYTES)
+    require(sealed.startswith(MAGIC) and end > 0, f"what {node} sent is not a sealed model")
+    header = parse_canonical_json(sealed[len(MAGIC) : end])
+    fits = isinstance(header, dict) and header.get("suite") == suite
+    require(fits, f"what {node} sent is not sealed with the study's suite {suite}")
+
+
+def require_model(raw: bytes, study: Study, name: str) -> None:
+    """The model file `name` of the coordinator has exactly the tensors that the study's policy prescribes, all finite."""
+    from epgfn.learn.policy import policy_spec
+
+    _, metadata = read_model(raw, policy_spec(study))
+    fits = metadata.get("study_digest") == study.digest and metadata.get("role") == "global"
+    require(fits, f"{name} does not say that it is a global model of this study")
+
+
+def quoted_checkpoint(ref: CheckpointRef) -> Checkpoint:
+    """The checkpoint that a statement quotes."""
+    return Checkpoint.from_dict(ref.model_dump())
+
+
+def is_prefix(seen: Checkpoint, view: LogView) -> bool:
+    """Whether `seen` is an earlier state of the very log in `view`, by computing that state's root from the entries."""
+    same_log = seen.origin == view.checkpoint.origin and seen.size <= view.checkpoint.size
+    return same_log and view.tree.root(seen.size) == seen.root
+
+
+def require(condition: bool, message: str) -> None:
+    """Fail with `message` unless `condition` holds."""
+    if not condition:
+        raise Failed(message)
+
+
+def require_all(found: dict[str, bool], message: str) -> None:
+    """Fail and name all that do not fit."""
+    wrong = [what for what, fits in found.items() if not fits]
+    require(not wrong, f"{message}: wrong {', '.join(wrong)}")
+
+
+def given(value: T | None, check: str) -> T:
+    """What an earlier check established, or the failure that says which one did not."""
+    if value is None:
+        raise Failed(f"cannot be checked before '{check}' passes")
+    return value

@@ -1,0 +1,98 @@
+"""The report: one HTML file, complete in itself, that says what a run found, how far to trust it, and who sent what.
+
+write_report(Path("runs/first"))        -> runs/first/global/report.html, with the figures as PNG files beside it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from epgfn.base.files import write_atomic
+from epgfn.run.comparison.graphs import Comparison
+from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.report import diagnostics, figures, influence, later, objects, privacy, sections
+from epgfn.run.report.html import Markup, join, page
+from epgfn.run.report.run import Run, read_run
+from epgfn.run.report.words import words_of
+
+REPORT_NAME = Path("global") / "report.html"
+EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
+INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
+
+
+def write_report(
+    run_dir: Path, *, comparison: Comparison | ObjectComparison | None = None, out: Path | None = None
+) -> Path:
+    """Write the report of `run_dir` to `out` (default: its global/report.html), its figures beside it; returns the path.
+
+    The page loads nothing and runs no script. Without `comparison` it takes the one a simulation left in summary.json; a
+    real federated run has none, and the page then says what is not known. A ledger that does not verify is named at the top.
+
+    Raises:
+        UsageError: the run directory lacks study.toml or global/summary.json, or they do not fit each other.
+        EpgfnError: the report cannot be written.
+    """
+    run_dir = Path(run_dir)
+    target = run_dir / REPORT_NAME if out is None else Path(out)
+    run = read_run(run_dir, comparison)
+    pictures = _figures(run)
+    for name, png in pictures.items():
+        write_atomic(target.parent / name, png)
+    write_atomic(target, _page(run, pictures).encode("utf-8"))
+    return target
+
+
+def _figures(run: Run) -> dict[str, bytes]:
+    comparison = run.comparison
+    names = run.study.variable_names
+    if run.found is not None:
+        pictures = {MARGINALS_PNG: objects.draw(run.study, run.found)}
+    elif comparison is None:
+        pictures = {EDGES_PNG: figures.edge_marginals(names, run.edges)}
+    else:
+        pictures = {
+            EDGES_PNG: figures.edge_marginals(
+                names, comparison.global_edges, comparison.exact_edges, comparison.local_edges
+            )
+        }
+        if len(comparison.pooled_global):
+            pictures[POOLED_PNG] = _pooled(comparison)
+    if figures.has_points(run.history):
+        pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
+    if run.influence is not None and run.influence.nodes:
+        pictures[INFLUENCE_PNG] = influence.draw(run.influence, words_of(run.study))
+    return pictures
+
+
+def _pooled(comparison: Comparison) -> bytes:
+    learned = figures.Pooled("global", comparison.pooled_global, float(comparison.global_edges.sum()))
+    local = [
+        figures.Pooled(node, scores, float(comparison.local_edges[node].sum()))
+        for node, scores in comparison.pooled_local.items()
+    ]
+    return figures.pooled_scores(learned, local)
+
+
+def _page(run: Run, pictures: dict[str, bytes]) -> str:
+    words = words_of(run.study)
+    parts: list[Markup] = [sections.header(run)]
+    if run.found is not None:
+        parts.append(objects.objects(run.study, run.found, pictures[MARGINALS_PNG]))
+    else:
+        parts.append(sections.edges(run, pictures[EDGES_PNG]))
+    if run.comparison is not None and POOLED_PNG in pictures:
+        parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))
+    parts.append(diagnostics.training(run, pictures.get(TRAINING_PNG)))
+    if run.influence is not None:
+        parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG), words))
+    if run.later:
+        parts.append(later.later_models(run.later, words))
+    parts += [
+        sections.sent(run),
+        privacy.privacy(run.study, run.promises),
+        sections.ledger(run),
+        sections.meaning(run),
+        sections.settings(run),
+        sections.footer(run),
+    ]
+    return page(f"{run.study.name}: report", join(parts))

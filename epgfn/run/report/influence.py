@@ -1,0 +1,121 @@
+"""How far each node moves the result: the part of the report for studies that ask for models without each node.
+
+It is influence and nothing else. A node with many or unusual records moves the posterior as far as one that cheats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from epgfn.run.report import figures
+from epgfn.run.report.html import Markup, paragraph, picture, section, table
+from epgfn.run.report.text import number
+from epgfn.run.report.words import Words
+
+DRAWN = 50
+"""Nodes in the figure; the table has all."""
+
+
+class Change(NamedTuple):
+    """What leaving one node out does to the probabilities: mean and largest absolute change, and `at` which edge, clade or other
+    question it is largest."""
+
+    mean: float
+    largest: float
+    at: str
+
+
+class Influence(NamedTuple):
+    """`leave_one_out` of a summary. `skipped` says why there is none."""
+
+    nodes: dict[str, Change]
+    samples: int = 0
+    noise: float = 0.0
+    skipped: str = ""
+
+
+def read_influence(value: Any, roster: list[str]) -> Influence | None:
+    """What a summary says of leaving nodes out; None if it says nothing.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not of the form that the coordinator writes.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError("not an object")
+    if "skipped" in value:
+        return Influence({}, skipped=str(value["skipped"]))
+    nodes = {node: _change(value["nodes"][node]) for node in roster if node in value["nodes"]}
+    if not nodes:
+        raise ValueError("no node")
+    return Influence(nodes, int(_finite(value["samples"])), _finite(value["sampling_noise"]))
+
+
+def draw(influence: Influence, words: Words) -> bytes:
+    """The figure, of the nodes that change most where there are many."""
+    most = sorted(influence.nodes, key=lambda node: -influence.nodes[node].mean)[:DRAWN]
+    nodes = [node for node in influence.nodes if node in most]
+    changes = [influence.nodes[node] for node in nodes]
+    mean, largest = [c.mean for c in changes], [c.largest for c in changes]
+    return figures.influence(nodes, mean, largest, influence.noise, words.probabilities)
+
+
+def leave_one_out(influence: Influence, png: bytes | None, words: Words) -> Markup:
+    """Table and figure of how far each node moves the probabilities."""
+    title = "How far each node moves the result"
+    if png is None:
+        return section(title, paragraph(f"Not known: {influence.skipped}."))
+    rows = [
+        (node, number(change.mean, 4), number(change.largest), change.at)
+        for node, change in influence.nodes.items()
+    ]
+    first = max(influence.nodes, key=lambda node: influence.nodes[node].mean)
+    return section(
+        title,
+        paragraph(
+            f"The coordinator trained the global model once more without each node, as if that node had been absent. Leaving out {first} "
+            f"changes the {words.probabilities} most. This is influence, and not a proof of anything: a node with many records, or "
+            "with records of another kind, moves the result as far as one that did not train as agreed. Ask the node before you judge."
+        ),
+        picture(
+            png,
+            f"Bars of the mean and of the largest absolute change of {_one(words)} when each node is left out. "
+            "The numbers are in the table below.",
+            f"Each model's {words.probabilities} are shares among {influence.samples:,} {words.objects}, so that the mean change would be "
+            f"about {number(influence.noise, 4)} by chance alone (dashed). Training anew adds some more.",
+        ),
+        table(
+            f"Absolute change of the {words.probabilities}, with and without the node.",
+            ["node", "mean change", "largest change", f"at the {words.question}"],
+            rows,
+            numeric=("mean change", "largest change"),
+        ),
+        paragraph(
+            "The models without one node lie in leave-one-out/ of the run directory. Whoever has one of them and the global model "
+            "can work out what that node's records say: treat the directory as you would every node's own model."
+        ),
+    )
+
+
+def _change(row: Any) -> Change:
+    if "edge" in row:
+        cause, effect = row["edge"]
+        at = f"{cause} → {effect}"
+    else:
+        at = str(row["question"])
+    return Change(_finite(row["mean"]), _finite(row["largest"]), at)
+
+
+def _one(words: Words) -> str:
+    """ "an edge probability", "a marginal probability"."""
+    singular = words.probabilities.replace("probabilities", "probability")
+    return f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}"
+
+
+def _finite(value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return float(value)

@@ -1,0 +1,338 @@
+"""The sections of the report, one function each, from a `Run` to HTML. Figures are handed in as PNG bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from epgfn.run.comparison.graphs import Comparison, edge_matrix
+from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.report.html import (
+    Markup,
+    bar,
+    bullets,
+    facts,
+    hash_text,
+    join,
+    paragraph,
+    picture,
+    section,
+    table,
+    tag,
+    tiles,
+)
+from epgfn.run.report.run import Run, Upload
+from epgfn.run.report.text import number, plain, signed, size
+from epgfn.run.report.verdict import verdict
+from epgfn.run.report.words import TARGETS, columns, space_in_words, words_of
+
+LEAST_EDGES, MOST_EDGES = 12, 40
+CAUSES = (
+    "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
+    "imply the same independences cannot be told apart by observation alone, so an edge and its reverse may share a probability."
+)
+ASSUMES = "The truth, unless the study's assumptions hold: that records come about as its target says."
+
+
+def header(run: Run) -> Markup:
+    """Name, description, verdict and the figures that matter most."""
+    said = verdict(run)
+    box = tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
+    nodes = f"{len(run.aggregated)} of {len(run.uploads)}"
+    called, names = columns(run.study)
+    pairs = [("nodes in the product", nodes), (called, str(len(names)))]
+    if run.found is not None and run.found.comparison is not None:
+        pairs = [*_distance_tiles(run.found.comparison), *pairs]
+    if run.comparison is not None:
+        pairs = [*_error_tiles(run.comparison), *pairs]
+    problem = run.ledger.problem
+    warning = (
+        paragraph(tag("strong", "The ledger does not verify. "), problem, " Do not rely on this run.")
+        if problem
+        else ""
+    )
+    return join([
+        tag("h1", run.study.name),
+        tag("p", run.study.description or "A federated study.", class_="lead"),
+        tag("div", warning, class_="warning") if warning else "",
+        box,
+        tiles(pairs),
+    ])  # fmt: skip
+
+
+def _error_tiles(comparison: Comparison) -> list[tuple[str, str]]:
+    pairs = []
+    if comparison.exact_edges is not None:
+        pairs = [
+            ("mean error of an edge probability", number(comparison.global_edge_mae, 4)),
+            ("largest error", number(comparison.global_edge_max_error)),
+            ("mean error of an empty graph", number(comparison.null_edge_mae, 4)),
+        ]
+    if comparison.reference_edges is not None:
+        exact = (
+            "" if comparison.exact_edges is None else f" (exact posterior: {number(comparison.auroc_exact)})"
+        )
+        pairs.append((f"AUROC against the published network{exact}", number(comparison.auroc_global)))
+    return pairs
+
+
+def _distance_tiles(comparison: ObjectComparison) -> list[tuple[str, str]]:
+    if not comparison.is_exact:
+        return []
+    return [
+        (f"L1 from the exact posterior over {comparison.noun}, 0 to 2", number(comparison.global_l1, 4)),
+        ("the same of the uniform distribution", number(comparison.uniform_l1)),
+        ("largest error of a marginal", number(comparison.global_marginal_max_error)),
+    ]
+
+
+def edges(run: Run, png: bytes) -> Markup:
+    """Heatmaps and the table of the most probable edges."""
+    comparison = run.comparison
+    shown = "the global model" if comparison is None else "the global model, and each node's own model"
+    truth = comparison is not None and comparison.exact_edges is not None
+    if truth:
+        shown = "the global model, the exact posterior, their difference, and each node's own model"
+    caption = (
+        "Row: cause. Column: effect. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
+        "Empty cells are below .005."
+    )
+    return section(
+        "Which edges are probable",
+        picture(png, f"Heatmaps of the probability of each edge: {shown}. The numbers are in the table below.", caption),
+        _edge_table(run),
+        _local_errors(comparison) if comparison is not None and truth else "",
+    )  # fmt: skip
+
+
+def _edge_table(run: Run) -> Markup:
+    comparison, names = run.comparison, run.study.variable_names
+    learned = run.edges if comparison is None else comparison.global_edges
+    exact = None if comparison is None else comparison.exact_edges
+    reference = None
+    if comparison is not None and comparison.reference_edges is not None:
+        reference = edge_matrix(comparison.reference_edges, names)
+    pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+    pairs.sort(key=lambda ij: (-learned[ij], ij))
+    probable = sum(bool(learned[ij] >= 0.5) for ij in pairs)
+    kept = pairs[: min(MOST_EDGES, max(LEAST_EDGES, probable))]
+    head = ["edge", "probability", ""]
+    head += ["exact", "difference"] if exact is not None else []
+    head += ["published network"] if reference is not None else []
+    rows = []
+    for i, j in kept:
+        row: list[object] = [
+            _arrow(names[i], names[j]),
+            number(float(learned[i, j])),
+            bar(float(learned[i, j])),
+        ]
+        if exact is not None:
+            row += [number(float(exact[i, j])), signed(float(learned[i, j] - exact[i, j]))]
+        if reference is not None:
+            row.append("yes" if reference[i, j] else "reversed" if reference[j, i] else "no")
+        rows.append(row)
+    caption = f"The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
+    if reference is not None:
+        caption += f" {int(reference.sum())} edges are in the published network."
+    return table(caption, head, rows, numeric=("probability", "exact", "difference"))
+
+
+def _local_errors(comparison: Comparison) -> Markup:
+    largest = comparison.local_edge_max_error
+    rows = [
+        (node, number(mean, 4), number(largest[node])) for node, mean in comparison.local_edge_mae.items()
+    ]
+    caption = "Each node's model against the exact posterior of that node's own records. Errors of the local models add up in the product."
+    return table(
+        caption, ["node", "mean error", "largest error"], rows, numeric=("mean error", "largest error")
+    )
+
+
+def pooled(png: bytes, comparison: Comparison) -> Markup:
+    """The lecture's figure."""
+    count = len(comparison.pooled_global)
+    median = float(np.median(comparison.pooled_global))
+    lower = [node for node, scores in comparison.pooled_local.items() if float(np.median(scores)) < median]
+    said = (
+        f"The global model's median graph fits all records together better than that of {len(lower)} of "
+        f"{len(comparison.pooled_local)} local models."
+    )
+    if lower and len(lower) == len(comparison.pooled_local):
+        said = (
+            "The global model's median graph fits all records together better than that of every local model."
+        )
+    sizes = [float(comparison.local_edges[node].sum()) for node in comparison.pooled_local]
+    density = f" Its graphs have {number(float(comparison.global_edges.sum()), 1)} edges on average"
+    density += f", the local ones {number(min(sizes), 1)} to {number(max(sizes), 1)}." if sizes else "."
+    return section(
+        "How well the graphs of each model explain all records together",
+        paragraph(
+            said, density, " A node sees its own records only, so its graphs need not suit the others'."
+        ),
+        picture(
+            png,
+            f"Histograms of the pooled score of {count} graphs drawn from each local model and from the global one. {said}",
+            f"Score(G) = Σᵢ max over θ of log P(Dᵢ | G, θᵢ), D being the records of all nodes and the variance fixed; {count:,} graphs "
+            "from each model. It has no penalty: one more edge never lowers it, so look at the number of edges, too.",
+        ),
+    )
+
+
+def sent(run: Run) -> Markup:
+    """Who sent what."""
+    rows = [_sent_row(upload) for upload in run.uploads]
+    head = ["node", "in the product", "size", "SHA-256 of the sealed model", "ledger entry", "receipt"]
+    notes: list[object] = [
+        f"Refused, entry {index}: an upload of {entry.node_id} ({plain(entry.reason)})." for index, entry in run.refused
+    ]  # fmt: skip
+    notes += [f"Withdrawn, entry {index}: the upload of {entry.node_id}." for index, entry in run.withdrawn]
+    return section(
+        "Who sent what",
+        paragraph(
+            f"Each node sent one file: its trained model, sealed to the round's key and signed. No {words_of(run.study).unit} was sent.",
+            _absent(run),
+        ),
+        table("One row a node of the roster.", head, rows, numeric=("size", "ledger entry")),
+        bullets(notes) if notes else "",
+    )
+
+
+def _absent(run: Run) -> str:
+    if not run.absent:
+        return ""
+    share = f"{len(run.absent)}/{len(run.uploads)}"
+    return (
+        f" {', '.join(run.absent)} {'is' if len(run.absent) == 1 else 'are'} not in the product. Each model carries "
+        f"1/{len(run.uploads)} of the prior, so the coordinator added the missing {share} of it: "
+        "the result is the posterior given the others' records."
+    )
+
+
+def _sent_row(upload: Upload) -> list[object]:
+    used = "yes" if upload.aggregated else "no"
+    if upload.sealed_sha256 is None:
+        return [
+            upload.node_id,
+            used,
+            "–",
+            "sent nothing" if not upload.aggregated else "file is missing",
+            "–",
+            "–",
+        ]
+    entry = "not found" if upload.ledger_index is None else str(upload.ledger_index)
+    return [
+        upload.node_id,
+        used,
+        size(upload.size or 0),
+        hash_text(upload.sealed_sha256),
+        entry,
+        upload.receipt,
+    ]
+
+
+def ledger(run: Run) -> Markup:
+    """Checkpoint and key fingerprints."""
+    view = run.ledger.view
+    keys = [
+        ("coordinator, signs", hash_text(run.coordinator_fingerprint)),
+        ("ledger", hash_text(run.ledger.vkey)),
+    ]
+    keys += [(upload.node_id, hash_text(upload.fingerprint)) for upload in run.uploads]
+    count = paragraph("The ledger could not be read: ", run.ledger.problem)
+    note: object = ""
+    if view is not None:
+        count = paragraph(
+            f"The ledger holds {view.checkpoint.size} entries, and every one is committed to by this signed checkpoint. Compare it with "
+            "the one a node has kept: an equal size must have an equal root."
+        )
+        note = tag("pre", Markup(join(view.note.decode("utf-8", "replace").splitlines(), "\n")))
+    return section(
+        "Ledger and keys",
+        count,
+        note,
+        tag("h3", "Fingerprints of the signing keys"),
+        paragraph("SHA-256 of the public key. Ask its owner for it by another way than this page."),
+        facts(keys),
+    )
+
+
+def meaning(run: Run) -> Markup:
+    """What the page shows and what it does not."""
+    comparison, words = run.comparison, words_of(run.study)
+    shows: list[object] = [
+        f"The probability of each {words.question} under the product of the nodes' posteriors, as the global model learned it.",
+        "Who contributed, with the digest of what was sent and its place in the ledger.",
+    ]
+    shows_not: list[object] = [
+        CAUSES if run.study.is_graphs else ASSUMES,
+        "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
+    ]
+    if run.study.is_graphs:
+        most = run.study.space.max_parents
+        shows_not.append(
+            f"Graphs in which a variable has more than {most} parents; the study leaves them out."
+        )
+    simulated = run.found.comparison if run.found is not None else None
+    if comparison is not None or (simulated is not None and simulated.is_exact):
+        how = "" if comparison is None else f", from {comparison.samples:,} graphs drawn from each model"
+        shows.append(
+            f"The distance from the exact posterior{how}. It could be computed only "
+            "because one machine held all records. In a real study nobody does."
+        )
+        if comparison is not None and comparison.reference_edges is not None:
+            shows_not.append(
+                "That the published network is the truth: it is what the literature agreed on, and not what these records alone say."
+            )
+    else:
+        shows_not.append("How far the global model is from the exact posterior.")
+    if run.absent:
+        shows_not.append(f"The records of {', '.join(run.absent)}, whose models are not part of the product.")
+    columns = tag(
+        "div",
+        tag("div", tag("h3", "It shows"), bullets(shows)),
+        tag("div", tag("h3", "It does not show"), bullets(shows_not)),
+        class_="two",
+    )
+    return section("What this page shows, and what it does not", columns)
+
+
+def settings(run: Run) -> Markup:
+    """The study and the software."""
+    study, summary = run.study, run.summary
+    called, names = columns(study)
+    prior = (
+        f"uniform over {words_of(study).objects}"
+        if study.prior.kind == "uniform"
+        else f"edge probability {study.prior.edge_probability}"
+    )
+    software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(summary.get("software") or {}).items())
+    return section(
+        "Study and software",
+        facts([
+            ("study digest", hash_text(study.digest)),
+            ("round", str(summary.get("round_id", "–"))),
+            (called, ", ".join(names)),
+            ("space", space_in_words(study)),
+            ("score" if study.is_graphs else "target", TARGETS.get(study.target.kind, study.target.kind)),
+            ("prior", prior),
+            ("encryption", study.transport.suite),
+            ("seed", str(summary.get("seed", study.seed))),
+            ("software", software or "–"),
+        ]),
+    )  # fmt: skip
+
+
+def footer(run: Run) -> Markup:
+    """How to check."""
+    words = words_of(run.study)
+    return tag(
+        "footer",
+        f"Written by epgfn report from the run directory. It holds no {words.unit}. To check the run: ",
+        tag("code", "epgfn audit RUN_DIR"),
+        f". To draw {words.objects}: ",
+        tag("code", "epgfn sample RUN_DIR -n 1000"),
+        ".",
+    )
+
+
+def _arrow(cause: str, effect: str) -> Markup:
+    return join([cause, tag("span", "→", class_="arrow"), effect], "")

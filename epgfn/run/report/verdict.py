@@ -1,0 +1,142 @@
+"""The report's first sentence: how far the global posterior is from the exact one, in words that follow from figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from epgfn.run.comparison.graphs import Comparison
+from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.report.found import Found
+from epgfn.run.report.run import Run
+from epgfn.run.report.text import number
+from epgfn.run.report.words import Words, words_of
+
+CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
+"""What counts as close: mean and largest error of the edge probabilities."""
+CLOSE_L1 = 0.05
+"""The same of other objects: no event's probability is off by more than half of it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`tone` colours the box; `headline` is one sentence, `detail` the figures behind it (plain text)."""
+
+    tone: Literal["good", "fair", "poor", "open"]
+    headline: str
+    detail: str
+
+
+def verdict(run: Run) -> Verdict:
+    """What to say first about `run`."""
+    if run.found is not None:
+        return _of_objects(run, run.found)
+    comparison = run.comparison
+    if comparison is None or comparison.exact_edges is None:
+        return _without_truth(run)
+    mean, largest = comparison.global_edge_mae, comparison.global_edge_max_error
+    null = comparison.null_edge_mae
+    tone: Literal["good", "fair", "poor"]
+    if mean <= CLOSE_MEAN and largest <= CLOSE_MAX:
+        tone, headline = "good", "The global model is close to the exact posterior."
+    elif mean <= null / 2:
+        tone, headline = "fair", "The global model finds most of the exact posterior, with visible errors."
+    elif mean < 0.9 * null:
+        tone, headline = "poor", "The global model is far from the exact posterior."
+    else:
+        tone, headline = "poor", "The global model says no more about the edges than an empty graph would."
+    cause, effect, learned, exact = worst_edge(comparison)
+    detail = (
+        f"Its edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by {number(null, 4)}. "
+        f"The largest error is {number(largest)}, at {cause} → {effect}: learned {number(learned)}, exact {number(exact)}. "
+        "The exact posterior is the product of what each node's own records say; no node shared a record."
+    )
+    return Verdict(tone, headline, detail)
+
+
+def _of_objects(run: Run, found: Found) -> Verdict:
+    comparison, words = found.comparison, words_of(run.study)
+    if comparison is None or not comparison.is_exact:
+        return _of_objects_without_truth(run, found, words)
+    distance, null = comparison.global_l1, comparison.uniform_l1
+    tone: Literal["good", "fair", "poor"]
+    if distance <= CLOSE_L1:
+        tone, headline = "good", "The global model is close to the exact posterior."
+    elif distance <= null / 2:
+        tone, headline = "fair", "The global model finds most of the exact posterior, with visible errors."
+    elif distance < 0.9 * null:
+        tone, headline = "poor", "The global model is far from the exact posterior."
+    else:
+        tone, headline = "poor", f"The global model says no more than that all {words.objects} are alike."
+    name, learned, exact = worst_marginal(comparison)
+    detail = (
+        f"The errors of its probabilities of all {comparison.objects:,.0f} {words.objects} add up to {number(distance, 4)} (L1, which "
+        f"goes from 0 to 2); those of the uniform distribution to {number(null)}, and those of the product of the local models, as they "
+        f"are, to {number(comparison.product_of_locals_l1, 4)}. The largest error of a marginal is {number(abs(learned - exact))}, at "
+        f"{name}: learned {number(learned)}, exact {number(exact)}. "
+        f"The exact posterior is the product of what each node's own records say; no node shared a {words.unit}."
+    )
+    if run.study.privacy.is_private:
+        detail += " It is that of the records without noise, so the distance holds what privacy costs."
+    return Verdict(tone, headline, detail)
+
+
+def worst_marginal(comparison: ObjectComparison) -> tuple[str, float, float]:
+    """Name, learned and exact probability where they differ most. The exact marginals must be known."""
+    exact, learned = comparison.exact_marginals or {}, comparison.global_marginals
+    name = max(exact, key=lambda found: abs(exact[found] - learned.get(found, 0.0)))
+    return name, learned.get(name, 0.0), exact[name]
+
+
+def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
+    nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
+    why = (
+        "the exact posterior takes everyone's records, which nobody has"
+        if found.comparison is None
+        else f"there are too many {words.objects} to list"
+    )
+    unknown = f"How far these probabilities are from the exact ones is not known here: {why}."
+    if run.study.caution:
+        return Verdict("poor", f"Do not rely on this result: {run.study.caution}.", unknown)
+    headline, detail = f"The joint posterior of {nodes} over {words.objects}.", ""
+    if found.top:
+        first = found.top[0]
+        headline = f"The most probable {words.one} has probability {number(first.learned)} in the joint posterior of {nodes}."
+        detail = f"It is {first.text or 'the empty one'}. "
+    return Verdict("open", headline, f"{detail}{unknown} What can be said is under Training and diagnostics.")
+
+
+def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
+    """Cause, effect, learned and exact probability where they differ most. The exact marginals must be known."""
+    assert comparison.exact_edges is not None
+    errors = np.abs(comparison.global_edges - comparison.exact_edges)
+    np.fill_diagonal(errors, -1.0)
+    i, j = (int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
+    names = comparison.variables
+    return names[i], names[j], float(comparison.global_edges[i, j]), float(comparison.exact_edges[i, j])
+
+
+def _without_truth(run: Run) -> Verdict:
+    off_diagonal = ~np.eye(len(run.edges), dtype=bool)
+    probable = int((run.edges[off_diagonal] >= 0.5).sum())
+    edges = "1 edge is" if probable == 1 else f"{probable} edges are"
+    nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
+    why = (
+        "the exact posterior takes everyone's records, which nobody has"
+        if run.comparison is None
+        else f"with {len(run.edges)} variables the exact posterior is out of reach"
+    )
+    if run.study.caution:
+        return Verdict(
+            "poor",
+            f"Do not rely on this result: {run.study.caution}.",
+            f"How far off it is is not known here: {why}.",
+        )
+    return Verdict(
+        "open",
+        f"{edges} more probable than not in the joint posterior of {nodes}.",
+        f"How far these probabilities are from the exact ones is not known here: {why}. "
+        "What can be said is under Training and diagnostics.",
+    )

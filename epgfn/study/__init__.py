@@ -1,0 +1,5 @@
+"""What the parties agree on before anyone trains: study.toml, its kinds, and the records it asks for."""
+
+from epgfn.study.study import Study
+
+__all__ = ["Study"]

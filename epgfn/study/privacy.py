@@ -1,0 +1,153 @@
+"""The study's privacy settings: what every node must promise, and which promises a target can keep.
+
+    [privacy]
+    mode = "statistic"     # none | statistic | answers | gradient
+    epsilon = 4.0          # the most a node may spend on its records in this study
+    delta = 1e-5
+    adjacency = "add-remove"
+
+A mode that has no mechanism for the study's target is refused when the study is read, not when a hospital has trained for an hour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from epgfn.study.kinds import ADDITIVE, GAUSSIAN
+
+PrivacyMode = Literal["none", "statistic", "answers", "gradient"]
+
+MECHANISMS: Final[dict[str, frozenset[str]]] = {
+    "statistic": frozenset({*GAUSSIAN, "bdeu"}),
+    "answers": frozenset(ADDITIVE),
+    "gradient": frozenset(ADDITIVE),
+}
+"""Targets of a study by mode. A score of X^T X and n, or of a table of counts, has `statistic`, a sum over records the others;
+`epgfn.privacy` holds the mechanisms."""
+_WHY: Final = {
+    "statistic": "it is a function neither of sums of products of the records' numbers nor of a table of how many records show what",
+    "answers": "it fits parameters to all records at once, so it is no sum of one bounded term for each record",
+    "gradient": "it fits parameters to all records at once, so no record has a gradient of its own to clip",
+}
+NO_PRIVACY: Final = (
+    "none: whoever can read the policy can read the subposterior it was trained on. The encryption keeps it from "
+    "everyone but the coordinator, who can read it."
+)
+
+
+class PrivacySettings(BaseModel):
+    """What each node must promise. `none`: whoever reads a policy can read the subposterior.
+
+    epsilon, delta: the largest claim that is taken, for each node's records; required in every other mode.
+    adjacency: whether neighbouring data sets differ by a record more or less, or by a record's values. Under the second the numbers of
+        records are public, and `records` states them node by node.
+    radius: the public clip of a record's norm in the first stage of `statistic`, in units of sqrt(V) on the study's scale.
+    rate, clip: `gradient` alone: the chance of each record to be in a step, and the largest norm (nats) of one record's part of the
+        gradient; the steps are those of the study's training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mode: PrivacyMode = "none"
+    adjacency: Literal["add-remove", "replace-one"] = "add-remove"
+    epsilon: Annotated[float, Field(gt=0, le=60)] | None = None
+    delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
+    radius: Annotated[float, Field(ge=0.05, le=100)] = 1.0
+    records: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a node must release with noise."""
+        return self.mode != "none"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not self.is_private:
+            if self.model_fields_set - {"mode"}:
+                raise ValueError(
+                    "mode 'none' protects nothing, so epsilon and the other settings have no meaning; take them out, or choose "
+                    "mode = 'statistic'"
+                )
+            return self
+        if self.epsilon is None or self.delta is None:
+            raise ValueError(
+                f"mode '{self.mode}' needs epsilon and delta, the most a node may claim; for example epsilon = 4.0, delta = 1e-5"
+            )
+        if (self.adjacency == "replace-one") != (self.records is not None):
+            raise ValueError(
+                "under adjacency 'replace-one' the numbers of records are public and `records` states them node by node; under "
+                "'add-remove' they are secret and it must not"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_holds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A mode without settings is written without them."""
+        return {name: value for name, value in handler(self).items() if self.is_private or name == "mode"}
+
+    def check_target(self, kind: str) -> None:
+        """Raises:
+        ValueError: the mode has no mechanism for the target, or a setting of that mechanism is missing or out of place.
+        """
+        if self.is_private and kind not in MECHANISMS[self.mode]:
+            others = [mode for mode, kinds in MECHANISMS.items() if kind in kinds]
+            way = f"use mode = '{others[0]}'" if others else "choose another target, or mode = 'none'"
+            raise ValueError(
+                f"privacy mode '{self.mode}' has no mechanism for target '{kind}', because {_WHY[self.mode]}; {way}"
+            )
+        by_gradient = self.mode == "gradient"
+        if (self.rate is not None, self.clip is not None) != (by_gradient, by_gradient):
+            raise ValueError(
+                "privacy.rate and privacy.clip belong to mode 'gradient', which needs both; for example rate = 0.5, clip = 10.0"
+            )
+        if by_gradient and self.adjacency != "add-remove":
+            raise ValueError(
+                "mode 'gradient' is accounted for under adjacency 'add-remove' only; use that, or mode = 'answers'"
+            )
+
+    def check_roster(self, roster: Sequence[str]) -> None:
+        """Raises:
+        ValueError: public numbers of records are not of exactly the roster's nodes, or delta is too large for one of them.
+        """
+        if self.records is None:
+            return
+        if set(self.records) != set(roster):
+            raise ValueError("privacy.records must state the number of records of every node of the roster")
+        if self.delta is not None and self.delta * max(self.records.values()) >= 1:
+            raise ValueError(
+                "privacy.delta must be below one over the number of records; choose a smaller delta"
+            )
+
+    def in_words(self, unit: str = "record") -> str:
+        """What the study asks of a node, as a sentence for its operator; `unit` is what one thing to protect is called."""
+        if self.epsilon is None or self.delta is None:
+            return NO_PRIVACY
+        return f"{self.mode}: {meaning(self.epsilon, self.delta, self.adjacency, unit)}"
+
+
+def meaning(epsilon: float, delta: float, adjacency: str, unit: str) -> str:
+    """What (epsilon, delta) promises, in plain words."""
+    neighbours = (
+        f"whether any one {unit} is among them"
+        if adjacency == "add-remove"
+        else f"the values of any one {unit}, while how many there are is public"
+    )
+    odds = f"{math.exp(epsilon):.3g}" if epsilon < 20 else "more than a hundred million"
+    return (
+        f"epsilon {epsilon:.4g}, delta {delta:.3g}, unit {unit}, adjacency {adjacency}. Whoever sees everything that leaves, and knows all "
+        f"other {unit}s, can hardly tell {neighbours}: it changes the odds of anything they believe by a factor of at most {odds}, but "
+        f"for a probability of {delta:.3g}."
+    )

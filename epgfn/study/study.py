@@ -1,0 +1,273 @@
+"""The study: everything the parties agree on before anyone trains.
+
+A study is one TOML file. Its canonical bytes are the bytes of that file, so `sha256sum study.toml` prints the
+digest that the coordinator signs and that every artifact names; nothing is ever parsed and written again to check it.
+
+    study = Study.load(Path("study.toml"))
+    study.digest, study.variable_names, study.space.kind
+
+Nothing in here may depend on anyone's data: centres, scales and bounds are public numbers the parties chose.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from epgfn.base.errors import UsageError
+from epgfn.base.files import read_bytes, sha256_hex
+from epgfn.base.identifiers import NODE_ID
+from epgfn.study.columns import check_columns, check_logarithms
+from epgfn.study.kinds import (
+    KINDS,
+    MAX_ANSWERED,
+    Columns,
+    check_space,
+    columns_of,
+    filled,
+    number_of_objects,
+)
+from epgfn.study.privacy import PrivacySettings
+from epgfn.study.settings import (
+    AggregationSettings,
+    PolicySettings,
+    PriorSettings,
+    Settings,
+    Shown,
+    SpaceSettings,
+    TargetSettings,
+    TrainingSettings,
+    TransportSettings,
+    Variable,
+)
+
+MAX_STUDY_BYTES = 1 << 20
+MAX_TRUSTED_VARIABLES = 25
+"""By sinks, up to which the order potential is exact."""
+MAX_TRUSTED_TAXA = 12
+"""Up to which a policy for trees carries a score of every split."""
+STUDY_NAME = "study.toml"
+
+
+class Study(Settings):
+    """A validated study. `raw` are its canonical bytes and `digest` their SHA-256 in hexadecimal."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128), Shown]
+    description: str = ""
+    roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    variables: Annotated[list[Variable], Field(min_length=1, max_length=64)]
+    space: SpaceSettings = SpaceSettings()
+    target: TargetSettings = TargetSettings()
+    prior: PriorSettings = PriorSettings()
+    policy: PolicySettings = PolicySettings()
+    training: TrainingSettings = TrainingSettings()
+    aggregation: AggregationSettings = AggregationSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    transport: TransportSettings = TransportSettings()
+
+    _raw: bytes = PrivateAttr(default=b"")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: Any) -> Any:
+        return filled(values)
+
+    @field_validator("roster")
+    @classmethod
+    def _node_ids(cls, value: list[str]) -> list[str]:
+        for node in value:
+            if not NODE_ID.fullmatch(node):
+                raise ValueError(f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63")
+        if len(set(value)) != len(value):
+            raise ValueError("a node id stands twice in the roster")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = self.variable_names
+        if len(set(names)) != len(names):
+            raise ValueError("a variable name stands twice")
+        self._check_kind()
+        if self.aggregation.quorum > len(self.roster):
+            raise ValueError("aggregation.quorum is larger than the roster")
+        if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
+            raise ValueError(
+                "aggregation.late = 'new-aggregate' opens uploads after the round was published, so it needs "
+                "transport.keep_round_key = true"
+            )
+        if self.aggregation.leave_one_out and len(self.roster) < 2:
+            raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
+        self._check_privacy()
+        if not KINDS[self.space.kind].may_stop_anywhere and (
+            self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"
+        ):
+            raise ValueError(
+                "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
+            )
+        return self
+
+    def _check_kind(self) -> None:
+        sizes = frozenset(self.space.model_fields_set - {"kind"})
+        check_space(self.space, sizes, self.target.kind, self.policy.kind)
+        if self.is_graphs:
+            if len(self.variables) < 2:
+                raise ValueError("a study of graphs needs at least two variables")
+            if self.space.max_parents >= len(self.variables):
+                raise ValueError(
+                    f"space.max_parents must be below the number of variables ({len(self.variables)})"
+                )
+        elif self.prior.kind != "uniform":
+            raise ValueError(f"prior '{self.prior.kind}' is one over graphs; use kind = 'uniform'")
+        check_columns(self)
+
+    @property
+    def is_graphs(self) -> bool:
+        """Whether the objects are graphs over the variables."""
+        return self.space.kind.startswith("dag-")
+
+    @property
+    def columns(self) -> Columns:
+        """What the variables are."""
+        return columns_of(self.space.kind, self.target.kind)
+
+    @property
+    def unit(self) -> Literal["record", "site"]:
+        """What a record is called: in an alignment, a site."""
+        return "site" if self.columns == "taxa" else "record"
+
+    def _check_privacy(self) -> None:
+        self.privacy.check_target(self.target.kind)
+        self.privacy.check_roster(self.roster)
+        if not self.privacy.is_private:
+            return
+        check_logarithms(self)
+        if self.privacy.mode == "answers":
+            count = number_of_objects(self.space, self.variables)
+            if count > MAX_ANSWERED:
+                raise ValueError(
+                    f"mode 'answers' answers for every object, and this study is about {count:.3g}, more than {MAX_ANSWERED}; "
+                    "choose a smaller space, or mode = 'gradient'"
+                )
+        unbounded = [v.name for v in self.variables if v.lower is None or v.upper is None]
+        if unbounded and self.columns in ("numbers", "bounded"):
+            raise ValueError(
+                f"privacy needs public bounds for every variable: set lower and upper of {', '.join(unbounded)}, from the literature "
+                "or the instrument, never from anyone's records"
+            )
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, source: str = STUDY_NAME) -> Study:
+        """The study whose canonical bytes are `raw`; `source` names it in errors.
+
+        Raises:
+            UsageError: it does not parse, or a setting is missing, unknown or out of range.
+        """
+        if len(raw) > MAX_STUDY_BYTES:
+            raise UsageError(
+                f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data"
+            )
+        try:
+            study = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
+        except UnicodeDecodeError:
+            raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{source} is not valid TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "study"
+            what = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"{source}: {where}: {what}; correct it and run again") from None
+        study._raw = raw
+        return study
+
+    @classmethod
+    def load(cls, path: Path | str) -> Study:
+        """The study in the TOML file at `path`.
+
+        Raises:
+            UsageError: the file is missing or is no valid study.
+        """
+        return cls.from_bytes(read_bytes(Path(path), "study file"), source=str(path))
+
+    def with_changes(self, changes: dict[str, Any]) -> Study:
+        """A new study, with a digest of its own, whose top-level keys or tables are updated by `changes`."""
+        values = tomllib.loads(self.raw.decode("utf-8"))
+        for key, value in changes.items():
+            old = values.get(key)
+            values[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        return Study.from_bytes(tomli_w.dumps(values).encode("utf-8"))
+
+    @property
+    def raw(self) -> bytes:
+        """The canonical bytes."""
+        return self._raw or tomli_w.dumps(self._written()).encode("utf-8")
+
+    def _written(self) -> dict[str, Any]:
+        return self.model_dump(mode="python", exclude_none=True, exclude_unset=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, hexadecimal."""
+        return sha256_hex(self.raw)
+
+    @property
+    def disclosure(self) -> str:
+        """What the study's settings let readers of the results learn of a single node, in a sentence; empty if nothing more
+        than the global model."""
+        aggregation = self.aggregation
+        asked = {
+            "leave_one_out = true": aggregation.leave_one_out,
+            'late = "new-aggregate"': aggregation.late == "new-aggregate",
+        }
+        named = " and ".join(f"aggregation.{setting}" for setting, on in asked.items() if on)
+        if not named:
+            return ""
+        return (
+            f"this study has {named}: the results then hold models that differ by exactly one node's, and whoever reads both "
+            "learns what that node's records say (its subposterior), although its upload stays sealed"
+        )
+
+    @property
+    def caution(self) -> str:
+        """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
+        if self.space.kind == "dag-by-sinks" and len(self.variables) > MAX_TRUSTED_VARIABLES:
+            return (
+                f"beyond {MAX_TRUSTED_VARIABLES} variables the policy trains but was measured to be inaccurate (docs/large-dags.md); "
+                "do not rely on the posterior of this study"
+            )
+        if self.space.kind == "phylogeny" and len(self.variables) > MAX_TRUSTED_TAXA:
+            return (
+                f"beyond {MAX_TRUSTED_TAXA} taxa the policy is a network alone, which trains but was measured to be inaccurate "
+                "(docs/policies.md); do not rely on the posterior of this study"
+            )
+        return ""
+
+    @property
+    def variable_names(self) -> list[str]:
+        return [variable.name for variable in self.variables]
+
+    @property
+    def aggregating_objective(self) -> str:
+        """The study's own choice, or what measured best in its space (`docs/aggregation.md`): edge by edge where every state may
+        stop (but for sequences, whose kind says otherwise), whole trajectories elsewhere."""
+        by_edges = KINDS[self.space.kind].may_stop_anywhere
+        return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
+
+    @property
+    def log_edge_odds(self) -> float:
+        """log p/(1-p) of the prior, what each edge adds to log pi(G) in nats; 0 for the uniform prior."""
+        if self.prior.kind == "uniform":
+            return 0.0
+        return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)

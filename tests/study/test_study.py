@@ -1,0 +1,78 @@
+"""A study that is not what the parties meant must not start; one that is has one digest, that of its file."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+
+from epgfn.base.errors import UsageError
+from epgfn.study import Study
+from small import SMALL_STUDY
+
+
+def test_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(SMALL_STUDY)
+    assert Study.load(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_any_changed_byte_changes_the_digest() -> None:
+    raw = bytearray(SMALL_STUDY.encode())
+    position = random.Random(0).randrange(len(raw))
+    before = Study.from_bytes(bytes(raw)).digest
+    raw[position:position] = b" " if raw[position] == ord("\n") else b""
+    raw += b"# a comment\n"
+    assert Study.from_bytes(bytes(raw)).digest != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('name = "small"', 'name = "small', "not valid TOML"),
+        ("seed = 3", "sead = 3", "sead"),
+        ("seed = 3", "seed = -3", "seed"),
+        ('"south"', '"north"', "stands twice"),
+        ('"south"', '"../south"', "node id"),
+        ("max_parents = 2", "max_parents = 3", "max_parents"),
+        ('name = "c"', 'name = "a"', "stands twice"),
+        ("hidden = 16", 'kind = "edge-net"', "does not go with"),
+        ("steps = 12", 'steps = 12\nobjective = "detailed"', "every state may stop"),
+        ("samples = 200", "quorum = 3", "quorum"),
+        ("samples = 200", "deadline = 2027-01-01T00:00:00", "time zone"),
+        ('name = "c"', 'name = "c"\nscale = 0.0', "scale"),
+        ('name = "c"', 'name = "b->c"', "edges"),
+        ('name = "c"', 'name = "c\\u001b[2J"', "control characters"),
+        ('name = "small"', 'name = "small\\u202e"', "control characters"),
+        ('name = "small"', 'name = "small\\nDigest 0123"', "control characters"),
+        ('name = "c"', 'name = "c"\ncentre = nan', "centre"),
+        ("[policy]", '[privacy]\nmode = "statistical"\n[policy]', "privacy.mode"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused_in_one_sentence(old: str, new: str, names: str) -> None:
+    assert old in SMALL_STUDY
+    with pytest.raises(UsageError) as caught:
+        Study.from_bytes(SMALL_STUDY.replace(old, new, 1).encode(), source="mine.toml")
+    message = str(caught.value)
+    assert names in message and "mine.toml" in message and "\n" not in message
+
+
+def test_binary_junk_is_refused() -> None:
+    with pytest.raises(UsageError, match="UTF-8"):
+        Study.from_bytes(b"\xff\xfe\x00")
+
+
+def test_with_changes_keeps_the_rest(small_study: Study) -> None:
+    changed = small_study.with_changes({"seed": 9, "training": {"steps": 5}})
+    assert (changed.seed, changed.training.steps, changed.training.batch) == (9, 5, 64)
+    assert changed.digest != small_study.digest and changed.variable_names == small_study.variable_names
+    assert Study.from_bytes(changed.raw).digest == changed.digest
+
+
+def test_a_size_that_was_measured_to_be_inaccurate_is_said_to_be() -> None:
+    """Nobody should believe a posterior over 26 variables or more because training ended without an error."""
+    many = {"variables": [{"name": f"x{i}"} for i in range(26)], "roster": ["one"], "name": "many"}
+    assert "do not rely" in Study.model_validate(many).caution
+    assert Study.model_validate({**many, "variables": many["variables"][:25]}).caution == ""

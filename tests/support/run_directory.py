@@ -1,0 +1,245 @@
+"""A small, complete and valid run directory, made with the real sealing and ledger modules, without processes or network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.learn.policy import policy_spec
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.entries import (
+    AcceptedEntry,
+    EnrolledEntry,
+    Entry,
+    GlobalEntry,
+    KeyDestroyedEntry,
+    LeaveOneOutEntry,
+    RoundEntry,
+    StateEntry,
+    StudyEntry,
+    encode,
+)
+from epgfn.ledger.log import TileLog, export_log
+from epgfn.ledger.merkle import MerkleTree, leaf_hash
+from epgfn.ledger.note import NoteSigner
+from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
+from epgfn.sealing.bundle import sign_statement
+from epgfn.sealing.envelope import seal
+from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.model_file import write_model
+from epgfn.sealing.predicates import LEAVE_ONE_OUT
+from epgfn.sealing.round_key import RoundPrivateKey
+from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
+from epgfn.study import Study
+from small import SMALL_STUDY
+
+ROUND_ID = "round-1"
+# Fewer numbers than a usual policy, so that tests can go over all bytes.
+STUDY_TEXT = SMALL_STUDY.replace('["north", "south"]', '["north", "south", "west"]').replace(
+    "[aggregation]\n", "[aggregation]\nquorum = 2\n"
+)
+
+
+@dataclass
+class RunDirectory:
+    """The parties' keys and what they do in a round; `finish` writes what an auditor gets to `root`."""
+
+    root: Path
+    study: Study = field(default_factory=lambda: Study.from_bytes(STUDY_TEXT.encode()))
+    coordinator: SigningKey = field(default_factory=SigningKey.generate)
+    ledger: NoteSigner = field(default_factory=lambda: NoteSigner.generate("test/ledger"))
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+    entries: list[bytes] = field(default_factory=list)
+    uploads: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    always_destroy: bool = False  # whatever the study says
+
+    @property
+    def files(self) -> list[str]:
+        """Relative paths of all files."""
+        return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+
+    def log(self, entry: Entry) -> int:
+        """Append one entry to the ledger; its index."""
+        self.entries.append(encode(entry))
+        return len(self.entries) - 1
+
+    def checkpoint(self) -> dict[str, object]:
+        """The ledger as it stands, as statements quote it."""
+        tree = MerkleTree(map(leaf_hash, self.entries))
+        return Checkpoint(self.ledger.name, tree.size, tree.root()).as_dict()
+
+    def open_round(self) -> None:
+        """Sign and log study and round, and enrol every node of the roster."""
+        study, digest = self.study, self.study.digest
+        self.round_key = RoundPrivateKey.generate(study.transport.suite)
+        manifest = {
+            "study_digest": digest,
+            "round_id": ROUND_ID,
+            "suite": study.transport.suite,
+            "round_key": base64.b64encode(self.round_key.public.raw).decode(),
+            "round_key_id": self.round_key.key_id,
+            "ledger_vkey": self.ledger.verifier.vkey,
+            "coordinator_fingerprint": self.coordinator.public.fingerprint,
+            "keep_round_key": study.transport.keep_round_key,
+        }
+        subject = {"study.toml": digest}
+        self.study_bundle = self.sign(
+            make_statement(subject, STUDY, {"study_digest": digest, "name": study.name})
+        )
+        self.round_bundle = self.sign(make_statement(subject, ROUND, manifest))
+        self.log(StudyEntry(study_digest=digest, bundle_sha256=sha256_hex(self.study_bundle)))
+        self.log(RoundEntry(round_id=ROUND_ID, bundle_sha256=sha256_hex(self.round_bundle)))
+        self.log(StateEntry(round_id=ROUND_ID, state="open"))
+        for node in study.roster:
+            key = self.keys[node] = SigningKey.generate()
+            pem = key.public.pem.decode()
+            self.log(EnrolledEntry(node_id=node, signing_key=pem, fingerprint=key.public.fingerprint))
+
+    def sign(self, payload: bytes) -> bytes:
+        """The coordinator's bundle."""
+        return sign_statement(payload, self.coordinator)
+
+    def send(self, node: str, **changes: object) -> None:
+        """Seal, sign, log and acknowledge a node's model; `changes` replace fields of what the node signs."""
+        study, key = self.study, self.keys[node]
+        model = self.model("local", float(len(self.uploads)))
+        binding = Binding(
+            study.digest, ROUND_ID, node, key.public.fingerprint, self.round_key.key_id, MODEL_PAYLOAD
+        )
+        sealed = seal(model, self.round_key.public, binding)
+        predicate = {
+            "study_digest": study.digest,
+            "round_id": ROUND_ID,
+            "node_id": node,
+            "sender_fingerprint": key.public.fingerprint,
+            "round_key_id": self.round_key.key_id,
+            "suite": study.transport.suite,
+            "payload_type": MODEL_PAYLOAD,
+            "sealed_size": len(sealed),
+            "model_size": len(model),
+            "privacy": {"mode": study.privacy.mode},
+            "software": {"epgfn": "0.1.0"},
+            "checkpoint": self.checkpoint(),
+        }
+        payload = make_statement({"model.sealed": sha256_hex(sealed)}, UPLOAD, {**predicate, **changes})
+        bundle = sign_statement(payload, key)
+        self.accept(node, sealed, bundle)
+
+    def accept(self, node: str, sealed: bytes, bundle: bytes) -> None:
+        """Log an upload and give its receipt."""
+        entry = AcceptedEntry(
+            round_id=ROUND_ID,
+            node_id=node,
+            sealed_sha256=sha256_hex(sealed),
+            bundle_sha256=sha256_hex(bundle),
+            size=len(sealed),
+        )
+        index = self.log(entry)
+        self.uploads[node] = (sealed, bundle)
+        self.publish()
+        folder = self.root / "uploads" / node
+        write_atomic(folder / "model.sealed", sealed)
+        write_atomic(folder / "upload.sigstore.json", bundle)
+        write_atomic(folder / "receipt.tlog-proof", self.tiles.receipt(index))
+
+    def publish(self) -> None:
+        """Bring the live ledger, beside the run directory, up to date."""
+        if not hasattr(self, "tiles"):
+            self.tiles = TileLog(self.root.with_name(self.root.name + "-ledger"), self.ledger)
+        self.tiles.publish(self.entries)
+
+    def model(self, role: str, value: float) -> bytes:
+        """A model file of the study's form."""
+        spec = policy_spec(self.study)
+        tensors = {
+            name: torch.full(tuple(s.shape), value, dtype=getattr(torch, s.dtype)) for name, s in spec.items()
+        }
+        return write_model(tensors, {"study_digest": self.study.digest, "role": role})
+
+    def close(self, **changes: object) -> None:
+        """Publish the global model; `changes` replace fields of what the coordinator signs."""
+        self.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+        self.aggregate("global", **changes)
+        self.end()
+
+    def end(self) -> None:
+        """Destroy the round key, unless the study keeps it, and publish."""
+        if not self.study.transport.keep_round_key or self.always_destroy:
+            self.log(KeyDestroyedEntry(round_id=ROUND_ID, round_key_id=self.round_key.key_id))
+        self.log(StateEntry(round_id=ROUND_ID, state="published", detail={"why": "all is well"}))
+
+    def aggregate(
+        self,
+        place: str,
+        left_out: str | None = None,
+        kind: str = "",
+        more: dict[str, object] | None = None,
+        **changes: object,
+    ) -> None:
+        """Write, sign and log one model of what has been sent; `changes` and `more` replace fields, `kind` the predicate's type."""
+        model, samples = self.model("global", 0.0), b"not read by the audit"
+        used = [node for node in sorted(self.uploads) if node != left_out]
+        predicate: dict[str, object] = {
+            "study_digest": self.study.digest,
+            "round_id": ROUND_ID,
+            "aggregated": [self.aggregated(node) for node in used],
+            "absent": [node for node in self.study.roster if node not in used],
+            "seed": 3,
+            "software": {"epgfn": "0.1.0"},
+            "checkpoint": self.checkpoint(),
+        }
+        files = {"model.safetensors": model, "samples.parquet": samples}
+        if left_out is not None:
+            predicate["left_out"] = left_out
+            del files["samples.parquet"]
+        subjects = {name: sha256_hex(raw) for name, raw in files.items()}
+        kind = kind or (GLOBAL if left_out is None else LEAVE_ONE_OUT)
+        bundle = self.sign(make_statement(subjects, kind, {**predicate, **changes, **(more or {})}))
+        digests = {"bundle_sha256": sha256_hex(bundle), "model_sha256": sha256_hex(model)}
+        if left_out is None:
+            self.log(GlobalEntry(round_id=ROUND_ID, **digests))
+        else:
+            self.log(LeaveOneOutEntry(round_id=ROUND_ID, node_id=left_out, **digests))
+        files |= {"model.sigstore.json": bundle, "summary.json": json.dumps({"seed": 3}).encode()}
+        for name, raw in files.items():
+            write_atomic(self.root / place / name, raw)
+
+    def aggregated(self, node: str) -> dict[str, str]:
+        """How the global statement names a node's upload."""
+        sealed, bundle = self.uploads[node]
+        return {"node_id": node, "sealed_sha256": sha256_hex(sealed), "bundle_sha256": sha256_hex(bundle)}
+
+    def finish(self) -> Path:
+        """Write study, keys and ledger; the run directory."""
+        write_atomic(self.root / "study.toml", self.study.raw)
+        write_atomic(self.root / "study.sigstore.json", self.study_bundle)
+        write_atomic(self.root / "round.sigstore.json", self.round_bundle)
+        write_atomic(self.root / "keys/coordinator.pem", self.coordinator.public.pem)
+        write_atomic(self.root / "keys/ledger.vkey", f"{self.ledger.verifier.vkey}\n".encode())
+        for node, key in self.keys.items():
+            write_atomic(self.root / f"keys/nodes/{node}.pem", key.public.pem)
+        self.publish()
+        export_log(self.tiles.directory, self.root / "ledger", self.ledger.verifier)
+        return self.root
+
+
+def opened(root: Path, study: Study | None = None) -> RunDirectory:
+    """A round that waits for uploads."""
+    run = RunDirectory(root, study) if study is not None else RunDirectory(root)
+    run.open_round()
+    return run
+
+
+def make_run(root: Path) -> RunDirectory:
+    """A finished round: north and south sent their models, west never did."""
+    run = opened(root)
+    run.send("north")
+    run.send("south")
+    run.close()
+    run.finish()
+    return run

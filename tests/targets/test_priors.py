@@ -1,0 +1,35 @@
+"""Priors over graphs: each number of parents as likely as any other, and the sets of one size among themselves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix, popcount
+from epgfn.targets.priors import log_fan_in_prior
+
+
+@given(st.integers(2, 12), st.data())
+def test_every_fan_in_weighs_the_same(v: int, data: st.DataObject) -> None:
+    masks = parent_masks(v, data.draw(st.integers(1, v - 1)))
+    table, own = log_fan_in_prior(masks, v), parent_matrix(masks, v).T
+    assert table.shape == (v, len(masks)) and bool(torch.isfinite(table).all())
+    for j in range(v):
+        for size in range(int(popcount(masks).max()) + 1):
+            chosen = table[j][~own[j] & (popcount(masks) == size)]
+            assert float(chosen.exp().sum()) == pytest.approx(1.0)
+            assert float(chosen.max() - chosen.min()) == 0.0
+
+
+def test_by_hand() -> None:
+    masks = parent_masks(4, 2)
+    assert log_fan_in_prior(masks, 4)[0].tolist() == pytest.approx([0.0, *[-math.log(3)] * 10])
+
+
+def test_a_set_of_all_variables_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves out"):
+        log_fan_in_prior(parent_masks(3, 3), 3)

@@ -32,12 +32,12 @@ from epgfn_coordinator.round import (
     accepted_nodes,
     round_state,
 )
-from epgfn_coordinator.server import Desks, Listener
-from epgfn_coordinator.services.artifact import ArtifactDesk
+from epgfn_coordinator.server import Listener, Servicers
+from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
-from epgfn_coordinator.services.ledger import LedgerDesk
-from epgfn_coordinator.services.result import ResultDesk
-from epgfn_coordinator.services.study import StudyDesk
+from epgfn_coordinator.services.ledger import LedgerServicer
+from epgfn_coordinator.services.result import ResultServicer
+from epgfn_coordinator.services.study import StudyServicer
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.together import Trainer
@@ -221,12 +221,12 @@ class Coordinator:
             return worker
         return _Worker(self._publication.run_late, stop, self._wake, waiting)
 
-    def _desks(self) -> Desks:
-        return Desks(
-            StudyDesk(self._home, self._identity, self._round),
-            ArtifactDesk(self._identity, self._intake, self._watch),
-            ResultDesk(self._home, self._store, self._log, self._identity, self._round, self._watch),
-            LedgerDesk(self._identity, self._log),
+    def _desks(self) -> Servicers:
+        return Servicers(
+            StudyServicer(self._home, self._identity, self._round),
+            ArtifactServicer(self._identity, self._intake, self._watch),
+            ResultServicer(self._home, self._store, self._log, self._identity, self._round, self._watch),
+            LedgerServicer(self._identity, self._log),
         )
 
     def _manifest(self) -> RoundPredicate:

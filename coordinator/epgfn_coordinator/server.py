@@ -25,11 +25,11 @@ from epgfn.v1 import (
 )
 from epgfn_coordinator.home import Config, Home, split_address
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY, passphrase
-from epgfn_coordinator.services.artifact import ArtifactDesk
+from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
-from epgfn_coordinator.services.ledger import LedgerDesk
-from epgfn_coordinator.services.result import ResultDesk
-from epgfn_coordinator.services.study import StudyDesk
+from epgfn_coordinator.services.ledger import LedgerServicer
+from epgfn_coordinator.services.result import ResultServicer
+from epgfn_coordinator.services.study import StudyServicer
 
 ENROLLMENT_THREADS = 16
 # Enrolling takes a moment and is open to everybody: whoever only holds a connection loses it, and the threads with it.
@@ -49,13 +49,13 @@ SERVICES = tuple(
 
 
 @dataclass(frozen=True)
-class Desks:
+class Servicers:
     """The services of the port with mutual TLS."""
 
-    study: StudyDesk
-    artifact: ArtifactDesk
-    result: ResultDesk
-    ledger: LedgerDesk
+    study: StudyServicer
+    artifact: ArtifactServicer
+    result: ResultServicer
+    ledger: LedgerServicer
 
 
 class Listener:
@@ -89,7 +89,7 @@ class Listener:
             config.effective_enroll_address,
         )
 
-    def start(self, desks: Desks, enrollment: Enrollment) -> None:
+    def start(self, desks: Servicers, enrollment: Enrollment) -> None:
         """Answer calls from now on."""
         study_pb2_grpc.add_StudyServiceServicer_to_server(desks.study, self._main)  # type: ignore[no-untyped-call]
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(desks.artifact, self._main)  # type: ignore[no-untyped-call]

@@ -22,14 +22,14 @@ def accuracy(
     *,
     seeds: int = 3,
     budget: float | None = None,
-    told: Callable[[dict[str, Any]], None] | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row an instance, on one thread.
 
     Args:
         only: names from `INSTANCES`; none for all. seeds: models trained on each, with seeds 1 to `seeds`.
         budget: CPU-seconds a model may train (None: each instance's own); where the schedule would take longer, it is shortened.
-        told: called with each row as soon as it is there.
+        on_row: called with each row as soon as it is there.
 
     Returns:
         rows with `instance, objective, steps, seeds, l1_median, l1_min, l1_max, cpu_s` (median, training alone) and `paper` (the
@@ -51,8 +51,8 @@ def accuracy(
         for name in only or INSTANCES:
             instance = INSTANCES[name]()
             rows.append(_row(name, instance, seeds, instance.budget if budget is None else budget))
-            if told is not None:
-                told(rows[-1])
+            if on_row is not None:
+                on_row(rows[-1])
         return rows
     finally:
         torch.set_num_threads(threads)

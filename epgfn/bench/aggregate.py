@@ -21,7 +21,7 @@ from epgfn.bench.accuracy import affordable
 from epgfn.bench.baselines import BASELINES, Case
 from epgfn.bench.products import PRODUCTS, SPLITS, Federation
 from epgfn.bench.products.federation import Tensors
-from epgfn.bench.products.yardsticks import Listed
+from epgfn.bench.products.yardsticks import ListedProduct
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.product import FrozenProduct, train_product
@@ -30,7 +30,7 @@ OURS = "aggregating"
 UNDERTRAINED = 0.05
 """Share of its steps that an undertrained client takes."""
 MAX_NODES = 256
-Told = Callable[[dict[str, Any]], None]
+OnRow = Callable[[dict[str, Any]], None]
 
 
 class Setting(NamedTuple):
@@ -45,12 +45,12 @@ class Setting(NamedTuple):
 
 
 def aggregate(
-    only: Sequence[str] = (), setting: Setting = Setting(), *, told: Told | None = None
+    only: Sequence[str] = (), setting: Setting = Setting(), *, on_row: OnRow | None = None
 ) -> list[dict[str, Any]]:
     """One row an instance and method, on one thread.
 
     Args:
-        only: names from `PRODUCTS`; none for all. told: called with each row as soon as it is there.
+        only: names from `PRODUCTS`; none for all. on_row: called with each row as soon as it is there.
 
     Returns:
         rows with `instance, nodes, split, undertrained, method, objective, seeds, steps_local, steps_global`; `l1_median, l1_min,
@@ -70,8 +70,8 @@ def aggregate(
         for name in only or PRODUCTS:
             for row in _instance_rows(name, setting):
                 rows.append(row)
-                if told is not None:
-                    told(row)
+                if on_row is not None:
+                    on_row(row)
         return rows
     finally:
         torch.set_num_threads(threads)
@@ -168,7 +168,7 @@ def _train_locals(federation: Federation, seed: int, plan: _Plan, undertrained: 
         spent.append(time.process_time() - start)
     cpu_s = statistics.median(spent)
     yardstick = federation.yardstick
-    if not isinstance(yardstick, Listed):
+    if not isinstance(yardstick, ListedProduct):
         return _Locals(policies, None, None, cpu_s)
     masses = [yardstick.of_policy(policy) for policy in policies]
     own = [l1(mass, yardstick.node_truth(node)) for node, mass in enumerate(masses)]

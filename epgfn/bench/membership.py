@@ -1,6 +1,6 @@
 """Membership inference on what a node sends: was this record among the node's? With and without differential privacy.
 
-Worlds of five variables, BGe, policies by sinks. Whoever attacks holds the artifact, and a target record. Attacks:
+SyntheticData of five variables, BGe, policies by sinks. Whoever attacks holds the artifact, and a target record. Attacks:
 
     all-but-one   knows every other record too: what epsilon is about. Without privacy two numbers of the artifact are compared;
                   with it the log-likelihood ratio of the release, the strongest attack there is.
@@ -46,7 +46,7 @@ from epgfn.study import Study
 V = 5
 OUTLIER = 5.0
 DELTA = 1e-5
-KINDS = ("typical", "outlier")
+RECORD_KINDS = ("typical", "outlier")
 EPSILONS: tuple[float | None, ...] = (None, 8.0, 4.0, 1.0)
 _SHADOWS, _STARTS, _GRAPHS, _PATHS, _A_MODEL = 150, 5, 400, 8, 8
 _RESAMPLES, _FALSE_POSITIVES = 500, 0.01
@@ -104,9 +104,9 @@ class Guesses:
 
 
 def membership(
-    setting: Setting, told: Callable[[dict[str, Any]], None] = lambda row: None
+    setting: Setting, on_row: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> list[dict[str, Any]]:
-    """One row for each number of records, epsilon, attack and kind of target; `told` hears of each as it is done. Runs on one thread."""
+    """One row for each number of records, epsilon, attack and kind of target; `on_row` hears of each as it is done. Runs on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -115,7 +115,7 @@ def membership(
             for epsilon in setting.epsilons:
                 for row in _rows(setting, n, epsilon):
                     rows.append(row)
-                    told(row)
+                    on_row(row)
         return rows
     finally:
         torch.set_num_threads(threads)
@@ -126,7 +126,7 @@ def _rows(setting: Setting, n: int, epsilon: float | None) -> Iterator[dict[str,
     half = setting.targets // setting.worlds // 2
     for number in range(setting.worlds):
         world = World(n, epsilon, np.random.default_rng([setting.seed, n, number]))
-        for kind in KINDS:
+        for kind in RECORD_KINDS:
             found.setdefault(("all-but-one", kind), Guesses()).add(*_all_but_one(world, kind, half))
             solved, handed = _population(world, kind, half)
             found.setdefault(("score-table", kind), Guesses()).add(solved[:half], solved[half:])
@@ -331,7 +331,7 @@ def figures(
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """(value, low, high) of the AUC and of the true-positive rate at 1 % false positives; 95 % intervals by the bootstrap over groups.
 
-    Where an interval has no width (everybody told apart, or nobody caught) its other end is what the rule of three allows.
+    Where an interval has no width (everybody on_row apart, or nobody caught) its other end is what the rule of three allows.
     """
     rng = np.random.default_rng(0)
     drawn = []

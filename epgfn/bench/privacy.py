@@ -24,7 +24,7 @@ from epgfn.bench.releases.measure import DELTA, Ask, Errors, Measure
 FIRST_SEED = 3000
 MAX_NODES = 64
 TRAINED_WORLDS = 4
-Told = Callable[[dict[str, Any]], None]
+OnRow = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,13 @@ class Setting:
 
 
 def privacy(
-    only: Sequence[str] = (), setting: Setting = Setting(), *, told: Told | None = None
+    only: Sequence[str] = (), setting: Setting = Setting(), *, on_row: OnRow | None = None
 ) -> list[dict[str, Any]]:
     """One row an instance and epsilon, on one thread.
 
     Args:
-        only: names from `INSTANCES`; none for all (with `trained`, for all that train). told: called with each row as soon as it is there.
+        only: names from `INSTANCES`; none for all (with `trained`, for all that train). on_row:
+            called with each row as soon as it is there.
 
     Returns:
         rows with `instance, mode, records` (a node's), `nodes, epsilon, delta, first_seed, worlds, trained`; `l1_mean` and `l1_se`, mean
@@ -125,8 +126,8 @@ def privacy(
         for name in names:
             for epsilon in setting.epsilons or INSTANCES[name].epsilons:
                 rows.append(_row(name, epsilon, setting))
-                if told is not None:
-                    told(rows[-1])
+                if on_row is not None:
+                    on_row(rows[-1])
         return rows
     finally:
         torch.set_num_threads(threads)

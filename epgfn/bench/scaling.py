@@ -23,13 +23,13 @@ import torch
 from epgfn.base.errors import UsageError
 from epgfn.base.files import write_atomic
 from epgfn.bench.instances.large_dag import linear_gaussian
-from epgfn.gflownet.losses.judges import Judge
+from epgfn.gflownet.losses.base import Loss
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.training.loop import fit
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
@@ -51,7 +51,7 @@ class _Task(NamedTuple):
 
     space: DagSpace
     policy: Policy
-    judge: Judge
+    loss: Loss
     settings: TrainingSettings
 
 
@@ -60,14 +60,14 @@ def scaling(
     *,
     variables: Sequence[int] = VARIABLES,
     budget: float = BUDGET,
-    told: Callable[[dict[str, Any]], None] | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Rows and fits, on one thread, seed 0.
 
     Args:
         only: names from `POLICIES`; none for all. variables: numbers of them, from 4 to 46.
         budget: CPU-seconds a point may take beyond its first step, three blocks together.
-        told: called with each row as soon as it is there.
+        on_row: called with each row as soon as it is there.
 
     Returns:
         `rows` with `policy, variables, batch, steps` (a block), `cpu_ms` a trajectory (median of three blocks, `cpu_ms_min`,
@@ -89,8 +89,8 @@ def scaling(
         for name in only or POLICIES:
             for v in sorted(set(variables)):
                 rows.append(_row(name, v, budget))
-                if told is not None:
-                    told(rows[-1])
+                if on_row is not None:
+                    on_row(rows[-1])
     finally:
         torch.set_num_threads(threads)
     return {"rows": rows, "exponents": {name: exponent(rows, name) for name in only or POLICIES}}
@@ -171,7 +171,7 @@ def _train(task: _Task, steps: int, generator: torch.Generator) -> float:
     """CPU-seconds of so many steps of training."""
     begun = time.process_time()
     settings = task.settings.model_copy(update={"steps": steps})
-    fit(task.policy, task.space, settings, task.judge, generator)
+    fit(task.policy, task.space, settings, task.loss, generator)
     return time.process_time() - begun
 
 
@@ -182,7 +182,7 @@ def _task(name: str, n_variables: int, generator: torch.Generator) -> _Task:
     table = table - table.amax(1, keepdim=True)
     space = space_of(study)
     policy = make_policy(space, [initial_policy(study, table, generator)])
-    return _Task(space, policy, local_judge(space, table, study.training), study.training)
+    return _Task(space, policy, local_loss(space, table, study.training), study.training)
 
 
 def _study(name: str, n_variables: int) -> Study:

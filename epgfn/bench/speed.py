@@ -47,7 +47,7 @@ def speed(
     seeds: int = 3,
     budget: float = 20.0,
     peers: Mapping[str, str] | None = None,
-    told: Callable[[dict[str, Any]], None] | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row an instance and library, ours first.
 
@@ -55,7 +55,7 @@ def speed(
         only: names from `INSTANCES`; none for all. seeds: runs of each, with seeds 1 to `seeds`.
         budget: CPU-seconds that one run of one library may train; fewer steps are taken where they would not do.
         peers: Python interpreters by name of the library they can import: `torchgfn`, `gfnx`.
-        told: called with each row as soon as it is there.
+        on_row: called with each row as soon as it is there.
 
     Returns:
         rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds), `ratio`
@@ -79,8 +79,8 @@ def speed(
     for name in only or INSTANCES:
         for row in _rows(name, INSTANCES[name], seeds, budget, peers):
             rows.append(row)
-            if told is not None:
-                told(row)
+            if on_row is not None:
+                on_row(row)
     return rows
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from epgfn.bench.peers.blocks import blocks, say
-from epgfn.gflownet.losses.judges import make_judge
+from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
@@ -44,13 +44,13 @@ def grid(dimensions: int, side: int, batch: int, seed: int) -> dict[str, Any]:
     reward = HypergridReward(space)
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [initial_tensors(space, 256, generator)])
-    judge = make_judge(space, lambda state: checked(reward, state), "trajectory")
+    loss = make_loss(space, lambda state: checked(reward, state), "trajectory")
     turns, left = blocks(), 0
 
     def train(steps: int, progress: Callable[[TrainingProgress], None] | None = None) -> None:
         settings = RewardSettings("trajectory", steps, batch, learning_rate=1e-3, exploration=0.0)
         draw, rate = sample_once, 1.0
-        fit(policy, space, settings, judge, generator, progress=progress, draw=draw, final_rate=rate)
+        fit(policy, space, settings, loss, generator, progress=progress, draw=draw, final_rate=rate)
 
     def count(_: TrainingProgress) -> None:
         nonlocal left

@@ -39,7 +39,7 @@ def accuracy(
     """
     from epgfn.bench.accuracy import accuracy as measure
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if as_json:
             return
         figures = [key.removesuffix("_median") for key in row if key.endswith("_median")]
@@ -54,7 +54,7 @@ def accuracy(
             flush=True,
         )
 
-    rows = measure(only or (), seeds=seeds, budget=budget, told=told)
+    rows = measure(only or (), seeds=seeds, budget=budget, on_row=on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
 
@@ -83,11 +83,11 @@ def aggregate(
 
     setting = Setting(nodes, seeds, budget, baselines, split, undertrained)
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if not as_json:
             print(shown(row), flush=True)
 
-    rows = measure(only or (), setting, told=told)
+    rows = measure(only or (), setting, on_row=on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
 
@@ -115,7 +115,7 @@ def speed(
     from epgfn.bench.speed import peers_of
     from epgfn.bench.speed import speed as measure
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if as_json:
             return
         parts = [
@@ -129,7 +129,7 @@ def speed(
             parts.append(f"exact posterior and p_T {row['exact_s']:.2f} CPU-s")
         print("  ".join(parts), flush=True)
 
-    rows = measure(only or (), seeds=seeds, budget=budget, peers=peers_of(peer or ()), told=told)
+    rows = measure(only or (), seeds=seeds, budget=budget, peers=peers_of(peer or ()), on_row=on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
 
@@ -156,7 +156,7 @@ def scaling(
     """
     from epgfn.bench import scaling as bench
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if not as_json:
             print(
                 f"{row['policy']:<15} {row['variables']:>3} variables  {row['cpu_ms']:>9.3f} CPU-ms a trajectory "
@@ -165,7 +165,7 @@ def scaling(
                 flush=True,
             )
 
-    found = bench.scaling(only or (), variables=variables or bench.VARIABLES, budget=budget, told=told)
+    found = bench.scaling(only or (), variables=variables or bench.VARIABLES, budget=budget, on_row=on_row)
     if plot is not None:
         bench.plot(found, plot)
     if as_json:
@@ -201,11 +201,11 @@ def membership(
     asked = tuple(value or None for value in epsilon) if epsilon else EPSILONS
     setting = Setting(tuple(records or (100, 1_000)), asked, targets, trained=trained, seed=seed)
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if not as_json:
             print(shown(row), flush=True)
 
-    rows = measure(setting, told)
+    rows = measure(setting, on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
 
@@ -239,11 +239,11 @@ def privacy(
     from epgfn.bench.privacy import Setting, shown
     from epgfn.bench.privacy import privacy as measure
 
-    def told(row: dict[str, Any]) -> None:
+    def on_row(row: dict[str, Any]) -> None:
         if not as_json:
             print(shown(row), flush=True)
 
     setting = Setting(worlds, tuple(epsilon) if epsilon else None, nodes, first_seed, trained)
-    rows = measure(only or (), setting, told=told)
+    rows = measure(only or (), setting, on_row=on_row)
     if as_json:
         print(json.dumps({"rows": rows}))

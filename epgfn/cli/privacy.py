@@ -74,8 +74,8 @@ def plan(
         nodes=nodes or (1 if trained else None),
         worlds=worlds,
     )
-    with _progress("worlds") as told:
-        planned = compute(question, told)
+    with _progress("worlds") as on_progress:
+        planned = compute(question, on_progress)
     if as_json:
         facts: dict[str, Any] = {
             "target": loaded.target.kind,
@@ -256,8 +256,8 @@ def _print_attacked(study: Study, chosen: list[str]) -> None:
 
 
 def _attack(case: Case, runs: int) -> dict[str, Any]:
-    with _progress(f"{case.mode}, epsilon {case.claimed:g}") as told:
-        found = case.attack(runs, CONFIDENCE, told)
+    with _progress(f"{case.mode}, epsilon {case.claimed:g}") as on_progress:
+        found = case.attack(runs, CONFIDENCE, on_progress)
     return {
         "mode": case.mode,
         "claimed": found.claimed,

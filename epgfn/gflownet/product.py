@@ -25,14 +25,15 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.memo import Memo
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.losses.judges import CONTRASTIVE_DELTA, EDGE_DELTA, Judge, Judged, LogReward, edges_of
-from epgfn.gflownet.losses.objectives import aggregating_modified_detailed_balance, robust_contrastive_balance
+from epgfn.gflownet.losses import aggregating_modified_detailed_balance, robust_contrastive_balance
+from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, EDGE_DELTA, BatchLoss, LogReward, Loss
+from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories, sample, sample_backward
 from epgfn.gflownet.spaces.base import Space, take
 from epgfn.gflownet.training.loop import LoopSettings, Progress, fit
 
-OBJECTIVES = ("aggregating", "aggregating-edges", "aggregating-marginal")
+AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
 DRAWS = 4
 """Trajectories into each object that `aggregating-marginal` averages over."""
 
@@ -138,27 +139,29 @@ class FrozenProduct:
         return target
 
 
-def product_judge(
+def product_loss(
     product: FrozenProduct,
     objective: str,
     *,
     generator: torch.Generator | None = None,
     draws: int = DRAWS,
-) -> Judge:
+) -> Loss:
     """The loss that `objective` names. `generator` and `draws` belong to `aggregating-marginal`.
 
     Raises:
         UsageError: there is no such objective, or the space has no use for it.
     """
-    if objective not in OBJECTIVES:
-        raise UsageError(f"there is no objective {objective!r}; choose one of {', '.join(OBJECTIVES)}")
+    if objective not in AGGREGATING_LOSSES:
+        raise UsageError(
+            f"there is no objective {objective!r}; choose one of {', '.join(AGGREGATING_LOSSES)}"
+        )
     if objective == "aggregating-edges" and product.space.stop_action is None:
         raise UsageError(
             "edge-wise aggregation needs a space in which every state may stop; choose aggregating"
         )
     source = generator or seeded(0)
 
-    def cost(rollout: Rollout) -> Judged:
+    def of_batch(rollout: Rollout) -> BatchLoss:
         trajectories = rollout.trajectories
         log_pb = trajectories.log_pb.sum(0)
         target = product.log_target(trajectories)
@@ -170,9 +173,9 @@ def product_judge(
             loss = robust_contrastive_balance(
                 rollout.evaluated.log_pf[0].sum(0), log_pb, target, CONTRASTIVE_DELTA
             )
-        return Judged(loss, target + log_pb - rollout.log_q)
+        return BatchLoss(loss, target + log_pb - rollout.log_q)
 
-    return Judge(cost, [], None)
+    return Loss(of_batch)
 
 
 def train_product(
@@ -192,8 +195,8 @@ def train_product(
         UsageError: the objective does not fit the space. EpgfnError: training diverged, a local model gives no
             probability to what the others allow, or `stop` was set.
     """
-    judge = product_judge(product, objective, generator=generator)
-    return fit(policy, product.space, settings, judge, generator, progress=progress, stop=stop, draw=draw)
+    loss = product_loss(product, objective, generator=generator)
+    return fit(policy, product.space, settings, loss, generator, progress=progress, stop=stop, draw=draw)
 
 
 def _averaged(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.product import FrozenProduct, train_product

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
-from epgfn.gflownet.losses.judges import Judge, LogReward, make_judge
+from epgfn.gflownet.losses import make_loss
+from epgfn.gflownet.losses.base import LogReward, Loss
 from epgfn.gflownet.policies import make_policy, tree_net
 from epgfn.gflownet.policies.split_regression import split_scores
 from epgfn.gflownet.rewards.remembered import Remembered
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 
 from epgfn.gflownet.training.loop import LocalResult, Progress, draw_of, fit, table_reward
 
-OBJECTIVES = {"contrastive": "contrastive", "trajectory": "trajectory", "detailed": "modified-detailed"}
-"""Of a study, by their names in `epgfn.gflownet.losses.judges`."""
+LOSS_OF_OBJECTIVE = {
+    "contrastive": "contrastive",
+    "trajectory": "trajectory",
+    "detailed": "modified-detailed",
+}
+"""Of a study, by their names in `epgfn.gflownet.losses`."""
 
 
 def train_local(
@@ -113,12 +118,12 @@ def train_on_target(
         if _carries_splits(space):
             scores = split_scores(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
-    judge = make_judge(space, log_reward, OBJECTIVES[study.training.objective], generator=generator)
+    loss = make_loss(space, log_reward, LOSS_OF_OBJECTIVE[study.training.objective], generator=generator)
     history = fit(
         policy,
         space,
         study.training,
-        judge,
+        loss,
         generator,
         progress=progress,
         stop=stop,
@@ -137,9 +142,9 @@ def _carries_splits(space: Any) -> bool:
     return isinstance(space, Phylogeny) and tree_net.has_scores(space)
 
 
-def local_judge(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Judge:
+def local_loss(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Loss:
     """The loss that `settings.objective` names against the (V, K) float64 score table."""
-    return make_judge(space, table_reward(space, table), OBJECTIVES[settings.objective])
+    return make_loss(space, table_reward(space, table), LOSS_OF_OBJECTIVE[settings.objective])
 
 
 def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:

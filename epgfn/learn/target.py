@@ -34,7 +34,7 @@ class Target(NamedTuple):
     @classmethod
     def of_answers(cls, space: Any, objects: Any, log_likelihood: Tensor) -> Target:
         """From (M,) float64 nats for each of the finished states `objects` of `space`, which are all there are."""
-        return cls(None, Listed(space, objects, log_likelihood), _digest(log_likelihood))
+        return cls(None, ListedReward(space, objects, log_likelihood), _digest(log_likelihood))
 
 
 def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
@@ -52,7 +52,7 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
     return Target(None, additive.log_reward, _digest(found))
 
 
-class Listed:
+class ListedReward:
     """A log-reward that is looked up: `values` (M,) of the finished states `objects`. Where every state may stop, an unfinished
     one is worth what stopping there is."""
 

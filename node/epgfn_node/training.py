@@ -98,7 +98,8 @@ def _prepared(study: Study, node_id: str, data: Path, seed: int, done: Release |
 
 def _on_release(study: Study, done: Released, seed: int) -> Train:
     """The training on what was released; with DP-SGD the release is the trained model, and nothing is left to do."""
-    from epgfn.gflownet.training.loop import LocalResult, train_on_target
+    from epgfn.gflownet.training.loop import LocalResult
+    from epgfn.learn.local import train_on_target
 
     if done.target is not None:
         return partial(train_on_target, study, done.target, seed=seed)

@@ -20,7 +20,7 @@ FIELDS = {"instance", "objective", "l1_median", "l1_min", "l1_max", "cpu_s", "pa
 def test_rows_hold_the_spread_over_seeds_within_the_budget() -> None:
     seen: list[dict[str, Any]] = []
     threads = torch.get_num_threads()
-    rows = accuracy(["multiset-10x8"], seeds=2, budget=2.0, told=seen.append)
+    rows = accuracy(["multiset-10x8"], seeds=2, budget=2.0, on_row=seen.append)
     assert rows == seen
     assert set(rows[0]) >= FIELDS
     assert rows[0]["objects"] == 24310

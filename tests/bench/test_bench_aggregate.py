@@ -14,7 +14,7 @@ from epgfn.base.errors import UsageError
 from epgfn.bench.aggregate import Setting, aggregate, node_seed
 from epgfn.bench.baselines import BASELINES, Case, categorical
 from epgfn.bench.products import PRODUCTS, SPLITS
-from epgfn.bench.products.yardsticks import Edges, Listed
+from epgfn.bench.products.yardsticks import Edges, ListedProduct
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Space
 
@@ -41,7 +41,7 @@ def test_each_node_has_a_reward_of_its_own_and_models_that_stack(name: str) -> N
     assert (federation.nodes, stack.n_models, start.n_models) == (3, 3, 1)
     assert stack.choices(space.initial(2)).log_prob.shape[0] == 3
     assert torch.isfinite(start.choices(space.initial(2)).log_prob.logsumexp(2)).all()
-    if isinstance(federation.yardstick, Listed):
+    if isinstance(federation.yardstick, ListedProduct):
         own = [federation.yardstick.node_truth(node) for node in range(3)]
         assert all(l1(own[a], own[b]) > 0.01 for a, b in ((0, 1), (0, 2), (1, 2)))
         product = exact_distribution(torch.stack([p.log() for p in own]).sum(0))
@@ -50,7 +50,7 @@ def test_each_node_has_a_reward_of_its_own_and_models_that_stack(name: str) -> N
 
 def test_how_sites_are_dealt_changes_the_nodes_and_not_the_product() -> None:
     even, skewed = (PRODUCTS["phylogeny-7"](split=split).yardstick for split in SPLITS)
-    assert isinstance(even, Listed) and isinstance(skewed, Listed)
+    assert isinstance(even, ListedProduct) and isinstance(skewed, ListedProduct)
     assert l1(even.truth, skewed.truth) < 1e-6
     assert l1(even.node_truth(0), skewed.node_truth(0)) > 0.1
     assert 0.05 < float(even.truth.max()) < 0.9  # a posterior with something to find
@@ -59,13 +59,13 @@ def test_how_sites_are_dealt_changes_the_nodes_and_not_the_product() -> None:
 def test_a_skewed_federation_has_nodes_that_see_different_things() -> None:
     for name in ("grid-2x12", "multiset-10x8", "sequence-6x6"):
         yardstick = PRODUCTS[name](nodes=2, split="skewed").yardstick
-        assert isinstance(yardstick, Listed)
+        assert isinstance(yardstick, ListedProduct)
         assert l1(yardstick.node_truth(0), yardstick.node_truth(1)) > 0.2
 
 
 def test_answers_from_objects_count_them() -> None:
     yardstick = PRODUCTS["grid-2x12"](nodes=2).yardstick
-    assert isinstance(yardstick, Listed)
+    assert isinstance(yardstick, ListedProduct)
     counted = yardstick.of_objects(yardstick.states)
     assert torch.equal(counted, torch.full((144,), 1 / 144, dtype=torch.float64))
 
@@ -74,7 +74,7 @@ def test_rows_hold_every_method_and_ours_is_nearest_of_those_that_see_no_reward(
     seen: list[dict[str, Any]] = []
     threads = torch.get_num_threads()
     setting = Setting(nodes=2, seeds=2, budget=1.0, baselines=True)
-    rows = aggregate(["grid-2x12"], setting, told=seen.append)
+    rows = aggregate(["grid-2x12"], setting, on_row=seen.append)
     assert rows == seen and torch.get_num_threads() == threads
     by_method = {row["method"]: row for row in rows}
     assert set(by_method) == {"aggregating", *BASELINES} - {"mcmc"}  # a grid has no score table
@@ -115,7 +115,7 @@ def test_chains_weigh_modes_that_no_single_edge_connects() -> None:
 
 @pytest.mark.parametrize("space", [Hypergrid(2, 3), Multiset(3, 4)])
 def test_categoricals_find_a_target_of_their_own_kind(space: Space) -> None:
-    family = categorical.family_of(Listed(space, []))
+    family = categorical.family_of(ListedProduct(space, []))
     theta = torch.randn(family.size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     target = family.mass(theta)
     assert abs(float(target.sum()) - 1) < 1e-9

@@ -77,11 +77,11 @@ def test_more_variables_are_compared_by_edges() -> None:
     assert errors.edge_mean < errors.edge_null
 
 
-def test_the_judge_finds_no_distance_between_a_posterior_and_itself() -> None:
+def test_the_comparison_finds_no_distance_between_a_posterior_and_itself() -> None:
     x = np.random.default_rng(1).normal(size=(50, 5))
     masks = dags.masks_of(5)
     table = dags._table(torch.from_numpy(x.T @ x), 50, masks)
-    assert dags.Judge(5).errors(table, table, 0)[:3] == (0.0, 0.0, 0.0)
+    assert dags.Comparison(5).errors(table, table, 0)[:3] == (0.0, 0.0, 0.0)
 
 
 def test_models_are_trained_on_the_score_that_is_compared() -> None:

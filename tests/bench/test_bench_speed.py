@@ -51,7 +51,7 @@ def test_ours_comes_first_and_ratios_are_ours_over_theirs(tmp_path: Path) -> Non
     """A peer that takes half a CPU-second a step does 256 trajectories a CPU-second."""
     seen: list[dict[str, object]] = []
     peer = python_that(tmp_path, FAKE_PEER)
-    ours, theirs = speed(["grid-2x12"], seeds=1, budget=20.0, peers={"torchgfn": peer}, told=seen.append)
+    ours, theirs = speed(["grid-2x12"], seeds=1, budget=20.0, peers={"torchgfn": peer}, on_row=seen.append)
     assert seen == [ours, theirs]
     assert set(ours) >= FIELDS | {"share_matmul", "shares"}
     assert set(theirs) >= FIELDS

@@ -17,7 +17,7 @@ from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.mlp_net import MlpNet
-from epgfn.gflownet.product import FrozenProduct, product_judge, train_product
+from epgfn.gflownet.product import FrozenProduct, product_loss, train_product
 from epgfn.gflownet.rewards.multiset import random_values
 from epgfn.gflownet.rewards.rewards import MultisetReward
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward, sample_once
@@ -126,8 +126,8 @@ def test_edge_wise_losses_are_zero_at_a_single_model_itself() -> None:
     rollout = sample(policy, space, 64, generator=torch.Generator().manual_seed(1))
 
     def loss(target: MlpNet) -> float:
-        judge = product_judge(FrozenProduct(space, target, together=True), "aggregating-edges")
-        return float(judge.cost(rollout).loss)
+        loss = product_loss(FrozenProduct(space, target, together=True), "aggregating-edges")
+        return float(loss.of_batch(rollout).loss)
 
     assert loss(policy) < 1e-10
     assert loss(other) > 1e-3
@@ -137,9 +137,9 @@ def test_what_no_model_can_mean_is_refused() -> None:
     space = Multiset(3, 2)
     product = FrozenProduct(space, stack(space, 2), together=True)
     with pytest.raises(UsageError, match="aggregating-marginal"):
-        product_judge(product, "mean")
+        product_loss(product, "mean")
     with pytest.raises(UsageError, match="every state may stop"):
-        product_judge(product, "aggregating-edges")
+        product_loss(product, "aggregating-edges")
 
     class Forbidding:
         """A model that allows the first action alone."""

@@ -14,7 +14,7 @@ from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.streams import StreamWatch
 
 
-class ArtifactDesk(artifact_pb2_grpc.ArtifactServiceServicer):
+class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     """Translates between messages and `Intake`."""
 
     def __init__(self, identity: Identity, intake: Intake, watch: StreamWatch) -> None:

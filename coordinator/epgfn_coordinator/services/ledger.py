@@ -14,7 +14,7 @@ from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.services.calls import guarded
 
 
-class LedgerDesk(ledger_pb2_grpc.LedgerServiceServicer):
+class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Shows the log."""
 
     def __init__(self, identity: Identity, log: PublishedLog) -> None:

@@ -22,7 +22,7 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
 
 
-class ResultDesk(result_pb2_grpc.ResultServiceServicer):
+class ResultServicer(result_pb2_grpc.ResultServiceServicer):
     """Hands out the result once the round is published."""
 
     def __init__(

@@ -22,7 +22,7 @@ _STATES = {
 }
 
 
-class StudyDesk(study_pb2_grpc.StudyServiceServicer):
+class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     """Hands out what was signed, byte for byte."""
 
     def __init__(self, home: Home, identity: Identity, current: Round) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.baselines.base import Case, Found
-from epgfn.bench.products.yardsticks import Listed
+from epgfn.bench.products.yardsticks import ListedProduct
 from epgfn.gflownet.spaces import Hypergrid
 from epgfn.gflownet.spaces.enumeration import Level
 
@@ -40,7 +40,7 @@ class Family(NamedTuple):
 def parallel_categorical(case: Case) -> Found | None:
     """Where all objects can be listed."""
     yardstick = case.federation.yardstick
-    if not isinstance(yardstick, Listed):
+    if not isinstance(yardstick, ListedProduct):
         return None
     family = family_of(yardstick)
     total, spent = torch.zeros(family.size, dtype=torch.float64), []
@@ -51,7 +51,7 @@ def parallel_categorical(case: Case) -> Found | None:
     return Found(family.mass(total), statistics.median(spent), 0.0)
 
 
-def family_of(yardstick: Listed) -> Family:
+def family_of(yardstick: ListedProduct) -> Family:
     """A categorical a coordinate on grids, elsewhere one a step."""
     space, levels = yardstick.space, yardstick.levels
     if isinstance(space, Hypergrid):

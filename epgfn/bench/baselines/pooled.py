@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from epgfn.bench.baselines.base import Case, Found
-from epgfn.gflownet.losses.judges import Judge, Judged
+from epgfn.gflownet.losses.base import BatchLoss, Loss
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.training.loop import fit
@@ -38,12 +38,12 @@ def pooled_samples(case: Case) -> Found:
         trajectories = sample_backward(space, take(pool, rows), generator=generator)
         return Rollout(trajectories, evaluate(policy, space, trajectories), torch.zeros(n))
 
-    def cost(rollout: Rollout) -> Judged:
+    def of_batch(rollout: Rollout) -> BatchLoss:
         log_pf = rollout.evaluated.log_pf[0].sum(0)
-        return Judged(-log_pf.mean(), log_pf)
+        return BatchLoss(-log_pf.mean(), log_pf)
 
     policy = federation.start([local.tensors() for local in case.locals], case.seed)
     settings = federation.settings_for(case.steps_global)
-    fit(policy, federation.space, settings, Judge(cost, [], None), generator, draw=draw)
+    fit(policy, federation.space, settings, Loss(of_batch), generator, draw=draw)
     spent = time.process_time() - began
     return Found(federation.yardstick.of_policy(policy), None, spent)

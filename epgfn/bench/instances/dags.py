@@ -15,7 +15,7 @@ from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import fit
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
@@ -62,8 +62,8 @@ def dag_5(target: str, changes: dict[str, Any]) -> Instance:
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
         settings = study.training.model_copy(update={"steps": steps})
-        judge = local_judge(space, table - table.amax(1, keepdim=True), settings)
-        fit(policy, space, settings, judge, generator)
+        loss = local_loss(space, table - table.amax(1, keepdim=True), settings)
+        fit(policy, space, settings, loss, generator)
         return policy
 
     def log_reward(state: Any) -> Tensor:

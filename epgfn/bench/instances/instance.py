@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import exact_distribution, jensen_shannon, l1
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.base import Policy

@@ -27,7 +27,7 @@ from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.dag_by_sinks import State
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import fit
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
@@ -56,7 +56,7 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
         settings = study.training.model_copy(update={"steps": steps})
-        fit(policy, space, settings, local_judge(space, table, settings), generator)
+        fit(policy, space, settings, local_loss(space, table, settings), generator)
         return policy
 
     def measure(policy: Policy) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from epgfn.bench.instances.instance import Instance, enumerable
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.rewards import multiset, sequence

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
-from epgfn.bench.products.yardsticks import Edges, Listed
+from epgfn.bench.products.yardsticks import Edges, ListedProduct
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.order_potential import SCORES
@@ -20,7 +20,7 @@ from epgfn.gflownet.spaces.base import pack_bits
 from epgfn.gflownet.spaces.dag_by_sinks import State
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import fit
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
@@ -73,8 +73,8 @@ def modular_federation(study: Study, tables: Sequence[Tensor]) -> Federation:
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
         settings = study.training.model_copy(update={"steps": steps})
-        judge = local_judge(space, table - table.amax(1, keepdim=True), settings)
-        fit(policy, space, settings, judge, generator)
+        loss = local_loss(space, table - table.amax(1, keepdim=True), settings)
+        fit(policy, space, settings, loss, generator)
         return policy
 
     def start(models: Sequence[Tensors], seed: int) -> Policy:
@@ -83,7 +83,7 @@ def modular_federation(study: Study, tables: Sequence[Tensor]) -> Federation:
         return make_policy(space, [initial_policy(study, scores, generator)])
 
     rewards = [partial(_modular, table, space.max_parents) for table in tables]
-    yardstick = Listed(space, rewards) if space.n_variables <= 5 else Edges(space, total)
+    yardstick = ListedProduct(space, rewards) if space.n_variables <= 5 else Edges(space, total)
     return Federation(
         space, rewards, lambda models: make_policy(space, models), train, study.training.steps, study.aggregation.steps,
         lambda steps: study.aggregation.model_copy(update={"steps": steps}), start, yardstick, study.aggregating_objective,

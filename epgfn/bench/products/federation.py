@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from epgfn.bench.products.yardsticks import Yardstick
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import Rollout, sample
 from epgfn.gflownet.spaces import Space

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
-from epgfn.bench.products.yardsticks import Listed
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.bench.products.yardsticks import ListedProduct
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MlpNet
@@ -120,5 +120,5 @@ def _federation(
 
     return Federation(
         space, rewards, make, train, local.steps, settings.steps, lambda steps: replace(settings, steps=steps), start,
-        Listed(space, rewards), settings.objective, sample_once, together=True,
+        ListedProduct(space, rewards), settings.objective, sample_once, together=True,
     )  # fmt: skip

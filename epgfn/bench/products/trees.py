@@ -11,7 +11,7 @@ from torch import Tensor
 
 from epgfn.bench.instances.trees import simulated_sites
 from epgfn.bench.products.federation import Federation, Tensors
-from epgfn.bench.products.yardsticks import Listed
+from epgfn.bench.products.yardsticks import ListedProduct
 from epgfn.gflownet.policies import tree_net
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.tree_net import SCORES, TreeNet
@@ -59,7 +59,7 @@ def phylogeny(taxa: int, sites: int, branch_length: float, nodes: int = 5, split
     rewards = [target.log_likelihood for target in targets]
     return Federation(
         space, rewards, make, train, local.steps, settings.steps, lambda steps: replace(settings, steps=steps), start,
-        Listed(space, rewards), settings.objective,
+        ListedProduct(space, rewards), settings.objective,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.memo import mixed
-from epgfn.gflownet.losses.judges import LogReward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.measure.exact import edge_errors, edge_marginals
 from epgfn.gflownet.measure.sweep import terminating_mass
@@ -46,7 +46,7 @@ class Yardstick(Protocol):
         ...
 
 
-class Listed:
+class ListedProduct:
     """All objects: the answer is their probability, (M,) float64 in the order of `terminating_states`; the error is `l1`."""
 
     def __init__(self, space: Space, log_rewards: Sequence[LogReward]) -> None:

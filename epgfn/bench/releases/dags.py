@@ -45,7 +45,7 @@ def moments(
     """BGe from the two-stage release. `mean` shifts every variable by as much, and has the sums released and the mean integrated out."""
     masks = masks_of(variables)
     mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=mean != 0.0)
-    judge = Judge(variables)
+    comparison = Comparison(variables)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def moments(
         releases = [mechanism.release(part) for part in parts]
         exact = torch.stack([_table(*_truth(part, mean != 0.0), masks) for part in parts]).sum(0)
         private = torch.stack([_table(*_released(release), masks) for release in releases]).sum(0)
-        errors = judge.errors(exact, private, seed)
+        errors = comparison.errors(exact, private, seed)
         return errors if train is None else errors._replace(trained=train(releases, exact, seed))
 
     return measure
@@ -65,7 +65,7 @@ def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
     v = len(categories)
     masks, sizes = masks_of(v, DISCRETE_FAN_IN), torch.tensor(categories)
     mechanism = CountsMechanism(categories, int(popcount(masks).max()) + 1, ask.epsilon, ask.delta)
-    judge = Judge(v, DISCRETE_FAN_IN)
+    comparison = Comparison(v, DISCRETE_FAN_IN)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
@@ -73,7 +73,9 @@ def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
         parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
         exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
         private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])
-        return judge.errors(_without_self(exact.sum(0), masks), _without_self(private.sum(0), masks), seed)
+        return comparison.errors(
+            _without_self(exact.sum(0), masks), _without_self(private.sum(0), masks), seed
+        )
 
     return measure
 
@@ -89,7 +91,7 @@ class _Posterior(NamedTuple):
     error: float | None  # of `edges`, where they are not exact
 
 
-class Judge:
+class Comparison:
     """Two tables' posteriors compared: over all graphs up to 5 variables, by exact edge probabilities up to 14, by Markov chains above."""
 
     def __init__(self, variables: int, fan_in: int = FAN_IN) -> None:

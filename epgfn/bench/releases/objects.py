@@ -18,7 +18,7 @@ from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.targets.additive import PerRecord, categorical, location
 
-KINDS, SIZE, SHARE = 5, 6, 0.06
+ITEM_KINDS, SIZE, SHARE = 5, 6, 0.06
 SIDE, SIGMA, REACH = 12, 40.0, 2.5
 LETTERS, LENGTH, PULL = 4, 3, 0.3
 
@@ -43,9 +43,9 @@ def answers(ask: Ask, case: Case) -> Measure:
 
 def multisets() -> Case:
     """6 items of 5 kinds, 210 multisets; a record is one item, of kind k with probability .94 / 5 + .06 x_k / 6."""
-    every = itertools.product(range(SIZE + 1), repeat=KINDS)
+    every = itertools.product(range(SIZE + 1), repeat=ITEM_KINDS)
     objects = torch.tensor([x for x in every if sum(x) == SIZE], dtype=torch.float64)
-    return _categories((1 - SHARE) / KINDS + SHARE * objects / SIZE)
+    return _categories((1 - SHARE) / ITEM_KINDS + SHARE * objects / SIZE)
 
 
 def sequences() -> Case:

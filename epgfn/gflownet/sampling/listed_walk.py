@@ -50,7 +50,7 @@ def walk(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
 
 
 def _by_numpy(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
-    book, after, numbers = _Book(sampler, graph), graph.after.numpy(), noise.numpy()
+    book, after, numbers = _Cache(sampler, graph), graph.after.numpy(), noise.numpy()
     (most, n), n_acting = numbers.shape, graph.n_acting
     state, row, action = (np.zeros((steps, n), dtype=np.int64) for steps in (most + 1, most, most))
     at, walking, step = state[0], np.arange(n), 0  # where those are that have not ended, and which
@@ -68,7 +68,7 @@ def _by_numpy(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
     return Walk(*(torch.from_numpy(table) for table in tables))
 
 
-class _Book:
+class _Cache:
     """What the sampler does in the states of a graph: in all of them, worked out at the start, where they are few; else in those
     met, step by step, since a state of the graph can only be met at one step. `met` are those worked out."""
 

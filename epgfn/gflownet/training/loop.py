@@ -18,7 +18,7 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU
-from epgfn.gflownet.losses.judges import Judge, Judged, LogReward
+from epgfn.gflownet.losses.base import BatchLoss, LogReward, Loss
 from epgfn.gflownet.policies import Policy
 from epgfn.gflownet.sampling.replay import Replay, with_replayed
 from epgfn.gflownet.sampling.rollout import Rollout, sample, sample_once
@@ -101,7 +101,7 @@ def fit(
     policy: Policy,
     space: Space,
     settings: LoopSettings,
-    judge: Judge,
+    loss: Loss,
     generator: torch.Generator,
     *,
     progress: Progress | None = None,
@@ -125,12 +125,12 @@ def fit(
         RefusedError: the checkpoint is damaged, or of another run.
         EpgfnError: training diverged, or `stop` was set.
     """
-    state = _fresh_state(policy, space, settings, judge, generator, replay, average)
+    state = _fresh_state(policy, space, settings, loss, generator, replay, average)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
-        extra, options = [*judge.extra, *judge.backward], [settings, replay, average, final_rate]
+        extra, options = [*loss.extra, *loss.backward], [settings, replay, average, final_rate]
         run = run_digest(policy, space, options, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
     while state.step < settings.steps:
@@ -146,7 +146,7 @@ def fit(
         )
         if state.memory is not None:
             rollout = with_replayed(rollout, state.memory, replayed, policy, draw, generator)
-        done = _learn(state, policy, judge.cost(rollout), rollout, _cosine(1 - left, final_rate), keeper)
+        done = _learn(state, policy, loss.of_batch(rollout), rollout, _cosine(1 - left, final_rate), keeper)
         if progress is not None:
             progress(done)
         if keeper is not None and keeper.is_due() and _growth(state.history) < KEPT_GROWTH:
@@ -166,14 +166,14 @@ def _fresh_state(
     policy: Policy,
     space: Space,
     settings: LoopSettings,
-    judge: Judge,
+    loss: Loss,
     generator: torch.Generator,
     replay: float,
     average: float,
 ) -> TrainingState:
     """A run before its first step."""
     parameters, rate = policy.parameters(), settings.learning_rate
-    groups = [([*parameters, *judge.backward], rate), (judge.extra, judge.extra_rate or rate)]
+    groups = [([*parameters, *loss.backward], rate), (loss.extra, loss.extra_rate or rate)]
     return TrainingState(
         settings.steps,
         Adam(groups),
@@ -186,19 +186,19 @@ def _fresh_state(
 def _learn(
     state: TrainingState,
     policy: Policy,
-    judged: Judged,
+    batch_loss: BatchLoss,
     rollout: Rollout,
     rate: float,
     keeper: Keeper | None,
 ) -> TrainingProgress:
-    """One step down the gradient of a judged batch, `rate` the share of the learning rate."""
+    """One step down the gradient of a batch, `rate` the share of the learning rate."""
     state.optimiser.forget_gradients()
-    judged.loss.backward()  # type: ignore[no-untyped-call]
+    batch_loss.loss.backward()  # type: ignore[no-untyped-call]
     if state.step == 0:
         parallel.all_from_first(
             state.optimiser.trained
         )  # a log Z estimated from each process's own first batch would stay apart
-    loss = float(parallel.average_gradients(state.optimiser.trained, judged.loss.detach()[None])[0])
+    loss = float(parallel.average_gradients(state.optimiser.trained, batch_loss.loss.detach()[None])[0])
     norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRADIENT_NORM))
     grown = state.step % WINDOW == 0 and _growth(state.history) > LARGEST_GROWTH
     if grown or not (math.isfinite(loss) and math.isfinite(norm)):
@@ -207,11 +207,11 @@ def _learn(
     state.step += 1
     if state.average is not None:
         state.average.add(state.step)
-    log_weight = judged.log_weight.detach()
-    if state.memory is not None and judged.log_reward is not None:
+    log_weight = batch_loss.log_weight.detach()
+    if state.memory is not None and batch_loss.log_reward is not None:
         fresh = ~rollout.log_q.isnan()
         log_weight = log_weight[fresh]
-        state.memory.add(take(rollout.trajectories.final, fresh), judged.log_reward[fresh])
+        state.memory.add(take(rollout.trajectories.final, fresh), batch_loss.log_reward[fresh])
     done = TrainingProgress(state.step, state.steps, loss, norm, effective_share(log_weight))
     state.history.append(done._asdict())
     return done

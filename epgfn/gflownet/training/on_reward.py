@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from epgfn.base.errors import UsageError
-from epgfn.gflownet.losses.judges import LogReward, make_judge, with_learned_backward
+from epgfn.gflownet.losses import make_loss
+from epgfn.gflownet.losses.base import LogReward, with_learned_backward
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.backward import BackwardNet
 from epgfn.gflownet.policies.backward import initial_tensors as initial_backward
@@ -33,7 +34,7 @@ PROBED = 64
 @dataclass(frozen=True)
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
-    rate falls along a cosine to `final_rate` of it (1: not at all). `objective` is one of `epgfn.gflownet.losses.judges`. `replay` is the
+    rate falls along a cosine to `final_rate` of it (1: not at all). `objective` is one of `epgfn.gflownet.losses`. `replay` is the
     share of a batch that goes into objects seen before, `average` the last share of the run over which weights are averaged;
     `learned_backward` trains p_B too. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
 
@@ -96,18 +97,18 @@ def train_reward(
 
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [mlp_net.initial_tensors(space, settings.hidden, generator)])
-    judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
+    loss = make_loss(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
     backward = None
     if settings.learned_backward:
         backward = BackwardNet(space, initial_backward(space, settings.hidden, generator))
-        judge = with_learned_backward(judge, backward)
+        loss = with_learned_backward(loss, backward)
     if checkpoint is not None and not checkpoint.target:
         checkpoint = checkpoint._replace(target=_probe(policy, space, reward))
     history = fit(
         policy,
         space,
         settings,
-        judge,
+        loss,
         generator,
         progress=progress,
         stop=stop,

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from epgfn.gflownet.losses.judges import LogReward, make_judge
+from epgfn.gflownet.losses import make_loss
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import tree_net
 from epgfn.gflownet.policies.split_regression import split_scores
 from epgfn.gflownet.policies.tree_net import TreeNet
@@ -58,6 +59,6 @@ def train_trees(
     generator = torch.Generator().manual_seed(seed)
     scores = split_scores(space, reward, generator) if tree_net.has_scores(space) else None
     policy = TreeNet(space, [tree_net.initial_tensors(space, settings.hidden, generator, scores)])
-    judge = make_judge(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
-    history = fit(policy, space, settings, judge, generator, progress=progress, stop=stop)
+    loss = make_loss(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
+    history = fit(policy, space, settings, loss, generator, progress=progress, stop=stop)
     return LocalResult(policy.tensors(), history)

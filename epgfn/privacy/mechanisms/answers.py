@@ -9,7 +9,7 @@ discrete Gaussian noise. Training on the answers is post-processing.
 
 Where records can only take listed values (items, categories), these say it all in the few directions their vectors span:
 `public_domain` finds the directions and the largest norm, and noise is added in those directions only. Otherwise the study
-names the norm, and the noise fills all K directions. Listed values' integers are made once, from the list alone; a release
+names the norm, and the noise fills all K directions. PublicValues values' integers are made once, from the list alone; a release
 then only counts how many records have each, or, in a box, weighs its corners: that takes no time and hangs on no other record.
 
 Objects too many to list are answered in batches (`AnswerBatches`), each for its share of mu^2; which objects to ask
@@ -53,7 +53,7 @@ class Directions(NamedTuple):
     vectors: Floats
 
 
-class Listed(NamedTuple):
+class PublicValues(NamedTuple):
     """`vectors` (C, d) of public values, made beforehand. `find`: records -> (n,) int64 rows of it, -1 for any other; or `mix`: records ->
     (n, C) float64 weights of the rows, computed number by number."""
 
@@ -127,7 +127,7 @@ class AnswersMechanism:
     unit: Unit = "record"
     clip_source: str = "the study: a public norm"
     share_of_mu: float | None = field(default=None)
-    listed: Listed | None = None
+    listed: PublicValues | None = None
 
     def __post_init__(self) -> None:
         check_parameters(self.epsilon, self.delta)
@@ -149,7 +149,7 @@ class AnswersMechanism:
         mix: Callable[[Tensor], Tensor] | None = None,
         **rest: Any,
     ) -> AnswersMechanism:
-        """With the norm and the directions that a public list of all possible records gives; `find` and `mix` as of `Listed`.
+        """With the norm and the directions that a public list of all possible records gives; `find` and `mix` as of `PublicValues`.
 
         Raises:
             UsageError: too many values and objects to hold what each value says.
@@ -165,7 +165,7 @@ class AnswersMechanism:
             found.radius,
             found.basis,
             clip_source=source,
-            listed=None if find is None and mix is None else Listed(found.vectors, find, mix),
+            listed=None if find is None and mix is None else PublicValues(found.vectors, find, mix),
             **rest,
         )
 

@@ -165,7 +165,7 @@ def _answers(study: Study) -> Pair:
 # --- gradient ---------------------------------------------------------------------------------------------------------
 
 
-class _Seen(NamedTuple):
+class _Observation(NamedTuple):
     """One step: the `noisy` sum (P,), and what the canary would add to it, `part` (P,), both in units of the clip."""
 
     noisy: Tensor
@@ -179,16 +179,16 @@ def _gradient(study: Study) -> Case:
     epsilon, delta = float(few.privacy.epsilon or 0), float(few.privacy.delta or 0)
     sampled, missed = math.log(settings.rate), math.log1p(-settings.rate)
 
-    def release(records: Tensor) -> list[_Seen]:
-        run: list[_Seen] = []
+    def release(records: Tensor) -> list[_Observation]:
+        run: list[_Observation] = []
 
         def watch(noisy: Tensor, part: Callable[[Tensor], Tensor]) -> None:
-            run.append(_Seen(noisy, part(canary)))
+            run.append(_Observation(noisy, part(canary)))
 
         train_privately(few, records, epsilon=epsilon, delta=delta, seed=few.seed, watch=watch)
         return run
 
-    def score(run: list[_Seen]) -> float:
+    def score(run: list[_Observation]) -> float:
         """sum over steps of log((1 - q) + q exp((<y, p> - |p|^2 / 2) / noise^2)): y is noise, or noise and p where sampled."""
         noise = settings.noise_multiplier
         ratios = torch.stack([(y @ p - p @ p / 2) / noise**2 for y, p in run]).double()

@@ -11,7 +11,7 @@ Three things keep the noise small; all of them are computed from the study, the 
    lies in their K directions is kept, instead of one share in every weight.
 2. Before noise is added those directions are stretched until the public values reach equally far in all of them (`levelling`), and
    everything is scaled until the longest public value is as long as the study's clip; both are undone afterwards.
-3. Every step's noisy sum is a linear function of one table, how many records have each value: `Tally` fits that table to the sums
+3. Every step's noisy sum is a linear function of one table, how many records have each value: `Histogram` fits that table to the sums
    of all steps so far, and the step goes along the gradient that the fitted table gives. Clipping of public values is undone by it.
 """
 
@@ -129,7 +129,7 @@ class _Run:
         self.together = family.together
         self.parameters = [parameter.requires_grad_(True) for parameter in self.policy.parameters()]
         self.values = public_values(study, self.likelihood)
-        self.tally = None if self.values is None else Tally(len(self.values))
+        self.tally = None if self.values is None else Histogram(len(self.values))
         self.optimizer = torch.optim.Adam(self.parameters, self.training.learning_rate)
         self.sgd = RecordSgd(self.parameters, self.optimizer, settings)
         share = KINDS[study.space.kind].preferences
@@ -234,7 +234,7 @@ def levelling(parts: Tensor) -> Tensor:
     return turn
 
 
-class Tally:
+class Histogram:
     """How many records have each of C public values, by least squares from noisy sums; for corners of a box, weights that
     give the same sums. What is fitted may be negative and is no statement about any one value.
 

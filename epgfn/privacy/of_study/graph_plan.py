@@ -134,9 +134,9 @@ def plan(question: Question, progress: Callable[[int, int], None] | None = None)
     """
     started, found = time.process_time(), []
     most = question.worlds or MOST_WORLDS
-    judge = _Judge(question)
+    posteriors = _Posteriors(question)
     for number in range(most):
-        found.append(list(_one_world(question, judge, np.random.default_rng(number))))
+        found.append(list(_one_world(question, posteriors, np.random.default_rng(number))))
         if progress is not None:
             progress(number + 1, most)
         spent = time.process_time() - started
@@ -145,7 +145,7 @@ def plan(question: Question, progress: Callable[[int, int], None] | None = None)
     return [summary(question.parties, same) for same in zip(*found, strict=True)]
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """One row in one world; `l1` is not a number where objects are not listed."""
 
     records: int
@@ -158,25 +158,27 @@ class Seen(NamedTuple):
     prior_error: float
 
 
-def _one_world(question: Question, judge: _Judge, rng: np.random.Generator) -> Iterator[Seen]:
+def _one_world(
+    question: Question, posteriors: _Posteriors, rng: np.random.Generator
+) -> Iterator[Observation]:
     v = len(question.study.variables)
     mixing = random_network(v, rng)
     scopes: list[Scope] = ["local"] if question.parties == 1 else ["local", "product"]
     for n in question.records:
         sites = [rng.normal(size=(n, v)) @ mixing for _ in range(question.parties)]
-        exact = [judge.table(torch.from_numpy(x.T @ x), n) for x in sites]
-        truth = {scope: judge.posterior(_of(scope, exact)) for scope in scopes}
+        exact = [posteriors.table(torch.from_numpy(x.T @ x), n) for x in sites]
+        truth = {scope: posteriors.posterior(_of(scope, exact)) for scope in scopes}
         for epsilon in question.epsilons:
-            mechanism = judge.mechanism(n, epsilon)
+            mechanism = posteriors.mechanism(n, epsilon)
             releases = [mechanism.release(x) for x in sites]
-            private = [judge.table(release.scatter, release.n) for release in releases]
+            private = [posteriors.table(release.scatter, release.n) for release in releases]
             for scope in scopes:
-                p, q, prior = judge.posterior(_of(scope, private)), truth[scope], judge.prior(scope)
+                p, q, prior = posteriors.posterior(_of(scope, private)), truth[scope], posteriors.prior(scope)
                 error, largest = edge_errors(p.edges, q.edges)
                 l1 = float(np.abs(p.graphs - q.graphs).sum()) if len(q.graphs) else math.nan
                 to_prior = edge_errors(p.edges, prior.edges)[0]
                 prior_error = edge_errors(q.edges, prior.edges)[0]
-                yield Seen(n, epsilon, scope, error, largest, l1, to_prior, prior_error)
+                yield Observation(n, epsilon, scope, error, largest, l1, to_prior, prior_error)
 
 
 def _of(scope: Scope, tables: Sequence[Tensor]) -> Tensor:
@@ -190,7 +192,7 @@ class _Posterior(NamedTuple):
     edges: Floats
 
 
-class _Judge:
+class _Posteriors:
     """The study's score and exact posteriors; what does not depend on records is worked out once."""
 
     def __init__(self, question: Question) -> None:
@@ -240,7 +242,7 @@ class _Judge:
         return _Posterior(p.numpy(), (p @ self._adjacency).view(v, v).numpy())
 
 
-def summary(nodes: int, same: Sequence[Seen]) -> PlanRow:
+def summary(nodes: int, same: Sequence[Observation]) -> PlanRow:
     """The row of one question from what was seen in every world."""
     columns = np.array([seen[3:] for seen in same])
     error, largest, l1, to_prior, prior_error = (float(x) for x in columns.mean(0))

@@ -28,9 +28,9 @@ import numpy as np
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.measure.exact import MAX_VARIABLES
 from epgfn.privacy.of_study import graph_plan as planning
-from epgfn.privacy.of_study.graph_plan import Asked, PlanRow, Scope, Seen, summary
+from epgfn.privacy.of_study.graph_plan import Asked, Observation, PlanRow, Scope, summary
 from epgfn.privacy.of_study.releases import maker_of
-from epgfn.privacy.of_study.synthetic import Posterior, Worlds, worlds_of
+from epgfn.privacy.of_study.synthetic import Posterior, SyntheticData, worlds_of
 from epgfn.study import Study
 from epgfn.study.kinds import GAUSSIAN, MAX_ANSWERED, number_of_objects
 from epgfn.study.objects import kind_of
@@ -137,7 +137,7 @@ def _sorted(rows: list[PlanRow]) -> list[PlanRow]:
 
 
 class _Simulation:
-    """Worlds, their releases, and how far these move the posteriors."""
+    """SyntheticData, their releases, and how far these move the posteriors."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -145,7 +145,7 @@ class _Simulation:
         self._makers: dict[tuple[int, float], Any] = {}
 
     @cached_property
-    def worlds(self) -> Worlds:
+    def worlds(self) -> SyntheticData:
         first = self.question.private_study(self.question.records[0], self.question.epsilons[0], 0)
         return worlds_of(first)
 
@@ -153,7 +153,7 @@ class _Simulation:
     def _priors(self) -> dict[Scope, Posterior]:
         return {"local": self.worlds.prior(1), "product": self.worlds.prior(self.question.parties)}
 
-    def world(self, number: int) -> Iterator[Seen]:
+    def world(self, number: int) -> Iterator[Observation]:
         """All rows in one world."""
         asked, rng = self.question, np.random.default_rng(number)
         drawn = self.worlds.draw(max(asked.records), asked.parties, rng)
@@ -184,12 +184,12 @@ class _Simulation:
     def _of(self, scope: Scope, parts: Sequence[Any]) -> Posterior:
         return self.worlds.posterior(list(parts[:1] if scope == "local" else parts))
 
-    def _seen(self, n: int, epsilon: float, scope: Scope, p: Posterior, q: Posterior) -> Seen:
+    def _seen(self, n: int, epsilon: float, scope: Scope, p: Posterior, q: Posterior) -> Observation:
         prior, errors = self._priors[scope], np.abs(p.answers - q.answers)
         l1 = math.nan
         if p.objects is not None and q.objects is not None:
             l1 = float(np.abs(p.objects - q.objects).sum())
-        return Seen(
+        return Observation(
             n,
             epsilon,
             scope,

@@ -41,7 +41,7 @@ class Posterior(NamedTuple):
     answers: Floats
 
 
-class Worlds(Protocol):
+class SyntheticData(Protocol):
     """One study's made-up worlds. A *part* is what one node says, nats: parts of nodes add up."""
 
     @property
@@ -74,7 +74,7 @@ class Worlds(Protocol):
         ...
 
 
-def worlds_of(study: Study) -> Worlds:
+def worlds_of(study: Study) -> SyntheticData:
     """For a study whose target is a sum over records, or BDeu."""
     return _Graphs(study) if study.is_graphs else _Summed(study)
 

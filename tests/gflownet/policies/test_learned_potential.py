@@ -10,7 +10,7 @@ from epgfn.gflownet.policies.reference_orders import completion, log_completions
 from epgfn.gflownet.sampling.rollout import evaluate, sample
 from epgfn.gflownet.spaces import DagBySinks
 from epgfn.gflownet.training.loop import fit
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy, policy_spec, validate_policy
 from epgfn.learn.scores import study_masks
 from epgfn.study import Study
@@ -75,8 +75,8 @@ def test_training_brings_the_loss_down() -> None:
     table = table.masked_fill(space.parents.T, -torch.inf)
     policy = LearnedPotential(space, [initial_tensors(space, 16, table, generator)])
     table = table - table.amax(1, keepdim=True)
-    judge = local_judge(space, table, STUDY.training)
-    loss = [step["loss"] for step in fit(policy, space, STUDY.training, judge, generator)]
+    loss = local_loss(space, table, STUDY.training)
+    loss = [step["loss"] for step in fit(policy, space, STUDY.training, loss, generator)]
     assert sum(loss[-8:]) < 0.8 * sum(loss[:8])
 
 

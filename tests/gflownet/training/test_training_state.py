@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.gflownet.losses.judges import Judge, Judged, make_judge
+from epgfn.gflownet.losses import make_loss
+from epgfn.gflownet.losses.base import BatchLoss, Loss
 from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.gflownet.rewards.rewards import HypergridReward
 from epgfn.gflownet.sampling.rollout import Rollout
@@ -171,16 +172,16 @@ def run_with(spoil: Any, checkpoint: Checkpoint | None, steps: int = 60) -> MlpN
     """Trains while `spoil(step, loss)` stands in for the loss."""
     generator = torch.Generator().manual_seed(0)
     policy = MlpNet(SPACE, [initial_tensors(SPACE, 8, generator)])
-    judge, count = make_judge(SPACE, REWARD, "contrastive"), 0
+    loss, count = make_loss(SPACE, REWARD, "contrastive"), 0
 
-    def cost(rollout: Rollout) -> Judged:
+    def of_batch(rollout: Rollout) -> BatchLoss:
         nonlocal count
         count += 1
-        judged = judge.cost(rollout)
-        return judged._replace(loss=spoil(count, judged.loss))
+        batch_loss = loss.of_batch(rollout)
+        return batch_loss._replace(loss=spoil(count, batch_loss.loss))
 
     settings = RewardSettings(steps=steps, batch=16, hidden=8)
-    fit(policy, SPACE, settings, Judge(cost, [], None), generator, checkpoint=checkpoint)
+    fit(policy, SPACE, settings, Loss(of_batch), generator, checkpoint=checkpoint)
     return policy
 
 

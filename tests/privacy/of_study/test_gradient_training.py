@@ -14,7 +14,7 @@ from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import validate_policy
 from epgfn.privacy.claims.claims import verify_claim
 from epgfn.privacy.of_study.agreement import limits_of
-from epgfn.privacy.of_study.gradient_training import Tally, planned, planned_claim, train_privately
+from epgfn.privacy.of_study.gradient_training import Histogram, planned, planned_claim, train_privately
 from epgfn.study import Study
 from epgfn.study.objects import space_of
 
@@ -118,7 +118,7 @@ def test_all_steps_of_the_study_are_accounted_for_and_no_more_are_taken() -> Non
 
 def test_a_tally_recovers_what_sums_say_and_nothing_about_directions_that_none_has_shown() -> None:
     counts = torch.tensor([30.0, 5.0, 12.0], dtype=torch.float64)
-    tally = Tally(3)
+    tally = Histogram(3)
     rows = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
     tally.add(rows, rows @ counts)
     assert torch.allclose(rows @ tally.counts(), rows @ counts)

@@ -1,6 +1,6 @@
 """The lecture's picture: the pooled Score(G) of graphs from ten clients' models and from the global one. Behind `docs/aggregation.md`.
 
-python bench/ten_clients.py docs/figures/ten-clients.png [TARGET]
+python -m epgfn.bench.scripts.ten_clients docs/figures/ten-clients.png [TARGET]
 
 The Sachs example's records, shuffled and dealt to ten clients; local models and the global one by the functions that node and
 coordinator call. TARGET is what they are trained on: `max-likelihood`, the lecture's and the default, or another of the study's

@@ -1,6 +1,6 @@
 """The figures of docs/training.md: L1 and CPU-seconds of training with one option changed at a time.
 
-python bench/training_options.py [average | replay | backward | objective]...
+python -m epgfn.bench.scripts.training_options [average | replay | backward | objective]...
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from epgfn.gflownet.spaces.enumeration import explore
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import fit
 from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
-from epgfn.learn.local import local_judge
+from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
@@ -76,8 +76,8 @@ def dag_row(option: str, steps: int, average: float) -> None:
     def train(seed: int) -> Policy:
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
-        judge = local_judge(space, table - table.amax(1, keepdim=True), settings)
-        fit(policy, space, settings, judge, generator, average=average)
+        loss = local_loss(space, table - table.amax(1, keepdim=True), settings)
+        fit(policy, space, settings, loss, generator, average=average)
         return policy
 
     row("dag-5", option, space, lambda s: modular_score(table, s.adjacency, space.max_parents), train)

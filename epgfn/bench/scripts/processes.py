@@ -1,6 +1,6 @@
 """What a second process is worth: wall and CPU time of training on one and on two, taking turns. Behind `docs/parallel.md`.
 
-python bench/processes.py
+python -m epgfn.bench.scripts.processes
 """
 
 from __future__ import annotations

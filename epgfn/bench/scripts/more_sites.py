@@ -1,6 +1,6 @@
 """Phylogeny from many sites: five nodes with a fifth of them each against one model that sees them all. Behind `docs/aggregation.md`.
 
-python bench/more_sites.py TAXA SITES BRANCH_LENGTH STEPS LOCAL_STEPS...
+python -m epgfn.bench.scripts.more_sites TAXA SITES BRANCH_LENGTH STEPS LOCAL_STEPS...
 
 One model on all sites for each number in STEPS (comma-separated); five local ones for each pair LOCAL:GLOBAL, and the global one on
 their product. L1 is exact up to seven taxa, by a sweep over all trees; beyond that it is estimated from trees drawn of the model
@@ -19,7 +19,7 @@ import torch
 from epgfn.bench.aggregate import node_seed
 from epgfn.bench.products.federation import Federation
 from epgfn.bench.products.trees import phylogeny
-from epgfn.bench.products.yardsticks import Listed
+from epgfn.bench.products.yardsticks import ListedProduct
 from epgfn.gflownet.measure.diagnostics import log_terminating
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.product import FrozenProduct, train_product
@@ -76,7 +76,7 @@ def error(federation: Federation, policy: Policy) -> float:
     """L1 against the product of all rewards, exact or estimated."""
     yardstick, space = federation.yardstick, federation.space
     assert isinstance(space, Phylogeny)
-    if isinstance(yardstick, Listed) and space.n_leaves <= LISTED:
+    if isinstance(yardstick, ListedProduct) and space.n_leaves <= LISTED:
         return yardstick.errors(yardstick.of_policy(policy))["l1"]
     generator = torch.Generator().manual_seed(SEED)
     final = sample(policy, space, DRAWN, generator=generator).trajectories.final

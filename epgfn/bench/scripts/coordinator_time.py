@@ -1,6 +1,6 @@
 """CPU-seconds that the coordinator's whole global training takes, against the number of nodes. Behind `docs/aggregation.md`.
 
-python bench/coordinator_time.py [NODES...]
+python -m epgfn.bench.scripts.coordinator_time [NODES...]
 
 The Sachs example's records, shuffled and dealt to N nodes with the study's own settings. Local models train for 10 steps only, since
 it is not they that are measured; the global one for all the steps of the study, with its diagnostics.

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epgfn.gflownet.losses import objectives as loss
-from epgfn.gflownet.losses.judges import OBJECTIVES, edges_of, make_judge
+from epgfn.gflownet import losses as loss
+from epgfn.gflownet.losses import LOSSES, make_loss
+from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.rewards.rewards import HypergridReward, MultisetReward, SequenceReward
 from epgfn.gflownet.sampling.rollout import Rollout, sample
@@ -224,15 +225,15 @@ def test_the_edge_wise_losses_are_zero_at_the_exact_flow(
     assert loss.aggregating_modified_detailed_balance(*named, torch.stack([ratio / 2] * 2)).item() < 1e-9
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", LOSSES)
 def test_a_constant_in_log_reward_changes_no_gradient_of_the_first_step(objective: str) -> None:
     """Log Z, and the level of a flow, start where the first batch says they are, so that training need not find them."""
     space, reward = GRID, HypergridReward(GRID)
     losses = []
     for shift in (0.0, 700.0):
-        judge = make_judge(space, lambda state, by=shift: reward(state) + by, objective, hidden=8)
+        loss = make_loss(space, lambda state, by=shift: reward(state) + by, objective, hidden=8)
         policy = ExactPolicy(space, lambda state: torch.zeros(len(state.position)))
         rollout = sample(policy, space, 32, generator=torch.Generator().manual_seed(1))
-        losses.append(float(judge.cost(rollout).loss))
+        losses.append(float(loss.of_batch(rollout).loss))
     assert losses[0] > 0.01
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

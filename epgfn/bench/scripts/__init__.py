@@ -1,0 +1,1 @@
+"""Scripts behind single figures in docs/: python -m epgfn.bench.scripts.NAME."""

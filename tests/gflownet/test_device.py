@@ -27,8 +27,9 @@ from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.measure import diagnostics
 from epgfn.gflownet import policies
 from epgfn.gflownet.policies import reference_orders
-from epgfn.study.study import Study
-from epgfn.gflownet.training.training import train_local, train_on_statistic
+from epgfn.study import Study
+from epgfn.study.objects import space_of
+from epgfn.learn.local import train_local, train_on_statistic
 
 torch.set_num_threads(1)
 reference_orders.SEARCH_STEPS, diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 2, 8, 2
@@ -86,7 +87,7 @@ for name, case in {
             assert type(tensor) is torch.Tensor and tensor.device.type == "cpu"
         assert all(torch.equal(a[key], b[key]) for key in a)
     assert said_there == said_here
-    assert type(policies.make_policy(policies.space_of(case), here[:1])).__name__ == name
+    assert type(policies.make_policy(space_of(case), here[:1])).__name__ == name
 """
 OTHERS = """
 import sys
@@ -98,7 +99,7 @@ from epgfn.gflownet.measure import diagnostics
 from epgfn.learn.aggregate import train_global
 from epgfn.study.records.tables import load_records
 from epgfn.gflownet.device import computing_on
-from epgfn.gflownet.training.training import train_local
+from epgfn.learn.local import train_local
 
 torch.set_num_threads(1)
 diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2

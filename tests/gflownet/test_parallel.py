@@ -14,12 +14,13 @@ import torch
 from epgfn.gflownet import parallel
 from epgfn.learn.aggregate import train_global
 from epgfn.study.records.tables import load_records
-from epgfn.gflownet.policies import make_policy, space_of
+from epgfn.gflownet.policies import make_policy
+from epgfn.study.objects import space_of
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.measure.sweep import terminating_mass
-from epgfn.targets import score_table
+from epgfn.learn.scores import score_table
 from epgfn.learn.target import target_of
-from epgfn.gflownet.training.training import train_local
+from epgfn.learn.local import train_local
 from kinds import study, write_records
 from worlds import BY_SINKS as STUDY, l1, records
 

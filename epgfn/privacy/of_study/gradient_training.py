@@ -44,7 +44,7 @@ MAX_CORNERS = 10
 MAX_PATTERNS = 8
 """Taxa up to which all patterns of a site are."""
 _RANK = 1e-6
-_PREFERENCES = 1.0  # nats, as `epgfn.gflownet.training.training` has them
+_PREFERENCES = 1.0  # nats, as `epgfn.learn.local` has them
 _BLOCK = 64  # gradients computed at once; bounds memory
 Watch = Callable[[Tensor, Callable[[Tensor], Tensor]], None]
 

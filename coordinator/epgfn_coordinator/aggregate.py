@@ -19,7 +19,8 @@ from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult
 from epgfn.learn.model import Model
 from epgfn.sealing.keys import VerifyKey
-from epgfn.sealing.model_file import FORMAT, write_model
+from epgfn.sealing.model_file import write_model
+from epgfn.sealing.model_header import FORMAT
 from epgfn.study import Study
 from epgfn.study.objects import kind_of
 from epgfn_coordinator.home import Home

@@ -1,4 +1,4 @@
-"""The command `epgfn-coordinator`."""
+"""The command `epgfn-coordinator`. Each command imports what it needs when it runs, so that help and mistakes are answered at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import typer
 from epgfn.base.console import make_reporter, run_app
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_secret
-from epgfn.study import Study
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
 from epgfn_coordinator.store import Store
@@ -59,6 +58,7 @@ def init(
 
     Example: epgfn-coordinator init --home coordinator-home --study study.toml --tls-name coordinator.example.org
     """
+    from epgfn.study import Study
     from epgfn_coordinator.initialise import initialise
 
     parsed = Study.load(study)
@@ -188,6 +188,7 @@ def abandon(
 
     Example: epgfn-coordinator abandon --home coordinator-home --yes
     """
+    from epgfn.study import Study
     from epgfn_coordinator.serve import abandon as give_up
 
     Home(home).require()
@@ -212,6 +213,7 @@ def export(
 
     Example: epgfn-coordinator export --home coordinator-home --out runs/first
     """
+    from epgfn.study import Study
     from epgfn_coordinator.export import export as write
 
     state = write(Home(home), out)

@@ -8,28 +8,28 @@ keys: format "epgfn-model/v1", study_digest, role ("local" or "global"). Nothing
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import RefusedError
+from epgfn.sealing.model_header import (
+    DTYPES,
+    FORMAT,
+    METADATA,
+    Form,
+    malformed,
+    order_of,
+    parse_header,
+    require_byte_form,
+    require_metadata,
+    write_header,
+)
 
-FORMAT: Final = "epgfn-model/v1"
-ROLES: Final = ("local", "global")
-MAX_HEADER_BYTES: Final = 1 << 20
-
-_METADATA = "__metadata__"
-_LENGTH_BYTES = 8
-_ALIGNMENT = 8
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_DTYPES = {"F64": torch.float64, "I64": torch.int64, "F32": torch.float32, "I32": torch.int32}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NAMES = {name: short for short, name in DTYPES.items()}
 
 
 class TensorSpec(Protocol):
@@ -51,13 +51,13 @@ def write_model(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
         RefusedError: what `read_model` would refuse is not written either.
     """
     full = {"format": FORMAT, **metadata}
-    _require_metadata(full)
-    if _METADATA in tensors:
-        raise _malformed()
+    require_metadata(full)
+    if METADATA in tensors:
+        raise malformed()
     forms = {name: (_dtype_name(name, tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         _require_finite(name, tensor)
-    return _header(forms, full) + b"".join(_raw_bytes(tensors[name]) for name in _order(forms))
+    return write_header(forms, full) + b"".join(_raw_bytes(tensors[name]) for name in order_of(forms))
 
 
 def read_model(
@@ -70,71 +70,17 @@ def read_model(
             than the one byte form; "bad-metadata": other keys or values; "tensor-names", "tensor-shape",
             "tensor-dtype": not what `spec` says; "non-finite": NaN or infinity.
     """
-    forms, metadata = _read_header(raw)
-    _require_metadata(metadata)
+    forms, metadata = parse_header(raw)
     if spec is not None:
         _require_spec(forms, spec)
-    header = _header(forms, metadata)
-    size = sum(_size(form) for form in forms.values())
-    # The header is built again from what it says, and the lengths must add up: that leaves no byte unaccounted for.
-    if not raw.startswith(header) or len(raw) != len(header) + size:
-        raise _malformed()
+    require_byte_form(raw, forms, metadata)
     try:
         tensors = safetensors.torch.load(raw)
     except Exception:
-        raise _malformed() from None
+        raise malformed() from None
     for name, tensor in tensors.items():
         _require_finite(name, tensor)
     return {name: tensors[name] for name in sorted(tensors)}, metadata
-
-
-_Form = tuple[str, tuple[int, ...]]  # safetensors' name of the dtype, and the shape
-
-
-def _read_header(raw: bytes) -> tuple[dict[str, _Form], dict[str, str]]:
-    length = int.from_bytes(raw[:_LENGTH_BYTES], "little")
-    if len(raw) < _LENGTH_BYTES or length > min(MAX_HEADER_BYTES, len(raw) - _LENGTH_BYTES):
-        raise _malformed()
-    header: Any = parse_canonical_json(raw[_LENGTH_BYTES : _LENGTH_BYTES + length].rstrip(b" "))
-    if not isinstance(header, dict) or not isinstance(header.get(_METADATA), dict):
-        raise _malformed()
-    metadata = header.pop(_METADATA)
-    return {name: _form(entry) for name, entry in header.items()}, metadata
-
-
-def _form(entry: Any) -> _Form:
-    match entry:
-        # `type(n) is int` because True is an int to Python, and would be another byte form of 1.
-        case {"dtype": str(dtype), "shape": list(shape)} if dtype in _DTYPES and all(
-            type(n) is int and 0 <= n < 1 << 48 for n in shape
-        ):
-            return dtype, tuple(shape)
-    raise _malformed()
-
-
-def _header(forms: Mapping[str, _Form], metadata: Mapping[str, str]) -> bytes:
-    """Length field and header of the one byte form, up to where the tensors begin."""
-    header: dict[str, Any] = {_METADATA: dict(metadata)}
-    begin = 0
-    for name in _order(forms):
-        end = begin + _size(forms[name])
-        dtype, shape = forms[name]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-        begin = end
-    text = canonical_json(header)
-    text += b" " * (-len(text) % _ALIGNMENT)
-    if len(text) > MAX_HEADER_BYTES:
-        raise _malformed()
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
-
-
-def _order(forms: Mapping[str, _Form]) -> list[str]:
-    return sorted(forms, key=lambda name: (-_DTYPES[forms[name][0]].itemsize, name))
-
-
-def _size(form: _Form) -> int:
-    dtype, shape = form
-    return math.prod(shape) * _DTYPES[dtype].itemsize
 
 
 def _raw_bytes(tensor: Tensor) -> bytes:
@@ -143,30 +89,15 @@ def _raw_bytes(tensor: Tensor) -> bytes:
 
 
 def _dtype_name(name: str, dtype: torch.dtype) -> str:
-    if dtype not in _NAMES:
+    name_of = str(dtype).removeprefix("torch.")
+    if name_of not in _NAMES:
         raise RefusedError(
             "tensor-dtype", f"the tensor {name!r} has a dtype that a model file does not hold; use float32"
         )
-    return _NAMES[dtype]
+    return _NAMES[name_of]
 
 
-def _require_metadata(metadata: Mapping[str, Any]) -> None:
-    fits = (
-        set(metadata) == {"format", "study_digest", "role"}
-        and metadata["format"] == FORMAT
-        and metadata["role"] in ROLES
-        and isinstance(metadata["study_digest"], str)
-        and _DIGEST.fullmatch(metadata["study_digest"])
-    )
-    if not fits:
-        raise RefusedError(
-            "bad-metadata",
-            f"the model file's metadata is not exactly format ({FORMAT}), study_digest and role; "
-            "write the model again with this version",
-        )
-
-
-def _require_spec(forms: Mapping[str, _Form], spec: Mapping[str, TensorSpec]) -> None:
+def _require_spec(forms: Mapping[str, Form], spec: Mapping[str, TensorSpec]) -> None:
     if set(forms) != set(spec):
         missing, extra = len(set(spec) - set(forms)), len(set(forms) - set(spec))
         raise RefusedError(
@@ -183,7 +114,7 @@ def _require_spec(forms: Mapping[str, _Form], spec: Mapping[str, TensorSpec]) ->
                 "train with the accepted study",
             )
         wanted = str(expected.dtype).removeprefix("torch.")
-        if str(_DTYPES[dtype]).removeprefix("torch.") != wanted:
+        if DTYPES[dtype] != wanted:
             raise RefusedError(
                 "tensor-dtype",
                 f"the tensor {name!r} has not the study's dtype {wanted}; train with the accepted study",
@@ -196,9 +127,3 @@ def _require_finite(name: str, tensor: Tensor) -> None:
             "non-finite",
             f"the tensor {name!r} holds NaN or infinity; train again with a smaller learning rate",
         )
-
-
-def _malformed() -> RefusedError:
-    return RefusedError(
-        "malformed", f"the file is not a model file of format {FORMAT}; ask its sender for an undamaged copy"
-    )

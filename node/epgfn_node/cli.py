@@ -1,4 +1,8 @@
-"""The command `epgfn-node`."""
+"""The command `epgfn-node`.
+
+Each command imports what it needs when it runs: help and a mistyped option are answered at once, and only what trains a model, or
+looks into one, loads torch.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from epgfn.base.console import Reporter, make_reporter, run_app
-from epgfn_node import pipeline
-from epgfn_node.enroll import Connection
-from epgfn_node.enroll import enroll as enroll_node
-from epgfn_node.fetch import fetch as fetch_model
 from epgfn_node.home import NodeHome
-from epgfn_node.inspection import in_words
-from epgfn_node.inspection import inspect as inspect_model
-from epgfn_node.outbox import approve as approve_model
-from epgfn_node.settings import NodeSettings
-from epgfn_node.study import load_agreement
-from epgfn_node.submit import submit as submit_model
-from epgfn_node.trust import Invitation
+
+if TYPE_CHECKING:
+    from epgfn_node.enroll import Connection
 
 NAME = "epgfn-node"
 DAY = 86_400.0
@@ -78,6 +74,8 @@ def _party(home: NodeHome) -> str:
 @app.command(epilog="Example: epgfn-node init --home node-home --data records.csv")
 def init(home: Home = DEFAULT_HOME, data: Data = None) -> None:
     """Make this node's keys and settings. Running it again changes nothing that exists."""
+    from epgfn_node import pipeline
+
     pipeline.require_readable(data)
     with _session(home) as (node_home, report):
         pipeline.initialise(node_home, data)
@@ -93,6 +91,10 @@ def enroll(
     events: Events = False,
 ) -> None:
     """Get a certificate, pin the coordinator's keys, and fetch the signed study for you to read."""
+    from epgfn_node.enroll import enroll as enroll_node
+    from epgfn_node.settings import NodeSettings
+    from epgfn_node.trust import Invitation
+
     with _session(home, events) as (node_home, report):
         node_home.require_initialised()
         settings = NodeSettings.load(node_home.settings)
@@ -123,6 +125,9 @@ def train(
     """
     from epgfn.gflownet.device import chosen
     from epgfn.gflownet.parallel import joined
+    from epgfn_node import pipeline
+    from epgfn_node.enroll import Connection
+    from epgfn_node.settings import NodeSettings
 
     with joined(chosen(device)) as workers:
         if not workers.is_first:
@@ -144,6 +149,12 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show in plain words exactly what would leave this machine, and what never does."""
+    from epgfn_node.enroll import Connection
+    from epgfn_node.inspection import in_words
+    from epgfn_node.inspection import inspect as inspect_model
+    from epgfn_node.settings import NodeSettings
+    from epgfn_node.study import load_agreement
+
     with _session(home) as (node_home, _):
         node_home.require_enrolled()
         settings = NodeSettings.load(node_home.settings)
@@ -162,6 +173,9 @@ def approve(
     events: Events = False,
 ) -> None:
     """Say yes: encrypt and sign the trained model for sending. Nothing leaves before this."""
+    from epgfn_node.outbox import approve as approve_model
+    from epgfn_node.study import load_agreement
+
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         approve_model(connection, load_agreement(node_home, connection.trust), report, model)
@@ -170,6 +184,9 @@ def approve(
 @app.command(epilog="Example: epgfn-node submit --home node-home")
 def submit(home: Home = DEFAULT_HOME, events: Events = False) -> None:
     """Send what was approved and keep the receipt. Safe to run again after any interruption."""
+    from epgfn_node.study import load_agreement
+    from epgfn_node.submit import submit as submit_model
+
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         submit_model(connection, load_agreement(node_home, connection.trust), report)
@@ -187,6 +204,9 @@ def fetch(
     events: Events = False,
 ) -> None:
     """Fetch the global model and verify that it was made from exactly what the nodes sent."""
+    from epgfn_node.fetch import fetch as fetch_model
+    from epgfn_node.study import load_agreement
+
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         fetch_model(
@@ -213,6 +233,8 @@ def run(
     events: Events = False,
 ) -> None:
     """All steps in a row, each skipped if it is done; stops before sending unless you allow it."""
+    from epgfn_node import pipeline
+
     pipeline.require_readable(data)
     pipeline.require_device(device)
     with _session(home, events) as (node_home, report):
@@ -230,6 +252,9 @@ def run(
 
 
 def _connection(home: NodeHome) -> Connection:
+    from epgfn_node.enroll import Connection
+    from epgfn_node.settings import NodeSettings
+
     home.require_enrolled()
     return Connection.load(home, NodeSettings.load(home.settings))
 

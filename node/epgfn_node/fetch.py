@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
-from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import MAX_PIECE
 from epgfn.sealing.bundle import verify_bundle
-from epgfn.sealing.model_file import MAX_HEADER_BYTES, read_model
+from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.v1 import result_pb2, study_pb2
@@ -288,6 +287,8 @@ def _download(
 
 
 def _largest(study: Study) -> int:
+    from epgfn.learn.policy import policy_spec  # torch, which is loaded once there is a model to look at
+
     total = MAX_HEADER_BYTES
     for spec in policy_spec(study).values():
         numbers = 1
@@ -298,6 +299,9 @@ def _largest(study: Study) -> int:
 
 
 def _require_policy(raw: bytes, study: Study) -> None:
+    from epgfn.learn.policy import policy_spec, validate_policy
+    from epgfn.sealing.model_file import read_model
+
     tensors, metadata = read_model(raw, policy_spec(study))
     if (metadata["study_digest"], metadata["role"]) != (study.digest, "global"):
         raise RefusedError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
+from epgfn.sealing.model_header import DTYPES
 from epgfn_node.enroll import Connection
-from epgfn_node.outbox import load_package, planned_predicate, read_local_model
+from epgfn_node.outbox import load_package, planned_predicate, read_local_header
 from epgfn_node.privacy import in_words as in_plain_words
 from epgfn_node.privacy import kept_claim, operator_of
 from epgfn_node.settings import NodeSettings
@@ -33,7 +35,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         RefusedError: a file was changed.
     """
     home, study = connection.home, agreement.study
-    raw, tensors = read_local_model(home, agreement)
+    raw, forms = read_local_header(home, agreement)
     digest = sha256_hex(raw)
     kept = kept_claim(home, study, digest)
     # Without a budget of the operator's, what was spent is held against the study's limit.
@@ -60,8 +62,8 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "model_sha256": digest,
         "sealed_sha256": sealed_sha256,
         "tensors": [
-            {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "numbers": tensor.numel()}
-            for name, tensor in tensors.items()
+            {"name": name, "shape": list(shape), "dtype": DTYPES[dtype], "numbers": math.prod(shape)}
+            for name, (dtype, shape) in sorted(forms.items())
         ],
         "privacy": in_plain_words(study, kept, operator),
         "disclosure": study.disclosure,

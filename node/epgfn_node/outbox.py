@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
-
-import torch
+from typing import TYPE_CHECKING, Final
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
-from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.encoding import to_base64
 from epgfn.sealing.envelope import seal, sealed_size
-from epgfn.sealing.model_file import read_model
+from epgfn.sealing.model_header import Form, read_header
 from epgfn.sealing.statement import (
     UPLOAD,
     CheckpointRef,
@@ -38,6 +35,9 @@ from epgfn_node.home import NodeHome
 from epgfn_node.privacy import KeptClaim, kept_claim
 from epgfn_node.study import Agreement, require_accepted
 from epgfn_node.training import withdraw_approval
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUBJECT: Final = "model.sealed"
 _SOFTWARE: Final = ("epgfn", "torch", "cryptography", "safetensors", "grpcio")
@@ -58,21 +58,37 @@ class Package:
         return sha256_hex(self.bundle)
 
 
-def read_local_model(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[str, torch.Tensor]]:
+def read_local_model(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[str, Tensor]]:
     """The trained model's bytes and tensors, checked to be what the study prescribes and nothing else.
 
     Raises:
         EpgfnError: nothing is trained yet.
         RefusedError: the file was changed or is for another study.
     """
+    from epgfn.learn.policy import policy_spec, validate_policy  # torch, which nobody else here needs
+    from epgfn.sealing.model_file import read_model
+
+    raw, _ = read_local_header(home, agreement)
+    tensors, _ = read_model(raw, policy_spec(agreement.study))
+    validate_policy(agreement.study, tensors)
+    return raw, tensors
+
+
+def read_local_header(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[str, Form]]:
+    """The trained model's bytes, and dtype and shape of each tensor in them. Whether the numbers are a policy of the study is for
+    `read_local_model` to say, before anything is approved.
+
+    Raises:
+        EpgfnError: nothing is trained yet.
+        RefusedError: the file is not a whole model file or is for another study.
+    """
     if not home.model.exists():
         raise EpgfnError(f"nothing is trained yet in {home.root}; run: epgfn-node train --home {home.root}")
     raw = read_secret(home.model)
-    tensors, metadata = read_model(raw, policy_spec(agreement.study))
+    forms, metadata = read_header(raw)
     if (metadata["study_digest"], metadata["role"]) != (agreement.study.digest, "local"):
         raise RefusedError("wrong-study", f"{home.model} was trained for another study; train again")
-    validate_policy(agreement.study, tensors)
-    return raw, tensors
+    return raw, forms
 
 
 def planned_predicate(

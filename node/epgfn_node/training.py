@@ -12,7 +12,6 @@ from epgfn.base.canonical import canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
-from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, Release, keep_claim, release
@@ -66,6 +65,8 @@ def train(
     done = None if operator is None else release(study, node_id, data, operator, report)
     prepared = _on(device, _prepared(study, node_id, data, seed, done))
     result = _train_or_go_on(home, prepared, data.name, report)
+    from epgfn.sealing.model_file import write_model
+
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     digest = sha256_hex(raw)
     # Approval goes first: at no moment may it stand beside a model it was not given for.

@@ -11,7 +11,6 @@ from typing import Any
 
 from epgfn.base.errors import RefusedError
 from epgfn.privacy.claims.claims import Claim, Limits, verify_claim
-from epgfn.privacy.mechanisms.counts import choose_tables
 from epgfn.study import Study
 from epgfn.study.kinds import number_of_objects
 
@@ -81,6 +80,8 @@ def _require_moments(claim: Claim, study: Study) -> None:
 
 def _require_counts(claim: Claim, study: Study) -> None:
     """The tables of the study's families, all of them, and each record in one cell of each."""
+    from epgfn.privacy.mechanisms.counts import choose_tables  # torch, which no other claim needs
+
     categories = [len(v.categories or ()) for v in study.variables]
     order = min(study.space.max_parents + 1, len(categories))
     tables = choose_tables(categories, order)

@@ -23,7 +23,6 @@ from epgfn.ledger.log import LogView
 from epgfn.sealing.binding import MODEL_PAYLOAD
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
-from epgfn.sealing.model_file import read_model
 from epgfn.sealing.predicates import CheckpointRef, RoundPredicate, UploadPredicate
 from epgfn.study import Study
 
@@ -154,6 +153,7 @@ def require_header(sealed: bytes, suite: str, node: str) -> None:
 def require_model(raw: bytes, study: Study, name: str) -> None:
     """The model file `name` of the coordinator has exactly the tensors that the study's policy prescribes, all finite."""
     from epgfn.learn.policy import policy_spec
+    from epgfn.sealing.model_file import read_model
 
     _, metadata = read_model(raw, policy_spec(study))
     fits = metadata.get("study_digest") == study.digest and metadata.get("role") == "global"

@@ -15,7 +15,7 @@ from torch import Tensor
 from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import RefusedError
 from epgfn.sealing.model_file import read_model, write_model
-from epgfn.sealing.model_header import FORMAT, MAX_HEADER_BYTES, read_header
+from epgfn.sealing.model_header import FORMAT, MAX_HEADER_BYTES
 
 
 class Spec(NamedTuple):

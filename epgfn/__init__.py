@@ -1,24 +1,88 @@
-"""epgfn: one Bayesian posterior over discrete structures from private data sets that never leave their houses."""
+"""epgfn: one Bayesian posterior over discrete structures from private data sets that never leave their houses.
+
+    study = epgfn.load_study("study.toml")
+    local = epgfn.train_local(study, epgfn.load_records("north.csv", study), seed=1)
+    model = epgfn.load_model("runs/mine")
+    epgfn.audit_run("runs/mine").ok
+
+The names in `__all__` are what a release keeps. Everything else, whatever module it is in, may change with any version.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epgfn.learn.model import load_model
-    from epgfn.study import Study
+    from epgfn import privacy as privacy
+    from epgfn import targets as targets
+    from epgfn.base import errors as errors
+    from epgfn.gflownet import losses as losses
+    from epgfn.gflownet import spaces as spaces
+    from epgfn.gflownet.training.on_reward import train_reward
+    from epgfn.learn.aggregate import train_global
+    from epgfn.learn.local import train_local
+    from epgfn.learn.model import Model, Samples, load_model
+    from epgfn.run.audit.audit import audit_run
+    from epgfn.run.report import write_report
+    from epgfn.study import Study, load_study
+    from epgfn.study.records.tables import load_records
 
-__all__ = ["Study", "load_model"]
+    __version__: str
+
+_MODULES = {
+    "errors": "epgfn.base.errors",
+    "losses": "epgfn.gflownet.losses",
+    "privacy": "epgfn.privacy",
+    "spaces": "epgfn.gflownet.spaces",
+    "targets": "epgfn.targets",
+}
+_HOMES = {
+    "Model": "epgfn.learn.model",
+    "Samples": "epgfn.learn.model",
+    "Study": "epgfn.study",
+    "audit_run": "epgfn.run.audit.audit",
+    "load_model": "epgfn.learn.model",
+    "load_records": "epgfn.study.records.tables",
+    "load_study": "epgfn.study",
+    "train_global": "epgfn.learn.aggregate",
+    "train_local": "epgfn.learn.local",
+    "train_reward": "epgfn.gflownet.training.on_reward",
+    "write_report": "epgfn.run.report",
+}
+__all__ = [
+    "Model",
+    "Samples",
+    "Study",
+    "__version__",
+    "audit_run",
+    "errors",
+    "load_model",
+    "load_records",
+    "load_study",
+    "losses",
+    "privacy",
+    "spaces",
+    "targets",
+    "train_global",
+    "train_local",
+    "train_reward",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: torch takes seconds, and most commands do not need it.
-    if name == "Study":
-        from epgfn.study import Study
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return Study
-    if name == "load_model":
-        from epgfn.learn.model import load_model
-
-        return load_model
+        return version("epgfn")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'epgfn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

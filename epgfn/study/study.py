@@ -271,3 +271,12 @@ class Study(Settings):
         if self.prior.kind == "uniform":
             return 0.0
         return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)
+
+
+def load_study(path: Path | str) -> Study:
+    """The study in the TOML file at `path`.
+
+    Raises:
+        UsageError: the file is missing or is no valid study.
+    """
+    return Study.load(path)

@@ -100,7 +100,7 @@ class AuditReport:
         return all(finding.ok for finding in self.findings)
 
 
-def audit_run(run_dir: Path, *, coordinator_fingerprint: str | None = None) -> AuditReport:
+def audit_run(run_dir: Path | str, *, coordinator_fingerprint: str | None = None) -> AuditReport:
     """Check every promise of a finished run from its files alone, without network and without any secret.
 
     `coordinator_fingerprint`: the SHA-256 of the coordinator's public key (SPKI DER, hexadecimal) as the auditor got

@@ -21,7 +21,10 @@ INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
 
 
 def write_report(
-    run_dir: Path, *, comparison: Comparison | ObjectComparison | None = None, out: Path | None = None
+    run_dir: Path | str,
+    *,
+    comparison: Comparison | ObjectComparison | None = None,
+    out: Path | str | None = None,
 ) -> Path:
     """Write the report of `run_dir` to `out` (default: its global/report.html), its figures beside it; returns the path.
 

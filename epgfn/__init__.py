@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from epgfn.gflownet.training.on_reward import train_reward
     from epgfn.learn.aggregate import train_global
     from epgfn.learn.local import train_local
-    from epgfn.learn.model import Model, Samples, load_model
+    from epgfn.learn.model import Model, Samples
     from epgfn.run.audit.audit import audit_run
+    from epgfn.run.model import load_model
     from epgfn.run.report import write_report
     from epgfn.study import Study, load_study
     from epgfn.study.records.tables import load_records
@@ -42,7 +43,7 @@ _HOMES = {
     "Samples": "epgfn.learn.model",
     "Study": "epgfn.study",
     "audit_run": "epgfn.run.audit.audit",
-    "load_model": "epgfn.learn.model",
+    "load_model": "epgfn.run.model",
     "load_records": "epgfn.study.records.tables",
     "load_study": "epgfn.study",
     "train_global": "epgfn.learn.aggregate",

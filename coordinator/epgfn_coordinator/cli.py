@@ -113,7 +113,7 @@ def serve(
     """
     from epgfn.gflownet.device import chosen
     from epgfn.gflownet.parallel import joined
-    from epgfn_coordinator.serve import serve as run
+    from epgfn_coordinator.main_loop import serve as run
     from epgfn_coordinator.together import Trainer, train_along
 
     where = chosen(device)
@@ -189,7 +189,7 @@ def abandon(
     Example: epgfn-coordinator abandon --home coordinator-home --yes
     """
     from epgfn.study import Study
-    from epgfn_coordinator.serve import abandon as give_up
+    from epgfn_coordinator.main_loop import abandon as give_up
 
     Home(home).require()
     if not yes:

@@ -12,12 +12,23 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, sync_directory, write_atomic
 from epgfn.ledger.log import export_log
 from epgfn.ledger.note import NoteVerifier
-from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import MODEL, SAMPLES, SUMMARY
+from epgfn.run.layout import (
+    KEYS,
+    LEAVE_ONE_OUT,
+    MODEL,
+    MODEL_BUNDLE,
+    PUBLISHED,
+    RECEIPT,
+    SAMPLES,
+    SEALED,
+    SUMMARY,
+    UPLOAD_BUNDLE,
+    RunLayout,
+)
+from epgfn_coordinator import places
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
-from epgfn_coordinator.publication import BUNDLE
-from epgfn_coordinator.round import PUBLISHED, round_state
+from epgfn_coordinator.round import round_state
 from epgfn_coordinator.store import Store
 
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has committed it publishes at once
@@ -27,7 +38,7 @@ def export(home: Home, out: Path) -> str:
     """Write the run directory to `out` and return the round's state. Before it is published there is no global/ and nothing
     else that was made of the uploads.
 
-    Built beside `out` and renamed, so `out` is whole or not there.
+    Built beside `out` and renamed, so `out` is whole or not RunLayout(run).
 
     Raises:
         UsageError: `out` exists and is not empty, or there is no coordinator in `home`.
@@ -58,12 +69,12 @@ def _write_settled(home: Home, store: Store, run: Path) -> str:
     """Write all files at a moment when state and ledger agree; the round's state then."""
     for _ in range(SETTLE_TRIES):
         with store.transaction():  # nothing is accepted meanwhile
-            checkpoint = export_log(home.ledger, run / "ledger", _verifier(home))
+            checkpoint = export_log(home.ledger, RunLayout(run).ledger, _verifier(home))
             if checkpoint.size == store.count("entries"):
                 state = round_state(store)
                 _write(home, store, run, published=state == PUBLISHED)
                 return state
-        shutil.rmtree(run / "ledger")
+        shutil.rmtree(RunLayout(run).ledger)
         time.sleep(SETTLE_PAUSE)
     raise EpgfnError(
         f"the ledger in {home.ledger} is behind the state since serving was interrupted; "
@@ -75,18 +86,18 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
     for source in (home.study, home.study_bundle, home.round_bundle):
         _copy(source, run / source.name)
     for name in (SIGNING_PUBLIC, LEDGER_PUBLIC):
-        _copy(home.key(name), run / "keys" / name)
+        _copy(home.key(name), run / KEYS / name)
     for row in store.rows("SELECT node_id, signing_key FROM nodes"):
-        write_atomic(run / "keys" / "nodes" / f"{row['node_id']}.pem", bytes(row["signing_key"]))
+        write_atomic(RunLayout(run).node_key(row["node_id"]), bytes(row["signing_key"]))
     for row in store.rows("SELECT * FROM artifacts"):
-        folder = run / "uploads" / row["node_id"]
-        _copy(home.artifact(row["sealed_sha256"]), folder / "model.sealed")
-        write_atomic(folder / "upload.sigstore.json", bytes(row["bundle"]))
+        folder = RunLayout(run).upload(row["node_id"])
+        _copy(home.artifact(row["sealed_sha256"]), folder / SEALED)
+        write_atomic(folder / UPLOAD_BUNDLE, bytes(row["bundle"]))
         if row["receipt"] is not None:
-            write_atomic(folder / "receipt.tlog-proof", bytes(row["receipt"]))
-    for place in aggregates.all_made(store) if published else []:
-        for name in (MODEL, BUNDLE, SAMPLES, SUMMARY):
-            if name != SAMPLES or not place.startswith(aggregates.LEAVE_ONE_OUT):
+            write_atomic(folder / RECEIPT, bytes(row["receipt"]))
+    for place in places.all_made(store) if published else []:
+        for name in (MODEL, MODEL_BUNDLE, SAMPLES, SUMMARY):
+            if name != SAMPLES or not place.startswith(LEAVE_ONE_OUT):
                 _copy(home.aggregate(place) / name, run / place / name)
 
 

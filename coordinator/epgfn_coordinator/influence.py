@@ -15,8 +15,9 @@ import numpy as np
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes, write_atomic
-from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import MARGINAL_SAMPLES, SUMMARY
+from epgfn.run.layout import GLOBAL, SUMMARY
+from epgfn_coordinator import places
+from epgfn_coordinator.aggregation import MARGINAL_SAMPLES
 from epgfn_coordinator.home import Home
 
 Name = str | tuple[str, str]
@@ -78,7 +79,7 @@ def add_leave_one_out(home: Home, nodes: list[str]) -> None:
     Raises:
         EpgfnError: a summary is missing or damaged, or cannot be written.
     """
-    summary = _summary(home, aggregates.FIRST)
+    summary = _summary(home, GLOBAL)
     if len(nodes) < 2:
         summary["leave_one_out"] = {"skipped": TOO_FEW}
     else:
@@ -87,10 +88,10 @@ def add_leave_one_out(home: Home, nodes: list[str]) -> None:
             "samples": MARGINAL_SAMPLES,
             "sampling_noise": sampling_noise(whole, MARGINAL_SAMPLES),
             "nodes": {
-                node: distance(whole, read_probabilities(home, aggregates.without(node))) for node in nodes
+                node: distance(whole, read_probabilities(home, places.without(node))) for node in nodes
             },
         }
-    _write(home, aggregates.FIRST, summary)
+    _write(home, GLOBAL, summary)
 
 
 def _summary(home: Home, place: str) -> dict[str, Any]:

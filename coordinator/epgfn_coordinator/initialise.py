@@ -9,10 +9,12 @@ import socket
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.base.passphrase import key_passphrase
 from epgfn.learn.policy import require_possible
 from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
 from epgfn.ledger.log import TileLog
 from epgfn.ledger.note import NoteSigner
+from epgfn.run.layout import OPEN
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority, make_csr
@@ -22,7 +24,6 @@ from epgfn.study import Study
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import keys
 from epgfn_coordinator.home import Config, Home, split_address
-from epgfn_coordinator.round import OPEN
 from epgfn_coordinator.store import Store
 
 HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
@@ -65,7 +66,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
 
 
 def _make(home: Home, study: Study, config: Config, store: Store) -> None:
-    secret = keys.passphrase()
+    secret = key_passphrase()
     authority = CertificateAuthority.create()
     authority.save(home.keys, secret)
     _make_tls(home, authority, config)
@@ -115,7 +116,7 @@ def _make_tls(home: Home, authority: CertificateAuthority, config: Config) -> No
     """The server's certificate, and one for our own health check, which is a client like any other."""
     dns, addresses = _names(config)
     server = SigningKey.generate()
-    server.save(home.key(keys.TLS_KEY), keys.passphrase())
+    server.save(home.key(keys.TLS_KEY), key_passphrase())
     write_atomic(home.key(keys.TLS_CERTIFICATE), authority.issue_server(server, dns, addresses))
     health = SigningKey.generate()
     # No passphrase: the health check must run without one, and this certificate opens nothing but the health service.

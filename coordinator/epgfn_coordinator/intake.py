@@ -16,13 +16,14 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
+from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.refusals import Refusals
-from epgfn_coordinator.round import AGGREGATING, OPEN, PUBLISHED, round_state
+from epgfn_coordinator.round import round_state
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Announcement, Verifier

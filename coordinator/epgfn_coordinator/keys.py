@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from epgfn.base.errors import EpgfnError, RefusedError, UsageError
-from epgfn.base.files import read_bytes, read_secret, sync_directory, write_secret
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_secret, sync_directory, write_secret
+from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.note import NoteSigner
 from epgfn.sealing import chunked
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn_coordinator.home import Home
-
-PASSPHRASE = "EPGFN_KEY_PASSPHRASE"
-PASSPHRASE_FILE = "EPGFN_KEY_PASSPHRASE_FILE"
 
 TLS_KEY, TLS_CERTIFICATE = "tls.key", "tls.pem"
 SIGNING_KEY, SIGNING_PUBLIC = "signing.key", "coordinator.pem"
@@ -26,24 +23,6 @@ ROUND_KEY = "round.key"
 _SALT_BYTES = 16
 _ROUND_KEY_CONTEXT = b"epgfn round key file v1"
 HEALTH_KEY, HEALTH_CERTIFICATE = "health.key", "health.pem"
-
-
-def passphrase() -> str | None:
-    """The passphrase of the private keys, from the environment or the file it names; None without either.
-
-    Raises:
-        UsageError: the file cannot be read or is empty, or both are set.
-    """
-    value, file = os.environ.get(PASSPHRASE), os.environ.get(PASSPHRASE_FILE)
-    if value and file:
-        raise UsageError(f"{PASSPHRASE} and {PASSPHRASE_FILE} are both set; unset one of them")
-    if file:
-        # Whatever its mode: orchestrators mount secrets with modes of their own.
-        lines = read_bytes(Path(file), "passphrase file").decode("utf-8", "replace").splitlines()
-        value = lines[0] if lines else ""
-        if not value:
-            raise UsageError(f"the passphrase file {file} is empty; write the passphrase on its first line")
-    return value or None
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class Keys:
         Raises:
             EpgfnError: one is missing, readable by others, or its passphrase is wrong.
         """
-        secret = passphrase()
+        secret = key_passphrase()
         return cls(
             CertificateAuthority.load(home.keys, secret),
             SigningKey.load(home.key(SIGNING_KEY), secret),
@@ -75,7 +54,7 @@ def read_round_key(home: Home) -> RoundPrivateKey:
     Raises:
         EpgfnError: it was destroyed, or others can read it.
     """
-    path, secret = home.key(ROUND_KEY), passphrase()
+    path, secret = home.key(ROUND_KEY), key_passphrase()
     raw = read_secret(path)
     try:
         if secret:
@@ -91,7 +70,7 @@ def read_round_key(home: Home) -> RoundPrivateKey:
 
 def write_round_key(home: Home, key: RoundPrivateKey) -> None:
     """Keep the round key in keys/, encrypted if there is a passphrase: salt (16), then C2SP chunked encryption."""
-    raw, secret = key.to_bytes(), passphrase()
+    raw, secret = key.to_bytes(), key_passphrase()
     if secret:
         salt = os.urandom(_SALT_BYTES)
         raw = salt + chunked.encrypt(raw, _stretch(secret, salt), _ROUND_KEY_CONTEXT)

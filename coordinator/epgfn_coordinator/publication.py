@@ -21,6 +21,8 @@ from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.gflownet.training.loop import TrainingProgress
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
+from epgfn.run import layout
+from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
 from epgfn.sealing.statement import (
@@ -32,19 +34,18 @@ from epgfn.sealing.statement import (
     make_statement,
 )
 from epgfn.study import Study
-from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import MODEL, SAMPLES, open_artifacts, software, write_result
+from epgfn_coordinator import places
+from epgfn_coordinator.aggregation import open_artifacts, software, write_result
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.influence import add_change, add_leave_one_out
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
-from epgfn_coordinator.log import PublishedLog
-from epgfn_coordinator.round import PUBLISHED, Round
+from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.round import Round
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
-BUNDLE = "model.sigstore.json"
 _ABANDONED_FACT = "abandoned"
 
 
@@ -78,12 +79,12 @@ class Publication:
         checkpoint = self._log.publish()
         nodes = self._nodes(checkpoint)
         models = cache(lambda: open_artifacts(self._home, self._store, self._verifier, nodes))
-        if aggregates.made(self._store, aggregates.FIRST) is None:
-            self._train(aggregates.FIRST, models(), "aggregating", stop)
-            self._sign(aggregates.FIRST, nodes, checkpoint)
+        if places.made(self._store, layout.GLOBAL) is None:
+            self._train(layout.GLOBAL, models(), "aggregating", stop)
+            self._sign(layout.GLOBAL, nodes, checkpoint)
         if self._study.aggregation.leave_one_out:
             for node in nodes if len(nodes) > 1 else []:
-                if aggregates.made(self._store, aggregates.without(node)) is None:
+                if places.made(self._store, places.without(node)) is None:
                     self._leave_out(node, models(), checkpoint, stop)
             add_leave_one_out(self._home, nodes)
         self._finish(len(nodes))
@@ -96,11 +97,11 @@ class Publication:
             EpgfnError: a file cannot be read or written, or training failed.
         """
         checkpoint = self._log.publish()
-        nodes, before = self._nodes(checkpoint), aggregates.count(self._store)
-        place = aggregates.later(before + 1)
+        nodes, before = self._nodes(checkpoint), places.count(self._store)
+        place = places.later(before + 1)
         models = open_artifacts(self._home, self._store, self._verifier, nodes)
         self._train(place, models, "aggregating-late", stop, number=before + 1)
-        mean = add_change(self._home, place, aggregates.later(before))
+        mean = add_change(self._home, place, places.later(before))
         self._sign(place, nodes, checkpoint)
         self._journal.decision(
             "published-late",
@@ -120,7 +121,7 @@ class Publication:
     def _leave_out(
         self, node: str, models: dict[str, dict[str, Tensor]], checkpoint: Checkpoint, stop: threading.Event
     ) -> None:
-        place = aggregates.without(node)
+        place = places.without(node)
         others = {name: model for name, model in models.items() if name != node}
         self._train(place, others, "leaving-out", stop, node=node)
         self._sign(place, list(others), checkpoint, left_out=node)
@@ -162,7 +163,7 @@ class Publication:
         predicate = self._predicate(nodes, checkpoint, left_out)
         kind = GLOBAL if left_out is None else LEAVE_ONE_OUT
         bundle = sign_statement(make_statement(subjects, kind, predicate), self._keys.signing)
-        write_atomic(folder / BUNDLE, bundle)
+        write_atomic(folder / MODEL_BUNDLE, bundle)
         entry = self._entry(sha256_hex(bundle), subjects[MODEL], left_out)
         with self._store.transaction():
             position = self._store.append_entry(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from epgfn.base.errors import RefusedError
 from epgfn.ledger.entries import RefusedEntry, encode
 from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
 
 NO_DIGEST = "0" * 64

@@ -14,16 +14,12 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from epgfn.ledger.entries import StateEntry, encode
+from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN
 from epgfn.study import Study
 from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
 
-OPEN: Final = "open"
-AGGREGATING: Final = "aggregating"
-PUBLISHED: Final = "published"
-FAILED: Final = "failed"
-ABANDONED: Final = "abandoned"
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
 
 

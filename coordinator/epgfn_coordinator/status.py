@@ -9,7 +9,7 @@ from epgfn.base.files import read_bytes
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
-from epgfn_coordinator import aggregates
+from epgfn_coordinator import places
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.round import accepted_nodes
@@ -39,8 +39,8 @@ def status(home: Home) -> dict[str, Any]:
             "accepted": accepted,
             "missing": sorted(set(study.roster) - set(accepted)),
             "quorum": study.aggregation.quorum,
-            "aggregates": aggregates.all_made(store),
-            "late": aggregates.late_nodes(store),
+            "aggregates": places.all_made(store),
+            "late": places.late_nodes(store),
             "ledger_size": store.count("entries"),
         }
     finally:

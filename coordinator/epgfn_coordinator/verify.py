@@ -15,6 +15,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.run.layout import SEALED
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.encoding import from_base64
@@ -25,10 +26,9 @@ from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import RoundPredicate, UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn_coordinator.identity import Caller
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
 
-SUBJECT = "model.sealed"
 MAX_BUNDLE_BYTES = 64 << 10
 
 
@@ -66,15 +66,15 @@ class Verifier:
             )
         statement = parse_statement(self._payload(bundle, caller))
         predicate = predicate_of(statement, UploadPredicate)
-        if list(statement.subjects) != [SUBJECT]:
+        if list(statement.subjects) != [SEALED]:
             raise RefusedError(
-                "malformed", f"the statement must have the one subject {SUBJECT}; sign it again"
+                "malformed", f"the statement must have the one subject {SEALED}; sign it again"
             )
         self._require_bindings(predicate, caller)
         self._require_size(predicate)
         self._require_privacy(predicate)
         self._require_same_ledger(predicate)
-        return Announcement(bundle, statement.subjects[SUBJECT], predicate)
+        return Announcement(bundle, statement.subjects[SEALED], predicate)
 
     def model(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> dict[str, Tensor]:
         """The policy inside sealed bytes whose digest was checked. The plaintext stays in memory.

@@ -110,7 +110,8 @@ def sample(
 
     Example: epgfn sample runs/first -n 1000 --format jsonl
     """
-    from epgfn.learn.model import load_model, write_samples
+    from epgfn.learn.model import write_samples
+    from epgfn.run.model import load_model
 
     if form is Format.parquet and out is None:
         raise UsageError("parquet is a binary format; name a file with --out")
@@ -123,7 +124,8 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
 
     Example: epgfn exact runs/small
     """
-    from epgfn.learn.model import load_model, terminating_distribution
+    from epgfn.learn.model import terminating_distribution
+    from epgfn.run.model import load_model
     from epgfn.study.objects import written
 
     model = load_model(run_dir)

@@ -17,12 +17,14 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_atomic
 from epgfn.demo.simulation import COORDINATOR, Simulation, simulate
 from epgfn.demo.view import View
-from epgfn.learn.model import Model, load_model
+from epgfn.learn.model import Model
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.comparison.graphs import Comparison, compare
 from epgfn.run.comparison.objects import ObjectComparison, compare_objects
+from epgfn.run.layout import RunLayout
+from epgfn.run.model import load_model
 from epgfn.run.report import write_report
-from epgfn.run.report.found import SAMPLES, most_frequent
+from epgfn.run.report.found import most_frequent
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.study import Study
 from epgfn.study.objects import kind_of
@@ -97,7 +99,7 @@ def run_study(
     with View([COORDINATOR, *study.roster], quiet=quiet) as view:
         simulation = simulate(study, data, out, view)
         view.event(COORDINATOR, {"phase": "comparing"})
-        summary_file = out / "global" / "summary.json"
+        summary_file = RunLayout(out).summary
         summary = json.loads(summary_file.read_bytes())
         models = {
             node: load_model(simulation.homes[node] / "local" / "model.safetensors", study)
@@ -180,7 +182,7 @@ def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any
         for name, p in comparison.global_marginals.items()
         if CERTAIN < p < 1 - CERTAIN
     ]
-    top = comparison.top or most_frequent(run_dir / SAMPLES)[0]
+    top = comparison.top or most_frequent(RunLayout(run_dir).samples)[0]
     return {
         **comparison.figures(),
         "top": [

@@ -9,7 +9,6 @@ model.sample(1000, seed=1).rows()                    # pandas: edges (or object)
 from __future__ import annotations
 
 import io
-import json
 import secrets
 import sys
 from collections.abc import Mapping
@@ -19,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
-from epgfn.base.errors import RefusedError, UsageError
-from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.errors import UsageError
+from epgfn.base.files import write_atomic
 from epgfn.gflownet.measure.diagnostics import log_terminating
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
 from epgfn.gflownet.policies import make_policy
@@ -32,12 +29,10 @@ from epgfn.gflownet.sampling.rollout import sample
 from epgfn.learn.policy import validate_policy
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
-from epgfn.study.study import STUDY_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MODEL_NAME = Path("global") / "model.safetensors"
 MAX_LISTED_VARIABLES = 5
 """Up to which all graphs can be listed."""
 BLOCK = 1024
@@ -137,39 +132,6 @@ class Model:
         return sample(self.policy, self.space, n, generator=generator).trajectories.final
 
 
-def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
-    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`) or a model file.
-
-    A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
-
-    A file that names a study in its metadata, as all that parties exchange do, must name this one: tensors alone would
-    also fit a study whose variables stand in another order. Signatures are what `epgfn audit` checks.
-
-    Raises:
-        UsageError: a file is missing or is no model file.
-        RefusedError: the file holds no policy of the study, or names another one.
-    """
-    path = Path(path)
-    file = path / MODEL_NAME if path.is_dir() else path
-    if study is None:
-        study = _study_beside(file)
-    if not isinstance(study, Study):
-        study = Study.load(study)
-    raw = read_bytes(file, "model file")
-    try:
-        tensors = load(raw)
-    except (SafetensorError, ValueError, KeyError):
-        raise UsageError(
-            f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
-        ) from None
-    if _study_named(raw) not in (None, study.digest):
-        raise RefusedError(
-            "wrong-study",
-            f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
-        )
-    return Model(study, tensors)
-
-
 def write_samples(samples: Samples, form: str, out: Path | None) -> None:
     """Write `samples.rows()` as `csv`, `jsonl` or `parquet` to `out`, or to standard output (not parquet).
 
@@ -192,23 +154,6 @@ def write_samples(samples: Samples, form: str, out: Path | None) -> None:
         sys.stdout.write(raw.decode("utf-8"))
     else:
         write_atomic(out, raw)
-
-
-def _study_named(raw: bytes) -> str | None:
-    """The study's digest in the metadata of a safetensors file that was read; None if there is none."""
-    length = int.from_bytes(raw[:8], "little")
-    metadata = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
-    digest: str | None = metadata.get("study_digest")
-    return digest
-
-
-def _study_beside(file: Path) -> Path:
-    for folder in (file.parent, file.parent.parent):
-        if (folder / STUDY_NAME).is_file():
-            return folder / STUDY_NAME
-    raise UsageError(
-        f"no {STUDY_NAME} lies beside {file} or one directory up; name the study it was trained for"
-    )
 
 
 def _generator(seed: int | None) -> torch.Generator:

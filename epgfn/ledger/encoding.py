@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 
+from epgfn.base import encoding
+from epgfn.base.encoding import to_base64
 from epgfn.ledger.errors import LedgerError
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 MAX_SIZE = 2**63 - 1
-
-
-def to_base64(data: bytes) -> str:
-    """Standard base64 (RFC 4648 section 4) with padding."""
-    return base64.b64encode(data).decode("ascii")
 
 
 def from_base64(text: str, what: str) -> bytes:
@@ -23,11 +18,8 @@ def from_base64(text: str, what: str) -> bytes:
     Raises:
         LedgerError: not standard base64, or not its one canonical spelling.
     """
-    try:
-        data = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, ValueError):
-        raise LedgerError(f"the {what} is not base64") from None
-    if to_base64(data) != text:  # spare bits in the last character could otherwise be set freely
+    data = encoding.from_base64(text)
+    if data is None:
         raise LedgerError(f"the {what} is not canonical base64")
     return data
 
@@ -37,3 +29,6 @@ def from_decimal(text: str, what: str) -> int:
     if not _DECIMAL.fullmatch(text) or int(text) > MAX_SIZE:
         raise LedgerError(f"the {what} is not a decimal number")
     return int(text)
+
+
+__all__ = ["MAX_SIZE", "from_base64", "from_decimal", "to_base64"]

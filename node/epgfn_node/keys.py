@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.passphrase import key_passphrase
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn_node.home import NodeHome
-from epgfn_node.settings import key_passphrase
 
 
 class NodeKeys(NamedTuple):

@@ -16,6 +16,7 @@ from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.run.layout import SEALED
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.encoding import to_base64
@@ -39,7 +40,6 @@ from epgfn_node.training import withdraw_approval
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUBJECT: Final = "model.sealed"
 _SOFTWARE: Final = ("epgfn", "torch", "cryptography", "safetensors", "grpcio")
 
 
@@ -215,7 +215,7 @@ def _seal(connection: Connection, agreement: Agreement, raw: bytes) -> None:
         payload_type=predicate.payload_type,
     )
     sealed = seal(raw, manifest.public_key, binding)
-    payload = make_statement({SUBJECT: sha256_hex(sealed)}, UPLOAD, predicate)
+    payload = make_statement({SEALED: sha256_hex(sealed)}, UPLOAD, predicate)
     write_atomic(home.sealed, sealed)
     write_atomic(home.upload_bundle, sign_statement(payload, connection.keys.signing))
 
@@ -226,7 +226,7 @@ def _read_package(connection: Connection, model_sha256: str) -> Package:
     statement = parse_statement(verify_bundle(bundle, connection.keys.signing.public))
     predicate = predicate_of(statement, UploadPredicate)
     sealed_sha256 = sha256_file(home.sealed)
-    if statement.subjects != {SUBJECT: sealed_sha256} or home.sealed.stat().st_size != predicate.sealed_size:
+    if statement.subjects != {SEALED: sealed_sha256} or home.sealed.stat().st_size != predicate.sealed_size:
         raise _stale(home)
     return Package(bundle, predicate, model_sha256, sealed_sha256)
 

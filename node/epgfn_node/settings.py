@@ -15,19 +15,15 @@ privacy_ledger = "/data/ledger" # folder of the ledger of releases; one for all 
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, write_atomic
-
-PASSPHRASE: Final = "EPGFN_KEY_PASSPHRASE"
-PASSPHRASE_FILE: Final = "EPGFN_KEY_PASSPHRASE_FILE"
 
 
 class NodeSettings(BaseModel):
@@ -84,21 +80,3 @@ def write_settings(path: Path, data: Path | None) -> None:
     values = {} if data is None else {"data": str(data.resolve())}
     head = "# Settings of this node; docs/node.md lists the keys. Options on the command line win.\n"
     write_atomic(path, head.encode("utf-8") + tomli_w.dumps(values).encode("utf-8"))
-
-
-def key_passphrase() -> str | None:
-    """The passphrase of the private keys: EPGFN_KEY_PASSPHRASE, or the first line of EPGFN_KEY_PASSPHRASE_FILE; None if unset.
-
-    Raises:
-        UsageError: the file cannot be read, or both are set.
-    """
-    value, file = os.environ.get(PASSPHRASE), os.environ.get(PASSPHRASE_FILE)
-    if value and file:
-        raise UsageError(f"{PASSPHRASE} and {PASSPHRASE_FILE} are both set; unset one of them")
-    if file:
-        # Not read_secret: orchestrators mount secrets with modes of their own.
-        lines = read_bytes(Path(file), "passphrase file").decode("utf-8", "replace").splitlines()
-        value = lines[0] if lines else ""
-        if not value:
-            raise UsageError(f"the passphrase file {file} is empty; write the passphrase on its first line")
-    return value or None

@@ -28,7 +28,8 @@ from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.sealing.bundle import sign_statement
 from epgfn.v1 import artifact_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc
-from epgfn_coordinator import refusals, server
+from epgfn_coordinator import grpc_servers as server
+from epgfn_coordinator import refusals
 from epgfn_coordinator.home import Home
 
 MANY = 40  # more than the threads of either port

@@ -23,8 +23,8 @@ from coordinator_client import (
     tiny_study,
 )
 from epgfn.base.errors import EpgfnError
-from epgfn.learn.model import load_model
 from epgfn.run.audit.audit import audit_run
+from epgfn.run.model import load_model
 from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home

@@ -23,10 +23,11 @@ from coordinator_client import (
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import sha256_hex
 from epgfn.run.audit.audit import audit_run
+from epgfn.run.layout import AGGREGATING, FAILED
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.initialise import initialise
-from epgfn_coordinator.round import AGGREGATING, FAILED, decide
+from epgfn_coordinator.round import decide
 from epgfn_coordinator.status import status
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

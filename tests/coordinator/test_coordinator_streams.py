@@ -11,7 +11,7 @@ import pytest
 from coordinator_client import FakeNode, InProcess, make_home, tiny_study
 from epgfn import rpc
 from epgfn.v1 import artifact_pb2_grpc
-from epgfn_coordinator import serve
+from epgfn_coordinator import main_loop as serve
 from epgfn_coordinator.streams import StreamWatch
 
 

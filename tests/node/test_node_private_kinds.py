@@ -11,10 +11,11 @@ import torch
 
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.spaces.parent_index import modular_score
-from epgfn.learn.model import load_model, terminating_distribution
+from epgfn.learn.model import terminating_distribution
 from epgfn.privacy.mechanisms.release import unpack
 from epgfn.privacy.of_study.releases import Released, maker_of
 from epgfn.run.audit.audit import audit_run
+from epgfn.run.model import load_model
 from epgfn.study import Study
 from epgfn.study.objects import kind_of
 from kinds import private_study, write_records

@@ -48,7 +48,7 @@ from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.initialise import initialise
 from epgfn_coordinator.invitation import invite
 from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.serve import serve
+from epgfn_coordinator.main_loop import serve
 from epgfn_coordinator.store import Store
 
 STUDY = """

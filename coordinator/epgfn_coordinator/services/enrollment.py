@@ -18,7 +18,7 @@ from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
 from epgfn_coordinator.invitation import token_digest
 from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.store import Store
 

@@ -10,7 +10,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.v1 import ledger_pb2, ledger_pb2_grpc
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.journal import LOG
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.services.calls import guarded
 
 

@@ -10,12 +10,12 @@ import grpc
 
 from epgfn.base.errors import RefusedError
 from epgfn.rpc import PIECE
+from epgfn.run.layout import MODEL
 from epgfn.v1 import result_pb2, result_pb2_grpc
-from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import MODEL
+from epgfn_coordinator import places
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity
-from epgfn_coordinator.log import PublishedLog
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.round import WITHOUT_RESULT, Round
 from epgfn_coordinator.services.calls import CallError, guarded, guarded_stream
 from epgfn_coordinator.store import Store
@@ -48,7 +48,7 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
             entry=self._store.entry(row["position"]),
             receipt=self._log.receipt(row["position"]),
             model_size=(self._home.aggregate(row["place"]) / MODEL).stat().st_size,
-            aggregates=aggregates.count(self._store),
+            aggregates=places.count(self._store),
         )
 
     @guarded_stream
@@ -76,12 +76,12 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
 
     def _made(self, number: int) -> Row:
         """The global model with that number; 0 and 1 are the first."""
-        row = aggregates.made(self._store, aggregates.later(max(number, 1)))
+        row = places.made(self._store, places.later(max(number, 1)))
         if row is None:
             raise CallError(
                 grpc.StatusCode.NOT_FOUND,
                 "no-such-aggregate",
-                f"there is no global model {number} of this round yet, only {aggregates.count(self._store)}; "
+                f"there is no global model {number} of this round yet, only {places.count(self._store)}; "
                 "ask for one of those, or try again later",
             )
         return row

@@ -20,19 +20,23 @@ from epgfn.ledger.entries import (
 )
 from epgfn.ledger.log import LogView
 from epgfn.run.audit.rules import Failed, is_prefix, quoted_checkpoint, require, require_all, require_model
+from epgfn.run.layout import (
+    ABANDONED,
+    AGGREGATES,
+    FAILED,
+    GLOBAL,
+    LEAVE_ONE_OUT,
+    MODEL,
+    MODEL_BUNDLE,
+    PUBLISHED,
+    SAMPLES,
+)
 from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
 
-MODEL, BUNDLE, SAMPLES, SUMMARY = (
-    "model.safetensors",
-    "model.sigstore.json",
-    "samples.parquet",
-    "summary.json",
-)
-FIRST, LATER, WITHOUT = "global", "aggregates", "leave-one-out"
 MAX_MODEL_BYTES = 4 << 30
-ENDED_WITHOUT = ("failed", "abandoned")
+ENDED_WITHOUT = (FAILED, ABANDONED)
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,16 @@ def last_state(entries: list[Entry]) -> str:
 
 def published(entries: list[Entry]) -> list[Aggregate]:
     """The models a run directory must hold, the first before all others; none unless the round was published."""
-    if last_state(entries) != "published":
+    if last_state(entries) != PUBLISHED:
         return []
     found, number = [], 0
     for index, entry in enumerate(entries):
         if isinstance(entry, GlobalEntry):
             number += 1
-            place = FIRST if number == 1 else f"{LATER}/{number}"
+            place = GLOBAL if number == 1 else f"{AGGREGATES}/{number}"
             found.append(Aggregate(place, index, entry))
         elif isinstance(entry, LeaveOneOutEntry):
-            found.append(Aggregate(f"{WITHOUT}/{entry.node_id}", index, entry))
+            found.append(Aggregate(f"{LEAVE_ONE_OUT}/{entry.node_id}", index, entry))
     return found
 
 
@@ -100,9 +104,9 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
         Failed: something does not fit.
     """
     place, entry = which.place, which.entry
-    bundle = ground.read(f"{place}/{BUNDLE}", 4 << 20)
-    require(sha256_hex(bundle) == entry.bundle_sha256, f"{place}/{BUNDLE} is not the one in the ledger")
-    statement = ground.signed(f"{place}/{BUNDLE}")
+    bundle = ground.read(f"{place}/{MODEL_BUNDLE}", 4 << 20)
+    require(sha256_hex(bundle) == entry.bundle_sha256, f"{place}/{MODEL_BUNDLE} is not the one in the ledger")
+    statement = ground.signed(f"{place}/{MODEL_BUNDLE}")
     model = _signed_files(ground, which, statement)
     kind = GlobalPredicate if which.left_out is None else LeaveOneOutPredicate
     said = predicate_of(statement, kind)
@@ -122,14 +126,14 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
         and is_prefix(seen, ground.view),
         "node that is left out": getattr(said, "left_out", None) == which.left_out,
     }
-    require_all(found, f"{place}/{BUNDLE} does not fit the ledger and the study")
+    require_all(found, f"{place}/{MODEL_BUNDLE} does not fit the ledger and the study")
     require_model(model, study, f"{place}/{MODEL}")
     named = ", ".join(sorted(nodes))
     if which.left_out is not None:
         return (
             f"the coordinator signed a model of the same uploads without that of {which.left_out} ({named})"
         )
-    if which.place == FIRST:
+    if which.place == GLOBAL:
         return f"the coordinator signed the global model of exactly the accepted uploads ({named})"
     return f"the coordinator signed a further global model of exactly the uploads accepted by then ({named})"
 
@@ -153,7 +157,7 @@ def _expected(ground: Ground, which: Aggregate, said: GlobalPredicate) -> dict[i
     whole = live(ground.entries, before=first.index)
     if which.left_out is not None:
         return {i: e for i, e in whole.items() if e.node_id != which.left_out}
-    if which.place == FIRST:
+    if which.place == GLOBAL:
         return whole
     uploads = live(ground.entries, before=said.checkpoint.size)
     earlier = max(a.index for a in (first, *others) if a.left_out is None and a.index < which.index)
@@ -167,7 +171,7 @@ def _expected(ground: Ground, which: Aggregate, said: GlobalPredicate) -> dict[i
 def _seen(ground: Ground, index: int) -> int:
     """Ledger index of the newest upload in the global model that the entry at `index` names."""
     place = next(a.place for a in published(ground.entries) if a.index == index)
-    said = predicate_of(ground.signed(f"{place}/{BUNDLE}"), GlobalPredicate)
+    said = predicate_of(ground.signed(f"{place}/{MODEL_BUNDLE}"), GlobalPredicate)
     return max(live(ground.entries, before=min(said.checkpoint.size, index)), default=-1)
 
 
@@ -206,6 +210,6 @@ def require_result(entries: list[Entry]) -> str:
     state = last_state(entries)
     if state in ENDED_WITHOUT:
         return f"the round ended as {state}: there is no global model, and nothing may be shown as one"
-    if state != "published" or not published(entries):
+    if state != PUBLISHED or not published(entries):
         raise Failed(f"no global model is published: the round is {state}; audit again when it is published")
     return ""

@@ -34,13 +34,8 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
-from epgfn.run.audit.aggregates import BUNDLE as GLOBAL_BUNDLE
+from epgfn.run import layout
 from epgfn.run.audit.aggregates import (
-    FIRST,
-    MODEL,
-    SAMPLES,
-    SUMMARY,
-    WITHOUT,
     Ground,
     check_aggregate,
     check_complete,
@@ -60,6 +55,22 @@ from epgfn.run.audit.rules import (
     require_privacy,
     require_story,
 )
+from epgfn.run.layout import (
+    GLOBAL,
+    LEAVE_ONE_OUT,
+    LEDGER,
+    MODEL,
+    MODEL_BUNDLE,
+    RECEIPT,
+    REPORT,
+    ROUND_BUNDLE,
+    SAMPLES,
+    SEALED,
+    STUDY_BUNDLE,
+    SUMMARY,
+    UPLOAD_BUNDLE,
+    UPLOADS,
+)
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import (
@@ -69,12 +80,11 @@ from epgfn.sealing.predicates import (
 )
 from epgfn.sealing.statement import Statement, parse_statement, predicate_of
 from epgfn.study import Study
-from epgfn.study.study import MAX_STUDY_BYTES, STUDY_NAME
+from epgfn.study.study import MAX_STUDY_BYTES
 
-STUDY_BUNDLE, ROUND_BUNDLE = "study.sigstore.json", "round.sigstore.json"
-COORDINATOR_KEY, LEDGER_KEY = "keys/coordinator.pem", "keys/ledger.vkey"
-SEALED, BUNDLE, RECEIPT = "model.sealed", "upload.sigstore.json", "receipt.tlog-proof"
-UNSIGNED = re.compile(r"global/(report\.html|[A-Za-z0-9_-]+\.png)", re.ASCII)
+COORDINATOR_KEY = f"{layout.KEYS}/{layout.COORDINATOR_KEY}"
+LEDGER_KEY = f"{layout.KEYS}/{layout.LEDGER_KEY}"
+UNSIGNED = re.compile(rf"{GLOBAL}/({re.escape(REPORT)}|[A-Za-z0-9_-]+\.png)", re.ASCII)
 MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
 MAX_LARGE_BYTES = 4 << 30  # sealed models (the study's own limit is checked too), the global model, samples
 
@@ -177,18 +187,18 @@ class _Audit:
         return f"{COORDINATOR_KEY} is the key with the fingerprint you gave"
 
     def _study(self) -> str:
-        raw = self._bytes(STUDY_NAME, MAX_STUDY_BYTES)
+        raw = self._bytes(layout.STUDY, MAX_STUDY_BYTES)
         statement = self._signed(STUDY_BUNDLE)
         predicate = predicate_of(statement, StudyPredicate)
         digest = sha256_hex(raw)
         require(
-            statement.subjects == {STUDY_NAME: digest} and predicate.study_digest == digest,
-            f"{STUDY_NAME} is not the study that the coordinator signed in {STUDY_BUNDLE}",
+            statement.subjects == {layout.STUDY: digest} and predicate.study_digest == digest,
+            f"{layout.STUDY} is not the study that the coordinator signed in {STUDY_BUNDLE}",
         )
         study = Study.from_bytes(raw)
-        require(predicate.name == study.name, f"{STUDY_BUNDLE} names another study than {STUDY_NAME}")
+        require(predicate.name == study.name, f"{STUDY_BUNDLE} names another study than {layout.STUDY}")
         self.study = study
-        return f"{STUDY_NAME} has the digest {digest} and the coordinator signed it"
+        return f"{layout.STUDY} has the digest {digest} and the coordinator signed it"
 
     def _round(self) -> str:
         study = given(self.study, "study")
@@ -197,7 +207,7 @@ class _Audit:
         key = given(self.coordinator, "coordinator-key")
         found = {
             "study digest": manifest.study_digest == study.digest,
-            "subject": statement.subjects == {STUDY_NAME: study.digest},
+            "subject": statement.subjects == {layout.STUDY: study.digest},
             "encryption suite": manifest.suite == study.transport.suite,
             "rule for the round key": manifest.keep_round_key == study.transport.keep_round_key,
             "coordinator": manifest.coordinator_fingerprint == key.fingerprint,
@@ -212,7 +222,7 @@ class _Audit:
 
     def _ledger(self) -> str:
         verifier = NoteVerifier.from_vkey(given(self.manifest, "round").ledger_vkey)
-        self.view = read_log(self.root / "ledger", verifier)
+        self.view = read_log(self.root / LEDGER, verifier)
         return f"all {self.view.checkpoint.size} entries hash to the root that {self.view.checkpoint.origin} signed"
 
     def _ledger_entries(self) -> str:
@@ -259,7 +269,7 @@ class _Audit:
     def _upload_nodes(self) -> list[str]:
         """Nodes with an accepted upload in the ledger or a folder in uploads/."""
         nodes = {entry.node_id for entry in live(self.entries).values()}
-        folder = self.root / "uploads"
+        folder = self.root / UPLOADS
         with contextlib.suppress(OSError):  # no uploads; if the ledger has some, their own checks say so
             nodes |= {path.name for path in folder.iterdir()}
         return sorted(ascii(node)[1:-1] for node in nodes)
@@ -269,17 +279,17 @@ class _Audit:
         self._require_entries()
         index, entry = self._accepted(node)
         sealed = self._bytes(
-            f"uploads/{node}/{SEALED}", min(study.transport.max_upload_bytes, MAX_LARGE_BYTES)
+            f"{UPLOADS}/{node}/{SEALED}", min(study.transport.max_upload_bytes, MAX_LARGE_BYTES)
         )
-        bundle = self._bytes(f"uploads/{node}/{BUNDLE}")
+        bundle = self._bytes(f"{UPLOADS}/{node}/{UPLOAD_BUNDLE}")
         digest = sha256_hex(sealed)
         require(
             (digest, len(sealed)) == (entry.sealed_sha256, entry.size),
-            f"uploads/{node}/{SEALED} is not the file that the ledger accepted",
+            f"{UPLOADS}/{node}/{SEALED} is not the file that the ledger accepted",
         )
         require(
             sha256_hex(bundle) == entry.bundle_sha256,
-            f"uploads/{node}/{BUNDLE} is not the statement that the ledger accepted",
+            f"{UPLOADS}/{node}/{UPLOAD_BUNDLE} is not the statement that the ledger accepted",
         )
         key = given(self.node_keys.get(node), "node-keys")
         statement = parse_statement(verify_bundle(bundle, key))
@@ -295,7 +305,7 @@ class _Audit:
             seen.size <= index and is_prefix(seen, view),
             f"the ledger that {node} saw before it sent is not a beginning of this ledger; one of the two was rewritten",
         )
-        receipt = self._bytes(f"uploads/{node}/{RECEIPT}")
+        receipt = self._bytes(f"{UPLOADS}/{node}/{RECEIPT}")
         verifier = NoteVerifier.from_vkey(manifest.ledger_vkey)
         place, proved = verify_proof(receipt, view.entries[index], verifier, strict=True)
         require(
@@ -323,7 +333,7 @@ class _Audit:
         for index, earlier in reversed(list(enumerate(self.entries))):
             if isinstance(earlier, AcceptedEntry) and earlier.node_id == node:
                 return index, earlier
-        raise Failed(f"uploads/{node} was never accepted according to the ledger; it was added")
+        raise Failed(f"{UPLOADS}/{node} was never accepted according to the ledger; it was added")
 
     # The result -------------------------------------------------------------------------------------------------
 
@@ -363,20 +373,22 @@ class _Audit:
     def _files(self) -> str:
         """Nothing lies in the folder that no check above has read; the ledger's own folder is checked by `ledger`."""
         study = given(self.study, "study")
-        known = {STUDY_NAME, STUDY_BUNDLE, ROUND_BUNDLE, COORDINATOR_KEY, LEDGER_KEY}
+        known = {layout.STUDY, STUDY_BUNDLE, ROUND_BUNDLE, COORDINATOR_KEY, LEDGER_KEY}
         places = self._places()
         for place in places:
-            names = (MODEL, GLOBAL_BUNDLE, SUMMARY) + (() if place.startswith(WITHOUT) else (SAMPLES,))
+            names = (MODEL, MODEL_BUNDLE, SUMMARY) + (() if place.startswith(LEAVE_ONE_OUT) else (SAMPLES,))
             known |= {f"{place}/{name}" for name in names}
         known |= {f"keys/nodes/{node}.pem" for node in self.node_keys}
-        known |= {f"uploads/{node}/{name}" for node in study.roster for name in (SEALED, BUNDLE, RECEIPT)}
+        known |= {
+            f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
+        }
         count = 0
         for path in sorted(self.root.rglob("*")):
             name, mode = path.relative_to(self.root).as_posix(), path.lstat().st_mode
             if stat.S_ISDIR(mode):
                 continue
             count += 1
-            unsigned = FIRST in places and UNSIGNED.fullmatch(name)
+            unsigned = GLOBAL in places and UNSIGNED.fullmatch(name)
             fits = name in known or name.startswith("ledger/") or unsigned
             require(
                 bool(fits) and stat.S_ISREG(mode),
@@ -386,13 +398,13 @@ class _Audit:
 
     def _places(self) -> list[str]:
         """Folders of models: those the ledger names; as long as it cannot be read, the one that every round may have."""
-        return [which.place for which in published(self.entries)] if self.entries else [FIRST]
+        return [which.place for which in published(self.entries)] if self.entries else [GLOBAL]
 
     def _not_signed(self) -> str:
-        summary = f"every {SUMMARY}" if len(self._places()) > 1 else f"{FIRST}/{SUMMARY}"
+        summary = f"every {SUMMARY}" if len(self._places()) > 1 else f"{GLOBAL}/{SUMMARY}"
         names = [summary, "global/report.html", "pictures"]
         with contextlib.suppress(EpgfnError):  # a statement that does not verify is the finding of `global`
-            if SAMPLES not in self._signed(f"global/{GLOBAL_BUNDLE}").subjects:
+            if SAMPLES not in self._signed(f"global/{MODEL_BUNDLE}").subjects:
                 names.insert(0, f"global/{SAMPLES}")
         return f"for information: {', '.join(names)} are not signed; make them again from the signed files if in doubt"
 

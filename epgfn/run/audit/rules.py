@@ -20,6 +20,7 @@ from epgfn.ledger.entries import (
     WithdrawnEntry,
 )
 from epgfn.ledger.log import LogView
+from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED
 from epgfn.sealing.binding import MODEL_PAYLOAD
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
@@ -29,11 +30,11 @@ from epgfn.study import Study
 T = TypeVar("T")
 
 NEXT = {
-    "open": {"open", "aggregating", "failed", "abandoned"},
-    "aggregating": {"published", "failed", "abandoned"},
-    "published": set[str](),
-    "failed": set[str](),
-    "abandoned": set[str](),
+    OPEN: {OPEN, AGGREGATING, FAILED, ABANDONED},
+    AGGREGATING: {PUBLISHED, FAILED, ABANDONED},
+    PUBLISHED: set[str](),
+    FAILED: set[str](),
+    ABANDONED: set[str](),
 }
 """The states a round may enter from each; its ledger says "open" once more at the beginning."""
 
@@ -55,7 +56,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
     takes_late = study.aggregation.late == "new-aggregate"
-    state, is_open, results = "open", True, 0
+    state, is_open, results = OPEN, True, 0
     for place, entry in enumerate(entries, start=2):
         where = f"ledger entry {place}"
         require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
@@ -66,7 +67,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
         if isinstance(entry, EnrolledEntry):
             enrolled.add(entry.node_id)
         elif isinstance(entry, AcceptedEntry):
-            late = takes_late and state == "published"
+            late = takes_late and state == PUBLISHED
             require(is_open or late, f"{where} accepts an upload after the round was closed")
             require(entry.node_id in enrolled, f"{where} accepts an upload of a node that had not enrolled")
             require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
@@ -80,13 +81,13 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
         elif isinstance(entry, StateEntry):
             require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
             state = entry.state
-            is_open = state == "open"
+            is_open = state == OPEN
         elif isinstance(entry, GlobalEntry):
             results += 1
-            fits = state == ("aggregating" if results == 1 else "published") and (results == 1 or takes_late)
+            fits = state == (AGGREGATING if results == 1 else PUBLISHED) and (results == 1 or takes_late)
             require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
         elif isinstance(entry, LeaveOneOutEntry):
-            fits = state == "aggregating" and results == 1 and study.aggregation.leave_one_out
+            fits = state == AGGREGATING and results == 1 and study.aggregation.leave_one_out
             require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
             new = entry.node_id in accepted and entry.node_id not in left_out
             require(

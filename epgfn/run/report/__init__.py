@@ -10,12 +10,12 @@ from pathlib import Path
 from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.layout import RunLayout
 from epgfn.run.report import diagnostics, figures, influence, later, objects, privacy, sections
 from epgfn.run.report.html import Markup, join, page
 from epgfn.run.report.run import Run, read_run
 from epgfn.run.report.words import words_of
 
-REPORT_NAME = Path("global") / "report.html"
 EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
 INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
 
@@ -36,7 +36,7 @@ def write_report(
         EpgfnError: the report cannot be written.
     """
     run_dir = Path(run_dir)
-    target = run_dir / REPORT_NAME if out is None else Path(out)
+    target = RunLayout(run_dir).report if out is None else Path(out)
     run = read_run(run_dir, comparison)
     pictures = _figures(run)
     for name, png in pictures.items():

@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from epgfn.run.comparison.objects import TOP, Marginals, ObjectComparison, TopObject, read_marginals
+from epgfn.run.layout import RunLayout
 from epgfn.study import Study
-
-SAMPLES = Path("global") / "samples.parquet"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def read_found(
         comparison = ObjectComparison.from_json(summary["comparison"])
     if comparison is not None and comparison.top:
         return Found(comparison.global_marginals, comparison.top, comparison=comparison)
-    top, sampled = most_frequent(run_dir / SAMPLES)
+    top, sampled = most_frequent(RunLayout(run_dir).samples)
     return Found(marginals, top, sampled, comparison)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
+from epgfn.run.layout import SUMMARY, RunLayout
 from epgfn.run.report.html import Markup, paragraph, section, table
 from epgfn.run.report.text import number
 from epgfn.run.report.words import Words
@@ -59,7 +60,7 @@ def later_models(models: list[Later], words: Words) -> Markup:
 
 def _read(run_dir: Path, number: int, index: int) -> Later:
     try:
-        summary = json.loads(read_bytes(run_dir / "aggregates" / str(number) / "summary.json", "summary"))
+        summary = json.loads(read_bytes(RunLayout(run_dir).aggregate(number) / SUMMARY, "summary"))
         change: dict[str, Any] = summary["change"]
         nodes = tuple(str(node) for node in summary["aggregated"])
         return Later(number, index, nodes, float(change["mean"]), float(change["largest"]))

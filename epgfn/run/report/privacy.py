@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from epgfn.base.errors import EpgfnError
 from epgfn.privacy.of_study.agreement import require_claim
+from epgfn.run.layout import UPLOAD_BUNDLE, RunLayout
 from epgfn.run.report.html import Markup, paragraph, section, table, tag
 from epgfn.run.report.words import words_of
 from epgfn.sealing.bundle import verify_bundle
@@ -45,14 +46,14 @@ def read_promises(run_dir: Path, study: Study) -> list[Promise]:
     """The signed claim of each node whose upload is there; none in a study without privacy."""
     if not study.privacy.is_private:
         return []
-    nodes = [node for node in study.roster if (run_dir / "uploads" / node).is_dir()]
+    nodes = [node for node in study.roster if RunLayout(run_dir).upload(node).is_dir()]
     return [_promise(run_dir, study, node) for node in nodes]
 
 
 def _promise(run_dir: Path, study: Study, node: str) -> Promise:
     try:
-        key = VerifyKey.from_pem((run_dir / "keys" / "nodes" / f"{node}.pem").read_bytes())
-        bundle = (run_dir / "uploads" / node / "upload.sigstore.json").read_bytes()
+        key = VerifyKey.from_pem(RunLayout(run_dir).node_key(node).read_bytes())
+        bundle = (RunLayout(run_dir).upload(node) / UPLOAD_BUNDLE).read_bytes()
         said = predicate_of(parse_statement(verify_bundle(bundle, key)), UploadPredicate)
         claim = require_claim(study, said.privacy)
     except (OSError, EpgfnError) as error:

@@ -27,13 +27,13 @@ from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.run.comparison.graphs import Array, Comparison
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.layout import RECEIPT, SEALED, RunLayout
 from epgfn.run.report.found import Found, read_found
 from epgfn.run.report.influence import Influence, read_influence
 from epgfn.run.report.later import Later, read_later
 from epgfn.run.report.privacy import Promise, read_promises
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import Study
-from epgfn.study.study import STUDY_NAME
 
 History = list[dict[str, Any]]
 
@@ -119,8 +119,8 @@ def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = N
     Raises:
         UsageError: study.toml or global/summary.json is missing or not of the expected form.
     """
-    study = Study.load(run_dir / STUDY_NAME)
-    summary_file = run_dir / "global" / "summary.json"
+    study = Study.load(RunLayout(run_dir).study)
+    summary_file = RunLayout(run_dir).summary
     raw = read_bytes(summary_file, "summary")
     try:
         summary: dict[str, Any] = _json_object(json.loads(raw))
@@ -139,7 +139,9 @@ def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = N
             f"{summary_file} is not the summary of a run of this study; export the run directory again"
         ) from None
     if among_graphs is not None and among_graphs.variables != study.variable_names:
-        raise UsageError(f"the comparison in {summary_file} has other variables than {run_dir / STUDY_NAME}")
+        raise UsageError(
+            f"the comparison in {summary_file} has other variables than {RunLayout(run_dir).study}"
+        )
     ledger = _read_ledger(run_dir)
     return Run(
         study=study,
@@ -147,7 +149,7 @@ def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = N
         summary=summary,
         uploads=[_upload(run_dir, node, node in aggregated, ledger) for node in study.roster],
         ledger=ledger,
-        coordinator_fingerprint=_fingerprint(run_dir / "keys" / "coordinator.pem"),
+        coordinator_fingerprint=_fingerprint(RunLayout(run_dir).coordinator_key),
         comparison=among_graphs,
         found=found,
         history=_history(summary.get("history")),
@@ -169,9 +171,9 @@ def _comparisons(
 def _read_ledger(run_dir: Path) -> Ledger:
     vkey = ""
     try:
-        vkey = read_bytes(run_dir / "keys" / "ledger.vkey", "ledger key").decode("utf-8", "replace").strip()
+        vkey = read_bytes(RunLayout(run_dir).ledger_key, "ledger key").decode("utf-8", "replace").strip()
         verifier = NoteVerifier.from_vkey(vkey)
-        view = read_log(run_dir / "ledger", verifier)
+        view = read_log(RunLayout(run_dir).ledger, verifier)
         return Ledger(view, [parse(entry) for entry in view.entries], verifier, vkey)
     except EpgfnError as error:
         # A report of a run whose ledger is damaged must say so, loudly, rather than not exist.
@@ -179,16 +181,16 @@ def _read_ledger(run_dir: Path) -> Ledger:
 
 
 def _upload(run_dir: Path, node: str, aggregated: bool, ledger: Ledger) -> Upload:
-    folder = run_dir / "uploads" / node
-    fingerprint = _fingerprint(run_dir / "keys" / "nodes" / f"{node}.pem")
-    sealed = folder / "model.sealed"
+    folder = RunLayout(run_dir).upload(node)
+    fingerprint = _fingerprint(RunLayout(run_dir).node_key(node))
+    sealed = folder / SEALED
     if not sealed.is_file():
         return Upload(node, aggregated, fingerprint=fingerprint)
     digest = sha256_file(sealed)
     index = next(
         (i for i, entry in ledger.numbered(AcceptedEntry) if (entry.node_id, entry.sealed_sha256) == (node, digest)), None
     )  # fmt: skip
-    receipt = _receipt(folder / "receipt.tlog-proof", index, ledger)
+    receipt = _receipt(folder / RECEIPT, index, ledger)
     return Upload(node, aggregated, sealed.stat().st_size, digest, index, receipt, fingerprint)
 
 

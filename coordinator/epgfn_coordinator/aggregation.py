@@ -18,6 +18,7 @@ from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomi
 from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult
 from epgfn.learn.model import Model
+from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
@@ -29,7 +30,6 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
-MODEL, SAMPLES, SUMMARY = "model.safetensors", "samples.parquet", "summary.json"
 MARGINAL_SAMPLES = 10_000
 """Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
 SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")

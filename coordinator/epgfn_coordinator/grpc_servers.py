@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from epgfn import rpc
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
+from epgfn.base.passphrase import key_passphrase
 from epgfn.sealing.keys import SigningKey
 from epgfn.v1 import (
     artifact_pb2,
@@ -24,7 +25,7 @@ from epgfn.v1 import (
     study_pb2_grpc,
 )
 from epgfn_coordinator.home import Config, Home, split_address
-from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY, passphrase
+from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 from epgfn_coordinator.services.ledger import LedgerServicer
@@ -67,7 +68,7 @@ class Listener:
         Raises:
             EpgfnError: a port is in use or an address is not ours.
         """
-        key = SigningKey.load(home.key(TLS_KEY), passphrase()).private_pem()
+        key = SigningKey.load(home.key(TLS_KEY), key_passphrase()).private_pem()
         certificate = read_bytes(home.key(TLS_CERTIFICATE), "certificate")
         ca = read_bytes(home.ca, "certificate")
         # An upload holds a thread for as long as it takes; what is left answers short calls.

@@ -8,18 +8,14 @@ leave-one-out/<node>      everybody in the first but that node; a study may ask 
 from __future__ import annotations
 
 from sqlite3 import Row
-from typing import Final
 
+from epgfn.run.layout import AGGREGATES, GLOBAL, LEAVE_ONE_OUT
 from epgfn_coordinator.store import Store
-
-FIRST: Final = "global"
-LATER: Final = "aggregates"
-LEAVE_ONE_OUT: Final = "leave-one-out"
 
 
 def later(number: int) -> str:
     """The place of the aggregate with that number; the first has number 1."""
-    return FIRST if number == 1 else f"{LATER}/{number}"
+    return GLOBAL if number == 1 else f"{AGGREGATES}/{number}"
 
 
 def without(node_id: str) -> str:

@@ -11,28 +11,21 @@ from typing import Any
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
+from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
-from epgfn_coordinator import aggregates
-from epgfn_coordinator.aggregate import Interrupted
+from epgfn_coordinator import places
+from epgfn_coordinator.aggregation import Interrupted
+from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
-from epgfn_coordinator.log import PublishedLog
 from epgfn_coordinator.publication import Publication
-from epgfn_coordinator.round import (
-    ABANDONED,
-    AGGREGATING,
-    PUBLISHED,
-    WITHOUT_RESULT,
-    Round,
-    accepted_nodes,
-    round_state,
-)
-from epgfn_coordinator.server import Listener, Servicers
+from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 from epgfn_coordinator.services.ledger import LedgerServicer
@@ -158,9 +151,7 @@ class Coordinator:
             EpgfnError: there is a result, or it only has to be published.
         """
         state = round_state(self._store)
-        complete = (
-            aggregates.made(self._store, aggregates.FIRST) and not self._study.aggregation.leave_one_out
-        )
+        complete = places.made(self._store, GLOBAL) and not self._study.aggregation.leave_one_out
         if state == PUBLISHED or (state == AGGREGATING and complete):
             raise EpgfnError(
                 f"the round in {self._home.root} has a signed global model and cannot be abandoned; "
@@ -216,7 +207,7 @@ class Coordinator:
             self._journal.decision(
                 "late-failed", f"the late models are not aggregated: {worker.failure}", warn=True
             )
-        waiting = aggregates.late_nodes(self._store)
+        waiting = places.late_nodes(self._store)
         if not waiting or (worker is not None and worker.failure is not None and worker.about == waiting):
             return worker
         return _Worker(self._publication.run_late, stop, self._wake, waiting)

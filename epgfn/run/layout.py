@@ -1,0 +1,97 @@
+"""What lies where in a run directory, and what the states of a round are called: the one place that spells either.
+
+    study.toml  study.sigstore.json  round.sigstore.json  keys/
+    uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
+    ledger/
+    global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html}
+    aggregates/<number>/…   leave-one-out/<node>/…          the same files, where the study asks for further models
+
+docs/formats/run-directory.md says what each file holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+STUDY: Final = "study.toml"
+STUDY_BUNDLE: Final = "study.sigstore.json"
+ROUND_BUNDLE: Final = "round.sigstore.json"
+KEYS: Final = "keys"
+NODE_KEYS: Final = "nodes"
+COORDINATOR_KEY: Final = "coordinator.pem"
+LEDGER_KEY: Final = "ledger.vkey"
+LEDGER: Final = "ledger"
+
+UPLOADS: Final = "uploads"
+SEALED: Final = "model.sealed"
+UPLOAD_BUNDLE: Final = "upload.sigstore.json"
+RECEIPT: Final = "receipt.tlog-proof"
+
+GLOBAL: Final = "global"
+"""The model of everybody who had sent when the round closed."""
+AGGREGATES: Final = "aggregates"
+"""Later models, from number 2 on."""
+LEAVE_ONE_OUT: Final = "leave-one-out"
+MODEL: Final = "model.safetensors"
+MODEL_BUNDLE: Final = "model.sigstore.json"
+SAMPLES: Final = "samples.parquet"
+SUMMARY: Final = "summary.json"
+REPORT: Final = "report.html"
+
+OPEN: Final = "open"
+AGGREGATING: Final = "aggregating"
+PUBLISHED: Final = "published"
+FAILED: Final = "failed"
+ABANDONED: Final = "abandoned"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths in the run directory at `root`, whether or not they are there."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        return self.root / STUDY
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / LEDGER
+
+    @property
+    def coordinator_key(self) -> Path:
+        return self.root / KEYS / COORDINATOR_KEY
+
+    @property
+    def ledger_key(self) -> Path:
+        return self.root / KEYS / LEDGER_KEY
+
+    def node_key(self, node: str) -> Path:
+        return self.root / KEYS / NODE_KEYS / f"{node}.pem"
+
+    def upload(self, node: str) -> Path:
+        """The folder of what one node sent."""
+        return self.root / UPLOADS / node
+
+    def aggregate(self, number: int) -> Path:
+        """The folder of the global model with that number; the first has number 1."""
+        return self.root / GLOBAL if number == 1 else self.root / AGGREGATES / str(number)
+
+    @property
+    def model(self) -> Path:
+        return self.root / GLOBAL / MODEL
+
+    @property
+    def samples(self) -> Path:
+        return self.root / GLOBAL / SAMPLES
+
+    @property
+    def summary(self) -> Path:
+        return self.root / GLOBAL / SUMMARY
+
+    @property
+    def report(self) -> Path:
+        return self.root / GLOBAL / REPORT

@@ -1,0 +1,66 @@
+"""The model in a run directory, or in a file of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.files import read_bytes
+from epgfn.learn.model import Model
+from epgfn.run import layout
+from epgfn.run.layout import RunLayout
+from epgfn.study import Study
+
+
+def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
+    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`) or a model file.
+
+    A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
+
+    A file that names a study in its metadata, as all that parties exchange do, must name this one: tensors alone would
+    also fit a study whose variables stand in another order. Signatures are what `epgfn audit` checks.
+
+    Raises:
+        UsageError: a file is missing or is no model file.
+        RefusedError: the file holds no policy of the study, or names another one.
+    """
+    path = Path(path)
+    file = RunLayout(path).model if path.is_dir() else path
+    if study is None:
+        study = _study_beside(file)
+    if not isinstance(study, Study):
+        study = Study.load(study)
+    raw = read_bytes(file, "model file")
+    try:
+        tensors = load(raw)
+    except (SafetensorError, ValueError, KeyError):
+        raise UsageError(
+            f"{file} is not a safetensors model file; give the run directory or its global/model.safetensors"
+        ) from None
+    if _study_named(raw) not in (None, study.digest):
+        raise RefusedError(
+            "wrong-study",
+            f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
+        )
+    return Model(study, tensors)
+
+
+def _study_named(raw: bytes) -> str | None:
+    """The study's digest in the metadata of a safetensors file that was read; None if there is none."""
+    length = int.from_bytes(raw[:8], "little")
+    metadata = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    digest: str | None = metadata.get("study_digest")
+    return digest
+
+
+def _study_beside(file: Path) -> Path:
+    for folder in (file.parent, file.parent.parent):
+        if (folder / layout.STUDY).is_file():
+            return folder / layout.STUDY
+    raise UsageError(
+        f"no {layout.STUDY} lies beside {file} or one directory up; name the study it was trained for"
+    )

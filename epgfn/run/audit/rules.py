@@ -1,4 +1,8 @@
-"""The rules of an audit that need no files: which stories a ledger may tell, and what must fit what."""
+"""The rules of an audit that need no files: which stories a ledger may tell, and what must fit what.
+
+That a statement fits its round is checked by the coordinator on arrival too (`epgfn_coordinator.verify`). The audit has rules of its own on
+purpose: whoever distrusts a coordinator must not have to run its checks.
+"""
 
 from __future__ import annotations
 

@@ -15,18 +15,20 @@ spaces `stop_action` is None. Throughout, the backward policy is uniform: log p_
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-S = TypeVar("S")
+State = TypeVar("State", bound=tuple[Tensor, ...])
+"""The NamedTuple of tensors that is a space's own batch of states."""
 
 
-class Back(NamedTuple):
+class Back(NamedTuple, Generic[State]):
     """A step against the arrows: the state before, and (B,) int64 the action that leads from it to the state after."""
 
-    state: Any
+    state: State
     action: Tensor
 
 
@@ -56,7 +58,7 @@ class Space(Protocol):
         """(B, n_backward) bool: the ways back; all False where the state is initial."""
         ...
 
-    def step_back(self, state: Any, choice: Tensor) -> Back:
+    def step_back(self, state: Any, choice: Tensor) -> Back[Any]:
         """The states before, and the actions that lead forward again; `choice` is ignored in initial rows."""
         ...
 
@@ -77,16 +79,17 @@ class Space(Protocol):
         ...
 
 
-def take(state: S, index: Tensor) -> S:
+def take(state: State, index: Tensor) -> State:
     """The rows `index` ((M,) int64 or (B,) bool) of a batch of states."""
-    fields: Any = state
-    return type(state)(*(field[index] for field in fields))
+    make: Callable[..., State] = type(state)
+    return make(*(field[index] for field in state))
 
 
-def where(condition: Tensor, yes: S, no: S) -> S:
+def where(condition: Tensor, yes: State, no: State) -> State:
     """Row by row `yes` where (B,) `condition` holds, else `no`."""
-    rows: Any = zip(yes, no, strict=True)  # type: ignore[call-overload]
-    return type(yes)(*(torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in rows))
+    make: Callable[..., State] = type(yes)
+    rows = zip(yes, no, strict=True)
+    return make(*(torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in rows))
 
 
 def log_uniform_backward(space: Space, state: Any) -> Tensor:

@@ -79,7 +79,7 @@ class DagByEdges:
         edges = state.adjacency.flatten(1) & ~state.stopped[:, None]
         return torch.cat([edges, state.stopped[:, None]], 1)
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         one_hot = torch.nn.functional.one_hot(choice, self.n_actions)[:, :-1].bool() & ~state.stopped[:, None]
         adjacency = state.adjacency & ~one_hot.view_as(state.adjacency)
         return Back(State(adjacency, closure_of(adjacency), torch.zeros_like(state.stopped)), choice)

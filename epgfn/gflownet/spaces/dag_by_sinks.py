@@ -108,7 +108,7 @@ class DagBySinks:
     def backward_mask(self, state: State) -> Tensor:
         return state.sinks
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         gone = torch.nn.functional.one_hot(choice, self.n_variables).bool() & state.members
         column = state.adjacency[torch.arange(len(choice)), :, choice].unsqueeze(2)  # (B, V, 1)
         action = choice * self.n_sets + parent_index(column, self.max_parents)[:, 0]

@@ -55,7 +55,7 @@ class Hypergrid:
     def backward_mask(self, state: State) -> Tensor:
         return torch.cat([(state.position > 0) & ~state.stopped[:, None], state.stopped[:, None]], 1)
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         move = self._unit[choice] * ~state.stopped[:, None]
         position = (state.position - move).clamp_min(0)
         return Back(State(position, torch.zeros_like(state.stopped)), choice)

@@ -53,7 +53,7 @@ class Multiset:
     def backward_mask(self, state: State) -> Tensor:
         return state.counts > 0
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         return Back(State((state.counts - self._unit[choice]).clamp_min(0)), choice)
 
     def is_terminating(self, state: State) -> Tensor:

@@ -94,7 +94,7 @@ class Phylogeny:
     def backward_mask(self, state: State) -> Tensor:
         return self.open(state) & (state.clades != self.leaves)
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         left = choice[:, None]  # (B, 1)
         whole = state.clades.gather(1, left)
         made = (state.nodes == whole) & self.backward_mask(state).gather(1, left)  # (B, n), at most one

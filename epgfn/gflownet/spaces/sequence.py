@@ -63,7 +63,7 @@ class Sequence:
     def backward_mask(self, state: State) -> Tensor:
         return (state.stopped | (state.letters[:, 0] > 0))[:, None]
 
-    def step_back(self, state: State, choice: Tensor) -> Back:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         place = (self.length(state) - 1).clamp_min(0)[:, None]
         last = state.letters.gather(1, place)
         letters = state.letters.scatter(1, place, torch.where(state.stopped[:, None], last, 0))

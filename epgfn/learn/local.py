@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from epgfn.study import Study
     from epgfn.study.settings import TrainingSettings
 
-from epgfn.gflownet.training.loop import LocalResult, Progress, draw_of, fit, table_reward
+from epgfn.gflownet.training.loop import LocalResult, Progress, Watch, draw_of, fit, table_reward
 
 LOSS_OF_OBJECTIVE = {
     "contrastive": "contrastive",
@@ -125,10 +125,8 @@ def train_on_target(
         study.training,
         loss,
         generator,
-        progress=progress,
-        stop=stop,
+        watch=Watch(progress, stop, kept),
         draw=_local_draw(study, family.together),
-        checkpoint=kept,
     )
     return LocalResult(on_cpu(policy.tensors()), history)
 

@@ -97,6 +97,18 @@ def table_reward(space: DagSpace, table: Tensor) -> LogReward:
     return lambda state: modular_score(table, state.adjacency, space.max_parents)
 
 
+class Watch(NamedTuple):
+    """What observes a run and may end it: `progress` is told of each step, `stop` ends it once set, `checkpoint` is where its state
+    is kept; a run that is found there goes on, and ends as it would have ended."""
+
+    progress: Progress | None = None
+    stop: threading.Event | None = None
+    checkpoint: Checkpoint | None = None
+
+
+UNWATCHED = Watch()
+
+
 def fit(
     policy: Policy,
     space: Space,
@@ -104,13 +116,11 @@ def fit(
     loss: Loss,
     generator: torch.Generator,
     *,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
+    watch: Watch = UNWATCHED,
     draw: Callable[..., Rollout] = sample,
     replay: float = 0.0,
     average: float = 0.0,
     final_rate: float = FINAL_RATE,
-    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place; returns one dict a step.
 
@@ -119,12 +129,13 @@ def fit(
         replay: share of each batch, from 0 to below 1, that goes into objects seen before; see `epgfn.gflownet.sampling.replay`.
         average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
         final_rate: learning rate at the end as a share of the first; 1 for the same throughout.
-        checkpoint: where to keep the run's state; a run that is found there goes on, and ends as it would have ended.
+        watch: who is told of each step, what ends the run, and where its state is kept.
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
-        EpgfnError: training diverged, or `stop` was set.
+        EpgfnError: training diverged, or `watch.stop` was set.
     """
+    progress, stop, checkpoint = watch
     state = _fresh_state(policy, space, settings, loss, generator, replay, average)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)

@@ -25,7 +25,7 @@ from epgfn.gflownet.policies.mlp_net import MAX_ACTIONS, MAX_BYTES, MlpNet
 from epgfn.gflownet.rewards.rewards import checked, require_fits
 from epgfn.gflownet.sampling.rollout import Rollout, sample_once
 from epgfn.gflownet.spaces.base import Space
-from epgfn.gflownet.training.loop import FINAL_RATE, LocalResult, Progress, fit
+from epgfn.gflownet.training.loop import FINAL_RATE, LocalResult, Progress, Watch, fit
 from epgfn.gflownet.training.state import Checkpoint, tensor_digest
 
 PROBED = 64
@@ -110,13 +110,11 @@ def train_reward(
         settings,
         loss,
         generator,
-        progress=progress,
-        stop=stop,
+        watch=Watch(progress, stop, checkpoint),
         draw=draw,
         replay=settings.replay,
         average=settings.average,
         final_rate=settings.final_rate,
-        checkpoint=checkpoint,
     )
     return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())
 

@@ -24,7 +24,7 @@ from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.rewards.remembered import Remembered
 from epgfn.gflownet.rewards.rewards import checked, require_fits
 from epgfn.gflownet.spaces.phylogeny import Phylogeny
-from epgfn.gflownet.training.loop import LocalResult, Progress, fit
+from epgfn.gflownet.training.loop import LocalResult, Progress, Watch, fit
 from epgfn.gflownet.training.on_reward import RewardSettings
 
 DEFAULTS = RewardSettings(
@@ -60,5 +60,5 @@ def train_trees(
     scores = split_scores(space, reward, generator) if tree_net.has_scores(space) else None
     policy = TreeNet(space, [tree_net.initial_tensors(space, settings.hidden, generator, scores)])
     loss = make_loss(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
-    history = fit(policy, space, settings, loss, generator, progress=progress, stop=stop)
+    history = fit(policy, space, settings, loss, generator, watch=Watch(progress, stop))
     return LocalResult(policy.tensors(), history)

@@ -22,7 +22,7 @@ from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.gflownet.rewards.rewards import HypergridReward
 from epgfn.gflownet.sampling.rollout import Rollout
 from epgfn.gflownet.spaces import Hypergrid, Multiset
-from epgfn.gflownet.training.loop import fit
+from epgfn.gflownet.training.loop import Watch, fit
 from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 from epgfn.gflownet.training.state import Checkpoint, load_weights
 from epgfn.learn.local import train_local
@@ -183,7 +183,7 @@ def run_with(spoil: Any, checkpoint: Checkpoint | None, steps: int = 60) -> MlpN
         return batch_loss._replace(loss=spoil(count, batch_loss.loss))
 
     settings = RewardSettings(steps=steps, batch=16, hidden=8)
-    fit(policy, SPACE, settings, Loss(of_batch), generator, checkpoint=checkpoint)
+    fit(policy, SPACE, settings, Loss(of_batch), generator, watch=Watch(checkpoint=checkpoint))
     return policy
 
 

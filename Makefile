@@ -2,6 +2,7 @@
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
 #   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
+#   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more)
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
@@ -15,10 +16,10 @@ BENCH_FLAGS ?= --seeds 1
 SOAK_MINUTES ?= 10
 BIN := .venv/bin
 
-.PHONY: demo test outside soak bench check format stubs clean help compose-prepare
+.PHONY: demo test wheel-test outside soak bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,9p' Makefile
+	@sed -n '1,10p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -39,6 +40,9 @@ demo: .venv/.run
 
 test: .venv/.dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(TEST_FLAGS)
+
+wheel-test: .venv/bin/python
+	@PYTHON=$(BIN)/python PIP_FLAGS="$(PIP_FLAGS)" tests/wheel.sh
 
 # Needs node and npm: Sigstore's own library then judges our bundles too.
 outside: .venv/.dev

@@ -50,6 +50,9 @@ def demo(
         Path | None, typer.Option(help="Run directory to make (default: runs/demo-<time>).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the training.", min=0)] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train briefly: every step of the procedure, a poor posterior.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole study on this machine, on real data, and compare it with the exact posterior.
@@ -61,7 +64,7 @@ def demo(
     from epgfn.demo.demo import run_demo
 
     target = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    figures = run_demo(nodes, target, seed, quiet=False)
+    figures = run_demo(nodes, target, seed, quiet=False, quick=quick)
     _tell(figures, as_json)
 
 

@@ -33,6 +33,7 @@ from epgfn.study.study import STUDY_NAME
 
 COMPARISON_SAMPLES = 20_000
 TOP = 12
+QUICK_STEPS = 20
 
 
 def example_dir(name: str = "sachs") -> Path:
@@ -57,8 +58,8 @@ def node_names(count: int) -> list[str]:
     return [f"clinic-{number:03d}" for number in range(1, count + 1)]
 
 
-def run_demo(nodes: int, out: Path, seed: int, quiet: bool) -> dict[str, Any]:
-    """The Sachs study over `nodes` nodes in `out`; returns what `epgfn demo --json` prints.
+def run_demo(nodes: int, out: Path, seed: int, quiet: bool, quick: bool = False) -> dict[str, Any]:
+    """The Sachs study over `nodes` nodes in `out`; returns what `epgfn demo --json` prints. `quick`: only `QUICK_STEPS` of training.
 
     Raises:
         UsageError: `nodes` is out of range or `out` is not empty.
@@ -71,6 +72,9 @@ def run_demo(nodes: int, out: Path, seed: int, quiet: bool) -> dict[str, Any]:
     study = Study.load(source / STUDY_NAME).with_changes(
         {"roster": names, "seed": seed, "aggregation": {"quorum": max(1, (3 * nodes + 3) // 4)}}
     )
+    if quick:
+        brief = {"steps": QUICK_STEPS}
+        study = study.with_changes({"training": brief, "aggregation": brief})
     data_dir = out.with_name(out.name + ".data")
     if data_dir.exists() and any(data_dir.iterdir()):
         raise UsageError(f"{data_dir} is not empty; choose another folder with --out")
@@ -79,7 +83,12 @@ def run_demo(nodes: int, out: Path, seed: int, quiet: bool) -> dict[str, Any]:
         write_atomic(files[name], part.to_csv(index=False).encode())
     with (source / "consensus_edges.csv").open(newline="") as table:
         reference = [(row["cause"], row["effect"]) for row in csv.DictReader(table)]
-    return run_study(study, files, out, quiet=quiet, reference=reference)
+    figures = run_study(study, files, out, quiet=quiet, reference=reference)
+    if quick:
+        figures["notes"].append(
+            f"models were trained for {QUICK_STEPS} steps, which shows the procedure and not how good it gets"
+        )
+    return figures
 
 
 def run_study(

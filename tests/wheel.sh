@@ -29,6 +29,7 @@ work = pathlib.Path(sys.argv[1])
 figures = json.loads((work / "figures.json").read_text())
 report = (work / "run" / "global" / "report.html").read_text(encoding="utf-8")
 assert figures["audit_ok"] and figures["nodes"] == 2 and len(figures["edges"]) == 12, figures
+assert any("20 steps" in note for note in figures["notes"]), "a brief demo must say that it was brief"
 style = resources.files("epgfn").joinpath("run", "report", "style.css").read_text("utf-8")
 assert style.strip() and style.strip() in report, "the report has lost its style sheet"
 print("the wheel works: installed on its own, a brief demo ran and its audit passed")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epgfn.demo.demo import QUICK_STEPS, example_dir
+from epgfn.demo.demo import example_dir
 from epgfn.study import Study
 
 KEYS = {
@@ -42,29 +42,3 @@ def test_the_demo_ends_near_the_exact_posterior(tmp_path: Path) -> None:
         for node in figures["local_edge_mae"]
     ]
     assert sum(map(len, rows)) >= 1700 and len(set.union(*rows)) >= 1700
-
-
-def test_a_quick_demo_shows_the_procedure_and_says_that_it_was_brief(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "epgfn",
-            "demo",
-            "--quick",
-            "--nodes",
-            "2",
-            "--out",
-            str(tmp_path / "run"),
-            "--json",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
-    study = Study.load(tmp_path / "run" / "study.toml")
-    assert study.training.steps == study.aggregation.steps == QUICK_STEPS
-    assert figures["audit_ok"] and figures["nodes"] == 2
-    assert any(f"for {QUICK_STEPS} steps" in note for note in figures["notes"])

@@ -23,7 +23,6 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
 from epgfn.study import Study
-from epgfn.study.objects import kind_of
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.store import Store
@@ -131,7 +130,7 @@ def _summary(
         "seed": study.seed,
         "samples": study.aggregation.samples,
         "variables": study.variable_names,
-        "noun": kind_of(study).noun,
+        "noun": study.kind.noun,
         **_probabilities(study, model),
         "diagnostics": result.diagnostics,
         "history": result.history,
@@ -141,7 +140,7 @@ def _summary(
 
 def _probabilities(study: Study, model: Model) -> dict[str, Any]:
     """Of graphs a matrix of their edges' probabilities, of other objects the probability of each question about them."""
-    if study.is_graphs:
+    if study.kind.has_edges:
         return {"edge_probabilities": model.edge_probabilities(MARGINAL_SAMPLES, seed=study.seed)}
     return {"marginals": model.marginals(MARGINAL_SAMPLES, seed=study.seed)}
 

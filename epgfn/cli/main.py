@@ -133,11 +133,11 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
 
     model = load_model(run_dir)
     state, probability = terminating_distribution(model)
-    texts, called = written(model.study, state), "edges" if model.study.is_graphs else "object"
+    texts, called = written(model.study, state), model.study.kind.column
     order = probability.argsort(descending=True).tolist()
     rows = [{called: texts[i], "probability": float(probability[i])} for i in order]
     if as_json:
-        print(json.dumps({"graphs" if model.study.is_graphs else "objects": len(rows), "rows": rows}))
+        print(json.dumps({"graphs" if model.study.kind.has_edges else "objects": len(rows), "rows": rows}))
         return
     for row in rows:
         print(f"{row['probability']:.6e}\t{row[called]}")

@@ -104,11 +104,9 @@ def _shown(value: Any) -> str:
 
 def _print_plan(study: Study, rows: list[PlanRow]) -> None:
     from epgfn.privacy.of_study.graph_plan import MOST_LOST, MOST_MOVED
-    from epgfn.study.kinds import GAUSSIAN
-    from epgfn.study.objects import kind_of
 
-    kind = kind_of(study)
-    of_what = "edge probabilities" if study.is_graphs else f"probability of each {kind.question}"
+    kind = study.kind
+    of_what = kind.probabilities if kind.has_edges else f"probability of each {kind.question}"
     for scope, several in (("local", "One node's model"), ("product", "The product of all nodes' models")):
         found = [row for row in rows if row.scope == scope]
         if not found:
@@ -125,7 +123,7 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
                 f"{row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
             )
         print()
-    each = "edges" if study.is_graphs else "of these probabilities"
+    each = "edges" if kind.has_edges else "of these probabilities"
     print(
         f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
         "common). null: mean error of the prior, that is of sending nothing.\n"
@@ -136,22 +134,9 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
     if few:
         print(
             f"Too few records for this epsilon: {', '.join(few)}. Take a larger epsilon, more records or "
-            f"{'fewer variables' if study.is_graphs else 'a smaller space'}."
+            f"{kind.smaller}."
         )
-    print(_CAUTION["gaussian" if study.target.kind in GAUSSIAN else study.columns])
-
-
-_DRAWN = (
-    "In each made-up world the true object is any of them alike, and records are what the study's own likelihood draws from it; "
-    "where yours are not, expect less."
-)
-_CAUTION = {
-    "gaussian": "The made-up records are Gaussian, and the study's centres and scales are taken to fit; where they do not, expect less.",
-    "categories": "The made-up records come from random networks with up to two parents a variable; where yours do not, errors differ.",
-    "one-category": _DRAWN,
-    "bounded": f"{_DRAWN} The noise that was drawn about a point is cut off at the study's bounds.",
-    "taxa": f"{_DRAWN} Sites evolve along the tree, one by one.",
-}
+    print(study.target_kind.caution)
 
 
 @app.command()
@@ -217,10 +202,9 @@ def audit(
 def _make(study: Study | None, mode: str, epsilon: float, settings: dict[str, Any]) -> Case:
     """The study's own release where the mode is the study's, else the mechanism by itself."""
     from epgfn.privacy.attacks.canaries import make_case
-    from epgfn.privacy.of_study.canaries import study_case
-    from epgfn.study.kinds import GAUSSIAN
+    from epgfn.privacy.of_study.canaries import CASES, study_case
 
-    if study is None or mode != _own_mode(study) or study.target.kind in GAUSSIAN:
+    if study is None or mode != _own_mode(study) or study.mechanism not in CASES:
         return make_case(mode, epsilon=epsilon, **settings)  # type: ignore[arg-type]
     return study_case(
         study.with_changes({"privacy": {"epsilon": epsilon, "delta": settings["delta"]}}),
@@ -229,7 +213,9 @@ def _make(study: Study | None, mode: str, epsilon: float, settings: dict[str, An
 
 def _own_mode(study: Study) -> str:
     """What the study's mode is called among those that are attacked: a statistic of categories is a table of counts."""
-    return "counts" if study.target.kind == "bdeu" else study.privacy.mode
+    from epgfn.privacy.of_study.canaries import CASES
+
+    return study.mechanism if study.mechanism in CASES else study.privacy.mode
 
 
 def _called(study: Study, mode: str) -> str:
@@ -238,11 +224,10 @@ def _called(study: Study, mode: str) -> str:
 
 
 def _print_attacked(study: Study, chosen: list[str]) -> None:
-    from epgfn.privacy.of_study.canaries import STEPS
-    from epgfn.study.kinds import GAUSSIAN
+    from epgfn.privacy.of_study.canaries import CASES, STEPS
 
     own = _own_mode(study)
-    if own in chosen and study.target.kind not in GAUSSIAN:
+    if own in chosen and study.mechanism in CASES:
         few = f", in {STEPS} steps with the noise that these need" if own == "gradient" else ""
         print(
             f"{study.name}: the study's own release is attacked ({own}, {study.target.kind}, {study.privacy.adjacency}{few}), with the "

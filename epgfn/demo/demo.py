@@ -27,7 +27,6 @@ from epgfn.run.report import write_report
 from epgfn.run.report.found import most_frequent
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.study import Study
-from epgfn.study.objects import kind_of
 from epgfn.study.records.tables import load_bounded_records, load_records, split_table
 from epgfn.study.study import STUDY_NAME
 
@@ -147,7 +146,7 @@ def _compare(
     reference: list[tuple[str, str]] | None,
 ) -> Comparison | ObjectComparison:
     samples, seed = COMPARISON_SAMPLES, study.seed
-    if study.is_graphs:
+    if study.kind.has_edges:
         return compare(study, records, models, global_model, reference, samples=samples, seed=seed)
     return compare_objects(study, records, models, global_model, samples=samples, seed=seed)
 
@@ -158,7 +157,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "run_dir": str(simulation.run_dir),
         "nodes": len(study.roster),
         "duration_s": round(simulation.duration, 1),
-        "noun": kind_of(study).noun,
+        "noun": study.kind.noun,
         "variables": study.variable_names,
         "privacy": study.privacy.in_words(study.unit),
         "notes": _notes(study),

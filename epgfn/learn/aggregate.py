@@ -20,8 +20,7 @@ from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.product import FrozenProduct, train_product
-from epgfn.gflownet.spaces import DagBySinks, DagSpace
-from epgfn.gflownet.spaces.base import pack_bits
+from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Progress, draw_of
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
@@ -66,7 +65,7 @@ def train_global(
     with computing_on(CPU):
         for node, tensors in models.items():
             _check(study, node, tensors)
-        prior_share = absent_prior_share(study, len(models)) if study.is_graphs else None
+        prior_share = absent_prior_share(study, len(models)) if study.target_kind.likelihood is None else None
     here = torch.get_default_device()
     models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
     space, family = space_of(study), family_of(study)
@@ -79,7 +78,7 @@ def train_global(
         space,
         stack,
         log_prior=prior,
-        key=_sink_key if isinstance(space, DagBySinks) else None,
+        key=family.key,
         together=family.together,
     )
     history = train_product(
@@ -101,11 +100,6 @@ def absent_prior_share(study: Study, present: int) -> Tensor:
     table = torch.as_tensor(prior_table(study), dtype=torch.float64)
     share = 1 - present / len(study.roster)
     return torch.where(torch.isfinite(table), table * share, 0.0)
-
-
-def _sink_key(state: Any) -> Tensor:
-    """By sinks a policy sees which variables are in, and which of them are sinks; not the rest of the graph."""
-    return pack_bits(torch.cat([state.members, state.sinks], 1))
 
 
 def _log_prior(space: DagSpace, share: Tensor) -> LogReward:

@@ -20,19 +20,17 @@ from torch import Tensor
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.losses.base import LogReward, Loss
-from epgfn.gflownet.policies import make_policy, tree_net
-from epgfn.gflownet.policies.split_regression import split_scores
+from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.rewards.remembered import Remembered
 from epgfn.gflownet.rewards.rewards import checked
 from epgfn.gflownet.sampling.exploration import with_preferences
 from epgfn.gflownet.sampling.rollout import Rollout
-from epgfn.gflownet.spaces import DagSpace, Phylogeny
+from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import Space
 from epgfn.gflownet.training.state import Checkpoint
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_statistic
 from epgfn.learn.target import Target, target_of
-from epgfn.study.kinds import KINDS
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -115,8 +113,8 @@ def train_on_target(
         log_reward = table_reward(space, scores - scores.amax(1, keepdim=True))
     else:
         log_reward = _centred(_in_main_memory(study, target.log_reward), space)
-        if _carries_splits(space):
-            scores = split_scores(space, log_reward, generator)
+        if family.fitted is not None:
+            scores = family.fitted(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
     loss = make_loss(space, log_reward, LOSS_OF_OBJECTIVE[study.training.objective], generator=generator)
     history = fit(
@@ -132,12 +130,8 @@ def train_on_target(
 
 
 def _local_draw(study: Study, together: bool) -> Callable[..., Rollout]:
-    draw, share = draw_of(together), KINDS[study.space.kind].preferences
+    draw, share = draw_of(together), study.kind.preferences
     return with_preferences(draw, share=share, spread=1.0) if share else draw
-
-
-def _carries_splits(space: Any) -> bool:
-    return isinstance(space, Phylogeny) and tree_net.has_scores(space)
 
 
 def local_loss(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Loss:

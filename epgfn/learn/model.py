@@ -33,8 +33,6 @@ from epgfn.study.objects import marginals, space_of, written
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_LISTED_VARIABLES = 5
-"""Up to which all graphs can be listed."""
 BLOCK = 1024
 """Objects drawn at once; bounds memory."""
 TRAJECTORIES = 16
@@ -101,8 +99,7 @@ class Model:
             texts += written(self.study, final)
             log_prob.append(estimate[0].numpy())
         state = type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))
-        column = "edges" if self.study.is_graphs else "object"
-        return Samples(texts, np.concatenate(log_prob), state, column)
+        return Samples(texts, np.concatenate(log_prob), state, self.study.kind.column)
 
     def marginals(self, n: int = 10_000, seed: int | None = 0) -> dict[str, float]:
         """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`): shares among `n` objects."""
@@ -119,7 +116,7 @@ class Model:
         Raises:
             UsageError: the study is not about graphs.
         """
-        if not self.study.is_graphs:
+        if not self.study.kind.has_edges:
             raise UsageError("only a study of graphs has edges; ask for marginals")
         generator = _generator(seed)
         total = np.zeros((len(self.variable_names),) * 2)
@@ -170,11 +167,12 @@ def terminating_distribution(model: Model) -> Terminating:
     """All objects, and the probability with which `model` samples each.
 
     Raises:
-        UsageError: there are more than `MAX_LISTED_VARIABLES` variables, too many graphs to list, or too many other objects.
+        UsageError: there are too many objects to list.
     """
-    if model.study.is_graphs and len(model.variable_names) > MAX_LISTED_VARIABLES:
+    most = model.study.kind.listed_up_to
+    if most is not None and len(model.variable_names) > most:
         raise UsageError(
             f"the study has {len(model.variable_names)} variables; all graphs can be listed for "
-            f"{MAX_LISTED_VARIABLES} or fewer: sample instead"
+            f"{most} or fewer: sample instead"
         )
     return terminating_mass(model.space, model.policy)

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
-from epgfn.gflownet.policies import (
-    mlp_net,
-    order_potential,
-)
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
-from epgfn.gflownet.spaces import DagBySinks
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -53,18 +48,9 @@ def require_possible(study: Study) -> None:
             model is larger than what the study lets a node send.
     """
     space = space_of(study)
-    if study.policy.kind == "mlp":
-        if space.n_actions > mlp_net.MAX_ACTIONS:
-            raise UsageError(
-                f"the space has {space.n_actions} actions and policy 'mlp' takes {mlp_net.MAX_ACTIONS} at most; merge categories"
-            )
-        batch = max(study.training.batch, study.aggregation.batch)
-        features = 4 * batch * space.max_steps * space.n_features
-        if features > mlp_net.MAX_BYTES:
-            raise UsageError(
-                f"a batch would take {features / 2**30:.0f} GiB, with up to {space.max_steps} steps of {space.n_features} features; "
-                "choose smaller objects or a smaller batch"
-            )
+    require_room = family_of(study).require_room
+    if require_room is not None:
+        require_room(space, max(study.training.batch, study.aggregation.batch))
     if model_bytes(study) > study.transport.max_upload_bytes:
         raise UsageError(
             f"a model of this study has {model_bytes(study)} bytes and transport.max_upload_bytes is "
@@ -84,6 +70,7 @@ def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
     """
     space = space_of(study)
     check_tensors(tensors, policy_spec(study))
-    if isinstance(space, DagBySinks):
-        order_potential.check_scores(space, tensors)
+    check = family_of(study).check
+    if check is not None:
+        check(space, tensors)
     check_policy(make_policy(space, [tensors]), space)

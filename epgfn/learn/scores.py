@@ -57,7 +57,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     x = torch.as_tensor(records)
     if x.ndim != 2 or x.shape[1] != len(study.variables):
         raise ValueError("records must be (n, V) with one column for each variable of the study")
-    if study.target.kind == "bdeu":
+    if not study.columns.numeric:
         categories = torch.tensor(categories_of(study))
         scores = bdeu(x, categories, study_masks(study), sample_size=study.target.sample_size)
         return table_from_scores(study, scores, n_parties)

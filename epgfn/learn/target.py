@@ -44,7 +44,7 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
         UsageError, EpgfnError: a setting the target refuses, or scores that are not finite.
     """
     parties = len(study.roster)
-    if study.is_graphs:
+    if study.target_kind.likelihood is None:
         return Target.of_table(score_table(study, torch.as_tensor(records), n_parties=parties))
     found = torch.as_tensor(records)
     space = space_of(study)

@@ -1,21 +1,33 @@
-"""What the variables of a study must say, by what they are: numbers, bounded numbers, categories, one category, or taxa."""
+"""What the variables of a study are: numbers, bounded numbers, categories, one category, or taxa; and what they must say then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
-
-from epgfn.study.kinds import MAX_LETTERS, Columns
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from epgfn.study import Study
 
 
-def check_columns(study: Study) -> None:
-    """Raises:
-    ValueError: a variable says too little, or something that has no meaning for what it is.
+@dataclass(frozen=True)
+class Columns:
+    """One sort of columns. `check(study)` raises ValueError where a variable says too little, or something that has no meaning for it.
+
+    numeric: cells are numbers, which a study puts on its scale; else categories, or characters of an alignment.
+    single: records are (n,), of the one variable there is; else (n, V).
+    alignment: a file is FASTA, a sequence a variable; else a table.
+    must_vary: records score variables against each other, so none may be constant and there are at least as many as variables.
+    unit: what a record is called.
     """
-    _CHECKS[study.columns](study)
+
+    name: str
+    check: Callable[[Study], None]
+    numeric: bool = False
+    single: bool = False
+    alignment: bool = False
+    must_vary: bool = False
+    unit: Literal["record", "site"] = "record"
 
 
 def _numbers(study: Study) -> None:
@@ -62,12 +74,6 @@ def _one_category(study: Study) -> None:
             f"a study of space '{study.space.kind}' has one variable: what a record shows, with its categories"
         )
     _categories(study)
-    if study.space.kind == "sequence" and len(study.variables[0].categories or ()) > MAX_LETTERS:
-        raise ValueError(f"a sequence is made of at most {MAX_LETTERS} letters")
-    if study.space.kind == "sequence" and any(
-        " " in letter for letter in study.variables[0].categories or ()
-    ):
-        raise ValueError("a letter of a sequence holds no space, so that no two sequences read alike")
 
 
 def _taxa(study: Study) -> None:
@@ -80,10 +86,8 @@ def _taxa(study: Study) -> None:
             raise ValueError(f"variable {v.name}: a taxon's name holds no space and none of (),;:'[]")
 
 
-_CHECKS: Final[dict[Columns, Callable[[Study], None]]] = {
-    "numbers": _numbers,
-    "bounded": _bounded,
-    "categories": _categories,
-    "one-category": _one_category,
-    "taxa": _taxa,
-}
+NUMBERS = Columns("numbers", _numbers, numeric=True, must_vary=True)
+BOUNDED = Columns("bounded", _bounded, numeric=True)
+CATEGORIES = Columns("categories", _categories)
+ONE_CATEGORY = Columns("one-category", _one_category, single=True)
+TAXA = Columns("taxa", _taxa, alignment=True, unit="site")

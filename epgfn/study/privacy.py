@@ -24,22 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from epgfn.study.kinds import ADDITIVE, GAUSSIAN
+from epgfn.study.kinds.base import PrivacyMode, TargetKind
 
-PrivacyMode = Literal["none", "statistic", "answers", "gradient"]
-
-MECHANISMS: Final[dict[str, frozenset[str]]] = {
-    "statistic": frozenset({*GAUSSIAN, "bdeu"}),
-    "answers": frozenset(ADDITIVE),
-    "gradient": frozenset(ADDITIVE),
-}
-"""Targets of a study by mode. A score of X^T X and n, or of a table of counts, has `statistic`, a sum over records the others;
-`epgfn.privacy` holds the mechanisms."""
 _WHY: Final = {
     "statistic": "it is a function neither of sums of products of the records' numbers nor of a table of how many records show what",
     "answers": "it fits parameters to all records at once, so it is no sum of one bounded term for each record",
     "gradient": "it fits parameters to all records at once, so no record has a gradient of its own to clip",
 }
+MAX_ANSWERED: Final = 100_000
+"""Objects that mode `answers` lists and answers for."""
 NO_PRIVACY: Final = (
     "none: whoever can read the policy can read the subposterior it was trained on. The encryption keeps it from "
     "everyone but the coordinator, who can read it."
@@ -98,15 +91,15 @@ class PrivacySettings(BaseModel):
         """A mode without settings is written without them."""
         return {name: value for name, value in handler(self).items() if self.is_private or name == "mode"}
 
-    def check_target(self, kind: str) -> None:
+    def check_target(self, target: TargetKind) -> None:
         """Raises:
         ValueError: the mode has no mechanism for the target, or a setting of that mechanism is missing or out of place.
         """
-        if self.is_private and kind not in MECHANISMS[self.mode]:
-            others = [mode for mode, kinds in MECHANISMS.items() if kind in kinds]
+        if self.is_private and self.mode not in target.mechanisms:
+            others = list(target.mechanisms)
             way = f"use mode = '{others[0]}'" if others else "choose another target, or mode = 'none'"
             raise ValueError(
-                f"privacy mode '{self.mode}' has no mechanism for target '{kind}', because {_WHY[self.mode]}; {way}"
+                f"privacy mode '{self.mode}' has no mechanism for target '{target.name}', because {_WHY[self.mode]}; {way}"
             )
         by_gradient = self.mode == "gradient"
         if (self.rate is not None, self.clip is not None) != (by_gradient, by_gradient):
@@ -151,3 +144,6 @@ def meaning(epsilon: float, delta: float, adjacency: str, unit: str) -> str:
         f"other {unit}s, can hardly tell {neighbours}: it changes the odds of anything they believe by a factor of at most {odds}, but "
         f"for a probability of {delta:.3g}."
     )
+
+
+__all__ = ["MAX_ANSWERED", "NO_PRIVACY", "PrivacyMode", "PrivacySettings", "meaning"]

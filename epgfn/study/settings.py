@@ -1,109 +1,14 @@
-"""The tables of study.toml, one class each, and what a single one of them may hold. What must fit together is `epgfn.study.study`."""
+"""The tables of study.toml that are alike in every kind of study, one class each, and what a single one of them may hold. [space] and
+[target] are their kind's (`epgfn.study.kinds`), variables in `epgfn.study.variables`; what must fit together is `epgfn.study.study`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from epgfn.study.kinds import PolicyKind, SpaceKind, TargetKind
-
-
-class Settings(BaseModel):
-    """Immutable, and an unknown key is an error: a misspelt setting must not silently become a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _shown(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError(
-            "a name may hold no control characters; it is shown to people who decide by what they see"
-        )
-    return value
-
-
-Shown = AfterValidator(_shown)
-Category = Annotated[str, Field(min_length=1, max_length=64), Shown]
-
-
-class Variable(Settings):
-    """One column: x = (transform(raw / transform_scale) - centre) / scale, all constants public.
-
-    `lower` and `upper` are public bounds in the column's own units. Where nodes release with noise every variable has them, and
-    a number beyond is moved to the bound before anything else happens to it.
-
-    `categories`: what may stand in a column that holds no numbers, in a public order; such a column has nothing else. In a study of
-    trees a variable is a taxon and has a name only.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=64), Shown]
-    transform: Literal["none", "arcsinh", "log"] = "none"
-    transform_scale: Annotated[float, Field(gt=0)] = 1.0
-    centre: float = 0.0
-    scale: Annotated[float, Field(gt=0)] = 1.0
-    lower: float | None = None
-    upper: float | None = None
-    categories: Annotated[list[Category], Field(min_length=2, max_length=1024)] | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _fits_edge_lists(cls, value: str) -> str:
-        if ";" in value or "->" in value:
-            raise ValueError(
-                "a variable's name may hold neither ';' nor '->': samples list edges as a->b;c->d"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
-            raise ValueError(f"variable {self.name}: lower must be below upper")
-        if self.categories is not None and len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"variable {self.name}: a category stands twice")
-        if self.categories is not None and any(c != c.strip() for c in self.categories):
-            raise ValueError(f"variable {self.name}: a category begins or ends with a space")
-        return self
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is said of it that belongs to a column of numbers."""
-        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper"}
-        return not self.model_fields_set & numeric
-
-
-class SpaceSettings(Settings):
-    """The state graph, and how large its objects are.
-
-    `dag-by-sinks` (needs a modular score) and `dag-by-edges` (takes any): graphs over the variables with at most `max_parents` each.
-    `hypergrid`: points, `side` places along each variable from its lower to its upper bound. `multiset`: `size` items, whose kinds are the
-    categories of the one variable. `sequence`: up to `max_length` letters, the categories of the one variable. `phylogeny`: rooted
-    binary trees, whose leaves are the variables.
-    """
-
-    kind: SpaceKind = "dag-by-sinks"
-    max_parents: Annotated[int, Field(ge=1, le=8)] = 3
-    side: Annotated[int, Field(ge=2, le=1000)] | None = None
-    size: Annotated[int, Field(ge=1, le=1000)] | None = None
-    max_length: Annotated[int, Field(ge=1, le=1000)] | None = None
-
-
-class TargetSettings(Settings):
-    """The log-reward, which the space must know; see `epgfn.study.kinds.KINDS`.
-
-    `alpha_mu` and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe, `sigma` to the paper's score and, on the study's
-    scale, to `location`; `sample_size` to BDeu; `signal` (how much of a record the object explains) to `items` and `letters`;
-    `branch_length` (expected changes a site) to `jc69`.
-    """
-
-    kind: TargetKind = "bge"
-    alpha_mu: Annotated[float, Field(gt=0)] = 1.0
-    alpha_w: Annotated[float, Field(gt=0)] | None = None
-    sigma: Annotated[float, Field(gt=0)] = 1.0
-    sample_size: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    signal: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    branch_length: Annotated[float, Field(gt=0, le=10)] = 0.1
+from epgfn.study.variables import Settings, Shown, Variable
 
 
 class PriorSettings(Settings):
@@ -119,7 +24,7 @@ class PriorSettings(Settings):
 class PolicySettings(Settings):
     """The network every party trains; its shape is agreed so that the coordinator can check what it gets."""
 
-    kind: PolicyKind = "order-potential"
+    kind: str = "order-potential"
     hidden: Annotated[int, Field(ge=8, le=2048)] = 256
 
 
@@ -173,3 +78,15 @@ class TransportSettings(Settings):
     suite: Literal["ML-KEM-768+X25519", "X25519"] = "ML-KEM-768+X25519"
     max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 32)] = 64 << 20
     keep_round_key: bool = False
+
+
+__all__ = [
+    "AggregationSettings",
+    "PolicySettings",
+    "PriorSettings",
+    "Settings",
+    "Shown",
+    "TrainingSettings",
+    "TransportSettings",
+    "Variable",
+]

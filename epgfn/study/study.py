@@ -20,7 +20,9 @@ import tomli_w
 from pydantic import (
     Field,
     PrivateAttr,
+    SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -28,35 +30,32 @@ from pydantic import (
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.base.identifiers import NODE_ID
-from epgfn.study.columns import check_columns, check_logarithms
+from epgfn.study.columns import Columns, check_logarithms
 from epgfn.study.kinds import (
-    KINDS,
-    MAX_ANSWERED,
-    Columns,
-    check_space,
-    columns_of,
+    Kind,
+    SpaceSettings,
+    TargetKind,
+    TargetSettings,
     filled,
-    number_of_objects,
+    find_kind,
+    read_space,
+    read_target,
 )
-from epgfn.study.privacy import PrivacySettings
+from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
+from epgfn.study.kinds.plugins import named
+from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
 from epgfn.study.settings import (
     AggregationSettings,
     PolicySettings,
     PriorSettings,
     Settings,
     Shown,
-    SpaceSettings,
-    TargetSettings,
     TrainingSettings,
     TransportSettings,
     Variable,
 )
 
 MAX_STUDY_BYTES = 1 << 20
-MAX_TRUSTED_VARIABLES = 25
-"""By sinks, up to which the order potential is exact."""
-MAX_TRUSTED_TAXA = 12
-"""Up to which a policy for trees carries a score of every split."""
 STUDY_NAME = "study.toml"
 
 
@@ -68,8 +67,8 @@ class Study(Settings):
     roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     variables: Annotated[list[Variable], Field(min_length=1, max_length=64)]
-    space: SpaceSettings = SpaceSettings()
-    target: TargetSettings = TargetSettings()
+    space: SerializeAsAny[SpaceSettings] = DagBySinksSettings()
+    target: SerializeAsAny[TargetSettings] = GaussianSettings()
     prior: PriorSettings = PriorSettings()
     policy: PolicySettings = PolicySettings()
     training: TrainingSettings = TrainingSettings()
@@ -83,6 +82,17 @@ class Study(Settings):
     @classmethod
     def _filled(cls, values: Any) -> Any:
         return filled(values)
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space_of_its_kind(cls, value: Any) -> Any:
+        return read_space(value)
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _target_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        space = info.data.get("space")  # missing where it was refused, which is then what is said
+        return read_target(value, find_kind(space.kind, space.package)) if space else GaussianSettings()
 
     @field_validator("roster")
     @classmethod
@@ -110,7 +120,7 @@ class Study(Settings):
         if self.aggregation.leave_one_out and len(self.roster) < 2:
             raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
         self._check_privacy()
-        if not KINDS[self.space.kind].may_stop_anywhere and (
+        if not self.kind.may_stop_anywhere and (
             self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"
         ):
             raise ValueError(
@@ -119,49 +129,77 @@ class Study(Settings):
         return self
 
     def _check_kind(self) -> None:
-        sizes = frozenset(self.space.model_fields_set - {"kind"})
-        check_space(self.space, sizes, self.target.kind, self.policy.kind)
-        if self.is_graphs:
-            if len(self.variables) < 2:
-                raise ValueError("a study of graphs needs at least two variables")
-            if self.space.max_parents >= len(self.variables):
-                raise ValueError(
-                    f"space.max_parents must be below the number of variables ({len(self.variables)})"
-                )
-        elif self.prior.kind != "uniform":
+        kind = self.kind
+        if self.policy.kind not in kind.policies:
+            raise ValueError(
+                f"policy '{self.policy.kind}' does not go with space '{kind.name}'; choose {' or '.join(kind.policies)}"
+            )
+        if self.prior.kind not in kind.priors:
             raise ValueError(f"prior '{self.prior.kind}' is one over graphs; use kind = 'uniform'")
-        check_columns(self)
+        self.columns.check(self)
+        kind.check(self)
 
     @property
-    def is_graphs(self) -> bool:
-        """Whether the objects are graphs over the variables."""
-        return self.space.kind.startswith("dag-")
+    def kind(self) -> Kind:
+        """What the study is about."""
+        return find_kind(self.space.kind, self.space.package)
+
+    @property
+    def target_kind(self) -> TargetKind:
+        """What a record says about the objects."""
+        return self.kind.target(self.target.kind)
 
     @property
     def columns(self) -> Columns:
         """What the variables are."""
-        return columns_of(self.space.kind, self.target.kind)
+        return self.target_kind.columns
 
     @property
     def unit(self) -> Literal["record", "site"]:
         """What a record is called: in an alignment, a site."""
-        return "site" if self.columns == "taxa" else "record"
+        return self.columns.unit
+
+    @property
+    def categories(self) -> list[str]:
+        """Of the one variable, in a study that has one; empty where it has none."""
+        return self.variables[0].categories or []
+
+    @property
+    def number_of_objects(self) -> float:
+        """How many objects the study is about; infinity for graphs, which are not counted here, and for what a float cannot hold."""
+        return self.kind.number_of_objects(self)
+
+    @property
+    def mechanism(self) -> str:
+        """The mechanism that a study with a privacy mode asks for, by its name in `epgfn.privacy.of_study`."""
+        return self.target_kind.mechanisms[self.privacy.mode]
+
+    @property
+    def foreign(self) -> str:
+        """Whose code beside epgfn the study runs, in a sentence without its full stop; empty if nobody's."""
+        if self.space.package is None:
+            return ""
+        name, version = named(self.space.package)
+        return (
+            f"this study runs foreign code, which is no part of epgfn: package {name}, version {version}, for its space "
+            f"'{self.space.kind}'; it reads the records and decides what is made of them"
+        )
 
     def _check_privacy(self) -> None:
-        self.privacy.check_target(self.target.kind)
+        self.privacy.check_target(self.target_kind)
         self.privacy.check_roster(self.roster)
         if not self.privacy.is_private:
             return
         check_logarithms(self)
         if self.privacy.mode == "answers":
-            count = number_of_objects(self.space, self.variables)
+            count = self.number_of_objects
             if count > MAX_ANSWERED:
                 raise ValueError(
                     f"mode 'answers' answers for every object, and this study is about {count:.3g}, more than {MAX_ANSWERED}; "
                     "choose a smaller space, or mode = 'gradient'"
                 )
         unbounded = [v.name for v in self.variables if v.lower is None or v.upper is None]
-        if unbounded and self.columns in ("numbers", "bounded"):
+        if unbounded and self.columns.numeric:
             raise ValueError(
                 f"privacy needs public bounds for every variable: set lower and upper of {', '.join(unbounded)}, from the literature "
                 "or the instrument, never from anyone's records"
@@ -242,17 +280,7 @@ class Study(Settings):
     @property
     def caution(self) -> str:
         """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
-        if self.space.kind == "dag-by-sinks" and len(self.variables) > MAX_TRUSTED_VARIABLES:
-            return (
-                f"beyond {MAX_TRUSTED_VARIABLES} variables the policy trains but was measured to be inaccurate (docs/large-dags.md); "
-                "do not rely on the posterior of this study"
-            )
-        if self.space.kind == "phylogeny" and len(self.variables) > MAX_TRUSTED_TAXA:
-            return (
-                f"beyond {MAX_TRUSTED_TAXA} taxa the policy is a network alone, which trains but was measured to be inaccurate "
-                "(docs/policies.md); do not rely on the posterior of this study"
-            )
-        return ""
+        return self.kind.caution(self)
 
     @property
     def variable_names(self) -> list[str]:
@@ -262,7 +290,7 @@ class Study(Settings):
     def aggregating_objective(self) -> str:
         """The study's own choice, or what measured best in its space (`docs/aggregation.md`): edge by edge where every state may
         stop (but for sequences, whose kind says otherwise), whole trajectories elsewhere."""
-        by_edges = KINDS[self.space.kind].may_stop_anywhere
+        by_edges = self.kind.may_stop_anywhere
         return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
 
     @property

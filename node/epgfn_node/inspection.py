@@ -68,6 +68,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "privacy": in_plain_words(study, kept, operator),
         "disclosure": study.disclosure,
         "caution": study.caution,
+        "foreign_code": study.foreign,
         "statement": predicate.model_dump(mode="json"),
         "never_leaves": list(NEVER) + (list(NEVER_UNDER_PRIVACY) if kept else []),
     }  # fmt: skip
@@ -102,7 +103,7 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
-    for note in filter(None, (facts["disclosure"], facts["caution"])):
+    for note in filter(None, (facts["foreign_code"], facts["disclosure"], facts["caution"])):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]

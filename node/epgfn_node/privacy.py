@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from epgfn.study.records.tables import BoundedRecords
 
 FORMAT = "epgfn-privacy-claim/v1"
+_SPACE = {"max_parents": 3}
+_TARGET = {"alpha_mu": 1.0, "sigma": 1.0, "sample_size": 1.0, "signal": 0.5, "branch_length": 0.1}
+"""What every study had in its settings before kinds had their own: a release that was made then is still the same release."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +217,10 @@ def _settings(study: Study, node_id: str, mechanism: str) -> dict[str, Any]:
     }
     if asked.mode == "gradient":  # what is released is the trained model, which the whole study shapes
         return {**settings, "study": study.digest, "node": node_id}
-    if study.target.kind == "bdeu" or asked.mode == "answers":
-        settings["space"] = study.space.model_dump(mode="json", exclude_none=True)
+    if study.mechanism != "moments":
+        settings["space"] = _SPACE | study.space.model_dump(mode="json", exclude_none=True)
     if asked.mode == "answers":
-        settings["target"] = study.target.model_dump(mode="json", exclude_none=True)
+        settings["target"] = _TARGET | study.target.model_dump(mode="json", exclude_none=True)
     return settings
 
 

@@ -7,7 +7,6 @@ import pytest
 from epgfn.bench.privacy import INSTANCES, Setting, privacy
 from epgfn.bench.releases.measure import Ask
 from epgfn.bench.releases.studies import STUDIES, release, study_of
-from epgfn.study.kinds import number_of_objects
 
 pytestmark = pytest.mark.usefixtures("seeded_noise")
 WHOLE = [name for name, known in INSTANCES.items() if known.whole]
@@ -26,7 +25,7 @@ def test_the_studies_are_about_as_many_objects_as_they_say() -> None:
     assert {*expected, "categories"} == set(STUDIES)
     for kind, number in expected.items():
         study = study_of(kind, Ask(2000, 4, 1.0))
-        assert number_of_objects(study.space, study.variables) == number and len(study.roster) == 4
+        assert study.number_of_objects == number and len(study.roster) == 4
 
 
 @pytest.mark.parametrize("nodes", [1, 2])

@@ -22,7 +22,9 @@ def test_every_kind_of_study_is_shown() -> None:
     studies = [Study.from_bytes(text.encode()) for text, *_ in SHOWN]
     assert len(SHOWN) == PAGE.count("```toml") == 6
     assert {study.space.kind for study in studies} | {"dag-by-edges"} == set(KINDS)
-    assert {study.target.kind for study in studies} == {kind.targets[0] for kind in KINDS.values()} | {"bdeu"}
+    assert {study.target.kind for study in studies} == {kind.targets[0].name for kind in KINDS.values()} | {
+        "bdeu"
+    }
 
 
 @pytest.mark.parametrize(("text", "form", "records"), SHOWN)

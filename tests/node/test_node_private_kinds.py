@@ -17,7 +17,6 @@ from epgfn.privacy.of_study.releases import Released, maker_of
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.model import load_model
 from epgfn.study import Study
-from epgfn.study.objects import kind_of
 from kinds import private_study, write_records
 from parties import CoordinatorProcess, Node
 
@@ -65,7 +64,7 @@ def test_a_private_study_from_files_to_the_audit(case: str, tmp_path: Path) -> N
     result = audit_run(tmp_path / "run")
     assert result.ok, [finding.message for finding in result.findings if not finding.ok]
     model = load_model(tmp_path / "run")
-    assert kind_of(study).noun in ("graphs", "multisets", "trees") and model.sample(5, seed=1).objects
+    assert study.kind.noun in ("graphs", "multisets", "trees") and model.sample(5, seed=1).objects
     assert (
         json.loads((tmp_path / "run" / "global" / "summary.json").read_bytes())["aggregated"] == study.roster
     )

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.study import Study
-from epgfn.study.kinds import number_of_objects
-from epgfn.study.objects import kind_of, marginals, questions, space_of, written
+from epgfn.study.objects import marginals, questions, space_of, written
 
 NAMES = st.lists(st.from_regex(r"[a-z][a-z0-9_-]{0,6}", fullmatch=True), min_size=2, max_size=4, unique=True)
 LETTERS = st.lists(st.sampled_from("ABCDEFG"), min_size=2, max_size=3, unique=True)
@@ -59,7 +58,7 @@ def all_of(study: Study) -> Any:
 def test_every_object_has_a_text_of_its_own_and_marginals_are_sums(study: Study, seed: int) -> None:
     state = all_of(study)
     texts = written(study, state)
-    assert len(set(texts)) == len(texts) == number_of_objects(study.space, study.variables)
+    assert len(set(texts)) == len(texts) == study.number_of_objects
     weight = torch.rand(len(texts), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     weight /= weight.sum()
     names, answers = questions(study, state)
@@ -119,5 +118,5 @@ def test_places_that_lie_close_together_are_told_apart() -> None:
 
 def test_every_kind_has_words_for_people() -> None:
     for study in (one_variable("multiset", ["a", "b"], size=1), one_variable("sequence", ["a", "b"], max_length=1)):  # fmt: skip
-        kind = kind_of(study)
+        kind = study.kind
         assert kind.noun.endswith("s") and kind.question

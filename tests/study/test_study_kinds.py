@@ -21,7 +21,6 @@ from epgfn.learn.target import Target, target_of
 from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.privacy.of_study.releases import maker_of
 from epgfn.study import Study
-from epgfn.study.kinds import number_of_objects
 from epgfn.study.objects import marginals, space_of, written
 from epgfn.study.records.tables import load_bounded_records, load_records
 from kinds import TEXTS, private_study, study, write_records
@@ -53,8 +52,8 @@ def test_local_and_global_models_are_the_exact_posteriors(kind: str, tmp_path: P
     # What is said about the objects is said about these very objects.
     texts = written(loaded, state)
     assert len(set(texts)) == len(texts)
-    if not loaded.is_graphs:
-        assert len(texts) == number_of_objects(loaded.space, loaded.variables)
+    if not loaded.kind.has_edges:
+        assert len(texts) == loaded.number_of_objects
     expected = marginals(loaded, state, mass / mass.sum())
     drawn = together.marginals(4000, seed=1)
     assert drawn.keys() == expected.keys()

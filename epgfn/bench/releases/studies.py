@@ -91,7 +91,7 @@ def release(ask: Ask, *, kind: str, mode: str = "", train: Train | None = None) 
         if p.objects is None or q.objects is None:
             raise ValueError("the objects of these studies are listed")
         errors = Errors(float(np.abs(p.objects - q.objects).sum()))
-        if study.is_graphs:
+        if study.kind.has_edges:
             wrong = np.abs(p.answers - q.answers)
             errors = errors._replace(
                 edge_mean=float(wrong.mean()),

@@ -30,20 +30,30 @@ from epgfn.gflownet.policies.subset_potential import MAX_VARIABLES
 from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.policies.variable_first import FEW_VARIABLES, VariableFirst
 from epgfn.gflownet.spaces import DagByEdges, DagBySinks, Phylogeny
+from epgfn.gflownet.spaces.base import pack_bits
 
 Models = Sequence[Mapping[str, Tensor]]
+LogReward = Callable[[Any], Tensor]
 
 
 class Family(NamedTuple):
     """One kind of policy. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
     around `scores` in nats, where the policy carries any. `make(space, models)`: N models as one. `scores`: the name of the tensor
-    that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order."""
+    that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order.
+
+    Where a family has them: `fitted(space, log_reward, generator)`: scores to start from where no table is given. `check(space, tensors)`
+    refuses stored scores that have no meaning. `require_room(space, batch)` refuses what takes too much memory. `key(state)`: equal where
+    all that the policy sees of two states is."""
 
     spec: Callable[[Any, int], dict[str, TensorSpec]]
     initial: Callable[[Any, int, Tensor | None, torch.Generator], dict[str, Tensor]]
     make: Callable[[Any, Models], Policy]
     scores: str | None = None
     together: bool = False
+    fitted: Callable[[Any, LogReward, torch.Generator], Tensor | None] | None = None
+    check: Callable[[Any, Mapping[str, Tensor]], None] | None = None
+    require_room: Callable[[Any, int], None] | None = None
+    key: Callable[[Any], Tensor] | None = None
 
 
 def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
@@ -69,18 +79,43 @@ def _potential(space: DagBySinks, models: Models) -> Policy:
     return OrderPotential(space, models) if few else VariableFirst(space, models)
 
 
+def _sink_key(state: Any) -> Tensor:
+    """By sinks a policy sees which variables are in, and which of them are sinks; not the rest of the graph."""
+    return pack_bits(torch.cat([state.members, state.sinks], 1))
+
+
+def _split_scores(space: Phylogeny, log_reward: LogReward, generator: torch.Generator) -> Tensor | None:
+    from epgfn.gflownet.policies.split_regression import split_scores  # which samples from policies
+
+    return split_scores(space, log_reward, generator) if tree_net.has_scores(space) else None
+
+
 FAMILIES: dict[str, Family] = {
     "edge-attention": Family(
         edge_attention.spec, lambda s, h, _, g: edge_attention.initial_tensors(s, h, g), EdgeAttention
     ),
     "edge-net": Family(edge_net.spec, lambda s, h, _, g: edge_net.initial_tensors(s, h, g), EdgeNet),
-    "mlp": Family(mlp_net.spec, lambda s, h, _, g: mlp_net.initial_tensors(s, h, g), MlpNet, together=True),
-    "order-potential": Family(_potential_spec, _potential_initial, _potential, scores=order_potential.SCORES),
+    "mlp": Family(
+        mlp_net.spec,
+        lambda s, h, _, g: mlp_net.initial_tensors(s, h, g),
+        MlpNet,
+        together=True,
+        require_room=mlp_net.require_room,
+    ),
+    "order-potential": Family(
+        _potential_spec,
+        _potential_initial,
+        _potential,
+        scores=order_potential.SCORES,
+        check=order_potential.check_scores,
+        key=_sink_key,
+    ),
     "tree-net": Family(
         tree_net.spec,
         lambda s, h, scores, g: tree_net.initial_tensors(s, h, g, scores),
         TreeNet,
         scores=tree_net.SCORES,
+        fitted=_split_scores,
     ),
 }
 """By the policy's kind in a study."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epgfn.base.errors import UsageError
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.mlp import (
     LAYERS,
@@ -45,6 +46,22 @@ def initial_tensors(space: Space, hidden: int, generator: torch.Generator) -> di
     tensors = mlp_init(space.n_features, hidden, space.n_actions, generator)
     tensors[LAST_WEIGHT].uniform_(-1, 1, generator=generator).div_(math.sqrt(hidden))
     return tensors
+
+
+def require_room(space: Space, batch: int) -> None:
+    """Raises:
+    UsageError: the space has too many actions for this policy, or a `batch` of trajectories takes too much memory.
+    """
+    if space.n_actions > MAX_ACTIONS:
+        raise UsageError(
+            f"the space has {space.n_actions} actions and policy 'mlp' takes {MAX_ACTIONS} at most; merge categories"
+        )
+    features = 4 * batch * space.max_steps * space.n_features
+    if features > MAX_BYTES:
+        raise UsageError(
+            f"a batch would take {features / 2**30:.0f} GiB, with up to {space.max_steps} steps of {space.n_features} features; "
+            "choose smaller objects or a smaller batch"
+        )
 
 
 def distinct(space: Space, state: Any) -> tuple[Any, Tensor]:

@@ -12,7 +12,6 @@ from typing import Any
 from epgfn.base.errors import RefusedError
 from epgfn.privacy.claims.claims import Claim, Limits, verify_claim
 from epgfn.study import Study
-from epgfn.study.kinds import number_of_objects
 
 
 def limits_of(study: Study) -> Limits:
@@ -46,19 +45,12 @@ def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
     claim = Claim.from_json(stated)
     if claim.adjacency != asked.adjacency:
         raise _another(wanted)
-    _REQUIRE[mechanism_of(study)](claim, study)
+    _REQUIRE[study.mechanism](claim, study)
     try:
         verify_claim(claim, limits_of(study))
     except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
         raise _wrong("its numbers are too large or too small to compute with") from None
     return claim
-
-
-def mechanism_of(study: Study) -> str:
-    """Which of the mechanisms a study with a privacy mode asks for."""
-    if study.privacy.mode == "statistic":
-        return "counts" if study.target.kind == "bdeu" else "moments"
-    return study.privacy.mode
 
 
 def _require_moments(claim: Claim, study: Study) -> None:
@@ -96,7 +88,7 @@ def _require_counts(claim: Claim, study: Study) -> None:
 
 
 def _require_answers(claim: Claim, study: Study) -> None:
-    objects = number_of_objects(study.space, study.variables)
+    objects = study.number_of_objects
     for stage in claim.stages:
         if stage.formula != "vectors" or any(part.entries > objects for part in stage.noise):
             raise _wrong(f"stage {stage.name} is not a release of answers about the study's objects")
@@ -125,6 +117,7 @@ _REQUIRE: dict[str, Callable[[Claim, Study], None]] = {
     "gradient": _require_gradient,
     "moments": _require_moments,
 }
+"""By the names that kinds give mechanisms (`epgfn.study.kinds.base.TargetKind.mechanisms`)."""
 
 
 def _another(wanted: str) -> RefusedError:

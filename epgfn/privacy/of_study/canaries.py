@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
+from epgfn.gflownet.sampling.random_walk import finished_at_random
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.scores import categories_of
@@ -34,8 +35,8 @@ from epgfn.privacy.mechanisms.release import log_ratio, unpack
 from epgfn.privacy.of_study.gradient_training import planned, public_values, train_privately
 from epgfn.privacy.of_study.releases import Maker, maker_of
 from epgfn.study import Study
-from epgfn.study.kinds import MAX_ANSWERED, number_of_objects
 from epgfn.study.objects import space_of
+from epgfn.study.privacy import MAX_ANSWERED
 from epgfn.study.records.tables import BoundedRecords
 
 STEPS = 3
@@ -51,13 +52,10 @@ def study_case(study: Study) -> Case:
     Raises:
         UsageError: the study has no release to attack, or one that `epgfn.privacy.attacks.canaries` attacks.
     """
-    if study.privacy.mode == "gradient":
-        return _gradient(study)
-    if study.privacy.mode == "answers":
-        return _released("answers", study, _answers(study))
-    if study.target.kind == "bdeu":
-        return _released("counts", study, _counts(study))
-    raise UsageError("this study's release has a case of its own; attack mode 'statistic'")
+    case = CASES.get(study.mechanism)
+    if case is None:
+        raise UsageError("this study's release has a case of its own; attack mode 'statistic'")
+    return case(study)
 
 
 def _with_public_numbers(study: Study) -> Study:
@@ -134,22 +132,9 @@ def worst_values(study: Study) -> Worst:
 
 
 def _objects(study: Study, space: Any) -> Any:
-    if number_of_objects(study.space, study.variables) <= MAX_ANSWERED:
+    if study.number_of_objects <= MAX_ANSWERED:
         return terminating_states(space, explore(space))
-    state, generator = space.initial(_SAMPLED), torch.Generator().manual_seed(0)
-    while not bool(space.is_terminating(state).all()):
-        allowed = space.forward_mask(state).double()
-        none = allowed.sum(1) == 0
-        allowed[none, 0] = 1.0
-        moved = space.step(state, torch.multinomial(allowed, 1, generator=generator)[:, 0])
-        state = type(state)(
-            *(torch.where(_like(none, old), old, new) for old, new in zip(state, moved, strict=True))
-        )
-    return state
-
-
-def _like(rows: Tensor, field: Tensor) -> Tensor:
-    return rows.view(-1, *[1] * (field.dim() - 1))
+    return finished_at_random(space, _SAMPLED, torch.Generator().manual_seed(0))
 
 
 def _answers(study: Study) -> Pair:
@@ -202,3 +187,11 @@ def _gradient(study: Study) -> Case:
         settings.claim().epsilon,
         empirical.subsampled(settings.rate, STEPS, delta),
     )
+
+
+CASES: dict[str, Callable[[Study], Case]] = {
+    "answers": lambda study: _released("answers", study, _answers(study)),
+    "counts": lambda study: _released("counts", study, _counts(study)),
+    "gradient": _gradient,
+}
+"""By mechanism; moments have a case that needs no study."""

@@ -33,16 +33,11 @@ from epgfn.learn.likelihoods import Likelihood, likelihood_of
 from epgfn.learn.policy import family_of, initial_policy
 from epgfn.privacy.claims.claims import Claim
 from epgfn.privacy.mechanisms.gradient import GradientSettings, RecordSgd, clipped_gradient, part_norms
-from epgfn.study.kinds import KINDS
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
     from epgfn.study import Study
 
-MAX_CORNERS = 10
-"""Variables of a box up to which all its corners are looked at."""
-MAX_PATTERNS = 8
-"""Taxa up to which all patterns of a site are."""
 _RANK = 1e-6
 _PREFERENCES = 1.0  # nats, as `epgfn.learn.local` has them
 _BLOCK = 64  # gradients computed at once; bounds memory
@@ -77,7 +72,7 @@ def planned(study: Study, epsilon: float | None = None, delta: float | None = No
 
 def planned_claim(study: Study) -> Claim:
     """What a model trained for the study will claim: known before any record is read. Raises as `planned`."""
-    return planned(study).claim(unit=likelihood_of(study, space_of(study)).unit)
+    return planned(study).claim(unit=study.unit)
 
 
 def train_privately(
@@ -114,7 +109,7 @@ def train_privately(
             run.step(records[sampled], done)
             if progress is not None:
                 progress(done + 1, settings.steps)
-    return run.policy.tensors(), settings.claim(unit=run.likelihood.unit)
+    return run.policy.tensors(), settings.claim(unit=study.unit)
 
 
 class _Run:
@@ -132,7 +127,7 @@ class _Run:
         self.tally = None if self.values is None else Histogram(len(self.values))
         self.optimizer = torch.optim.Adam(self.parameters, self.training.learning_rate)
         self.sgd = RecordSgd(self.parameters, self.optimizer, settings)
-        share = KINDS[study.space.kind].preferences
+        share = study.kind.preferences
         self.draw = with_preferences(sample, share=share, spread=_PREFERENCES) if share else sample
 
     def step(self, records: Tensor, done: int) -> None:
@@ -276,6 +271,5 @@ def directions(terms: Tensor) -> Tensor:
 
 def public_values(study: Study, likelihood: Likelihood) -> Tensor | None:
     """(C, ...) all values a record can take, or the corners of their box; None where they are too many to list."""
-    v = len(study.variables)
-    most = {"hypergrid": MAX_CORNERS, "phylogeny": MAX_PATTERNS}.get(study.space.kind, v)
-    return likelihood.domain() if v <= most else None
+    most = study.target_kind.listed_up_to
+    return likelihood.domain() if most is None or len(study.variables) <= most else None

@@ -40,7 +40,6 @@ from epgfn.learn.scores import prior_table, study_masks, table_from_statistic
 from epgfn.privacy.mechanisms.discrete import Floats
 from epgfn.privacy.mechanisms.moments import MomentsMechanism
 from epgfn.study import Study
-from epgfn.study.privacy import MECHANISMS
 
 DEFAULT_DELTA = 1e-5
 LEAST_WORLDS, MOST_WORLDS = 3, 40
@@ -115,9 +114,9 @@ class Question(Asked):
     """
 
     def __post_init__(self) -> None:
-        kind, v = self.study.target.kind, len(self.study.variables)
-        if kind not in MECHANISMS["statistic"]:
-            raise UsageError(f"target '{kind}' has no private release yet, so there is nothing to plan")
+        kind, v = self.study.target_kind, len(self.study.variables)
+        if "statistic" not in kind.mechanisms:
+            raise UsageError(f"target '{kind.name}' has no private release yet, so there is nothing to plan")
         if v > MAX_VARIABLES:
             raise UsageError(
                 f"planning compares exact edge probabilities, which are in reach up to {MAX_VARIABLES} variables, and the study has "

@@ -32,22 +32,13 @@ from epgfn.privacy.of_study.graph_plan import Asked, Observation, PlanRow, Scope
 from epgfn.privacy.of_study.releases import maker_of
 from epgfn.privacy.of_study.synthetic import Posterior, SyntheticData, worlds_of
 from epgfn.study import Study
-from epgfn.study.kinds import GAUSSIAN, MAX_ANSWERED, number_of_objects
-from epgfn.study.objects import kind_of
-from epgfn.study.privacy import MECHANISMS, PrivacyMode
+from epgfn.study.privacy import MAX_ANSWERED, PrivacyMode
 
 LEAST_WORLDS, MOST_WORLDS = 3, 40
 LEAST_TRAINED_WORLDS = 2
 """With DP-SGD a world is a training for every row and node."""
 CPU_SECONDS = 15.0
 """After so much no further world is begun, unless a number of worlds is asked for."""
-_TARGET_SETTINGS = {
-    "items": "signal",
-    "letters": "signal",
-    "location": "sigma",
-    "jc69": "branch_length",
-    "bdeu": "sample_size",
-}
 
 
 class Planned(NamedTuple):
@@ -100,7 +91,18 @@ def mode_of(study: Study) -> PrivacyMode:
     """The study's mode; for one without privacy, that which has a mechanism for its target."""
     if study.privacy.is_private:
         return study.privacy.mode
-    return "statistic" if study.target.kind in MECHANISMS["statistic"] else "answers"
+    modes: list[Any] = list(study.target_kind.mechanisms)
+    if not modes:
+        raise UsageError(
+            f"target '{study.target.kind}' has no private release yet, so there is nothing to plan"
+        )
+    first: PrivacyMode = modes[0]
+    return first
+
+
+def _by_itself(study: Study) -> bool:
+    """Whether the study's release has a plan of its own, which needs no study of one's own to simulate: linear-Gaussian graphs."""
+    return study.target_kind.mechanisms[mode_of(study)] == "moments"
 
 
 def plan(question: Question, progress: Callable[[int, int], None] | None = None) -> Planned:
@@ -109,7 +111,7 @@ def plan(question: Question, progress: Callable[[int, int], None] | None = None)
     Args:
         progress: called with the worlds done and the most there will be.
     """
-    if question.study.target.kind in GAUSSIAN:
+    if _by_itself(question.study):
         return _plan_graphs(question, progress)
     started, found = time.process_time(), []
     most = question.worlds or MOST_WORLDS
@@ -202,36 +204,30 @@ class _Simulation:
 
 
 def _check_reach(study: Study) -> None:
-    if study.target.kind in GAUSSIAN:
+    if _by_itself(study):
         return
     if mode_of(study) == "gradient" and study.privacy.rate is None:
         raise UsageError("mode 'gradient' needs privacy.rate and privacy.clip before it can be planned")
-    if study.is_graphs and len(study.variables) > MAX_VARIABLES:
+    listed = study.target_kind.likelihood is not None
+    if not listed and len(study.variables) > MAX_VARIABLES:
         raise UsageError(
             f"planning compares exact edge probabilities, which are in reach up to {MAX_VARIABLES} variables, and the study has "
             f"{len(study.variables)}; plan with a study of {MAX_VARIABLES} of them: more variables need more records than that"
         )
-    count = number_of_objects(study.space, study.variables)
-    if not study.is_graphs and count > MAX_ANSWERED:
+    count = study.number_of_objects
+    if listed and count > MAX_ANSWERED:
         raise UsageError(
-            f"planning compares exact posteriors over all {kind_of(study).noun}, and this study is about {count:.3g}, more than "
+            f"planning compares exact posteriors over all {study.kind.noun}, and this study is about {count:.3g}, more than "
             f"{MAX_ANSWERED}; plan with a smaller space"
         )
 
 
 def _space(study: Study) -> dict[str, Any]:
     space: dict[str, Any] = {"space": study.space.kind, "variables": len(study.variables)}
-    if study.is_graphs:
-        space["max_parents"] = study.space.max_parents
-    if study.columns == "one-category":
-        space["categories"] = len(study.variables[0].categories or ())
-    if study.columns == "categories":
+    space |= study.kind.planned(study)
+    if not study.columns.numeric and not study.columns.single and not study.columns.alignment:
         space["categories"] = [len(v.categories or ()) for v in study.variables]
-    for name in ("side", "size", "max_length"):
-        if getattr(study.space, name) is not None:
-            space[name] = getattr(study.space, name)
-    own = _TARGET_SETTINGS.get(study.target.kind)
-    return space | ({own: getattr(study.target, own)} if own else {})
+    return space | {name: getattr(study.target, name) for name in study.target_kind.planned}
 
 
 def _settings(question: Question, objects: int | None) -> dict[str, Any]:

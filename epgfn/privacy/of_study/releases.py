@@ -79,13 +79,13 @@ def maker_of(study: Study, node_id: str) -> Maker:
     Raises:
         UsageError: the study's settings are out of a mechanism's range.
     """
-    asked = study.privacy
-    public = asked.records[node_id] if asked.records else None
-    if asked.mode == "gradient":
-        return _Gradient(study, node_id)
-    if asked.mode == "answers":
-        return _Answers(study)
-    return _Counts(study, public) if study.target.kind == "bdeu" else _Moments(study, public)
+    return MAKERS[study.mechanism](study, node_id)
+
+
+def _public_number(study: Study, node_id: str) -> int | None:
+    """How many records the study says the node has."""
+    stated = study.privacy.records
+    return stated[node_id] if stated else None
 
 
 def _asked(study: Study) -> dict[str, Any]:
@@ -108,8 +108,9 @@ class _Moments:
 
     name = "moments/1"
 
-    def __init__(self, study: Study, public: int | None) -> None:
+    def __init__(self, study: Study, node_id: str) -> None:
         self._study = study
+        public = _public_number(study, node_id)
         self.mechanism = MomentsMechanism(
             len(study.variables), radius=study.privacy.radius, n_public=public, **_asked(study)
         )
@@ -136,8 +137,8 @@ class _Counts:
 
     name = "counts/1"
 
-    def __init__(self, study: Study, public: int | None) -> None:
-        self._study = study
+    def __init__(self, study: Study, node_id: str) -> None:
+        self._study, public = study, _public_number(study, node_id)
         order = min(study.space.max_parents + 1, len(study.variables))
         self.mechanism = CountsMechanism(categories_of(study), order, n_public=public, **_asked(study))
 
@@ -163,7 +164,7 @@ class _Answers:
 
     name = "answers/1"
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, node_id: str) -> None:
         self._study, self._space = study, space_of(study)
 
     @cached_property
@@ -180,7 +181,7 @@ class _Answers:
             found.domain(),
             asked.pop("epsilon"),
             asked.pop("delta"),
-            unit=found.unit,
+            unit=self._study.unit,
             find=found.find,
             mix=found.mix,
             **asked,
@@ -191,7 +192,7 @@ class _Answers:
         return self.mechanism.planned_claim
 
     def check(self, records: BoundedRecords) -> None:
-        if self._study.columns == "bounded":
+        if self._study.columns.numeric:
             check_bounds(records.raw, *_bounds(self._study))
 
     def observe(self, records: BoundedRecords, steps: Steps | None = None) -> bytes:
@@ -217,7 +218,7 @@ class _Gradient:
         return planned_claim(self._study)
 
     def check(self, records: BoundedRecords) -> None:
-        if self._study.columns == "bounded":
+        if self._study.columns.numeric:
             check_bounds(records.raw, *_bounds(self._study))
 
     def observe(self, records: BoundedRecords, steps: Steps | None = None) -> bytes:
@@ -236,3 +237,12 @@ class _Gradient:
     def finish(self, raw: bytes) -> Released:
         tensors, _ = read_model(raw, policy_spec(self._study))
         return Released(self.planned_claim, None, tensors)
+
+
+MAKERS: dict[str, Callable[[Study, str], Maker]] = {
+    "answers": _Answers,
+    "counts": _Counts,
+    "gradient": _Gradient,
+    "moments": _Moments,
+}
+"""By the names that kinds give mechanisms (`epgfn.study.kinds.base.TargetKind.mechanisms`)."""

@@ -76,7 +76,7 @@ class SyntheticData(Protocol):
 
 def worlds_of(study: Study) -> SyntheticData:
     """For a study whose target is a sum over records, or BDeu."""
-    return _Graphs(study) if study.is_graphs else _Summed(study)
+    return _Graphs(study) if study.target_kind.likelihood is None else _Summed(study)
 
 
 class _Summed:

@@ -84,7 +84,7 @@ def compare(
         exact_local_edges=exact_local,
         reference_edges=None if reference_edges is None else list(reference_edges),
         pooled_global=scores.pop(),
-        pooled_local=dict(zip(nodes, scores, strict=True)) if study.columns == "numbers" else {},
+        pooled_local=dict(zip(nodes, scores, strict=True)) if study.columns.numeric else {},
     )
 
 
@@ -92,7 +92,7 @@ def _pooled_scores(
     study: Study, records: Mapping[str, Records], model: Model, samples: int, seed: int
 ) -> Array:
     """(samples,) nats; empty for categories, which have no such score."""
-    if study.columns != "numbers":
+    if not study.columns.numeric:
         return np.zeros(0)
     pooled = torch.as_tensor(np.concatenate([records[node] for node in sorted(records)]))
     graphs = torch.as_tensor(model.sample(samples, seed=seed).adjacency)

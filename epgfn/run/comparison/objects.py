@@ -29,8 +29,7 @@ from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.target import target_of
 from epgfn.study import Study
-from epgfn.study.kinds import number_of_objects
-from epgfn.study.objects import kind_of, marginals, space_of, written
+from epgfn.study.objects import marginals, space_of, written
 
 if TYPE_CHECKING:
     from epgfn.learn.model import Model
@@ -171,7 +170,7 @@ def compare_objects(
     Raises:
         EpgfnError: the records give no finite scores.
     """
-    count = number_of_objects(study.space, study.variables)
+    count = study.number_of_objects
     models = {**{node: local_models[node] for node in sorted(local_models)}, "": global_model}
     tell: Progress = progress or (lambda done, of: None)
     tell(0, len(models))
@@ -185,7 +184,7 @@ def compare_objects(
         for done, (node, model) in enumerate(models.items(), start=1):
             found[node] = model.marginals(samples, seed)
             tell(done, len(models))
-        return ObjectComparison(kind_of(study).noun, count, found.pop(""), found)
+        return ObjectComparison(study.kind.noun, count, found.pop(""), found)
     mass = {}
     for done, (node, model) in enumerate(models.items(), start=1):
         mass[node] = terminating_mass(space, model.policy, levels).mass
@@ -205,7 +204,7 @@ def _against(
     best = learned.topk(min(TOP, len(learned))).indices
     texts = written(study, take(state, best))
     return ObjectComparison(
-        noun=kind_of(study).noun,
+        noun=study.kind.noun,
         objects=float(len(exact)),
         global_marginals=_weighted(study, state, learned),
         local_marginals={node: _weighted(study, state, mass) for node, mass in locals_.items()},

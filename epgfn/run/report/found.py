@@ -36,7 +36,7 @@ def read_found(
     Raises:
         ValueError, KeyError, TypeError, AttributeError: the summary is not of the form that the coordinator writes.
     """
-    if study.is_graphs:
+    if study.kind.has_edges:
         return None
     marginals = read_marginals(summary["marginals"])
     if not marginals:

@@ -28,11 +28,11 @@ class Group(NamedTuple):
 
 def groups_of(study: Study, marginals: Mapping[str, float]) -> list[Group]:
     """The panels, at most `PANELS`; of more, those with the highest probabilities."""
-    if study.space.kind == "phylogeny":
+    prefixes = study.kind.panels(study)
+    if prefixes is None:
         ordered = sorted(marginals, key=lambda name: (-marginals[name], name))
         names = [name for name in ordered if marginals[name] >= SMALLEST][:CLADES] or ordered[:1]
         return [Group("", names, names)]
-    prefixes = _prefixes(study)
     longest = sorted(prefixes, key=len, reverse=True)
     found: dict[str, list[str]] = {prefix: [] for prefix in prefixes}
     for name in marginals:
@@ -108,17 +108,6 @@ def _panel(
         axis.set_title(short(group.title, 26))
     axis.set_axisbelow(True)
     axis.tick_params(length=0)
-
-
-def _prefixes(study: Study) -> dict[str, str]:
-    """What the names of a panel's questions begin with, and the panel's title; the forms are those of `epgfn.study.objects`."""
-    if study.space.kind == "hypergrid":
-        return {f"{name}=": name for name in study.variable_names}
-    categories = study.variables[0].categories or []
-    if study.space.kind == "multiset":
-        return {f"{item} >= ": item for item in categories}
-    places = range(1, (study.space.max_length or 0) + 1)
-    return {**{f"{place}. letter is ": f"letter {place}" for place in places}, "length >= ": "length"}
 
 
 def _group(title: str, prefix: str, names: list[str]) -> Group:

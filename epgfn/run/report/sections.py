@@ -23,14 +23,9 @@ from epgfn.run.report.html import (
 from epgfn.run.report.run import Run, Upload
 from epgfn.run.report.text import number, plain, signed, size
 from epgfn.run.report.verdict import verdict
-from epgfn.run.report.words import TARGETS, columns, space_in_words, words_of
+from epgfn.run.report.words import columns, words_of
 
 LEAST_EDGES, MOST_EDGES = 12, 40
-CAUSES = (
-    "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
-    "imply the same independences cannot be told apart by observation alone, so an edge and its reverse may share a probability."
-)
-ASSUMES = "The truth, unless the study's assumptions hold: that records come about as its target says."
 
 
 def header(run: Run) -> Markup:
@@ -263,14 +258,12 @@ def meaning(run: Run) -> Markup:
         "Who contributed, with the digest of what was sent and its place in the ledger.",
     ]
     shows_not: list[object] = [
-        CAUSES if run.study.is_graphs else ASSUMES,
+        run.study.kind.assumes,
         "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
     ]
-    if run.study.is_graphs:
-        most = run.study.space.max_parents
-        shows_not.append(
-            f"Graphs in which a variable has more than {most} parents; the study leaves them out."
-        )
+    left_out = run.study.kind.left_out(run.study)
+    if left_out:
+        shows_not.append(left_out)
     simulated = run.found.comparison if run.found is not None else None
     if comparison is not None or (simulated is not None and simulated.is_exact):
         how = "" if comparison is None else f", from {comparison.samples:,} graphs drawn from each model"
@@ -311,8 +304,8 @@ def settings(run: Run) -> Markup:
             ("study digest", hash_text(study.digest)),
             ("round", str(summary.get("round_id", "–"))),
             (called, ", ".join(names)),
-            ("space", space_in_words(study)),
-            ("score" if study.is_graphs else "target", TARGETS.get(study.target.kind, study.target.kind)),
+            ("space", study.kind.in_words(study)),
+            (study.kind.reward, study.target_kind.words),
             ("prior", prior),
             ("encryption", study.transport.suite),
             ("seed", str(summary.get("seed", study.seed))),

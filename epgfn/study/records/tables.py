@@ -44,14 +44,14 @@ def load_records(path: Path | str, study: Study) -> Numbers:
     """
     path = Path(path)
     columns = _columns(path, study)
-    if study.columns not in ("numbers", "bounded"):
+    if not study.columns.numeric:
         return _together(columns, study)
-    if study.is_graphs and len(columns[0]) < len(columns):
+    if study.columns.must_vary and len(columns[0]) < len(columns):
         raise UsageError(
             f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
         )
     scaled = [
-        _scaled(values, variable, path, study.is_graphs)
+        _scaled(values, variable, path, study.columns.must_vary)
         for values, variable in zip(columns, study.variables, strict=True)
     ]
     return np.stack(scaled, axis=1)
@@ -77,7 +77,7 @@ def load_bounded_records(path: Path | str, study: Study) -> BoundedRecords:
     """
     path = Path(path)
     columns = _columns(path, study)
-    if study.columns not in ("numbers", "bounded"):
+    if not study.columns.numeric:
         named = [_by_name(codes, v) for codes, v in zip(columns, study.variables, strict=True)]
         return BoundedRecords(np.stack(named, axis=1), _together(columns, study))
     for values, variable in zip(columns, study.variables, strict=True):
@@ -135,7 +135,7 @@ def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
 
 
 def _together(columns: list[Numbers], study: Study) -> Numbers:
-    return columns[0] if study.columns == "one-category" else np.stack(columns, axis=1)
+    return columns[0] if study.columns.single else np.stack(columns, axis=1)
 
 
 def _by_name(codes: Numbers, variable: Variable) -> Numbers:
@@ -148,7 +148,7 @@ def _by_name(codes: Numbers, variable: Variable) -> Numbers:
 
 def _columns(path: Path, study: Study) -> list[Numbers]:
     """Raw numbers, or places of categories, of each variable of the study; at least one record."""
-    if study.columns == "taxa":
+    if study.columns.alignment:
         return list(load_alignment(path, study.variable_names).codes.numpy())
     raw = read_bytes(path, "data file")
     read = _read_parquet if raw.startswith(PARQUET_MAGIC) else _read_csv

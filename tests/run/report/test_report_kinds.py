@@ -19,7 +19,6 @@ from epgfn.run.report import write_report
 from epgfn.run.report.run import read_run
 from epgfn.run.report.verdict import verdict
 from epgfn.study import Study
-from epgfn.study.objects import kind_of
 from epgfn.study.records.tables import load_records
 from kinds import TEXTS, study, write_records
 from report_run import make_run
@@ -54,7 +53,7 @@ def run_of(root: Path, loaded: Study, simulated: bool = False, **more: Any) -> P
     path = folder / "global" / "summary.json"
     summary = json.loads(path.read_text())
     del summary["edge_probabilities"]
-    summary |= {"noun": kind_of(loaded).noun, "marginals": model.marginals(200), **more}
+    summary |= {"noun": loaded.kind.noun, "marginals": model.marginals(200), **more}
     if simulated:
         name = loaded.name if loaded.name in TEXTS else "multiset"
         records = {n: load_records(write_records(name, root / n, 30), loaded) for n in loaded.roster}
@@ -72,7 +71,7 @@ def named(kind: str) -> Study:
 def test_a_simulated_run_says_how_far_from_exact_it_is_in_its_own_words(kind: str, tmp_path: Path) -> None:
     folder = run_of(tmp_path, named(kind), simulated=True)
     page = Page(write_report(folder).read_text("utf-8"))
-    noun = kind_of(study(kind)).noun
+    noun = study(kind).kind.noun
     told = page.text.lower().replace("ledger", "").replace("aggregating-edges", "")
     for word in ("graph", "edge", "parent"):
         assert word not in told, word

@@ -4,7 +4,7 @@ A linear-Gaussian target is one function in one file, from X^T X (V, V), n and p
 in `TARGETS`. That it needs nothing else of the records is what lets a noisy statistic stand in for them; BDeu needs counts of
 categories in the same way. The prior is added here, so that no target can forget its N-th root.
 
-Targets of other objects are sums over records: `epgfn.learn.likelihoods`.
+Targets of other objects are sums over records: their likelihoods are in `epgfn.study.kinds`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from epgfn.testing import check_kind, made_up_records
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 PACKAGE = "epgfn-subset==1.0"
-TEXT = (PLUGIN / "study.toml").read_text()
+TEXT = (PLUGIN / "bag.toml").read_text()
 
 
 @pytest.fixture

@@ -55,11 +55,11 @@ def _location(study: Study, space: Any) -> Likelihood:
 
     low, high = public_box(study)
     places = torch.linspace(0, 1, space.side, dtype=torch.float64)
-    around = location(study.target.sigma)
+    sigma: float = study.target.sigma
+    around = location(sigma)
 
     def per_record(records: Tensor, state: Any) -> Tensor:
-        found: Tensor = around(records, low + (high - low) * places[state.position])
-        return found
+        return around(records, low + (high - low) * places[state.position])
 
     def corners() -> Tensor:
         ends = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(low))), dtype=torch.float64)
@@ -68,7 +68,7 @@ def _location(study: Study, space: Any) -> Likelihood:
     def draw(state: Any, n: int, generator: torch.Generator) -> Tensor:
         point = low + (high - low) * places[state.position[0]]
         noise = torch.randn(n, len(low), dtype=torch.float64, generator=generator)
-        return (point + study.target.sigma * noise).clamp(low, high)  # as a node moves them into the box
+        return (point + sigma * noise).clamp(low, high)  # as a node moves them into the box
 
     def mix(records: Tensor) -> Tensor:
         # What all places share cancels, and the rest is linear in the record; so are these weights, one variable at a time.

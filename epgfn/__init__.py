@@ -1,4 +1,4 @@
-"""epgfn: one Bayesian posterior over discrete structures from private data sets that never leave their houses.
+"""epgfn: one Bayesian posterior over discrete structures from private data sets that never leave their institutions.
 
     study = epgfn.load_study("study.toml")
     local = epgfn.train_local(study, epgfn.load_records("north.csv", study), seed=1)

@@ -80,7 +80,7 @@ def token(
         Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
     ] = None,
 ) -> None:
-    """Write an invitation with a one-time token, to be given to that node's operator over a safe channel.
+    """Write an invitation with a one-time token, to be given to that node's operator over a trusted channel.
 
     Example: epgfn-coordinator token clinic-a --home coordinator-home --out clinic-a.invitation.json
     """
@@ -100,9 +100,9 @@ def token(
 @app.command()
 def serve(
     home: HomeOption = DEFAULT_HOME,
-    events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object a line.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object per line.")] = False,
     device: Annotated[
-        str, typer.Option(help="Where to train: cpu, cuda, or a certain GPU as cuda:1.")
+        str, typer.Option(help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
     ] = "cpu",
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.

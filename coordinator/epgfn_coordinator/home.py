@@ -219,5 +219,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"{address!r} is no address; write it as host:port, for example {DEFAULT_ADDRESS}")
+        raise UsageError(
+            f"{address!r} is not an address; write it as host:port, for example {DEFAULT_ADDRESS}"
+        )
     return host, int(port)

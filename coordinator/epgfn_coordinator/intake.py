@@ -160,7 +160,7 @@ class Intake:
                 raise CallError(
                     grpc.StatusCode.DATA_LOSS,
                     "bad-crc",
-                    "a piece was damaged on its way; ask for Status and go on there",
+                    "a piece was damaged on the way; ask for Status and go on there",
                 )
             _append(part, kept, data)
             return kept + len(data)

@@ -177,7 +177,7 @@ class Coordinator:
             while not stop.is_set():
                 self._round.tick()
                 if stalled := self._watch.end_stalled():
-                    LOG.warning("ended %d transfers that had stopped moving", stalled)
+                    LOG.warning("ended %d stalled transfers", stalled)
                 state = round_state(self._store)
                 if state in WITHOUT_RESULT:
                     self._publication.abandon()

@@ -77,6 +77,6 @@ class Refusals:
         if known is not None and known["size"] >= MAX_RECORDED:
             raise RefusedError(
                 "too-many-refusals",
-                f"{MAX_RECORDED} uploads of {node_id} were refused in this round, so no more are looked at; "
+                f"{MAX_RECORDED} uploads of {node_id} were refused in this round, so no more are considered; "
                 "tell the coordinator's operator",
             )

@@ -54,7 +54,7 @@ class Trainer:
             if workers().size == 1:
                 raise
             raise EpgfnError(
-                "a process that trained along is gone, or does not answer; the round is kept, start serve again"
+                "a process that took part in training is gone, or does not answer; the round is kept, start serve again"
             ) from None
         self._in_step = True
         return result
@@ -84,7 +84,7 @@ def train_along(home: Home, device: torch.device = CPU) -> None:
                 continue  # the first process says why
     except RuntimeError:
         raise EpgfnError(
-            "the first process is gone, or does not answer; what it said tells why, then start serve again"
+            "the first process is gone, or does not answer; its output says why, then start serve again"
         ) from None
 
 

@@ -160,7 +160,7 @@ class Verifier:
         if not self._log.is_prefix(Checkpoint(seen.origin, seen.size, root)):
             raise RefusedError(
                 "ledger-fork",
-                "the ledger checkpoint in the statement is no earlier state of this coordinator's ledger: one of the two "
+                "the ledger checkpoint in the statement is not an earlier state of this coordinator's ledger: one of the two "
                 "was replaced or rolled back; compare checkpoints with the coordinator's operator before sending anything",
             )
 

@@ -75,7 +75,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         if min(self.records) < 20 or max(self.records) * DELTA >= 1:
-            raise UsageError("membership takes 20 to 99999 records a node")
+            raise UsageError("membership takes 20 to 99999 records per node")
         if self.targets < 4 * self.worlds or self.worlds < 1 or self.trained < 0:
             raise UsageError("membership takes at least one world, and four targets in each")
 

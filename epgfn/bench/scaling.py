@@ -122,7 +122,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
         FigureCanvasAgg(figure)
         axis = figure.add_subplot(xscale="log", yscale="log")
         axis.set_xlabel("variables")
-        axis.set_ylabel("CPU ms a trajectory")
+        axis.set_ylabel("CPU ms per trajectory")
         axis.grid(color=GRID, linewidth=0.6)
         for (name, power), colour, dash in zip(found["exponents"].items(), LINES, DASHES, strict=False):
             rows = [row for row in found["rows"] if row["policy"] == name]

@@ -68,9 +68,9 @@ def aggregate(
     seeds: Annotated[int, typer.Option(help="Federations to train on each instance.", min=1)] = 3,
     budget: Annotated[float, typer.Option(help="CPU-seconds that one model may train.")] = 300.0,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also what others do with the same work.")
+        bool, typer.Option("--baselines", help="Also run other methods with the same amount of work.")
     ] = False,
-    split: Annotated[str, typer.Option(help="How data are dealt to nodes: even or skewed.")] = "even",
+    split: Annotated[str, typer.Option(help="How data are dealt out to the nodes: even or skewed.")] = "even",
     undertrained: Annotated[int, typer.Option(help="Clients that take only 5 % of their steps.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
@@ -146,7 +146,7 @@ def scaling(
     ] = None,
     budget: Annotated[float, typer.Option(help="CPU-seconds that one point may take.")] = 15.0,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw both axes logarithmic, PNG.")
+        Path | None, typer.Option(metavar="FILE", help="PNG file to plot to, both axes logarithmic.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
@@ -159,7 +159,7 @@ def scaling(
     def on_row(row: dict[str, Any]) -> None:
         if not as_json:
             print(
-                f"{row['policy']:<15} {row['variables']:>3} variables  {row['cpu_ms']:>9.3f} CPU-ms a trajectory "
+                f"{row['policy']:<15} {row['variables']:>3} variables  {row['cpu_ms']:>9.3f} CPU-ms per trajectory "
                 f"({row['cpu_ms_min']:.3f} to {row['cpu_ms_max']:.3f})  of {row['length']:.0f} steps  "
                 f"batch {row['batch']}  setup {row['setup_cpu_s']:.1f} CPU-s",
                 flush=True,
@@ -178,17 +178,19 @@ def scaling(
 @app.command()
 def membership(
     records: Annotated[
-        list[int] | None, typer.Option(help="Records a node has; repeat for more (default: 100 and 1000).")
+        list[int] | None, typer.Option(help="Records per node; repeat for more (default: 100 and 1000).")
     ] = None,
     epsilon: Annotated[
         list[float] | None,
         typer.Option(help="0 for no privacy; repeat for more (default: 0, 8, 4 and 1)."),
     ] = None,
-    targets: Annotated[int, typer.Option(help="Target records a row, half of them members.", min=16)] = 400,
+    targets: Annotated[int, typer.Option(help="Target records per row, half of them members.", min=16)] = 400,
     trained: Annotated[
         int, typer.Option(help="Policies to train for the attack on their flow; 0 to leave it out.", min=0)
     ] = 20,
-    seed: Annotated[int, typer.Option(help="Of populations and records; noise has none.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of populations and records; noise is never seeded.", min=0)
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
     """Membership inference on the policy a node sends, without and with differential privacy: AUC, and TPR at 1 % FPR.
@@ -220,11 +222,13 @@ def privacy(
     ] = None,
     epsilon: Annotated[
         list[float] | None,
-        typer.Option(help="What a node spends; repeat for more (default: each instance's own)."),
+        typer.Option(help="Epsilon that each node spends; repeat for more (default: each instance's own)."),
     ] = None,
     nodes: Annotated[
         int | None,
-        typer.Option(help="Nodes with as many records each (default: each instance's own number)."),
+        typer.Option(
+            help="Nodes, each with the same number of records (default: each instance's own number)."
+        ),
     ] = None,
     first_seed: Annotated[int, typer.Option(help="Seed of the first world.", min=0)] = 3000,
     trained: Annotated[

@@ -20,7 +20,7 @@ from epgfn.cli.privacy import app as privacy_app
 
 app = typer.Typer(
     name="epgfn",
-    help="One Bayesian posterior over discrete structures from private data sets that never leave their houses.",
+    help="One Bayesian posterior over discrete structures from private data sets that never leave their institutions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,7 +30,7 @@ app.add_typer(bench_app)
 app.add_typer(privacy_app)
 
 RunDir = Annotated[
-    Path, typer.Argument(help="A run directory, as `epgfn demo` or `epgfn-coordinator export` made it.")
+    Path, typer.Argument(help="A run directory made by `epgfn demo` or `epgfn-coordinator export`.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
@@ -73,14 +73,14 @@ def simulate(
     study: Annotated[Path, typer.Argument(help="The study file.")],
     more: Annotated[list[Path] | None, typer.Argument(help="Further data files.", show_default=False)] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="Data files, one a node, in the order of the roster.")
+        list[Path] | None, typer.Option(help="Data files, one per node, in the order of the roster.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory to make (default: runs/<study>-<time>).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run your own study on this machine, one data file a node.
+    """Run your own study on this machine, one data file per node.
 
     Example: epgfn simulate study.toml --data north.csv south.csv --out runs/mine
     """
@@ -92,7 +92,7 @@ def simulate(
     if len(files) != len(loaded.roster):
         raise UsageError(
             f"{study} names {len(loaded.roster)} nodes ({', '.join(loaded.roster)}) but {len(files)} data files were given; "
-            "give one a node with --data"
+            "give one per node with --data"
         )
     target = out or Path("runs") / f"{study.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     figures = run_study(loaded, dict(zip(loaded.roster, files, strict=True)), target, quiet=False)
@@ -148,7 +148,7 @@ def report(
     run_dir: RunDir,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: global/report.html).")] = None,
 ) -> None:
-    """Write the report of a run directory anew.
+    """Write the report of a run directory again.
 
     Example: epgfn report runs/first
     """

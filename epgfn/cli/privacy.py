@@ -44,7 +44,9 @@ def plan(
     study: Annotated[Path, typer.Argument(help="The study file.")],
     records: Annotated[
         list[int] | None,
-        typer.Option(help="Records a node has, roughly; repeat for more (default: 100, 1000 and 10000)."),
+        typer.Option(
+            help="Roughly how many records each node has; repeat for more (default: 100, 1000 and 10000)."
+        ),
     ] = None,
     epsilon: Epsilons = None,
     nodes: Annotated[
@@ -57,7 +59,7 @@ def plan(
 ) -> None:
     """What epsilon buys for this study: expected error of the posterior, from made-up records of the same size.
 
-    No record of anyone is read. The size you give says how many records you have: where that is secret, keep the output to yourself.
+    Nobody's records are read. The size you give says how many records you have: where that is secret, keep the output to yourself.
 
     Example: epgfn privacy plan study.toml --records 1000 --epsilon 1 --epsilon 4
     """
@@ -87,7 +89,7 @@ def plan(
         return
     print(
         f"{loaded.name}: {loaded.target.kind}, {len(loaded.variables)} variables, delta {question.delta:g}, "
-        f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds, no record of anyone"
+        f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds, nobody's records"
     )
     said = ", ".join(f"{name} {_shown(value)}" for name, value in planned.settings.items())
     print(

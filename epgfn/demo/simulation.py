@@ -95,7 +95,7 @@ def simulate(study: Study, data: Mapping[str, Path], out: Path, view: View) -> S
     """
     if sorted(data) != sorted(study.roster):
         raise UsageError(
-            f"the study's roster names {len(study.roster)} nodes but {len(data)} data files were given; give one a node"
+            f"the study's roster names {len(study.roster)} nodes but {len(data)} data files were given; give one per node"
         )
     parties_dir = out.with_name(out.name + ".parties")
     for folder in (out, parties_dir):

@@ -33,7 +33,7 @@ def chosen(name: str | torch.device) -> torch.device:
     if name == "cpu":
         return CPU
     if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
-        raise UsageError(f"there is no device {name!r}; choose cpu, cuda, or a certain GPU such as cuda:1")
+        raise UsageError(f"there is no device {name!r}; choose cpu, cuda, or a particular GPU such as cuda:1")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not found:
         raise UsageError(

@@ -54,10 +54,10 @@ class Samples:
         """(n, V, V) bool of graphs, [k, i, j] = graph k has the edge i -> j.
 
         Raises:
-            UsageError: the objects are no graphs.
+            UsageError: the objects are not graphs.
         """
         if not hasattr(self.state, "adjacency"):
-            raise UsageError("these objects are no graphs; use objects or state")
+            raise UsageError("these objects are not graphs; use objects or state")
         return np.asarray(self.state.adjacency.numpy())
 
     def rows(self) -> pd.DataFrame:

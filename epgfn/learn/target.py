@@ -75,7 +75,7 @@ class ListedReward:
         names = _names(self.space.key(state))
         at = np.searchsorted(self._names, names).clip(max=len(self._names) - 1)
         if not bool((self._names[at] == names).all()):
-            raise EpgfnError("an object was asked for that is not among those that were answered for")
+            raise EpgfnError("an object was asked for that the answers do not cover")
         return self._values[torch.from_numpy(self._order[at])]
 
 

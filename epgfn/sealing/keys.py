@@ -133,7 +133,7 @@ class SigningKey:
                 f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
             ) from None
         if not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
-            raise EpgfnError(f"the key file {path} holds no P-256 key; name the file that init has made")
+            raise EpgfnError(f"the key file {path} holds no P-256 key; name the file that init made")
         return cls(key)
 
     def save(self, path: Path, passphrase: str | None = None) -> None:

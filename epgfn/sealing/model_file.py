@@ -110,14 +110,14 @@ def _require_spec(forms: Mapping[str, Form], spec: Mapping[str, TensorSpec]) -> 
         if shape != tuple(expected.shape):
             raise RefusedError(
                 "tensor-shape",
-                f"the tensor {name!r} has not the study's shape {tuple(expected.shape)}; "
+                f"the tensor {name!r} does not have the study's shape {tuple(expected.shape)}; "
                 "train with the accepted study",
             )
         wanted = str(expected.dtype).removeprefix("torch.")
         if DTYPES[dtype] != wanted:
             raise RefusedError(
                 "tensor-dtype",
-                f"the tensor {name!r} has not the study's dtype {wanted}; train with the accepted study",
+                f"the tensor {name!r} does not have the study's dtype {wanted}; train with the accepted study",
             )
 
 

@@ -28,7 +28,7 @@ from epgfn.study.kinds.base import PrivacyMode, TargetKind
 
 _WHY: Final = {
     "statistic": "it is a function neither of sums of products of the records' numbers nor of a table of how many records show what",
-    "answers": "it fits parameters to all records at once, so it is no sum of one bounded term for each record",
+    "answers": "it fits parameters to all records at once, so it is not a sum of one bounded term per record",
     "gradient": "it fits parameters to all records at once, so no record has a gradient of its own to clip",
 }
 MAX_ANSWERED: Final = 100_000

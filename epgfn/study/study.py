@@ -101,14 +101,14 @@ class Study(Settings):
             if not NODE_ID.fullmatch(node):
                 raise ValueError(f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63")
         if len(set(value)) != len(value):
-            raise ValueError("a node id stands twice in the roster")
+            raise ValueError("a node id is listed twice in the roster")
         return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = self.variable_names
         if len(set(names)) != len(names):
-            raise ValueError("a variable name stands twice")
+            raise ValueError("a variable name is listed twice")
         self._check_kind()
         if self.aggregation.quorum > len(self.roster):
             raise ValueError("aggregation.quorum is larger than the roster")
@@ -135,7 +135,7 @@ class Study(Settings):
                 f"policy '{self.policy.kind}' does not go with space '{kind.name}'; choose {' or '.join(kind.policies)}"
             )
         if self.prior.kind not in kind.priors:
-            raise ValueError(f"prior '{self.prior.kind}' is one over graphs; use kind = 'uniform'")
+            raise ValueError(f"prior '{self.prior.kind}' is for graphs only; use kind = 'uniform'")
         self.columns.check(self)
         kind.check(self)
 

@@ -45,7 +45,7 @@ class Additive:
             UsageError: no records, or a number among them that is not finite. ValueError: N below 1.
         """
         if n_parties < 1:
-            raise ValueError("there is at least one party")
+            raise ValueError("a target needs at least one party")
         if len(records) == 0:
             raise UsageError("there are no records to score; give at least one")
         if not bool(torch.isfinite(records).all()):

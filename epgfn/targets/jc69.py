@@ -118,7 +118,7 @@ class Jc69:
         """
         if not 0 < branch_length <= MAX_BRANCH:
             raise UsageError(
-                f"the branch length must be above 0 and at most {MAX_BRANCH:g} changes a site; set another"
+                f"the branch length must be above 0 and at most {MAX_BRANCH:g} changes per site; choose another"
             )
         if len(codes) != space.n_leaves or codes.shape[1] == 0:
             raise UsageError(

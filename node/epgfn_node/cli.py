@@ -35,7 +35,7 @@ app = typer.Typer(
 
 Home = Annotated[Path, typer.Option("--home", help="This node's directory.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Your records, CSV or Parquet. They never leave.")]
-Events = Annotated[bool, typer.Option("--events", help="Print progress as one JSON object a line.")]
+Events = Annotated[bool, typer.Option("--events", help="Print progress as one JSON object per line.")]
 Accept = Annotated[
     str | None,
     typer.Option("--accept-study", metavar="DIGEST", help="Digest of the study you have read and accept."),
@@ -50,7 +50,7 @@ Budget = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="Where to train: cpu, cuda, or a certain GPU as cuda:1.")
+    str, typer.Option("--device", help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
 ]
 DEFAULT_HOME = Path("node-home")
 
@@ -199,7 +199,10 @@ def fetch(
         float, typer.Option("--wait", min=0, help="Seconds to wait until it is published.")
     ] = 0.0,
     aggregate: Annotated[
-        int, typer.Option("--aggregate", min=1, help="Which one, where the study takes late models.")
+        int,
+        typer.Option(
+            "--aggregate", min=1, help="Number of the global model, where the study takes late models."
+        ),
     ] = 1,
     events: Events = False,
 ) -> None:

@@ -45,7 +45,7 @@ class Stalled(EpgfnError):
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"the coordinator at {address} took nothing for {STALL:.0f} s; run again to go on from there"
+            f"the coordinator at {address} accepted no data for {STALL:.0f} s; run again to go on from there"
         )
 
 

@@ -127,7 +127,7 @@ def _get_certificate(
     address = str(answer.address)
     if not ADDRESS.fullmatch(address):
         raise RefusedError(
-            "malformed", "the coordinator answered with an address that is none; tell its operator"
+            "malformed", "the coordinator answered with something that is not an address; tell its operator"
         )
     write_atomic(home.trust / "address", address.encode("ascii") + b"\n")
     write_atomic(home.tls_certificate, certificate)
@@ -178,5 +178,5 @@ def _require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) 
 def _answered_address(home: NodeHome) -> str:
     address = read_bytes(home.trust / "address", "coordinator's address").decode("utf-8", "replace").strip()
     if not address:
-        raise EpgfnError(f"no address of the coordinator is known; set address in {home.settings}")
+        raise EpgfnError(f"the coordinator's address is not known; set address in {home.settings}")
     return address

@@ -23,7 +23,7 @@ NEVER = (
 
 NEVER_UNDER_PRIVACY = (
     "the statistic without noise, and anything else computed from the records but the release",
-    "the ledger of releases and this node's key to it",
+    "the spending log and this node's key to it",
 )
 
 

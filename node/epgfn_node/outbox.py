@@ -147,7 +147,7 @@ def approve(
     if expected is not None and expected.strip().lower() != digest:
         raise RefusedError(
             "wrong-digest",
-            f"the trained model is another one than you name: it is {digest}; inspect it again",
+            f"the trained model is not the one you named: it is {digest}; inspect it again",
         )
     if home.approved.exists():
         try:

@@ -189,18 +189,18 @@ def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) ->
     ledger = operator.open_ledger()
     if not any(entry.dataset == kept.dataset for entry in ledger.entries()):
         return (
-            f"{words} The ledger in {operator.ledger} does not know this release: restore it from a backup before anything else is "
+            f"{words} The spending log in {operator.ledger} does not know this release: restore it from a backup before anything else is "
             "released."
         )
     spent = ledger.spent(kept.dataset)
     return (
         f"{words} Spent so far on these records, all releases together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at delta "
-        f"{operator.budget_delta:g}, by the ledger in {operator.ledger}."
+        f"{operator.budget_delta:g}, by the spending log in {operator.ledger}."
     )
 
 
 def _plain(claim: Claim) -> str:
-    return f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit}"
+    return f"epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} per {claim.unit}"
 
 
 def _settings(study: Study, node_id: str, mechanism: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ seed = 7                        # of the training; default: the study's seed plu
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
 privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases on these records together may spend
 privacy_budget_delta = 1e-5     # at this delta; default: the study's
-privacy_ledger = "/data/ledger" # folder of the ledger of releases; one for all nodes that work on the same people's records
+privacy_ledger = "/data/ledger" # folder of the spending log; one for all nodes that work on the same people's records
 """
 
 from __future__ import annotations

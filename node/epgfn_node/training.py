@@ -54,7 +54,7 @@ def train(
     if home.receipt.exists():
         raise RefusedError(
             "already-sent",
-            f"this node's model was accepted already (receipt: {home.receipt}); a round takes one model a node, so there "
+            f"this node's model was accepted already (receipt: {home.receipt}); a round takes one model per node, so there "
             "is nothing to train for",
         )
     if home.sending.exists():

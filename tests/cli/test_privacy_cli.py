@@ -44,7 +44,7 @@ def test_plan_prints_a_table_the_rule_and_who_has_too_few(
         capsys, "plan", study, "--records", "20", "--epsilon", "0.5", "--epsilon", "8", "--worlds", "6"
     )
     assert "One node's model" in out and "The product of all nodes' models (2 nodes)" in out
-    assert "6 made-up worlds, no record of anyone" in out
+    assert "6 made-up worlds, nobody's records" in out
     assert "no closer to that from the records than to the prior" in out  # the rule
     assert "Too few records for this epsilon: 20 at epsilon 0.5 (local)" in out
     assert "worlds" in err and "worlds 6/6" not in out  # progress is for standard error

@@ -127,7 +127,7 @@ def test_a_private_study_runs_to_publication_and_its_audit_names_epsilon(finishe
     assert report.ok, [finding for finding in report.findings if not finding.ok]
     for name in STUDY.roster:
         (finding,) = (f.message for f in report.findings if f.check == f"upload {name}")
-        assert "epsilon 4 at delta 1e-05 a record (statistic, add-remove)" in finding
+        assert "epsilon 4 at delta 1e-05 per record (statistic, add-remove)" in finding
         claim = statement(finished.nodes[name]).privacy
         assert 3.9 < claim["epsilon"] <= 4.0 and claim["randomness"] == "operating system"
 

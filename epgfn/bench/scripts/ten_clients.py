@@ -55,7 +55,7 @@ def main(path: Path, target: str = "max-likelihood") -> None:
     drawn = [_row(study, "global", together, records, len(records))]
     for client, part in zip(roster, parts, strict=True):
         drawn.append(_row(study, client, models[client], records, len(part)))
-    print(f"CPU-seconds: {statistics.median(seconds):.0f} a client (median), {spent:.0f} the global model")
+    print(f"CPU-seconds: {statistics.median(seconds):.0f} per client (median), {spent:.0f} the global model")
     path.write_bytes(pooled_scores(drawn[0], drawn[1:]))
 
 

@@ -99,7 +99,7 @@ def log_terminating(
     First model of `policy`.
     """
     if trajectories < 2:
-        raise ValueError("a standard error needs at least two trajectories an object")
+        raise ValueError("a standard error needs at least two trajectories per object")
     n = len(final[0])
     repeated = torch.arange(n).repeat_interleave(trajectories)
     ratio = torch.cat(

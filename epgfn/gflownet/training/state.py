@@ -105,7 +105,7 @@ def restore(path: Path, run: str, state: TrainingState) -> None:
     if metadata.get("run") != run:
         raise RefusedError(
             "other-run",
-            f"the checkpoint {path} belongs to another run: other settings, seed, data or version; finish that run, "
+            f"the saved training state {path} belongs to another run: other settings, seed, data or version; finish that run, "
             "or delete the file to start anew",
         )
     _put(state, tensors)
@@ -123,7 +123,8 @@ def load_weights(path: Path, policy: Policy) -> None:
         value = tensors.get(f"trained.{i}")
         if value is None or value.shape != parameter.shape:
             raise RefusedError(
-                "other-run", f"the checkpoint {path} holds weights of another policy; name the run's own file"
+                "other-run",
+                f"the saved training state {path} holds weights of another policy; name the run's own file",
             )
         with torch.no_grad():
             parameter.copy_(value)
@@ -196,7 +197,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         pass  # a parser's many kinds of error all mean the same to the reader
     raise RefusedError(
         "damaged-checkpoint",
-        f"the file {path} is not a training checkpoint of this version, or it is damaged; delete it to start anew",
+        f"the file {path} is not a training state saved by this version, or it is damaged; delete it to start anew",
     ) from None
 
 

@@ -53,7 +53,7 @@ def clipped_rows(rows: Floats, radius: float, grid_bits: int = GRID_BITS) -> Int
     bound, d = norm_bound(radius, grid_bits), rows.shape[1]
     room = bound - math.sqrt(d) / 2 - 1
     if room < bound / 2:
-        raise ValueError("the clipping radius is too few grid steps for so many numbers a record")
+        raise ValueError("the clipping radius is too few grid steps for so many numbers per record")
     out = np.empty(rows.shape, dtype=np.int64)
     for start in range(0, len(rows), _ROWS):
         block = np.nan_to_num(rows[start : start + _ROWS], nan=0.0, posinf=np.inf, neginf=-np.inf)

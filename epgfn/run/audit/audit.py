@@ -177,7 +177,7 @@ class _Audit:
             self.coordinator = key
             return (
                 f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}; everything below rests on it, so compare "
-                "it with the one the coordinator gives you by another way"
+                "it with the one the coordinator gives you over another channel"
             )
         require(
             key.fingerprint == self.pin.strip().lower().replace(":", ""),
@@ -240,7 +240,9 @@ class _Audit:
         self.entries = entries
         refused = sorted({entry.node_id for entry in entries if isinstance(entry, RefusedEntry)})
         said = f", with refused uploads of {', '.join(refused)}" if refused else ""
-        return f"the ledger tells one round of this study in a possible order ({len(entries)} entries{said})"
+        return (
+            f"the ledger records one round of this study in a possible order ({len(entries)} entries{said})"
+        )
 
     def _node_keys(self) -> str:
         self._require_entries()
@@ -392,7 +394,7 @@ class _Audit:
             fits = name in known or name.startswith("ledger/") or unsigned
             require(
                 bool(fits) and stat.S_ISREG(mode),
-                f"{name!a} does not belong in a run directory or is no plain file; nothing vouches for it",
+                f"{name!a} does not belong in a run directory or is not a plain file; nothing vouches for it",
             )
         return f"{count} files, all in their places"
 

@@ -141,7 +141,7 @@ def require_privacy(said: UploadPredicate, study: Study, node: str) -> str:
     if claim is None:
         return ""
     return (
-        f"; privacy recomputed from its claim: epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} a {claim.unit} "
+        f"; privacy recomputed from its claim: epsilon {claim.epsilon:.4g} at delta {claim.delta:.3g} per {claim.unit} "
         f"({claim.mode}, {claim.adjacency})"
     )
 

@@ -27,7 +27,7 @@ NONE = (
 HEAD = ("node", "epsilon", "delta", "mechanism")
 ASSUMES = (
     "The claim is computed again here from the node's clipping bounds and noise alone. It holds if the node did what it signed: "
-    "nobody else can see its noise. A person who stands in several records, or in the records of several nodes, is protected less; and "
+    "nobody else can see its noise. A person who appears in several records, or in the records of several nodes, is protected less; and "
     "the bound is for this study, not for what else was ever published about the same records."
 )
 
@@ -58,7 +58,7 @@ def _promise(run_dir: Path, study: Study, node: str) -> Promise:
         claim = require_claim(study, said.privacy)
     except (OSError, EpgfnError) as error:
         return Promise(
-            node, problem=str(error) if isinstance(error, EpgfnError) else "its statement is not there"
+            node, problem=str(error) if isinstance(error, EpgfnError) else "its statement is missing"
         )
     assert claim is not None
     return Promise(node, claim.epsilon, claim.delta, claim.mechanism)

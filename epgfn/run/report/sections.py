@@ -186,7 +186,7 @@ def sent(run: Run) -> Markup:
             f"Each node sent one file: its trained model, sealed to the round's key and signed. No {words_of(run.study).unit} was sent.",
             _absent(run),
         ),
-        table("One row a node of the roster.", head, rows, numeric=("size", "ledger entry")),
+        table("One row per node of the roster.", head, rows, numeric=("size", "ledger entry")),
         bullets(notes) if notes else "",
     )
 
@@ -245,7 +245,7 @@ def ledger(run: Run) -> Markup:
         count,
         note,
         tag("h3", "Fingerprints of the signing keys"),
-        paragraph("SHA-256 of the public key. Ask its owner for it by another way than this page."),
+        paragraph("SHA-256 of the public key. Ask its owner for it over another channel than this page."),
         facts(keys),
     )
 

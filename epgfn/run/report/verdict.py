@@ -93,7 +93,7 @@ def worst_marginal(comparison: ObjectComparison) -> tuple[str, float, float]:
 def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
     nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
     why = (
-        "the exact posterior takes everyone's records, which nobody has"
+        "the exact posterior needs everyone's records, which nobody has"
         if found.comparison is None
         else f"there are too many {words.objects} to list"
     )
@@ -124,7 +124,7 @@ def _without_truth(run: Run) -> Verdict:
     edges = "1 edge is" if probable == 1 else f"{probable} edges are"
     nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
     why = (
-        "the exact posterior takes everyone's records, which nobody has"
+        "the exact posterior needs everyone's records, which nobody has"
         if run.comparison is None
         else f"with {len(run.edges)} variables the exact posterior is out of reach"
     )

@@ -54,7 +54,7 @@ def read_fasta(path: Path | str) -> Alignment:
 
     Raises:
         UsageError: the file is missing, unreadable or no FASTA; it holds fewer than two records; a record has no name,
-            the name of another, no sequence, a character that is no nucleotide code, or another length than the first.
+            the name of another, no sequence, a character that is not a nucleotide code, or another length than the first.
     """
     path = Path(path)
     try:
@@ -124,7 +124,7 @@ def _encode(sequence: str, number: int, path: Path) -> np.ndarray:
     if not codes.all():
         site = int((codes == 0).argmax()) + 1
         raise UsageError(
-            f"{path}: record {number}, site {site} is no nucleotide code; use the IUPAC letters, N, ? or - for a gap"
+            f"{path}: record {number}, site {site} is not a nucleotide code; use the IUPAC letters, N, ? or - for a gap"
         )
     return codes
 

@@ -266,7 +266,7 @@ def _column_order(found: list[str], path: Path, study: Study) -> list[int]:
     names = study.variable_names
     for name in names:
         if found.count(name) > 1:
-            raise UsageError(f"{path}: column '{name}' stands twice; keep one of them")
+            raise UsageError(f"{path}: column '{name}' is listed twice; keep one of them")
     for name in names:
         if name not in found:
             raise UsageError(

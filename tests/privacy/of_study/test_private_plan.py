@@ -117,7 +117,7 @@ def test_the_command_speaks_of_what_the_study_is_about(
     path.write_text(TEXTS[kind] + PRIVATE.format(mode=MODES[kind]))
     size = ("--records", "100", "--epsilon", "0.5", "--worlds", "3")
     out = privacy(capsys, "plan", path, *size)
-    assert word in out and "3 made-up worlds, no record of anyone" in out and f"mode {MODES[kind]}" in out
+    assert word in out and "3 made-up worlds, nobody's records" in out and f"mode {MODES[kind]}" in out
     assert ("edge" in out) == (kind == "categories")
     said = json.loads(privacy(capsys, "plan", path, *size, "--json"))
     assert said["settings"]["space"] == study(kind).space.kind

@@ -31,8 +31,8 @@ def test_the_audit_names_each_nodes_epsilon_and_the_report_shows_it(tmp_path: Pa
     report = audit_run(run.root)
     assert report.ok, [finding for finding in report.findings if not finding.ok]
     said = {finding.check: finding.message for finding in report.findings}
-    assert "epsilon 4 at delta 1e-05 a record" in said["upload north"]
-    assert "epsilon 1 at delta 1e-05 a record" in said["upload south"]
+    assert "epsilon 4 at delta 1e-05 per record" in said["upload north"]
+    assert "epsilon 1 at delta 1e-05 per record" in said["upload south"]
     page = privacy(STUDY, read_promises(run.root, STUDY))
     for words in (
         "differential privacy for each record",

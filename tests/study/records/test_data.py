@@ -30,7 +30,7 @@ BAD_CSV = {
     "missing column": ("a,b\n" + rows(f"{SECRET},1", "1,2", "2,3"), "column 'c' is missing"),
     "extra column": ("a,b,c,d\n" + rows(*(f"{row},{SECRET}" for row in GOOD)), "column number 4"),
     "no header": (rows(*GOOD), "column 'a' is missing"),
-    "column twice": ("a,b,c,b\n" + rows(*(f"{row},{SECRET}" for row in GOOD)), "'b' stands twice"),
+    "column twice": ("a,b,c,b\n" + rows(*(f"{row},{SECRET}" for row in GOOD)), "'b' is listed twice"),
     "text": (HEADER + rows(*GOOD, f"1,name-{SECRET},2"), "column 'b', row 5 is not a number"),
     "thousands": (HEADER + rows(*GOOD, "1,1_000,2"), "column 'b', row 5 is not a number"),
     "NaN": (HEADER + rows(*GOOD, "1,2,NaN"), "column 'c', row 5 is not finite"),

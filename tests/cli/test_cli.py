@@ -140,7 +140,7 @@ def test_wrong_use_is_one_sentence_and_starts_nothing(
     bad = tmp_path / "bad.csv"
     bad.write_text(north.read_text().replace("a,b,c", "a,b,wrong-column"))
     cases: list[tuple[list[str | Path], str]] = [
-        (["simulate", study, "--data", north, "--out", tmp_path / "x"], "one a node"),
+        (["simulate", study, "--data", north, "--out", tmp_path / "x"], "one per node"),
         (["simulate", tmp_path / "none.toml", "--out", tmp_path / "x"], "none.toml"),
         (["simulate", study, "--data", north, bad, "--out", tmp_path / "x"], "bad.csv"),
         (["demo", "--nodes", "0", "--out", tmp_path / "x"], "--nodes"),

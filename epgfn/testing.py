@@ -147,7 +147,7 @@ def _check_objects(study: Study, model: Model) -> None:
     assert answers.dtype == torch.bool and answers.shape == (SAMPLES, len(names)), (
         "answers are not one yes or no an object and question"
     )
-    assert len(set(names)) == len(names) > 0, "a question stands twice, or there is none"
+    assert len(set(names)) == len(names) > 0, "a question is listed twice, or there is none"
     shares = marginals(study, state)
     assert list(shares) == names and all(0 <= share <= 1 for share in shares.values()), (
         "a marginal is no probability"

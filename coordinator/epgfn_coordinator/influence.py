@@ -46,7 +46,7 @@ def sampling_noise(probabilities: Mapping[Name, float], samples: int) -> float:
 
 
 def read_probabilities(home: Home, place: str) -> dict[Name, float]:
-    """What the summary of a model says of its edges or, where the objects are no graphs, its marginals.
+    """What the summary of a model says of its edges or, where the objects are not graphs, its marginals.
 
     Raises:
         EpgfnError: the file is missing or damaged.

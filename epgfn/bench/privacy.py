@@ -112,7 +112,7 @@ def privacy(
         over worlds of the mean and the largest absolute error of an edge's probability, and `edge_error_null`, the mean error of the graph
         without an edge; `edge_reference_error`, about what the reference itself is off by where it comes from Markov chains; `target`, the
         L1 to reach. With `trained`, `l1_mean` is that of the models and `l1_release` that of the same releases without a network. None
-        where there is no such figure: L1 where objects cannot be listed, edges where objects are no graphs.
+        where there is no such figure: L1 where objects cannot be listed, edges where objects are not graphs.
 
     Raises:
         UsageError: an instance that is not there, a number out of range, or networks or nodes where there are none.

@@ -58,7 +58,7 @@ class Variable(Settings):
         if self.lower is not None and self.upper is not None and self.lower >= self.upper:
             raise ValueError(f"variable {self.name}: lower must be below upper")
         if self.categories is not None and len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"variable {self.name}: a category stands twice")
+            raise ValueError(f"variable {self.name}: a category is listed twice")
         if self.categories is not None and any(c != c.strip() for c in self.categories):
             raise ValueError(f"variable {self.name}: a category begins or ends with a space")
         return self

@@ -111,7 +111,7 @@ class Jc69:
 
     def __init__(self, space: Phylogeny, codes: Tensor, branch_length: float) -> None:
         """`codes` (n, sites) uint8 as `compress` takes them, leaves in the space's order; `branch_length` in expected
-        changes a site.
+        changes per site.
 
         Raises:
             UsageError: no sites, another number of sequences than leaves, or a branch length outside (0, `MAX_BRANCH`].

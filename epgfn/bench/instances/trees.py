@@ -16,7 +16,7 @@ from epgfn.targets.jc69 import Jc69, simulate
 
 TARGET_SEED = 1
 BRANCH_LENGTH = 0.1
-"""Expected changes a site along every branch."""
+"""Expected changes per site along every branch."""
 
 
 def simulated_sites(space: Phylogeny, n_sites: int, branch_length: float = BRANCH_LENGTH) -> Tensor:

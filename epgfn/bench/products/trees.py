@@ -23,7 +23,7 @@ from epgfn.targets.jc69 import Jc69
 SITES = 1000
 """Of all nodes together."""
 BRANCH_LENGTH = 0.9
-"""Expected changes a site along every branch: long, so that the sites leave something to doubt. At .1 and up to .5 all of the
+"""Expected changes per site along every branch: long, so that the sites leave something to doubt. At .1 and up to .5 all of the
 product's mass is on one tree, and nothing is measured."""
 
 

@@ -9,7 +9,7 @@ No party of a real study can compute this, since it takes everyone's records. It
     pooled     How good are the graphs of each model for all records together?
                Score(G) = sum_i max_theta log P(D_i | G, theta_i), D pooled, sigma fixed (nats). Not for categories.
 
-`epgfn.run.comparison.objects` is the same for objects that are no graphs.
+`epgfn.run.comparison.objects` is the same for objects other than graphs.
 
     comparison = compare(study, records, local_models, global_model, reference_edges, samples=20_000, seed=1)
     comparison.global_edge_mae, comparison.to_json()

@@ -1,4 +1,4 @@
-"""How far learned posteriors over objects that are no graphs are from the truth, for whoever happens to hold all records.
+"""How far learned posteriors over objects other than graphs are from the truth, for whoever happens to hold all records.
 
 As `epgfn.run.comparison.graphs` for graphs. Where all objects can be listed, every distribution is computed whole, not sampled:
 

@@ -1,4 +1,4 @@
-"""What a run found about objects that are no graphs: marginals, the most probable objects, and the comparison if there is one."""
+"""What a run found about objects other than graphs: marginals, the most probable objects, and the comparison if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section on what was found where the objects are no graphs: the most probable ones, the marginals, the nodes' errors."""
+"""The section on what was found where the objects are not graphs: the most probable ones, the marginals, the nodes' errors."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MAX_TRUSTED_VARIABLES = 25
 
 
 class DagBySinksSettings(SpaceSettings):
-    """Graphs with at most `max_parents` parents a variable."""
+    """Graphs with at most `max_parents` parents per variable."""
 
     kind: Literal["dag-by-sinks"] = "dag-by-sinks"
     max_parents: Annotated[int, Field(ge=1, le=8)] = 3
@@ -74,7 +74,7 @@ TARGETS = (
         BdeuSettings,
         CATEGORIES,
         "BDeu, the Bayesian score of categorical variables",
-        "The made-up records come from random networks with up to two parents a variable; where yours do not, errors differ.",
+        "The made-up records come from random networks with up to two parents per variable; where yours do not, errors differ.",
         {"statistic": "counts"},
         planned=("sample_size",),
     ),

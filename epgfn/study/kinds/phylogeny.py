@@ -1,6 +1,6 @@
 """Rooted binary trees, whose leaves are the variables: taxa.
 
-A record is a site of their alignment, evolved along the tree after Jukes and Cantor, `branch_length` expected changes a site along each
+A record is a site of their alignment, evolved along the tree after Jukes and Cantor, `branch_length` expected changes per site along each
 branch (`epgfn.targets.jc69`).
 """
 
@@ -45,7 +45,7 @@ class PhylogenySettings(SpaceSettings):
 
 
 class Jc69Settings(TargetSettings):
-    """`branch_length`: expected changes a site along every branch."""
+    """`branch_length`: expected changes per site along every branch."""
 
     kind: Literal["jc69"]
     branch_length: Annotated[float, Field(gt=0, le=10)] = 0.1

@@ -36,12 +36,13 @@ from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.order_potential import SCORES, normalise_table
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagBySinks
-from epgfn.learn.local import train_on_statistic
-from epgfn.learn.scores import study_masks, table_from_statistic
+from epgfn.learn.local import train_on_moments
+from epgfn.learn.scores import study_masks, table_from_moments
 from epgfn.privacy.mechanisms.discrete import GRID_BITS, Floats
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
 from epgfn.privacy.of_study.graph_plan import random_network
 from epgfn.study import Study
+from epgfn.targets.gaussian import Moments
 
 V = 5
 OUTLIER = 5.0
@@ -52,7 +53,7 @@ _SHADOWS, _STARTS, _GRAPHS, _PATHS, _A_MODEL = 150, 5, 400, 8, 8
 _RESAMPLES, _FALSE_POSITIVES = 500, 0.01
 _STUDY = Study.from_bytes(
     b'name = "membership"\nroster = ["only"]\nvariables = [{name="a"},{name="b"},{name="c"},{name="d"},{name="e"}]\n'
-    b"[space]\nmax_parents = 4\n"
+    b'[space]\nmax_parents = 4\n[target]\nmean = "known"\n'
 )
 
 
@@ -174,7 +175,7 @@ class World:
         release = None if self.mechanism is None else self.mechanism.release(records)
         scatter = torch.from_numpy(records.T @ records) if release is None else release.scatter
         n = len(records) if release is None else release.n
-        table = normalise_table(self.space, table_from_statistic(_STUDY, scatter, n, 1))
+        table = normalise_table(self.space, table_from_moments(_STUDY, Moments(n, None, scatter), 1))
         return Published(table, n, scatter, release)
 
     def features(self, units: Tensor, counted: Tensor) -> Tensor:
@@ -248,7 +249,7 @@ def _flow(world: World, models: int, seed: int) -> tuple[Guesses, Guesses]:
         records = world.draw(world.n)
         targets = torch.from_numpy(np.vstack([records[:_A_MODEL], world.targets("typical", _A_MODEL)]))
         sent = world.publish(records)
-        tensors = train_on_statistic(_STUDY, sent.scatter, sent.n, seed=seed + number).tensors
+        tensors = train_on_moments(_STUDY, Moments(sent.n, None, sent.scatter), seed=seed + number).tensors
         if not torch.equal(tensors[SCORES], sent.table):
             raise RuntimeError("training changed the score table")
         precision, pull = _seen_in_flow(world, tensors, mean, seed + number)

@@ -61,6 +61,7 @@ INSTANCES: dict[str, Instance] = {
     ),
     "moments-5-heavy-tails": _moments(1000, partial(dags.moments, tails="student"), trains=True),
     "moments-5-laplace": _moments(1000, partial(dags.moments, tails="laplace"), trains=True),
+    "moments-5-known-mean": _moments(1000, partial(dags.moments, known=True)),
     "moments-5-unknown-means": _moments(1000, partial(dags.moments, mean=0.5)),
     "moments-11": _moments(1000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
     "moments-11-many": _moments(10_000, partial(dags.moments, variables=11), (1.0, 4.0), 5),

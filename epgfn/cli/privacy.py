@@ -292,6 +292,7 @@ def _attacked_as(study: Study, delta: float | None) -> dict[str, Any]:
         "adjacency": asked.adjacency,
         "n_variables": len(study.variables),
         "radius": asked.radius,
+        "with_sums": study.needs_sums,
     }
 
 

@@ -29,9 +29,10 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import Space
 from epgfn.gflownet.training.state import Checkpoint
 from epgfn.learn.policy import family_of, initial_policy, require_possible
-from epgfn.learn.scores import table_from_statistic
+from epgfn.learn.scores import table_from_moments
 from epgfn.learn.target import Target, target_of
 from epgfn.study.objects import space_of
+from epgfn.targets.gaussian import Moments
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -77,19 +78,18 @@ def train_local(
     return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
 
 
-def train_on_statistic(
+def train_on_moments(
     study: Study,
-    statistic: Tensor,
-    n: float,
+    moments: Moments,
     *,
     seed: int,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     checkpoint: Path | None = None,
 ) -> LocalResult:
-    """`train_local` from X^T X (V, V) float64 and n, as a release with noise gives them; no record is seen. Raises as there."""
+    """`train_local` from n, mean and scatter, as a release with noise gives them; no record is seen. Raises as there."""
     with computing_on(CPU):
-        target = Target.of_table(table_from_statistic(study, statistic, n, n_parties=len(study.roster)))
+        target = Target.of_table(table_from_moments(study, moments, n_parties=len(study.roster)))
     return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
+from epgfn.learn.scores import require_mean
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def require_possible(study: Study) -> None:
         UsageError: the settings make no sense, the space has too many actions for the policy, its batches are too large, or a
             model is larger than what the study lets a node send.
     """
+    require_mean(study)
     space = space_of(study)
     require_room = family_of(study).require_room
     if require_room is not None:

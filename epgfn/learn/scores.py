@@ -17,7 +17,7 @@ from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.study import Study
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
-from epgfn.targets.gaussian import scatter
+from epgfn.targets.gaussian import DegenerateError, Moments
 from epgfn.targets.priors import log_prior
 
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
@@ -52,7 +52,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
 
     Raises:
         UsageError: too many scores, or a setting the target refuses.
-        EpgfnError: a score is not finite, as with collinear or wrongly scaled variables.
+        EpgfnError: a score is not finite or not sound, as with collinear or wrongly scaled variables; the sentence names them.
     """
     x = torch.as_tensor(records)
     if x.ndim != 2 or x.shape[1] != len(study.variables):
@@ -61,8 +61,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         categories = torch.tensor(categories_of(study))
         scores = bdeu(x, categories, study_masks(study), sample_size=study.target.sample_size)
         return table_from_scores(study, scores, n_parties)
-    x = x.double()
-    return table_from_statistic(study, scatter(x), len(x), n_parties)
+    return table_from_moments(study, moments_of(study, x), n_parties)
 
 
 def categories_of(study: Study) -> tuple[int, ...]:
@@ -70,10 +69,43 @@ def categories_of(study: Study) -> tuple[int, ...]:
     return tuple(len(variable.categories or ()) for variable in study.variables)
 
 
-def table_from_statistic(study: Study, statistic: Tensor, n: float, n_parties: int) -> Tensor:
-    """`score_table` from X^T X (V, V) and n, exact or noisy; n need not be whole. Returns and raises as there."""
-    scores = TARGETS[study.target.kind](statistic, n, study_masks(study), study.target)
+def moments_of(study: Study, records: Tensor) -> Moments:
+    """n, mean and scatter of (n, V) numbers on the study's scale.
+
+    Raises:
+        EpgfnError: a column is not finite, or its spread is lost in rounding.
+    """
+    try:
+        return Moments.of_records(records)
+    except DegenerateError as error:
+        raise _named(study, error) from None
+
+
+def table_from_moments(study: Study, moments: Moments, n_parties: int) -> Tensor:
+    """`score_table` from n, mean and scatter, exact or noisy; n need not be whole. Returns and raises as there."""
+    require_mean(study)
+    try:
+        scores = TARGETS[study.target.kind](moments, study_masks(study), study.target)
+    except DegenerateError as error:
+        raise _named(study, error) from None
     return table_from_scores(study, scores, n_parties)
+
+
+def require_mean(study: Study) -> None:
+    """Raises:
+    UsageError: the study sets `alpha_mu` as studies did when the mean was known, and does not say what is known of it now.
+    """
+    if study.target.kind == "bge" and study.target.alpha_mu is not None and not study.says_mean:
+        raise UsageError(
+            "the study sets target.alpha_mu without target.mean, as studies did when every mean was taken for known; say "
+            'target.mean = "known" for that score, or target.mean = "unknown", where alpha_mu is how many records the '
+            "public centre is worth (leave it out for none)"
+        )
+
+
+def _named(study: Study, error: DegenerateError) -> EpgfnError:
+    names = [study.variable_names[column] for column in error.columns]
+    return EpgfnError(DegenerateError.sentence(names, error.why))
 
 
 def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:

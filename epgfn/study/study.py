@@ -185,6 +185,16 @@ class Study(Settings):
             f"'{self.space.kind}'; it reads the records and decides what is made of them"
         )
 
+    @property
+    def needs_sums(self) -> bool:
+        """Whether the score takes each node's mean from its records, so that a release must hold their sums."""
+        return isinstance(self.target, GaussianSettings) and self.target.mean == "unknown"
+
+    @property
+    def says_mean(self) -> bool:
+        """Whether the study's text says what is known of the mean, as none did while every mean was taken for known."""
+        return "mean" in self.target.model_fields_set
+
     def _check_privacy(self) -> None:
         self.privacy.check_target(self.target_kind)
         self.privacy.check_roster(self.roster)

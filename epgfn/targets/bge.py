@@ -1,21 +1,25 @@
 """BGe: the marginal likelihood of a linear-Gaussian network, equal for Markov-equivalent graphs.
 
-Zero-mean form. x ~ N(0, W^-1), W ~ Wishart(alpha_w degrees of freedom, parametric matrix T = t I), so that a set Y of l
-variables has
+x ~ N(mu, W^-1), W ~ Wishart(alpha_w degrees of freedom, parametric matrix T = t I). With S the scatter of n records about
+their mean m, a_l = alpha_w - V + l and R below, a set Y of l variables has
 
-    p(D_Y) = pi^(-l n / 2) * Gamma_l((n + a_l) / 2) / Gamma_l(a_l / 2) * |T_YY|^(a_l / 2) / |R_YY|^((n + a_l) / 2),
-    R = T + X^T X,   a_l = alpha_w - V + l,
+    log p(D_Y) = -(l f / 2) log pi + log Gamma_l((f + a_l) / 2) - log Gamma_l(a_l / 2)
+                 + (a_l / 2) log |T_YY| - ((f + a_l) / 2) log |R_YY| + l c,
 
-and the local score is log p(D_{Pa + j}) - log p(D_Pa). Geiger & Heckerman, Annals of Statistics 30 (2002), with the
-corrected block degrees of freedom of Kuipers, Moffa & Heckerman, Annals of Statistics 42 (2014).
+and the local score is log p(D_{Pa + j}) - log p(D_Pa). Geiger & Heckerman, Annals of Statistics 30 (2002), with the block
+degrees of freedom of Kuipers, Moffa & Heckerman, Annals of Statistics 42 (2014). What is known of the mean:
 
-Their form also integrates over an unknown mean with precision alpha_mu W, which adds n alpha_mu / (n + alpha_mu) times the
-outer product of (sample mean - prior mean) to R and centres X^T X by the sample mean. We take the mean as known, and zero after the
-study's public centring, because then the statistic is X^T X alone: it adds up over parties, its release has a fixed
-sensitivity, and no party's own mean moves its scale. A study whose public centres are far off pays for it in fit, so
-centres should come from the literature or a pilot. alpha_mu enters only through Kuipers' choice
-t = alpha_mu (alpha_w - V - 1) / (alpha_mu + 1), which with their unknown mean gives a record the prior covariance I, and
-with the known mean alpha_mu / (alpha_mu + 1) I.
+    unknown, flat           f = n - 1, R = T + S,                                       c = -(log n) / 2
+    unknown, alpha_mu > 0   f = n,     R = T + S + n alpha_mu / (n + alpha_mu) m m^T,   c = log(alpha_mu / (n + alpha_mu)) / 2
+    known                   f = n,     R = T + X^T X,                                   c = 0
+
+Flat (alpha_mu = 0, the default) is a uniform density of mu: integrating it out of exp(-(n/2) (m - mu)^T W (m - mu)) leaves
+(2 pi / n)^(l/2) |W|^(-1/2), one degree of freedom less, and nothing that depends on m: adding a constant to a column
+changes no score. It is the likelihood of the n - 1 contrasts of the records. The normal-Wishart mu ~ N(0, (alpha_mu W)^-1)
+about the public centre has a factor |W|^(1/2) of its own, so its limit for alpha_mu -> 0 is flat with f = n in place of
+n - 1: as if the prior had shown one record more of the covariance than we claim to have.
+
+t is on the study's scale: with alpha_w = V + 2, the default, t is the prior mean of each variable's variance.
 """
 
 from __future__ import annotations
@@ -27,36 +31,92 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.parent_sets import popcount
-from epgfn.targets.gaussian import Settings, family_log_determinants
+from epgfn.targets.gaussian import (
+    DegenerateError,
+    Moments,
+    Settings,
+    correlation,
+    factorise_families,
+    require_scale,
+)
+
+DEFAULT_T = 1.0
+KNOWN_MEAN_ALPHA_MU = 1.0
+_TOLERANCE = 1e-15
 
 
-def score(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
-    """log p(D_{Pa + j}) - log p(D_Pa) in nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa.
+def score(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+    """log p(D_{Pa + j}) - log p(D_Pa) in nats: n, mean and scatter, (K,) -> (V, K) float64; undefined where j is in Pa.
 
     Raises:
-        UsageError: alpha_w is not above V + 1. EpgfnError: the records are degenerate.
+        UsageError: alpha_w is not above V + 1. DegenerateError: columns are far off the study's scale.
     """
-    alpha_w = len(statistic) + 2.0 if settings.alpha_w is None else settings.alpha_w
-    return bge(statistic, n, masks, alpha_mu=settings.alpha_mu, alpha_w=alpha_w)
+    alpha_w = len(moments.scatter) + 2.0 if settings.alpha_w is None else settings.alpha_w
+    if settings.mean == "known":
+        alpha_mu = KNOWN_MEAN_ALPHA_MU if settings.alpha_mu is None else settings.alpha_mu
+        t = known_mean_t(alpha_mu, alpha_w, len(moments.scatter)) if settings.t is None else settings.t
+        scatter, freedom, constant = moments.about_zero, moments.n, 0.0
+    else:
+        alpha_mu = settings.alpha_mu or 0.0
+        t = DEFAULT_T if settings.t is None else settings.t
+        scatter, freedom, constant = unknown_mean(moments, alpha_mu)
+    require_scale(moments.of_score(settings.mean), moments.n, t)
+    return bge(scatter, freedom, masks, t=t, alpha_w=alpha_w) + constant
 
 
-def bge(statistic: Tensor, n: float, masks: Tensor, *, alpha_mu: float, alpha_w: float) -> Tensor:
-    """The same from the sufficient statistic: X^T X (V, V) and the number of records n."""
-    n_variables = statistic.shape[0]
+def unknown_mean(moments: Moments, alpha_mu: float) -> tuple[Tensor, float, float]:
+    """R - T (V, V), f and c of the module's table; `alpha_mu` 0 for the flat prior."""
+    scatter, n = moments.about_mean(), moments.n
+    if alpha_mu == 0 or moments.mean is None:
+        return scatter, n - 1, -math.log(n) / 2
+    pull = n * alpha_mu / (n + alpha_mu)
+    outer = torch.outer(moments.mean, moments.mean)
+    return scatter + pull * outer, n, math.log(alpha_mu / (n + alpha_mu)) / 2
+
+
+def known_mean_t(alpha_mu: float, alpha_w: float, n_variables: int) -> float:
+    """The t of studies with a known mean that set none: Kuipers, Moffa & Heckerman's choice. Errors as `bge`."""
+    _check(alpha_w, n_variables)
+    return alpha_mu * (alpha_w - n_variables - 1) / (alpha_mu + 1)
+
+
+def bge(scatter: Tensor, freedom: float, masks: Tensor, *, t: float, alpha_w: float) -> Tensor:
+    """The score without c, from R - T (V, V) and f: (V, K) float64.
+
+    Raises:
+        UsageError: alpha_w is not above V + 1. DegenerateError: R is not positive definite to working precision.
+    """
+    v = scatter.shape[0]
+    _check(alpha_w, v)
+    r = scatter.double() + t * torch.eye(v, dtype=torch.float64)
+    scale = r.diagonal().log()  # (V,)
+    members = (masks[:, None] >> torch.arange(v)) & 1  # (K, V)
+    found = factorise_families(correlation(r), masks, _TOLERANCE)
+    parents = popcount(masks)
+    short = (found.families.rank <= parents) & (members.T == 0)
+    if bool(short.any()) or not bool(torch.isfinite(scale).all()):
+        j, k = short.nonzero()[0].tolist() if bool(short.any()) else (0, 0)
+        named = sorted({j, *members[k].nonzero()[:, 0].tolist()})
+        raise DegenerateError(
+            named,
+            "they differ too much in size, or are linear combinations of each other; check their centres and scales",
+        )
+    of_parents = found.parents.log_det + members.double() @ scale
+    of_families = found.families.log_det + members.double() @ scale + scale[:, None]
+    size = parents.double()
+    below = alpha_w - v + size  # a_l of the parents' block; the family's is one more
+    return (
+        torch.lgamma((freedom + below + 1) / 2)
+        - torch.lgamma((below + 1) / 2)
+        - freedom / 2 * math.log(math.pi)
+        + (below + size + 1) / 2 * math.log(t)
+        + (freedom + below) / 2 * of_parents
+        - (freedom + below + 1) / 2 * of_families
+    )
+
+
+def _check(alpha_w: float, n_variables: int) -> None:
     if alpha_w <= n_variables + 1:
         raise UsageError(
             f"target.alpha_w must be above the number of variables plus one ({n_variables + 1}); leave it out for {n_variables + 2}"
         )
-    t = alpha_mu * (alpha_w - n_variables - 1) / (alpha_mu + 1)
-    prior = t * torch.eye(n_variables, dtype=torch.float64)
-    log_dets = family_log_determinants(prior + statistic.double(), masks)
-    parents = popcount(masks).double()  # (K,)
-    freedom = alpha_w - n_variables + parents  # of the parents' block; the family's has one more
-    return (
-        torch.lgamma((n + freedom + 1) / 2)
-        - torch.lgamma((freedom + 1) / 2)
-        - n / 2 * math.log(math.pi)
-        + (freedom + parents + 1) / 2 * math.log(t)
-        + (n + freedom) / 2 * log_dets.parents
-        - (n + freedom + 1) / 2 * log_dets.families
-    )

@@ -1,15 +1,18 @@
-"""Maximised likelihoods of x_j | x_Pa ~ N(theta^T x_Pa, sigma_j^2): fixed variance, profiled variance, BIC.
+"""Maximised likelihoods of x_j | x_Pa ~ N(b + theta^T x_Pa, sigma_j^2): fixed variance, profiled variance, BIC.
 
-With RSS_j(Pa) = min over theta of sum (x_j - theta^T x_Pa)^2 = det S[Pa + j] / det S[Pa], S = X^T X with the ridge of
-`gaussian.ridged`, and no intercept (the study's public centre is the zero):
+With RSS_j(Pa) = min over b and theta of sum (x_j - b - theta^T x_Pa)^2 = det S[Pa + j] / det S[Pa], S the scatter about the
+records' own mean (`target.mean = "known"`: b = 0 and S = X^T X, about the study's public centre):
 
     max-likelihood       -n/2 log(2 pi sigma^2) - RSS / (2 sigma^2)             sigma fixed by the study
     profile-likelihood   -n/2 (log(2 pi RSS / n) + 1)                           sigma_j^2 = RSS / n as well
-    bic                  profile-likelihood - (|Pa| + 1) / 2 * log n            n: this party's own records
+    bic                  profile-likelihood - p / 2 * log n                     n: this party's own records
 
-The first is the score of the EP-GFlowNet paper's federated example (da Silva et al., ICML 2024): R(G | D) = prod_i max
-over theta of P(D_i | G, theta). An added parent never lowers the first two, so their posteriors favour dense graphs;
-BGe and BIC do not.
+p = |Pa| + 2 counts the coefficients, the intercept and the variance (|Pa| + 1 with a known mean). The first is the score of
+the EP-GFlowNet paper's federated example (da Silva et al., ICML 2024): R(G | D) = prod_i max over theta of
+P(D_i | G, theta). An added parent never lowers the first two, so their posteriors favour dense graphs; BGe and BIC do not.
+
+Where a variable is a linear combination of others RSS is zero. The fixed variance scores that as it is; the other two have
+no maximum there, and refuse, naming the variables.
 """
 
 from __future__ import annotations
@@ -20,30 +23,59 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.parent_sets import popcount
-from epgfn.targets.gaussian import Settings, family_log_determinants, log_determinants, ridged, scatter
+from epgfn.targets.gaussian import (
+    DegenerateError,
+    Mean,
+    Moments,
+    Settings,
+    correlation,
+    factorise,
+    log_unexplained,
+    require_scale,
+)
 
 
-def max_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
-    """Log-likelihood at the best theta for fixed sigma, nats: X^T X (V, V), n, (K,) -> (V, K) float64; undefined where j is in Pa."""
-    return _fixed_variance(_log_rss(statistic, masks), n, settings.sigma)
+def max_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+    """Log-likelihood at the best b and theta for fixed sigma, nats: n, mean and scatter, (K,) -> (V, K) float64; undefined where j is
+    in Pa.
+
+    Raises:
+        DegenerateError: columns are far off the study's scale.
+    """
+    scatter = moments.of_score(settings.mean)
+    require_scale(scatter, moments.n, settings.sigma**2)
+    rss = scatter.diagonal()[:, None] * log_unexplained(scatter, masks).exp()
+    return _fixed_variance(rss, moments.n, settings.sigma)
 
 
-def profile_likelihood(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
-    """Log-likelihood at the best theta and sigma_j, nats: as `max_likelihood`."""
-    return -n / 2 * (math.log(2 * math.pi / n) + 1 + _log_rss(statistic, masks))
+def profile_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+    """Log-likelihood at the best b, theta and sigma_j, nats: as `max_likelihood`.
+
+    Raises:
+        DegenerateError: a variable is a linear combination of others, or constant.
+    """
+    scatter, n = moments.of_score(settings.mean), moments.n
+    left = log_unexplained(scatter, masks)
+    members = (masks >> torch.arange(len(scatter))[:, None]) & 1  # (V, K)
+    _require_full_rank(left, members)
+    log_rss = (scatter.diagonal()[:, None].log() + left).masked_fill(members == 1, 0.0)
+    return -n / 2 * (math.log(2 * math.pi / n) + 1 + log_rss)
 
 
-def bic(statistic: Tensor, n: float, masks: Tensor, settings: Settings) -> Tensor:
-    """Profile likelihood less half of log n a parameter, nats: as `max_likelihood`."""
-    parameters = popcount(masks).double() + 1
-    return profile_likelihood(statistic, n, masks, settings) - parameters / 2 * math.log(n)
+def bic(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+    """Profile likelihood less half of log n a parameter, nats: as `profile_likelihood`."""
+    parameters = popcount(masks).double() + (1 if settings.mean == "known" else 2)
+    return profile_likelihood(moments, masks, settings) - parameters / 2 * math.log(moments.n)
 
 
-def pooled_profile_score(records: Tensor, adjacency: Tensor, sigma: float = 1.0) -> Tensor:
+def pooled_profile_score(
+    records: Tensor, adjacency: Tensor, sigma: float = 1.0, mean: Mean = "unknown"
+) -> Tensor:
     """Score(G) = sum_i max over theta of log P(D_i | G, theta) on pooled records, in nats.
 
-    X_i | X_Pa ~ N(theta^T X_Pa, sigma^2) with sigma fixed. Whoever computes it holds everybody's records: it is for
-    demonstrations and simulations. Each distinct (variable, parent set) is fitted once, whatever its size.
+    X_i | X_Pa ~ N(b + theta^T x_Pa, sigma^2) with sigma fixed, b = 0 where the mean is known. Whoever computes it holds
+    everybody's records: it is for demonstrations and simulations. Each distinct (variable, parent set) is fitted once,
+    whatever its size.
 
     Args:
         records: (n, V); adjacency: (B, V, V) bool, [b, i, j] = edge i -> j; sigma: standard deviation, > 0.
@@ -52,21 +84,29 @@ def pooled_profile_score(records: Tensor, adjacency: Tensor, sigma: float = 1.0)
         (B,) float64.
 
     Raises:
-        EpgfnError: the records are degenerate.
+        DegenerateError: a column is not finite, or its spread is lost in rounding.
     """
-    n_variables = adjacency.shape[1]
-    bits = 1 << torch.arange(n_variables)
+    moments = Moments.of_records(records)
+    scatter = moments.of_score(mean)
+    bits = 1 << torch.arange(adjacency.shape[1])
     parents = (adjacency.to(torch.int64) * bits[:, None]).sum(1)  # (B, V)
     sets, where = torch.unique(torch.stack([parents, parents | bits]), return_inverse=True)
-    log_dets = log_determinants(ridged(scatter(records)), sets)[where]  # (2, B, V)
-    return _fixed_variance(log_dets[1] - log_dets[0], len(records), sigma).sum(1)
+    log_det, rank = factorise(correlation(scatter), sets)
+    without, family = where
+    share = torch.where(rank[family] > rank[without], (log_det[family] - log_det[without]).exp(), 0.0)
+    return _fixed_variance(scatter.diagonal() * share, moments.n, sigma).sum(1)
 
 
-def _log_rss(statistic: Tensor, masks: Tensor) -> Tensor:
-    """log RSS_j(Pa), (V, K)."""
-    log_dets = family_log_determinants(ridged(statistic.double()), masks)
-    return log_dets.families - log_dets.parents
+def _require_full_rank(left: Tensor, members: Tensor) -> None:
+    singular = torch.isneginf(left) & (members == 0)
+    if bool(singular.any()):
+        j, k = singular[:, singular.any(0).nonzero()[0, 0]].nonzero()[0, 0], singular.any(0).nonzero()[0, 0]
+        named = sorted({int(j), *members[:, k].nonzero()[:, 0].tolist()})
+        raise DegenerateError(
+            named,
+            "they are linear combinations of each other, so that this target has no maximum; leave one of them out of the study",
+        )
 
 
-def _fixed_variance(log_rss: Tensor, n: float, sigma: float) -> Tensor:
-    return -n / 2 * math.log(2 * math.pi * sigma**2) - log_rss.exp() / (2 * sigma**2)
+def _fixed_variance(rss: Tensor, n: float, sigma: float) -> Tensor:
+    return -n / 2 * math.log(2 * math.pi * sigma**2) - rss / (2 * sigma**2)

@@ -16,13 +16,14 @@ from epgfn.bench.membership import Setting, World, figures, membership
 from epgfn.cli.main import app
 from epgfn.gflownet.policies.order_potential import SCORES
 from epgfn.learn.policy import initial_policy
-from epgfn.learn.scores import study_masks, table_from_statistic
+from epgfn.learn.scores import study_masks, table_from_moments
 from epgfn.study import Study
+from epgfn.targets.gaussian import Moments
 
 pytestmark = pytest.mark.usefixtures("seeded_noise")
 FIVE = Study.from_bytes(
     b'name = "five"\nroster = ["a"]\nvariables = [{name="a"},{name="b"},{name="c"},{name="d"},{name="e"}]\n'
-    b"[space]\nmax_parents = 4\n[policy]\nhidden = 16\n"
+    b'[space]\nmax_parents = 4\n[policy]\nhidden = 16\n[target]\nmean = "known"\n'
 )
 EYE = torch.eye(5, dtype=torch.float64)
 
@@ -32,7 +33,7 @@ def test_whoever_has_the_artifact_has_the_second_moments_of_the_records() -> Non
     records = world.draw(100)
     scatter = torch.from_numpy(records.T @ records)
     generator = torch.Generator().manual_seed(0)
-    tensors = initial_policy(FIVE, table_from_statistic(FIVE, scatter, 100, 1), generator)
+    tensors = initial_policy(FIVE, table_from_moments(FIVE, Moments(100.0, None, scatter), 1), generator)
     scores = attacks.set_scores(tensors[SCORES][None], study_masks(FIVE))
     found = attacks.read_statistic(scores, torch.tensor([100.0]).double(), world.mixing, world.starts)
     assert float(found.misfit) < 1e-4
@@ -42,7 +43,7 @@ def test_whoever_has_the_artifact_has_the_second_moments_of_the_records() -> Non
 def test_predicted_scores_are_the_ones_of_the_study_s_target() -> None:
     records = np.random.default_rng(2).normal(size=(40, 5))
     scatter = torch.from_numpy(records.T @ records)
-    table = table_from_statistic(FIVE, scatter, 40.5, 1)
+    table = table_from_moments(FIVE, Moments(40.5, None, scatter), 1)
     scores = attacks.set_scores(table[None], study_masks(FIVE))
     predicted = attacks.predicted_scores((scatter + 0.5 * EYE)[None], torch.tensor([40.5]).double())
     torch.testing.assert_close(scores, predicted)

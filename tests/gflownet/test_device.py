@@ -29,7 +29,8 @@ from epgfn.gflownet import policies
 from epgfn.gflownet.policies import reference_orders
 from epgfn.study import Study
 from epgfn.study.objects import space_of
-from epgfn.learn.local import train_local, train_on_statistic
+from epgfn.learn.local import train_local, train_on_moments
+from epgfn.targets.gaussian import Moments
 
 torch.set_num_threads(1)
 reference_orders.SEARCH_STEPS, diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 2, 8, 2
@@ -62,7 +63,7 @@ def whole(study, path):
     first, second = np.random.default_rng(0).normal(size=(2, 20, len(study.variables)))
     north = stopped_and_resumed(study, first, path)
     path.unlink()
-    west = train_on_statistic(study, torch.tensor(second.T @ second, device="cpu"), 20, seed=2)
+    west = train_on_moments(study, Moments.of_records(torch.tensor(second, device="cpu")), seed=2)
     made = train_global(study, {"north": north.tensors, "west": west.tensors}, seed=3)
     return [north.tensors, west.tensors, made.tensors], made.diagnostics
 

@@ -9,10 +9,12 @@ import numpy as np
 from epgfn.privacy.mechanisms.moments import MomentsMechanism
 
 
-def honest(epsilon: float = 4.0, delta: float = 1e-5, variables: int = 3) -> dict[str, Any]:
-    """The claim of a release that was made."""
+def honest(
+    epsilon: float = 4.0, delta: float = 1e-5, variables: int = 3, *, sums: bool = True
+) -> dict[str, Any]:
+    """The claim of a release that was made; without `sums`, as before the mean was unknown."""
     records = np.random.default_rng(0).normal(size=(50, variables))
-    return MomentsMechanism(variables, epsilon, delta).release(records).claim.to_json()
+    return MomentsMechanism(variables, epsilon, delta, with_sums=sums).release(records).claim.to_json()
 
 
 def stage(claim: dict[str, Any], which: int, **changes: Any) -> dict[str, Any]:

@@ -7,18 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_t, norm
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, UsageError
-from epgfn.gflownet.measure.exact import enumerate_dags, log_scores
+from epgfn.gflownet.measure.exact import edge_marginals, enumerate_dags, log_scores
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix, popcount
+from epgfn.learn.policy import require_possible
 from epgfn.learn.scores import prior_table, score_table, study_masks
 from epgfn.study import Study
 from epgfn.targets import TARGETS
 from epgfn.targets.likelihood import pooled_profile_score
+
+MEANS = np.array([0.5, -1.0, 2.0, 0.0])
 
 
 def make_study(n_variables: int, max_parents: int, **tables: dict[str, object]) -> Study:
@@ -46,30 +49,62 @@ def entries(study: Study) -> list[tuple[int, int, list[int]]]:
     ]
 
 
-def predictive_log_marginal(x: np.ndarray, members: list[int], t: float, alpha_w: float) -> float:
-    """log p(D_Y) record by record: each is multivariate Student t given those before it."""
-    size, n_variables = len(members), x.shape[1]
+def log_marginal(y: np.ndarray, t: float, alpha_w: float, n_variables: int, alpha_mu: float | None) -> float:
+    """log p(D_Y), one (n, l) block, record by record: each is multivariate Student t given those before it.
+
+    With the mean unknown the first record starts the mean: from alpha_mu records at zero, or from nothing (alpha_mu = 0,
+    whose flat density of the first record is one). None: the mean is known, and zero. Textbook updates (Gelman et al., Bayesian
+    Data Analysis, 3rd edition, section 3.6).
+    """
+    size = y.shape[1]
     if not size:
         return 0.0
-    y, scatter, freedom = x[:, members], t * np.eye(size), alpha_w - n_variables + size
-    total = 0.0
+    kappa = math.inf if alpha_mu is None else alpha_mu
+    mean, scatter, freedom, total = np.zeros(size), t * np.eye(size), alpha_w - n_variables + size, 0.0
     for row in y:
+        if kappa == 0:
+            mean, kappa = row, 1.0
+            continue
+        spread = 1.0 if kappa == math.inf else (kappa + 1) / kappa
         df = freedom - size + 1
-        total += multivariate_t.logpdf(row, np.zeros(size), scatter / df, df)
-        scatter, freedom = scatter + np.outer(row, row), freedom + 1
+        total += multivariate_t.logpdf(row, mean, scatter * spread / df, df)
+        scatter, freedom = scatter + np.outer(row - mean, row - mean) / spread, freedom + 1
+        if kappa != math.inf:
+            mean, kappa = (kappa * mean + row) / (kappa + 1), kappa + 1
     return total
 
 
-@pytest.mark.parametrize(("alpha_mu", "alpha_w"), [(1.0, None), (0.3, 9.5)])
-def test_bge_is_the_wishart_marginal_likelihood(alpha_mu: float, alpha_w: float | None) -> None:
-    target = {"kind": "bge", "alpha_mu": alpha_mu} | ({} if alpha_w is None else {"alpha_w": alpha_w})
-    study, x = make_study(4, 3, target=target), records(25, 4, 1)
-    w = 6.0 if alpha_w is None else alpha_w
-    t = alpha_mu * (w - 5) / (alpha_mu + 1)
-    table = score_table(study, x, 2)
+@pytest.mark.parametrize(
+    ("target", "t", "alpha_w", "alpha_mu"),
+    [
+        ({}, 1.0, 6.0, 0.0),
+        ({"mean": "unknown", "alpha_mu": 0.0, "t": 0.3, "alpha_w": 9.5}, 0.3, 9.5, 0.0),
+        ({"mean": "unknown", "alpha_mu": 0.7, "t": 2.0}, 2.0, 6.0, 0.7),
+        ({"mean": "known"}, 0.5, 6.0, None),
+        ({"mean": "known", "alpha_mu": 0.3, "alpha_w": 9.5}, 0.3 * 4.5 / 1.3, 9.5, None),
+    ],
+)
+def test_bge_is_the_marginal_likelihood(
+    target: dict[str, object], t: float, alpha_w: float, alpha_mu: float | None
+) -> None:
+    study, x = make_study(4, 3, target={"kind": "bge", **target}), records(25, 4, 1) + MEANS
+    table, marginal = (
+        score_table(study, x, 2),
+        lambda set_: log_marginal(x[:, set_], t, alpha_w, 4, alpha_mu),
+    )
     for j, k, parents in entries(study):
-        expected = predictive_log_marginal(x, [*parents, j], t, w) - predictive_log_marginal(x, parents, t, w)
-        assert float(table[j, k]) == pytest.approx(expected, abs=1e-9)
+        expected = marginal([*parents, j]) - marginal(parents)
+        assert float(table[j, k]) == pytest.approx(expected, abs=1e-8)
+
+
+def test_the_flat_prior_is_the_likelihood_of_the_contrasts_of_the_records() -> None:
+    """n - 1 orthonormal contrasts have the mean zero, whatever that of the records is."""
+    x = records(20, 3, 2) + 5.0
+    helmert = np.linalg.qr(np.column_stack([np.ones(20), np.eye(20)[:, 1:]]))[0][:, 1:]
+    flat = score_table(make_study(3, 2), x, 2)
+    known = score_table(make_study(3, 2, target={"mean": "known", "t": 1.0}), helmert.T @ x, 2)
+    finite = torch.isfinite(flat)
+    assert torch.allclose(flat[finite], known[finite] - math.log(20) / 2, atol=1e-9)
 
 
 def equivalence_classes(adjacency: Tensor) -> dict[bytes, list[int]]:
@@ -84,9 +119,18 @@ def equivalence_classes(adjacency: Tensor) -> dict[bytes, list[int]]:
     return classes
 
 
-@pytest.mark.parametrize("kind", ["bge", "bic", "profile-likelihood"])
-def test_equivalent_graphs_score_the_same(kind: str) -> None:
-    study, adjacency = make_study(4, 3, target={"kind": kind}), enumerate_dags(4)
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"kind": "bge"},
+        {"kind": "bge", "mean": "unknown", "alpha_mu": 0.5},
+        {"kind": "bge", "mean": "known"},
+        {"kind": "bic"},
+        {"kind": "profile-likelihood"},
+    ],
+)
+def test_equivalent_graphs_score_the_same(target: dict[str, object]) -> None:
+    study, adjacency = make_study(4, 3, target=target), enumerate_dags(4)
     total = log_scores(score_table(study, records(40, 4, 2), 2), study_masks(study), adjacency)
     classes = equivalence_classes(adjacency)
     assert len(classes) == 185  # essential graphs on 4 variables
@@ -94,25 +138,28 @@ def test_equivalent_graphs_score_the_same(kind: str) -> None:
         assert float(total[graphs].max() - total[graphs].min()) < 1e-6
 
 
+@pytest.mark.parametrize("mean", ["unknown", "known"])
 @pytest.mark.parametrize("kind", ["bic", "profile-likelihood", "max-likelihood"])
-def test_likelihood_scores_are_those_of_a_least_squares_fit(kind: str) -> None:
-    study, x = make_study(4, 3, target={"kind": kind, "sigma": 0.7}), records(30, 4, 3)
-    table = score_table(study, x, 2)
+def test_likelihood_scores_are_those_of_a_least_squares_fit(kind: str, mean: str) -> None:
+    study = make_study(4, 3, target={"kind": kind, "sigma": 0.7, "mean": mean})
+    x = records(30, 4, 3) + MEANS
+    table, intercept = score_table(study, x, 2), np.ones((30, int(mean == "unknown")))
     for j, k, parents in entries(study):
-        theta = np.linalg.lstsq(x[:, parents], x[:, j], rcond=None)[0]
-        residual = x[:, j] - x[:, parents] @ theta
+        design = np.hstack([intercept, x[:, parents]])
+        theta = np.linalg.lstsq(design, x[:, j], rcond=None)[0]
+        residual = x[:, j] - design @ theta
         sigma = 0.7 if kind == "max-likelihood" else math.sqrt((residual**2).mean())
         expected = norm.logpdf(residual, scale=sigma).sum()
         if kind == "bic":
-            expected -= (len(parents) + 1) / 2 * math.log(30)
-        assert float(table[j, k]) == pytest.approx(expected, abs=1e-6)
+            expected -= (design.shape[1] + 1) / 2 * math.log(30)
+        assert float(table[j, k]) == pytest.approx(expected, abs=1e-9)
 
 
 def test_bic_by_hand() -> None:
-    # a = (1, -1, 1, -1) and b = (1, 1, -1, -1) are orthogonal, so RSS = 4 = n with and without the parent.
+    # a = (1, -1, 1, -1) and b = (1, 1, -1, -1) are orthogonal and have mean zero, so RSS = 4 = n with and without the parent.
     study = make_study(2, 1, target={"kind": "bic"})
     table = score_table(study, np.array([[1.0, 1], [-1, 1], [1, -1], [-1, -1]]), 2)
-    empty = -2 * (math.log(2 * math.pi) + 1) - 0.5 * math.log(4)
+    empty = -2 * (math.log(2 * math.pi) + 1) - math.log(4)
     assert table[0].tolist() == pytest.approx([empty, -math.inf, empty - 0.5 * math.log(4)], abs=1e-8)
 
 
@@ -177,13 +224,135 @@ def test_a_score_that_is_not_finite_is_an_error_at_once() -> None:
         score_table(make_study(3, 2, target={"alpha_w": 4.0}), x, 2)
 
 
+# --- numbers far off their scale, and columns that say the same ----------------------------------------------------------
+
+
 @pytest.mark.parametrize("kind", TARGETS)
-def test_doubled_columns_do_not_break_a_score(kind: str) -> None:
-    x = records(20, 3, 10)
-    x[:, 2] = -2 * x[:, 1]
+@given(
+    seed=st.integers(0, 1000),
+    offsets=st.lists(st.integers(-(2**31), 2**31), min_size=3, max_size=3),
+    alone=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_constant_added_to_a_column_changes_no_difference(
+    kind: str, seed: int, offsets: list[int], alone: bool
+) -> None:
     study = make_study(3, 2, target={"kind": kind})
-    table = score_table(study, x, 2)
-    assert bool(torch.isfinite(table[~parent_matrix(study_masks(study), 3).T]).all())
+    x = records(60, 3, seed)
+    x = np.round(x / x.std(0) * 2**20) / 2**20  # so that adding is exact
+    shift = np.array(offsets) * [1, not alone, not alone]
+    table, moved = score_table(study, x, 2), score_table(study, x + shift, 2)
+    own = ~torch.isfinite(table)
+    gap = (moved - table).masked_fill(own, 0.0)
+    assert float((gap - gap[:, :1]).masked_fill(own, 0.0)[1:].abs().max()) < 1e-6
+    assert float((gap - gap[:, -1:]).masked_fill(own, 0.0)[:1].abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["bic", "profile-likelihood"])
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_units_are_nothing_to_a_score_that_has_no_scale(kind: str, factor: float) -> None:
+    study, x = make_study(3, 2, target={"kind": kind}), records(200, 3, 3)
+    masks = study_masks(study)
+    before, after = (
+        edge_marginals(score_table(study, y, 2), masks) for y in (x, x * [1.0, factor, 1 / factor])
+    )
+    assert np.allclose(before, after, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["bge", "max-likelihood"])
+@pytest.mark.parametrize("factor", [1e-12, 0.02, 200.0, 1e12])
+def test_a_column_far_off_the_studys_scale_is_named(kind: str, factor: float) -> None:
+    study, x = make_study(3, 2, target={"kind": kind}), np.random.default_rng(0).normal(size=(200, 3))
+    with pytest.raises(EpgfnError, match=r"column b: .*scale"):
+        score_table(study, x * [1.0, factor, 1.0], 2)
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_column_whose_spread_is_lost_in_rounding_is_named(kind: str) -> None:
+    study, x = make_study(3, 2, target={"kind": kind}), records(200, 3, 3)
+    for spoilt in (x + np.array([0, 0, 1e14]), x * [1, 1, 0] + np.array([0, 0, 3.0])):
+        with pytest.raises(EpgfnError, match="column c: "):
+            score_table(study, spoilt, 2)
+
+
+@pytest.mark.parametrize("kind", ["bic", "profile-likelihood"])
+def test_columns_that_determine_each_other_are_named_where_there_is_no_maximum(kind: str) -> None:
+    x = records(200, 4, 10)
+    doubled, summed = x.copy(), x.copy()
+    doubled[:, 2] = 2.54 * x[:, 1] - 7
+    summed[:, 3] = x[:, 0] + x[:, 1] - 3
+    study = make_study(4, 3, target={"kind": kind})
+    with pytest.raises(EpgfnError, match=r"columns b, c: .*linear combinations"):
+        score_table(study, doubled, 2)
+    with pytest.raises(EpgfnError, match=r"columns a, b, d: .*linear combinations"):
+        score_table(study, summed, 2)
+    with pytest.raises(EpgfnError, match=r"columns b, c: .*linear combinations"):
+        score_table(study, doubled + 1e6, 2)
+    single = make_study(4, 1, target={"kind": kind})  # no family holds all three
+    assert bool(torch.isfinite(score_table(single, summed, 2)).any())
+
+
+def test_fixed_variance_scores_dependent_columns_by_their_rank() -> None:
+    x = records(200, 4, 11)
+    x[:, 2] = -2 * x[:, 1] + 1
+    study = make_study(4, 3, target={"kind": "max-likelihood"})
+    table, sets = score_table(study, x, 2), study_masks(study).tolist()
+    for j, k, parents in entries(study):
+        design = np.hstack([np.ones((200, 1)), x[:, parents]])
+        residual = x[:, j] - design @ np.linalg.lstsq(design, x[:, j], rcond=None)[0]
+        assert float(table[j, k]) == pytest.approx(norm.logpdf(residual).sum(), abs=1e-8)
+    both, one = sets.index(0b0110), sets.index(0b0010)
+    assert float(table[0, both]) == pytest.approx(float(table[0, one]), abs=1e-12)
+
+
+def test_bge_takes_doubled_columns_for_an_edge() -> None:
+    x = records(200, 3, 12)
+    x[:, 2] = -2 * x[:, 1]
+    study = make_study(3, 2)
+    edges = edge_marginals(score_table(study, x, 2), study_masks(study))
+    assert edges[1, 2] + edges[2, 1] > 0.999 and np.isfinite(edges).all()
+
+
+# --- means that nobody knew ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bge", "bic"])
+def test_sites_with_different_means_are_no_edge(kind: str) -> None:
+    study = make_study(3, 2, roster=["n", "s", "w"], target={"kind": kind})
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        sites = [rng.normal(size=(200, 3)) + mean for mean in (-0.8, 0.0, 0.8)]
+        product = torch.stack([score_table(study, x, 3) for x in sites]).sum(0)
+        assert edge_marginals(product, study_masks(study)).max() < 0.1
+
+
+def test_a_centre_that_is_off_is_no_edge() -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal([66.0, 175.0, 82.0], [12.0, 10.0, 14.0], size=(1000, 3))
+    for centre, scale in (((60.0, 170.0, 75.0), 10.0), ((0.0, 0.0, 0.0), 1.0)):
+        x = (raw - centre) / scale
+        study = make_study(3, 2, roster=["n"])
+        assert edge_marginals(score_table(study, x, 1), study_masks(study)).max() < 0.1
+        if scale > 1:  # what it was before the mean was unknown
+            known = make_study(3, 2, roster=["n"], target={"mean": "known"})
+            assert edge_marginals(score_table(known, x, 1), study_masks(known)).max() > 0.4
+
+
+def test_profile_likelihood_at_an_offset_of_1_7e9() -> None:
+    """Seconds since 1970 beside two columns of unit size: the same probabilities as without the offset."""
+    study, x = make_study(3, 2, target={"kind": "profile-likelihood"}), records(200, 3, 14)
+    near, far = (edge_marginals(score_table(study, x + c, 2), study_masks(study)) for c in (0.0, 1.7e9))
+    assert np.allclose(near, far, atol=1e-4) and np.isfinite(far).all()
+
+
+def test_a_study_of_before_that_sets_alpha_mu_must_say_what_it_means() -> None:
+    old = make_study(3, 2, target={"kind": "bge", "alpha_mu": 1.0})
+    with pytest.raises(UsageError, match=r'target\.mean = "known"'):
+        score_table(old, records(20, 3, 1), 2)
+    with pytest.raises(UsageError, match=r"target\.mean"):
+        require_possible(old)
+    with pytest.raises(ValueError, match="alpha_mu must be above 0"):
+        make_study(3, 2, target={"mean": "known", "alpha_mu": 0.0})
 
 
 def test_a_table_too_large_to_hold_is_refused() -> None:

@@ -24,10 +24,11 @@ from epgfn.privacy.mechanisms.counts import CountsMechanism
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
 from epgfn.privacy.of_study.graph_plan import random_network
 from epgfn.privacy.of_study.synthetic import DiscreteNetwork
+from epgfn.study.kinds.dag import GaussianSettings
+from epgfn.targets import bge
 from epgfn.targets.bdeu import bdeu
-from epgfn.targets.bge import bge
+from epgfn.targets.gaussian import Moments
 
-ALPHA_MU = 1.0
 CATEGORIES = (2, 3, 2, 3, 2)
 CHAINS, SWEEPS = 32, 60
 FAN_IN = 3
@@ -40,20 +41,31 @@ Train = Callable[[list[MomentsRelease], Tensor, int], float]
 
 
 def moments(
-    ask: Ask, *, variables: int = 5, tails: worlds.Tails = "gaussian", mean: float = 0.0, train: Train | None = None
-) -> Measure:  # fmt: skip
-    """BGe from the two-stage release. `mean` shifts every variable by as much, and has the sums released and the mean integrated out."""
+    ask: Ask,
+    *,
+    variables: int = 5,
+    tails: worlds.Tails = "gaussian",
+    mean: float = 0.0,
+    known: bool = False,
+    train: Train | None = None,
+) -> Measure:
+    """BGe from the two-stage release, the mean integrated out. `mean` shifts every variable by as much; with `known` it is taken for
+    known and zero, and no sums are released."""
     masks = masks_of(variables)
-    mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=mean != 0.0)
+    mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=not known)
+    settings = GaussianSettings(mean="known" if known else "unknown")
     comparison = Comparison(variables)
+
+    def table(moments: Moments) -> Tensor:
+        return _without_self(bge.score(moments, masks, settings), masks)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
         mix = random_network(variables, rng)
         parts = [worlds.noise((ask.records, variables), tails, rng) @ mix + mean for _ in range(ask.nodes)]
         releases = [mechanism.release(part) for part in parts]
-        exact = torch.stack([_table(*_truth(part, mean != 0.0), masks) for part in parts]).sum(0)
-        private = torch.stack([_table(*_released(release), masks) for release in releases]).sum(0)
+        exact = torch.stack([table(Moments.of_records(torch.from_numpy(part))) for part in parts]).sum(0)
+        private = torch.stack([table(release.moments) for release in releases]).sum(0)
         errors = comparison.errors(exact, private, seed)
         return errors if train is None else errors._replace(trained=train(releases, exact, seed))
 
@@ -131,22 +143,6 @@ def _single_edges(v: int, generator: torch.Generator) -> Tensor:
     adjacency = torch.zeros(v, v, dtype=torch.bool)
     adjacency[order[:-1], order[1:]] = True
     return adjacency
-
-
-def _truth(records: Floats, unknown_mean: bool) -> tuple[Tensor, float]:
-    scatter, n = records.T @ records, len(records)
-    if unknown_mean:
-        scatter = scatter - np.outer(records.sum(0), records.sum(0)) / (n + ALPHA_MU)
-    return torch.from_numpy(scatter), n
-
-
-def _released(release: MomentsRelease) -> tuple[Tensor, float]:
-    scatter = release.scatter if release.sums is None else release.scatter_unknown_mean(ALPHA_MU)
-    return scatter, release.n
-
-
-def _table(scatter: Tensor, n: float, masks: Tensor) -> Tensor:
-    return _without_self(bge(scatter, n, masks, alpha_mu=ALPHA_MU, alpha_w=len(scatter) + 2.0), masks)
 
 
 def _without_self(table: Tensor, masks: Tensor) -> Tensor:

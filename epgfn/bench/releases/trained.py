@@ -10,7 +10,7 @@ from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.learn.aggregate import train_global
-from epgfn.learn.local import train_on_statistic, train_on_target
+from epgfn.learn.local import train_on_moments, train_on_target
 from epgfn.privacy.mechanisms.moments import MomentsRelease
 from epgfn.privacy.of_study.releases import Released
 from epgfn.study import Study
@@ -72,7 +72,7 @@ def trainer(nodes: int) -> Train:
 
     def train(releases: list[MomentsRelease], exact: Tensor, seed: int) -> float:
         models = {
-            name: train_on_statistic(study, release.scatter, release.n, seed=1000 * seed + number).tensors
+            name: train_on_moments(study, release.moments, seed=1000 * seed + number).tensors
             for number, (name, release) in enumerate(zip(study.roster, releases, strict=True))
         }
         final = train_global(study, models, seed=seed).tensors if nodes > 1 else models[study.roster[0]]

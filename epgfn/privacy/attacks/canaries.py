@@ -84,8 +84,9 @@ def make_case(
     adjacency: Literal["add-remove", "replace-one"] = "add-remove",
     n_variables: int = 5,
     radius: float = 1.0,
+    with_sums: bool = True,
 ) -> Case:
-    """The case of a mode; `n_variables` and `radius` matter to `statistic` alone.
+    """The case of a mode; `n_variables`, `radius` and `with_sums` matter to `statistic` alone.
 
     Raises:
         UsageError: epsilon or delta out of range, or DP-SGD under replace-one, which has no accountant.
@@ -98,7 +99,9 @@ def make_case(
         return _gradient(epsilon, delta)
     mechanism: MomentsMechanism | CountsMechanism | AnswersMechanism
     if mode == "statistic":
-        mechanism, without, with_canary = _statistic(epsilon, delta, adjacency, n_variables, radius)
+        mechanism, without, with_canary = _statistic(
+            epsilon, delta, adjacency, n_variables, radius, with_sums
+        )
     elif mode == "counts":
         mechanism, without, with_canary = _counts(epsilon, delta, adjacency)
     else:
@@ -118,16 +121,29 @@ def _of_gaussian(mode: Attacked, mechanism: Any, without: Any, with_canary: Any)
 
 
 def _statistic(
-    epsilon: float, delta: float, adjacency: Any, v: int, radius: float
+    epsilon: float, delta: float, adjacency: Any, v: int, radius: float, with_sums: bool
 ) -> tuple[MomentsMechanism, Any, Any]:
     replaced = adjacency == "replace-one"
     public = OTHERS + 1 if replaced else None
-    mechanism = MomentsMechanism(v, epsilon, delta, adjacency=adjacency, radius=radius, n_public=public)
+    mechanism = MomentsMechanism(
+        v, epsilon, delta, adjacency=adjacency, radius=radius, with_sums=with_sums, n_public=public
+    )
     others = np.random.default_rng(0).normal(size=(OTHERS, v)) * radius
-    first, second = _FAR * radius * np.eye(v)[:1], _FAR * radius * np.eye(v)[1:2]
+    cosine = _worst_cosine(mechanism)
+    first, beside = _FAR * radius * np.eye(v)[:1], _FAR * radius * np.eye(v)[1:2]
+    second = cosine * first + math.sqrt(1 - cosine**2) * beside
     if not replaced:
         return mechanism, others, np.vstack([others, first])
     return mechanism, np.vstack([others, second]), np.vstack([others, first])
+
+
+def _worst_cosine(mechanism: MomentsMechanism) -> float:
+    """Of the angle between the two records that a replacement moves furthest in stage one: right for products alone, wider with sums."""
+    stage = mechanism.first_stage
+    scales = {part.kind: part.scale for part in stage.noise}
+    if "sums" not in scales:
+        return 0.0
+    return max(-1.0, -((scales["squares"] / scales["sums"] / stage.norm_bound) ** 2) / 2)
 
 
 def _counts(epsilon: float, delta: float, adjacency: Any) -> tuple[CountsMechanism, Any, Any]:

@@ -7,7 +7,7 @@ released numbers (`whitening`).
 
     mechanism = MomentsMechanism(n_variables=5, epsilon=4.0, delta=1e-5)
     release = mechanism.release(records)            # (n, V), on the study's public scale
-    bge.bge(release.scatter, release.n, masks, ...)
+    bge.score(release.moments, masks, settings)     # with_sums=True where the score's mean is unknown
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from epgfn.privacy.mechanisms import whitening as white
 from epgfn.privacy.mechanisms.checks import check_parameters
 from epgfn.privacy.mechanisms.discrete import GRID_BITS, Floats, Ints
 from epgfn.privacy.mechanisms.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
+from epgfn.targets.gaussian import Moments
 
 MECHANISM = "two-stage whitened second moments"
 FIRST_SHARE = 0.2
@@ -36,6 +37,7 @@ FIRST_SHARE = 0.2
 _SHARES = {"records": 0.2, "products": 0.8}  # of a stage's mu^2
 _SHARES_WITH_SUMS = {"records": 0.15, "sums": 0.2, "products": 0.65}
 _LEAST_RECORDS = 10.0
+_LEAST_FREEDOM = 1e-3
 _UNIT = 1 << COUNT_BITS
 CLIP_SOURCE = ("the study: a public radius on the public scale", "a rule on what stage one released")
 
@@ -43,7 +45,7 @@ CLIP_SOURCE = ("the study: a public radius on the public scale", "a rule on what
 @dataclass(frozen=True)
 class MomentsRelease:
     """What may leave: `records` (how many, noisy; public under replace-one) and what a score is computed from, `n`, `sums` (V,) or
-    None and `second_moments` (V, V) for X^T X; and the claim.
+    None and `second_moments` (V, V) for X^T X; `covariance` (V, V) about the released mean (without sums, about zero); and the claim.
 
     `n` is how many records without noise would say as much, and sums and products are scaled to it: a score that takes `n` at its
     word is then as uncertain as it should be. `outputs` are the noisy integers themselves, for an audit.
@@ -53,6 +55,7 @@ class MomentsRelease:
     records: float
     sums: Floats | None
     second_moments: Floats
+    covariance: Floats
     outputs: tuple[Values, Values]
     stages: tuple[Stage, Stage]
     adjacency: Adjacency
@@ -65,19 +68,23 @@ class MomentsRelease:
 
     @property
     def scatter(self) -> Tensor:
-        """X^T X, (V, V) float64, positive definite: what `targets` scores."""
+        """X^T X, (V, V) float64, positive definite: what a score with a known mean takes."""
         return torch.from_numpy(self.second_moments)
 
-    def scatter_unknown_mean(self, alpha_mu: float) -> Tensor:
-        """X^T X - s s^T / (n + alpha_mu): with it, `bge` is the score with an unknown mean of prior precision alpha_mu W.
+    @property
+    def moments(self) -> Moments:
+        """What `targets` scores: about the released mean, or X^T X where no sums were released.
 
-        Raises:
-            ValueError: the sums were not released.
+        The covariance C is that of n records with the mean taken out, so its expectation is (n - 1)/n of theirs. Worth n'
+        records it has n' - 1 degrees of freedom: the scatter is (n' - 1) n/(n - 1) C, which is that of the records where there
+        is no noise, and says nothing where n' is 1.
         """
         if self.sums is None:
-            raise ValueError("the sums were not released")
-        outer = np.outer(self.sums, self.sums) / (self.n + alpha_mu)
-        return torch.from_numpy(self.second_moments - outer)
+            return Moments(self.n, None, self.scatter)
+        freedom = max(self.n - 1.0, _LEAST_FREEDOM)
+        correction = self.records / (self.records - 1.0)
+        mean = torch.from_numpy(self.sums / self.n)
+        return Moments(1.0 + freedom, mean, torch.from_numpy(freedom * correction * self.covariance))
 
 
 @dataclass(frozen=True)
@@ -253,14 +260,15 @@ class MomentsMechanism:
         covariance = white.unclip(moment, radius, noise)
         worth = white.effective_records(n, covariance, radius, noise)
         mean = w.centre + w.back @ (shift / white.mean_factor(covariance, radius))
-        about_zero = w.back @ covariance @ w.back.T + np.outer(mean, mean)
-        about_zero = (about_zero + about_zero.T) / 2
+        about_mean = w.back @ covariance @ w.back.T
+        about_mean = (about_mean + about_mean.T) / 2
         total = worth * mean if self.with_sums else None
         return MomentsRelease(
             worth,
             n,
             total,
-            worth * about_zero,
+            worth * (about_mean + np.outer(mean, mean)),
+            about_mean,
             (first, second),
             (self.first_stage, stage),
             self.adjacency,

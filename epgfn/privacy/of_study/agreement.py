@@ -27,8 +27,11 @@ def limits_of(study: Study) -> Limits:
     )
 
 
-def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
+def require_claim(study: Study, stated: dict[str, Any], *, may_be_of_before: bool = False) -> Claim | None:
     """The claim in a statement's `privacy` field, recomputed from its parameters alone; None for a study without privacy.
+
+    `may_be_of_before`: whether the statement may come from a run of before scores took an unknown mean, as it may in an audit and
+    never where it has just been sent. Then a study whose text does not say `target.mean` takes a claim without sums as well.
 
     Raises:
         RefusedError: "wrong-privacy": no claim, or one of another mode or adjacency. "claim-wrong", "claim-too-weak",
@@ -45,7 +48,11 @@ def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
     claim = Claim.from_json(stated)
     if claim.adjacency != asked.adjacency:
         raise _another(wanted)
-    _REQUIRE[study.mechanism](claim, study)
+    if study.mechanism == "moments":
+        before = may_be_of_before and not study.says_mean
+        _require_moments(claim, study, sums=study.needs_sums and not before)
+    else:
+        _REQUIRE[study.mechanism](claim, study)
     try:
         verify_claim(claim, limits_of(study))
     except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
@@ -53,17 +60,19 @@ def require_claim(study: Study, stated: dict[str, Any]) -> Claim | None:
     return claim
 
 
-def _require_moments(claim: Claim, study: Study) -> None:
-    """A record of the study is V numbers, and its scores need n and X^T X: a claim that leaves one of them out hides a release."""
+def _require_moments(claim: Claim, study: Study, *, sums: bool) -> None:
+    """A record of the study is V numbers, and its scores need n, X^T X and, where the mean is unknown, sums: a claim that leaves one of
+    them out hides a release."""
     v = len(study.variables)
-    whole = {"squares": v, "products": v * (v - 1) // 2}
+    whole = {"squares": v, "products": v * (v - 1) // 2} | ({"sums": v} if sums else {})
     entries = {"records": 1, "sums": v, **whole}
     counted = False
     for stage in claim.stages:
         found = {part.kind: part.entries for part in stage.noise}
         fits = all(found[kind] == entries.get(kind) for kind in found)
         if stage.formula != "moments" or not fits or not whole.keys() <= found.keys():
-            raise _wrong(f"stage {stage.name} is not a release of {v} variables' second moments")
+            which = "sums and second moments" if sums else "second moments"
+            raise _wrong(f"stage {stage.name} is not a release of {v} variables' {which}")
         counted = counted or "records" in found
     if claim.adjacency == "add-remove" and not counted:
         raise _wrong("no stage releases the number of records, which this study's scores need")
@@ -115,7 +124,6 @@ _REQUIRE: dict[str, Callable[[Claim, Study], None]] = {
     "answers": _require_answers,
     "counts": _require_counts,
     "gradient": _require_gradient,
-    "moments": _require_moments,
 }
 """By the names that kinds give mechanisms (`epgfn.study.kinds.base.TargetKind.mechanisms`)."""
 

@@ -36,10 +36,11 @@ from epgfn.gflownet.measure.exact import (
     enumerate_dags,
 )
 from epgfn.gflownet.spaces.parent_sets import popcount
-from epgfn.learn.scores import prior_table, study_masks, table_from_statistic
+from epgfn.learn.scores import moments_of, prior_table, study_masks, table_from_moments
 from epgfn.privacy.mechanisms.discrete import Floats
 from epgfn.privacy.mechanisms.moments import MomentsMechanism
 from epgfn.study import Study
+from epgfn.targets.gaussian import Moments
 
 DEFAULT_DELTA = 1e-5
 LEAST_WORLDS, MOST_WORLDS = 3, 40
@@ -165,12 +166,12 @@ def _one_world(
     scopes: list[Scope] = ["local"] if question.parties == 1 else ["local", "product"]
     for n in question.records:
         sites = [rng.normal(size=(n, v)) @ mixing for _ in range(question.parties)]
-        exact = [posteriors.table(torch.from_numpy(x.T @ x), n) for x in sites]
+        exact = [posteriors.table(moments_of(posteriors.study, torch.from_numpy(x))) for x in sites]
         truth = {scope: posteriors.posterior(_of(scope, exact)) for scope in scopes}
         for epsilon in question.epsilons:
             mechanism = posteriors.mechanism(n, epsilon)
             releases = [mechanism.release(x) for x in sites]
-            private = [posteriors.table(release.scatter, release.n) for release in releases]
+            private = [posteriors.table(release.moments) for release in releases]
             for scope in scopes:
                 p, q, prior = posteriors.posterior(_of(scope, private)), truth[scope], posteriors.prior(scope)
                 error, largest = edge_errors(p.edges, q.edges)
@@ -220,13 +221,14 @@ class _Posteriors:
                 self.question.delta,
                 adjacency=asked.adjacency,
                 radius=asked.radius,
+                with_sums=self.study.needs_sums,
                 n_public=public,
             )
             self._mechanisms[n, epsilon] = made
         return self._mechanisms[n, epsilon]
 
-    def table(self, scatter: Tensor, n: float) -> Tensor:
-        return table_from_statistic(self.study, scatter, n, self.question.parties)
+    def table(self, moments: Moments) -> Tensor:
+        return table_from_moments(self.study, moments, self.question.parties)
 
     def prior(self, scope: Scope) -> _Posterior:
         return self._priors[scope]

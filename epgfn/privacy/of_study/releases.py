@@ -21,7 +21,13 @@ from torch import Tensor
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import policy_spec
-from epgfn.learn.scores import categories_of, study_masks, table_from_scores, table_from_statistic
+from epgfn.learn.scores import (
+    categories_of,
+    require_mean,
+    study_masks,
+    table_from_moments,
+    table_from_scores,
+)
 from epgfn.learn.target import Target
 from epgfn.privacy.claims.claims import Claim
 from epgfn.privacy.mechanisms.answers import AnswersMechanism
@@ -77,8 +83,9 @@ def maker_of(study: Study, node_id: str) -> Maker:
     """The mechanism of the study's mode and target, for one node of the roster.
 
     Raises:
-        UsageError: the study's settings are out of a mechanism's range.
+        UsageError: the study's settings are out of a mechanism's range, or it does not say what is known of the mean.
     """
+    require_mean(study)
     return MAKERS[study.mechanism](study, node_id)
 
 
@@ -104,15 +111,19 @@ def _bounds(study: Study) -> tuple[Any, Any]:
 
 
 class _Moments:
-    """Linear-Gaussian scores: n and X^T X with noise, in two stages."""
-
-    name = "moments/1"
+    """Linear-Gaussian scores: n, sums (unless the mean is known) and X^T X with noise, in two stages."""
 
     def __init__(self, study: Study, node_id: str) -> None:
         self._study = study
         public = _public_number(study, node_id)
+        with_sums = study.needs_sums
+        self.name = "moments-with-sums/1" if with_sums else "moments/1"
         self.mechanism = MomentsMechanism(
-            len(study.variables), radius=study.privacy.radius, n_public=public, **_asked(study)
+            len(study.variables),
+            radius=study.privacy.radius,
+            with_sums=with_sums,
+            n_public=public,
+            **_asked(study),
         )
 
     @property
@@ -128,7 +139,7 @@ class _Moments:
 
     def finish(self, raw: bytes) -> Released:
         release = self.mechanism.finish(unpack(raw))
-        table = table_from_statistic(self._study, release.scatter, release.n, len(self._study.roster))
+        table = table_from_moments(self._study, release.moments, len(self._study.roster))
         return Released(release.claim, Target.of_table(table), release=release)
 
 

@@ -135,7 +135,7 @@ def require_privacy(said: UploadPredicate, study: Study, node: str) -> str:
     )
 
     try:
-        claim = require_claim(study, said.privacy)
+        claim = require_claim(study, said.privacy, may_be_of_before=True)
     except EpgfnError as error:
         raise Failed(f"what {node} signed does not fit this round: wrong privacy claim: {error}") from None
     if claim is None:

@@ -96,7 +96,7 @@ def _pooled_scores(
         return np.zeros(0)
     pooled = torch.as_tensor(np.concatenate([records[node] for node in sorted(records)]))
     graphs = torch.as_tensor(model.sample(samples, seed=seed).adjacency)
-    return np.asarray(pooled_profile_score(pooled, graphs, study.target.sigma).numpy())
+    return np.asarray(pooled_profile_score(pooled, graphs, study.target.sigma, study.target.mean).numpy())
 
 
 def _exact_edges(study: Study, records: Mapping[str, Records]) -> tuple[Array | None, dict[str, Array]]:

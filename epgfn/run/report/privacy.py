@@ -55,7 +55,7 @@ def _promise(run_dir: Path, study: Study, node: str) -> Promise:
         key = VerifyKey.from_pem(RunLayout(run_dir).node_key(node).read_bytes())
         bundle = (RunLayout(run_dir).upload(node) / UPLOAD_BUNDLE).read_bytes()
         said = predicate_of(parse_statement(verify_bundle(bundle, key)), UploadPredicate)
-        claim = require_claim(study, said.privacy)
+        claim = require_claim(study, said.privacy, may_be_of_before=True)
     except (OSError, EpgfnError) as error:
         return Promise(
             node, problem=str(error) if isinstance(error, EpgfnError) else "its statement is missing"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from epgfn.study.columns import CATEGORIES, NUMBERS
 from epgfn.study.kinds.base import Kind, Questions, SpaceSettings, TargetKind, TargetSettings
@@ -37,13 +37,26 @@ class DagByEdgesSettings(SpaceSettings):
 
 
 class GaussianSettings(TargetSettings):
-    """`alpha_mu` and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe, `sigma` to the paper's score, which comparisons of any
-    Gaussian study report too."""
+    """`mean`: whether each node's mean is unknown, or known to be the study's public centre.
+
+    `alpha_mu` (how many records that centre is worth as a guess of an unknown mean; None or 0: a flat prior), `t` (on the study's
+    scale, the variance that is expected of a variable; None: 1) and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe.
+    With a known mean `alpha_mu` (None: 1) only sets `t` where the study does not: see `epgfn.targets.bge`. `sigma` belongs to the
+    paper's score, which comparisons of any Gaussian study report too.
+    """
 
     kind: Literal["bge", "bic", "profile-likelihood", "max-likelihood"] = "bge"
-    alpha_mu: Annotated[float, Field(gt=0)] = 1.0
+    mean: Literal["unknown", "known"] = "unknown"
+    alpha_mu: Annotated[float, Field(ge=0)] | None = None
     alpha_w: Annotated[float, Field(gt=0)] | None = None
+    t: Annotated[float, Field(gt=0)] | None = None
     sigma: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _scaled(self) -> Self:
+        if self.mean == "known" and self.alpha_mu == 0:
+            raise ValueError("with a known mean alpha_mu must be above 0; leave it out, and set t instead")
+        return self
 
 
 class BdeuSettings(TargetSettings):

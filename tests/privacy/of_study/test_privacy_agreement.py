@@ -35,6 +35,22 @@ def test_a_study_without_privacy_takes_the_plain_word_and_nothing_else() -> None
     assert reason({"mode": "none", "epsilon": 1.0}, plain) == "wrong-privacy"
 
 
+def test_a_release_without_sums_is_refused_where_the_mean_is_unknown() -> None:
+    without = honest(sums=False)
+    assert reason(without) == "claim-wrong"
+    said = STUDY.with_changes({"target": {"mean": "unknown"}})
+    with pytest.raises(RefusedError, match="sums"):
+        require_claim(said, without, may_be_of_before=True)
+    known = STUDY.with_changes({"target": {"mean": "known"}})
+    assert require_claim(known, without) is not None
+
+
+def test_the_audit_takes_a_run_of_before_the_mean_was_unknown() -> None:
+    assert require_claim(STUDY, honest(sums=False), may_be_of_before=True) is not None
+    old = STUDY.with_changes({"target": {"alpha_mu": 1.0}})
+    assert require_claim(old, honest(sums=False), may_be_of_before=True) is not None
+
+
 def test_a_claim_of_another_mode_or_adjacency_is_not_the_studys() -> None:
     assert reason({"mode": "none"}) == "wrong-privacy"
     assert reason({"mode": "gradient"}) == "wrong-privacy"

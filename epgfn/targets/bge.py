@@ -3,21 +3,19 @@
 x ~ N(mu, W^-1), W ~ Wishart(alpha_w degrees of freedom, parametric matrix T = t I). With S the scatter of n records about
 their mean m, a_l = alpha_w - V + l and R below, a set Y of l variables has
 
-    log p(D_Y) = -(l f / 2) log pi + log Gamma_l((f + a_l) / 2) - log Gamma_l(a_l / 2)
-                 + (a_l / 2) log |T_YY| - ((f + a_l) / 2) log |R_YY| + l c,
+    log p(D_Y) = -(l n / 2) log pi + log Gamma_l((n + a_l) / 2) - log Gamma_l(a_l / 2)
+                 + (a_l / 2) log |T_YY| - ((n + a_l) / 2) log |R_YY| + l c,
 
 and the local score is log p(D_{Pa + j}) - log p(D_Pa). Geiger & Heckerman, Annals of Statistics 30 (2002), with the block
 degrees of freedom of Kuipers, Moffa & Heckerman, Annals of Statistics 42 (2014). What is known of the mean:
 
-    unknown, flat           f = n - 1, R = T + S,                                       c = -(log n) / 2
-    unknown, alpha_mu > 0   f = n,     R = T + S + n alpha_mu / (n + alpha_mu) m m^T,   c = log(alpha_mu / (n + alpha_mu)) / 2
-    known                   f = n,     R = T + X^T X,                                   c = 0
+    unknown, flat           R = T + S,                                       c = -(log n) / 2
+    unknown, alpha_mu > 0   R = T + S + n alpha_mu / (n + alpha_mu) m m^T,   c = log(alpha_mu / (n + alpha_mu)) / 2
+    known                   R = T + X^T X,                                   c = 0
 
-Flat (alpha_mu = 0, the default) is a uniform density of mu: integrating it out of exp(-(n/2) (m - mu)^T W (m - mu)) leaves
-(2 pi / n)^(l/2) |W|^(-1/2), one degree of freedom less, and nothing that depends on m: adding a constant to a column
-changes no score. It is the likelihood of the n - 1 contrasts of the records. The normal-Wishart mu ~ N(0, (alpha_mu W)^-1)
-about the public centre has a factor |W|^(1/2) of its own, so its limit for alpha_mu -> 0 is flat with f = n in place of
-n - 1: as if the prior had shown one record more of the covariance than we claim to have.
+Flat (alpha_mu = 0, the default) is the limit alpha_mu -> 0 of mu ~ N(0, (alpha_mu W)^-1), less log alpha_mu / 2 of each
+variable, which is the same for every graph: nothing depends on m, so adding a constant to a column changes no score. A density
+of mu that is uniform whatever W is would have n - 1 in place of n.
 
 t is on the study's scale: with alpha_w = V + 2, the default, t is the prior mean of each variable's variance.
 """
@@ -55,23 +53,23 @@ def score(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
     if settings.mean == "known":
         alpha_mu = KNOWN_MEAN_ALPHA_MU if settings.alpha_mu is None else settings.alpha_mu
         t = known_mean_t(alpha_mu, alpha_w, len(moments.scatter)) if settings.t is None else settings.t
-        scatter, freedom, constant = moments.about_zero, moments.n, 0.0
+        scatter, constant = moments.about_zero, 0.0
     else:
         alpha_mu = settings.alpha_mu or 0.0
         t = DEFAULT_T if settings.t is None else settings.t
-        scatter, freedom, constant = unknown_mean(moments, alpha_mu)
+        scatter, constant = unknown_mean(moments, alpha_mu)
     require_scale(moments.of_score(settings.mean), moments.n, t)
-    return bge(scatter, freedom, masks, t=t, alpha_w=alpha_w) + constant
+    return bge(scatter, moments.n, masks, t=t, alpha_w=alpha_w) + constant
 
 
-def unknown_mean(moments: Moments, alpha_mu: float) -> tuple[Tensor, float, float]:
-    """R - T (V, V), f and c of the module's table; `alpha_mu` 0 for the flat prior."""
+def unknown_mean(moments: Moments, alpha_mu: float) -> tuple[Tensor, float]:
+    """R - T (V, V) and c of the module's table; `alpha_mu` 0 for the flat prior."""
     scatter, n = moments.about_mean(), moments.n
     if alpha_mu == 0 or moments.mean is None:
-        return scatter, n - 1, -math.log(n) / 2
+        return scatter, -math.log(n) / 2
     pull = n * alpha_mu / (n + alpha_mu)
     outer = torch.outer(moments.mean, moments.mean)
-    return scatter + pull * outer, n, math.log(alpha_mu / (n + alpha_mu)) / 2
+    return scatter + pull * outer, math.log(alpha_mu / (n + alpha_mu)) / 2
 
 
 def known_mean_t(alpha_mu: float, alpha_w: float, n_variables: int) -> float:
@@ -80,8 +78,8 @@ def known_mean_t(alpha_mu: float, alpha_w: float, n_variables: int) -> float:
     return alpha_mu * (alpha_w - n_variables - 1) / (alpha_mu + 1)
 
 
-def bge(scatter: Tensor, freedom: float, masks: Tensor, *, t: float, alpha_w: float) -> Tensor:
-    """The score without c, from R - T (V, V) and f: (V, K) float64.
+def bge(scatter: Tensor, n: float, masks: Tensor, *, t: float, alpha_w: float) -> Tensor:
+    """The score without c, from R - T (V, V) and n: (V, K) float64.
 
     Raises:
         UsageError: alpha_w is not above V + 1. DegenerateError: R is not positive definite to working precision.
@@ -106,12 +104,12 @@ def bge(scatter: Tensor, freedom: float, masks: Tensor, *, t: float, alpha_w: fl
     size = parents.double()
     below = alpha_w - v + size  # a_l of the parents' block; the family's is one more
     return (
-        torch.lgamma((freedom + below + 1) / 2)
+        torch.lgamma((n + below + 1) / 2)
         - torch.lgamma((below + 1) / 2)
-        - freedom / 2 * math.log(math.pi)
+        - n / 2 * math.log(math.pi)
         + (below + size + 1) / 2 * math.log(t)
-        + (freedom + below) / 2 * of_parents
-        - (freedom + below + 1) / 2 * of_families
+        + (n + below) / 2 * of_parents
+        - (n + below + 1) / 2 * of_families
     )
 
 

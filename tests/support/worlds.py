@@ -33,7 +33,7 @@ learning_rate = 1e-2
 samples = 200
 """
 )
-LONGER = {"steps": 150, "batch": 64, "learning_rate": 1e-2, "exploration": 0.3}
+LONGER = {"steps": 220, "batch": 64, "learning_rate": 1e-2, "exploration": 0.3}
 BY_EDGES = BY_SINKS.with_changes(
     {
         "space": {"kind": "dag-by-edges"},

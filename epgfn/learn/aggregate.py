@@ -25,6 +25,7 @@ from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Progress, draw_of
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
+from epgfn.learn.trust import trust_in_graphs
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def train_global(
         draw=draw_of(family.together),
     )
     found = diagnose(space, policy, stack, list(models), prior, generator)
+    if start is not None and prior_share is not None:  # graphs whose policies carry their score tables
+        found["trust"] = trust_in_graphs(policy, space, start, generator)
     return GlobalResult(on_cpu(policy.tensors()), history, found)
 
 

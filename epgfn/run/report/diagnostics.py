@@ -20,6 +20,11 @@ DIAGNOSTICS = {
     "beta": "β",
     "divergence_bound_nats": "divergence bound (nats)",
     "disagreement_nats": "disagreement (nats)",
+    "trust": "against the summed score tables",
+    "khat": "Pareto k̂",
+    "moved_by_weights": "moved by weights",
+    "exact_mean_error": "mean error",
+    "exact_largest_error": "largest error",
 }
 
 

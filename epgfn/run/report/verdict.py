@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from epgfn.gflownet.measure.trust import Verdict as Grade
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.report.found import Found
@@ -134,9 +135,46 @@ def _without_truth(run: Run) -> Verdict:
             f"Do not rely on this result: {run.study.caution}.",
             f"How far off it is is not known here: {why}.",
         )
+    trust = _trust(run)
+    if trust is not None and trust["verdict"] == "not to be relied on":
+        return Verdict(
+            "poor", "Do not rely on these probabilities: the global model missed its target.", _checked(trust)
+        )
+    if trust is not None:
+        return Verdict(
+            "good" if trust["verdict"] == "good" else "fair",
+            f"{edges} more probable than not in the joint posterior of {nodes}.",
+            _checked(trust),
+        )
     return Verdict(
         "open",
         f"{edges} more probable than not in the joint posterior of {nodes}.",
         f"How far these probabilities are from the exact ones is not known here: {why}. "
         "What can be said is under Training and diagnostics.",
+    )
+
+
+def _trust(run: Run) -> dict[str, Any] | None:
+    """What the coordinator found of its model against the sum of the nodes' score tables; None if it says nothing that can be read."""
+    diagnostics = run.summary.get("diagnostics")
+    trust = diagnostics.get("trust") if isinstance(diagnostics, dict) else None
+    if not isinstance(trust, dict) or trust.get("verdict") not in get_args(Grade):
+        return None
+    wanted = ("effective_share", "moved_by_weights")
+    numbers = [trust.get(key) for key in wanted] + [trust.get("exact_largest_error", 0.0)]
+    return trust if all(isinstance(x, int | float) for x in numbers) else None
+
+
+def _checked(trust: dict[str, Any]) -> str:
+    """The figures behind a verdict without the truth."""
+    said = (
+        "The coordinator compared its model with what the nodes' own score tables add up to: "
+        f"the effective share of its samples is {number(trust['effective_share'])}, and weighting them moves an edge's probability by "
+        f"{number(trust['moved_by_weights'])} at most."
+    )
+    if "exact_largest_error" in trust:
+        return f"{said} The exact answer from those tables differs from the model's by {number(trust['exact_largest_error'])} at most."
+    return (
+        f"{said} That cannot show a mode that the model never visits, and with so many variables no exact answer is at hand: "
+        "take the probabilities as provisional."
     )

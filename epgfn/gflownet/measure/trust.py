@@ -1,0 +1,75 @@
+"""Whether a model may be believed, from its own samples weighted towards the target it was trained on. No truth is needed.
+
+    weights   log w = log R(x) + log p_B(tau | x) - log p_F(tau), tau ~ p_F: all equal where the flow is right
+    share     effective sample size over sample size, (sum w)^2 / (n sum w^2)
+    k-hat     shape of a generalised Pareto distribution fitted to the largest weights: above .7 they are too heavy-tailed for
+              any average over them to be trusted (Vehtari et al., JMLR 25 (2024), arXiv 1507.02646)
+
+Own samples cannot show a mode that a model never visits. So weights alone never make a verdict "good": that takes an answer from
+elsewhere, such as exact probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Verdict = Literal["good", "usable after weighting", "not to be relied on"]
+LARGEST_ERROR: Final = 0.05
+"""Of any probability a model gives, against the exact one, where it is known: half of what makes a posterior wrong."""
+LARGEST_KHAT, LEAST_SAMPLES = 0.7, 200.0
+"""Beyond this k-hat, or with fewer effective samples, weighted averages are no more to be relied on than plain ones."""
+
+
+def pareto_khat(log_weight: Tensor) -> float:
+    """k-hat of (n,) log weights: -inf where all are equal, +inf where there are too few to tell (fewer than 25).
+
+    The largest min(n / 5, 3 sqrt(n)) weights' excess over the next is fitted by Zhang & Stephens' estimator (Technometrics 51 (2009)),
+    with the weak prior of Vehtari et al. towards .5.
+    """
+    log_weight_of = np.sort(log_weight.double().numpy())
+    n = len(log_weight_of)
+    tail = math.ceil(min(n / 5, 3 * math.sqrt(n)))
+    if tail < 5:
+        return math.inf
+    weight = np.exp(log_weight_of - log_weight_of[-1])
+    excess = weight[-tail:] - weight[-tail - 1]
+    excess = excess[excess > 1e-12]  # equal weights, of the same object, are no tail
+    if len(excess) < 5:
+        return -math.inf
+    tail = len(excess)
+    return float((tail * _pareto_shape(excess) + 10 * 0.5) / (tail + 10))
+
+
+def _pareto_shape(x: npt.NDArray[np.float64]) -> float:
+    """Shape k of sorted (n,) excesses; positive is heavy-tailed."""
+    n = len(x)
+    grid = 30 + math.isqrt(n)
+    quarter = x[math.floor(n / 4 + 0.5) - 1]
+    theta = 1 / x[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / 3 / quarter
+    k = np.log1p(-theta[:, None] * x).mean(1)
+    log_likelihood = n * (np.log(-theta / k) - k - 1)
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    weight /= weight.sum()
+    best = float((theta * weight).sum())
+    return float(np.log1p(-best * x).mean())
+
+
+def verdict_of(
+    *, effective_samples: float, khat: float, moved: float, largest_error: float | None = None
+) -> Verdict:
+    """The grade of a model's published, unweighted probabilities.
+
+    Args:
+        moved: the most that weighting moves any of them. largest_error: of any of them, where the exact answer is known.
+    """
+    weights_hold = khat <= LARGEST_KHAT and effective_samples >= LEAST_SAMPLES
+    if largest_error is not None and largest_error <= LARGEST_ERROR:
+        return "good"
+    if largest_error is not None and largest_error > 2 * LARGEST_ERROR:
+        return "not to be relied on"
+    return "usable after weighting" if weights_hold and moved <= 2 * LARGEST_ERROR else "not to be relied on"

@@ -1,0 +1,45 @@
+"""Verdicts from weights: k-hat of known tails, and grades that never call good what is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from epgfn.gflownet.measure.trust import pareto_khat, verdict_of
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.5])
+def test_khat_finds_the_shape_of_a_pareto_tail(shape: float) -> None:
+    u = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert pareto_khat(((u**-shape - 1) / shape).log()) == pytest.approx(shape, abs=0.15)
+
+
+def test_equal_weights_have_no_tail_and_few_weights_tell_nothing() -> None:
+    assert pareto_khat(torch.zeros(1000)) == -math.inf
+    assert pareto_khat(torch.tensor([0.0, 1.0]).repeat(500)) == -math.inf
+    assert pareto_khat(torch.zeros(20)) == math.inf
+
+
+def test_a_constant_added_to_all_weights_changes_nothing() -> None:
+    log_weight = torch.randn(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert pareto_khat(log_weight - 1e4) == pytest.approx(pareto_khat(log_weight), abs=1e-6)
+
+
+def test_own_samples_alone_never_make_a_verdict_good() -> None:
+    """They cannot show what a model never visits."""
+    assert verdict_of(effective_samples=4096, khat=-1.0, moved=0.0) == "usable after weighting"
+
+
+@pytest.mark.parametrize("largest", [0.11, 0.5, 1.0])
+def test_a_wrong_posterior_is_never_called_right(largest: float) -> None:
+    assert (
+        verdict_of(effective_samples=4096, khat=0.0, moved=0.0, largest_error=largest)
+        == "not to be relied on"
+    )
+
+
+def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:
+    for samples, khat, moved in ((4096, 0.8, 0.0), (50, 0.1, 0.0), (4096, 0.1, 0.3)):
+        assert verdict_of(effective_samples=samples, khat=khat, moved=moved) == "not to be relied on"

@@ -22,7 +22,7 @@ from epgfn.gflownet.rewards.rewards import HypergridReward, checked
 from epgfn.gflownet.sampling.rollout import sample_once
 from epgfn.gflownet.spaces import Hypergrid
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
-from epgfn.gflownet.training.loop import TrainingProgress, Watch, fit
+from epgfn.gflownet.training.loop import Options, TrainingProgress, Watch, fit
 from epgfn.gflownet.training.on_reward import RewardSettings
 
 PROFILED_STEPS = 40
@@ -49,8 +49,8 @@ def grid(dimensions: int, side: int, batch: int, seed: int) -> dict[str, Any]:
 
     def train(steps: int, progress: Callable[[TrainingProgress], None] | None = None) -> None:
         settings = RewardSettings("trajectory", steps, batch, learning_rate=1e-3, exploration=0.0)
-        draw, rate = sample_once, 1.0
-        fit(policy, space, settings, loss, generator, watch=Watch(progress), draw=draw, final_rate=rate)
+        options = Options(sample_once, final_rate=1.0)
+        fit(policy, space, settings, loss, generator, watch=Watch(progress), options=options)
 
     def count(_: TrainingProgress) -> None:
         nonlocal left

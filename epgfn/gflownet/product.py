@@ -31,7 +31,7 @@ from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories, sample, sample_backward
 from epgfn.gflownet.spaces.base import Space, take
-from epgfn.gflownet.training.loop import LoopSettings, Progress, Watch, fit
+from epgfn.gflownet.training.loop import LoopSettings, Options, Progress, Watch, fit
 
 AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
 DRAWS = 4
@@ -196,7 +196,8 @@ def train_product(
             probability to what the others allow, or `stop` was set.
     """
     loss = product_loss(product, objective, generator=generator)
-    return fit(policy, product.space, settings, loss, generator, watch=Watch(progress, stop), draw=draw)
+    watch, options = Watch(progress, stop), Options(draw)
+    return fit(policy, product.space, settings, loss, generator, watch=watch, options=options)
 
 
 def _averaged(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from epgfn.study import Study
     from epgfn.study.settings import TrainingSettings
 
-from epgfn.gflownet.training.loop import LocalResult, Progress, Watch, draw_of, fit, table_reward
+from epgfn.gflownet.training.loop import LocalResult, Options, Progress, Watch, draw_of, fit, table_reward
 
 LOSS_OF_OBJECTIVE = {
     "contrastive": "contrastive",
@@ -124,7 +124,7 @@ def train_on_target(
         loss,
         generator,
         watch=Watch(progress, stop, kept),
-        draw=_local_draw(study, family.together),
+        options=Options(_local_draw(study, family.together)),
     )
     return LocalResult(on_cpu(policy.tensors()), history)
 

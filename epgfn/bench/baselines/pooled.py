@@ -16,7 +16,7 @@ from epgfn.bench.baselines.base import Case, Found
 from epgfn.gflownet.losses.base import BatchLoss, Loss
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import take
-from epgfn.gflownet.training.loop import fit
+from epgfn.gflownet.training.loop import Options, fit
 
 POOL = 20_000
 """Objects drawn from all local models together."""
@@ -44,6 +44,6 @@ def pooled_samples(case: Case) -> Found:
 
     policy = federation.start([local.tensors() for local in case.locals], case.seed)
     settings = federation.settings_for(case.steps_global)
-    fit(policy, federation.space, settings, Loss(of_batch), generator, draw=draw)
+    fit(policy, federation.space, settings, Loss(of_batch), generator, options=Options(draw))
     spent = time.process_time() - began
     return Found(federation.yardstick.of_policy(policy), None, spent)

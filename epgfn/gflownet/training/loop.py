@@ -109,6 +109,19 @@ class Watch(NamedTuple):
 UNWATCHED = Watch()
 
 
+class Options(NamedTuple):
+    """How a run departs from the plain one: `draw` samples its trajectories (`sample`, `sample_once`, or one made of them); `replay` is
+    the share of each batch, from 0 to below 1, that goes into objects seen before (see `epgfn.gflownet.sampling.replay`); `final_rate`
+    the learning rate at the end as a share of the first, 1 for the same throughout."""
+
+    draw: Callable[..., Rollout] = sample
+    replay: float = 0.0
+    final_rate: float = FINAL_RATE
+
+
+PLAIN = Options()
+
+
 def fit(
     policy: Policy,
     space: Space,
@@ -117,32 +130,29 @@ def fit(
     generator: torch.Generator,
     *,
     watch: Watch = UNWATCHED,
-    draw: Callable[..., Rollout] = sample,
-    replay: float = 0.0,
+    options: Options = PLAIN,
     average: float = 0.0,
-    final_rate: float = FINAL_RATE,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place; returns one dict a step.
 
     Args:
-        draw: `sample` or `sample_once`.
-        replay: share of each batch, from 0 to below 1, that goes into objects seen before; see `epgfn.gflownet.sampling.replay`.
-        average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
-        final_rate: learning rate at the end as a share of the first; 1 for the same throughout.
         watch: who is told of each step, what ends the run, and where its state is kept.
+        options: how batches are drawn, and how far the learning rate falls.
+        average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
         EpgfnError: training diverged, or `watch.stop` was set.
     """
     progress, stop, checkpoint = watch
+    draw, replay, final_rate = options
     state = _fresh_state(policy, space, settings, loss, generator, replay, average)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
-        extra, options = [*loss.extra, *loss.backward], [settings, replay, average, final_rate]
-        run = run_digest(policy, space, options, extra, generator, checkpoint.target)
+        extra, choices = [*loss.extra, *loss.backward], [settings, replay, average, final_rate]
+        run = run_digest(policy, space, choices, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
     while state.step < settings.steps:
         left = 1 - state.step / settings.steps

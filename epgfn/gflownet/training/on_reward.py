@@ -25,7 +25,7 @@ from epgfn.gflownet.policies.mlp_net import MAX_ACTIONS, MAX_BYTES, MlpNet
 from epgfn.gflownet.rewards.rewards import checked, require_fits
 from epgfn.gflownet.sampling.rollout import Rollout, sample_once
 from epgfn.gflownet.spaces.base import Space
-from epgfn.gflownet.training.loop import FINAL_RATE, LocalResult, Progress, Watch, fit
+from epgfn.gflownet.training.loop import FINAL_RATE, LocalResult, Options, Progress, Watch, fit
 from epgfn.gflownet.training.state import Checkpoint, tensor_digest
 
 PROBED = 64
@@ -111,10 +111,8 @@ def train_reward(
         loss,
         generator,
         watch=Watch(progress, stop, checkpoint),
-        draw=draw,
-        replay=settings.replay,
+        options=Options(draw, settings.replay, settings.final_rate),
         average=settings.average,
-        final_rate=settings.final_rate,
     )
     return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())
 

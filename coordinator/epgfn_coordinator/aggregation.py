@@ -18,6 +18,7 @@ from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomi
 from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult
 from epgfn.learn.model import Model
+from epgfn.learn.trust import edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
@@ -131,18 +132,23 @@ def _summary(
         "samples": study.aggregation.samples,
         "variables": study.variable_names,
         "noun": study.kind.noun,
-        **_probabilities(study, model),
+        **_probabilities(study, result, model),
         "diagnostics": result.diagnostics,
         "history": result.history,
         "software": software(),
     }
 
 
-def _probabilities(study: Study, model: Model) -> dict[str, Any]:
-    """Of graphs a matrix of their edges' probabilities, of other objects the probability of each question about them."""
-    if study.kind.has_edges:
-        return {"edge_probabilities": model.edge_probabilities(MARGINAL_SAMPLES, seed=study.seed)}
-    return {"marginals": model.marginals(MARGINAL_SAMPLES, seed=study.seed)}
+def _probabilities(study: Study, result: GlobalResult, model: Model) -> dict[str, Any]:
+    """Of graphs a matrix of their edges' probabilities, of other objects the probability of each question about them; and where they
+    come from."""
+    judged = result.judged
+    found = model.marginals(MARGINAL_SAMPLES, seed=study.seed) if judged is None else judged.probabilities
+    basis = "samples" if judged is None else judged.basis
+    named = (
+        {"edge_probabilities": edge_matrix(study, found)} if study.kind.has_edges else {"marginals": found}
+    )
+    return {**named, "probabilities_from": basis}
 
 
 def _plain(value: Any) -> Any:

@@ -66,7 +66,7 @@ def add_change(home: Home, place: str, before: str) -> float:
     summary["change"] = {
         "from": before,
         "samples": MARGINAL_SAMPLES,
-        "sampling_noise": sampling_noise(found, MARGINAL_SAMPLES),
+        "sampling_noise": _noise(summary),
         **change,
     }
     _write(home, place, summary)
@@ -86,12 +86,18 @@ def add_leave_one_out(home: Home, nodes: list[str]) -> None:
         whole = _probabilities(summary)
         summary["leave_one_out"] = {
             "samples": MARGINAL_SAMPLES,
-            "sampling_noise": sampling_noise(whole, MARGINAL_SAMPLES),
+            "sampling_noise": _noise(summary),
             "nodes": {
                 node: distance(whole, read_probabilities(home, places.without(node))) for node in nodes
             },
         }
     _write(home, GLOBAL, summary)
+
+
+def _noise(summary: Mapping[str, Any]) -> float:
+    """Of two such summaries; none where probabilities are exact."""
+    exact = summary.get("probabilities_from") == "exact"
+    return 0.0 if exact else sampling_noise(_probabilities(summary), MARGINAL_SAMPLES)
 
 
 def _summary(home: Home, place: str) -> dict[str, Any]:

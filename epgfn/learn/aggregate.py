@@ -25,7 +25,7 @@ from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Progress, draw_of
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
-from epgfn.learn.trust import trust_in_graphs
+from epgfn.learn.trust import Judged, exact_of_table, judge, table_target
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 class GlobalResult(NamedTuple):
     """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step; `diagnostics` as `measure.diagnostics`
-    says."""
+    says; `judged` how far the model may be believed, and the best probabilities that are at hand, where a target is."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
     diagnostics: dict[str, Any]
+    judged: Judged | None = None
 
 
 def train_global(
@@ -93,9 +94,12 @@ def train_global(
         draw=draw_of(family.together),
     )
     found = diagnose(space, policy, stack, list(models), prior, generator)
+    judged = None
     if start is not None and prior_share is not None:  # graphs whose policies carry their score tables
-        found["trust"] = trust_in_graphs(policy, space, start, generator)
-    return GlobalResult(on_cpu(policy.tensors()), history, found)
+        exact = exact_of_table(study, start)
+        judged = judge(study, policy, table_target(space, start), generator, exact=exact)
+        found["trust"] = judged.trust
+    return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
 
 
 def absent_prior_share(study: Study, present: int) -> Tensor:

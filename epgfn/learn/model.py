@@ -22,11 +22,15 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import write_atomic
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.diagnostics import log_terminating
+from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
+from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.sampling.rollout import sample
-from epgfn.learn.policy import validate_policy
+from epgfn.learn.policy import family_of, validate_policy
+from epgfn.learn.trust import edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
@@ -101,28 +105,39 @@ class Model:
         state = type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))
         return Samples(texts, np.concatenate(log_prob), state, self.study.kind.column)
 
-    def marginals(self, n: int = 10_000, seed: int | None = 0) -> dict[str, float]:
-        """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`): shares among `n` objects."""
-        generator = _generator(seed)
+    def marginals(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> dict[str, float]:
+        """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`), from `n` objects.
+
+        A model that carries the scores it was trained on weights its objects towards them, where the weights can be relied on;
+        all others, and all without `weighted`, give shares.
+        """
+        generator, target = _generator(seed), self._target() if weighted else None
+        if target is not None and n >= 1:
+            own = own_samples(self.policy, self.space, target, n, generator)
+            plain, better = own_probabilities(self.study, own)
+            return better if weights_hold(own.effective_share * n, pareto_khat(own.log_weight)) else plain
         found: dict[str, float] = {}
         for size in _blocks(n):
             for name, share in marginals(self.study, self._draw(size, generator)).items():
                 found[name] = found.get(name, 0.0) + share * size / n
         return found
 
-    def edge_probabilities(self, n: int = 10_000, seed: int | None = 0) -> np.ndarray:
-        """(V, V) float64, [i, j] = P(i -> j): shares among `n` graphs, so with a standard error of at most 1 / (2 sqrt(n)).
+    def edge_probabilities(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> np.ndarray:
+        """(V, V) float64, [i, j] = P(i -> j): `marginals` as a matrix. The standard error of shares is at most 1 / (2 sqrt(n)).
 
         Raises:
             UsageError: the study is not about graphs.
         """
         if not self.study.kind.has_edges:
             raise UsageError("only a study of graphs has edges; ask for marginals")
-        generator = _generator(seed)
-        total = np.zeros((len(self.variable_names),) * 2)
-        for size in _blocks(n):
-            total += self._draw(size, generator).adjacency.double().sum(0).numpy()
-        return total / n
+        return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
+
+    def _target(self) -> LogReward | None:
+        """The log-reward that the model carries; None where it carries none."""
+        name = family_of(self.study).scores
+        if self.study.target_kind.likelihood is not None or name is None:
+            return None
+        return table_target(self.space, self.policy.tensors()[name])
 
     @torch.no_grad()
     def _draw(self, n: int, generator: torch.Generator) -> Any:

@@ -24,6 +24,12 @@ LARGEST_ERROR: Final = 0.05
 LARGEST_KHAT, LEAST_SAMPLES = 0.7, 200.0
 """Beyond this k-hat, or with fewer effective samples, weighted averages are no more to be relied on than plain ones."""
 
+TIES: Final = 1e-3
+"""Weights that differ by less are those of one object, and rounding: no tail."""
+FEW_TIMES: Final = 10.0
+"""Where the largest of many weights is no more than so many times their mean there is no heavy tail, whatever is fitted to the few
+values that weights of few objects take."""
+
 
 def pareto_khat(log_weight: Tensor) -> float:
     """k-hat of (n,) log weights: -inf where all are equal, +inf where there are too few to tell (fewer than 25).
@@ -38,11 +44,12 @@ def pareto_khat(log_weight: Tensor) -> float:
         return math.inf
     weight = np.exp(log_weight_of - log_weight_of[-1])
     excess = weight[-tail:] - weight[-tail - 1]
-    excess = excess[excess > 1e-12]  # equal weights, of the same object, are no tail
+    excess = excess[excess > TIES * weight[-tail - 1]]
     if len(excess) < 5:
         return -math.inf
     tail = len(excess)
-    return float((tail * _pareto_shape(excess) + 10 * 0.5) / (tail + 10))
+    found = float((tail * _pareto_shape(excess) + 10 * 0.5) / (tail + 10))
+    return min(found, 0.5) if weight.mean() * FEW_TIMES >= 1 else found
 
 
 def _pareto_shape(x: npt.NDArray[np.float64]) -> float:
@@ -59,17 +66,32 @@ def _pareto_shape(x: npt.NDArray[np.float64]) -> float:
     return float(np.log1p(-best * x).mean())
 
 
+def weights_hold(effective_samples: float, khat: float) -> bool:
+    """Whether averages over weighted samples are to be relied on."""
+    return khat <= LARGEST_KHAT and effective_samples >= LEAST_SAMPLES
+
+
 def verdict_of(
-    *, effective_samples: float, khat: float, moved: float, largest_error: float | None = None
+    *,
+    effective_samples: float,
+    khat: float,
+    moved: float,
+    largest_error: float | None = None,
+    weighted_error: float | None = None,
 ) -> Verdict:
-    """The grade of a model's published, unweighted probabilities.
+    """The grade of a model: "good" of its samples as they are.
 
     Args:
-        moved: the most that weighting moves any of them. largest_error: of any of them, where the exact answer is known.
+        moved: the most that weighting moves any probability. largest_error, weighted_error: of any of them before and after weighting,
+            where the exact answer is known.
     """
-    weights_hold = khat <= LARGEST_KHAT and effective_samples >= LEAST_SAMPLES
     if largest_error is not None and largest_error <= LARGEST_ERROR:
         return "good"
-    if largest_error is not None and largest_error > 2 * LARGEST_ERROR:
-        return "not to be relied on"
-    return "usable after weighting" if weights_hold and moved <= 2 * LARGEST_ERROR else "not to be relied on"
+    usable, error = weights_hold(effective_samples, khat), weighted_error
+    if error is None:
+        error = largest_error
+    if error is not None:
+        usable = usable and error <= LARGEST_ERROR
+    elif moved > 2 * LARGEST_ERROR:  # so far off that there may be more that no sample shows
+        usable = False
+    return "usable after weighting" if usable else "not to be relied on"

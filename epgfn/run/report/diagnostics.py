@@ -25,6 +25,7 @@ DIAGNOSTICS = {
     "moved_by_weights": "moved by weights",
     "exact_mean_error": "mean error",
     "exact_largest_error": "largest error",
+    "exact_weighted_error": "largest error after weighting",
 }
 
 

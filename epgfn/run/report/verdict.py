@@ -135,17 +135,15 @@ def _without_truth(run: Run) -> Verdict:
             f"Do not rely on this result: {run.study.caution}.",
             f"How far off it is is not known here: {why}.",
         )
-    trust = _trust(run)
-    if trust is not None and trust["verdict"] == "not to be relied on":
+    trust, exact = _trust(run), run.summary.get("probabilities_from") == "exact"
+    if trust is not None and not exact and trust["verdict"] == "not to be relied on":
         return Verdict(
             "poor", "Do not rely on these probabilities: the global model missed its target.", _checked(trust)
         )
     if trust is not None:
-        return Verdict(
-            "good" if trust["verdict"] == "good" else "fair",
-            f"{edges} more probable than not in the joint posterior of {nodes}.",
-            _checked(trust),
-        )
+        tone: Literal["good", "fair"] = "good" if exact or trust["verdict"] == "good" else "fair"
+        headline = f"{edges} more probable than not in the joint posterior of {nodes}."
+        return Verdict(tone, headline, _exact(trust) if exact else _checked(trust))
     return Verdict(
         "open",
         f"{edges} more probable than not in the joint posterior of {nodes}.",
@@ -163,6 +161,20 @@ def _trust(run: Run) -> dict[str, Any] | None:
     wanted = ("effective_share", "moved_by_weights")
     numbers = [trust.get(key) for key in wanted] + [trust.get("exact_largest_error", 0.0)]
     return trust if all(isinstance(x, int | float) for x in numbers) else None
+
+
+def _exact(trust: dict[str, Any]) -> str:
+    """Where the probabilities are worked out, and what the model adds to them."""
+    said = (
+        "These probabilities are exact for what the nodes sent: the coordinator worked them out from the sum of their score tables, over "
+        "all graphs. The global model's own samples"
+    )
+    error = number(trust.get("exact_largest_error", 0.0))
+    if trust["verdict"] == "good":
+        return f"{said} differ from them by {error} at most."
+    if trust["verdict"] == "usable after weighting":
+        return f"{said} differ from them by up to {error}; weighted by the scores that the model carries they agree."
+    return f"{said} are not to be relied on: they differ from them by up to {error}."
 
 
 def _checked(trust: dict[str, Any]) -> str:

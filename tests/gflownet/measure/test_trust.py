@@ -22,6 +22,16 @@ def test_equal_weights_have_no_tail_and_few_weights_tell_nothing() -> None:
     assert pareto_khat(torch.zeros(20)) == math.inf
 
 
+@pytest.mark.parametrize("objects", [3, 30, 300])
+def test_a_few_objects_of_nearly_equal_weights_are_no_heavy_tail(objects: int) -> None:
+    generator = torch.Generator().manual_seed(objects)
+    for spread in (0.01, 0.2, 0.5):
+        of_object = spread * torch.randn(objects, generator=generator, dtype=torch.float64)
+        drawn = of_object[torch.randint(objects, (10_000,), generator=generator)]
+        rounding = 1e-7 * torch.randn(10_000, generator=generator, dtype=torch.float64)
+        assert pareto_khat(drawn + rounding) < 0.7
+
+
 def test_a_constant_added_to_all_weights_changes_nothing() -> None:
     log_weight = torch.randn(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert pareto_khat(log_weight - 1e4) == pytest.approx(pareto_khat(log_weight), abs=1e-6)
@@ -38,6 +48,14 @@ def test_a_wrong_posterior_is_never_called_right(largest: float) -> None:
         verdict_of(effective_samples=4096, khat=0.0, moved=0.0, largest_error=largest)
         == "not to be relied on"
     )
+
+
+def test_weights_that_put_right_what_samples_have_wrong_make_a_model_usable() -> None:
+    for after, verdict in ((0.02, "usable after weighting"), (0.2, "not to be relied on")):
+        found = verdict_of(
+            effective_samples=4096, khat=0.1, moved=0.28, largest_error=0.3, weighted_error=after
+        )
+        assert found == verdict
 
 
 def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:

@@ -1,0 +1,82 @@
+"""A global model by sinks is graded by the sum of the nodes' score tables: a model that missed it is never called good, and what is
+published does not depend on how well it was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.device import seeded
+from epgfn.gflownet.measure.exact import edge_marginals
+from epgfn.gflownet.policies import make_policy
+from epgfn.learn import trust
+from epgfn.learn.aggregate import train_global
+from epgfn.learn.local import train_local
+from epgfn.learn.model import Model
+from epgfn.learn.policy import initial_policy
+from epgfn.learn.scores import score_table, study_masks
+from epgfn.learn.trust import Judged, edge_matrix, exact_of_table, judge, table_target
+from epgfn.study.objects import space_of
+from worlds import BY_SINKS as STUDY
+from worlds import records
+
+SPACE = space_of(STUDY)
+RIGHT = score_table(STUDY, torch.from_numpy(records(0)), 1)
+WRONG = score_table(STUDY, torch.from_numpy(np.random.default_rng(5).normal(size=(500, 4))), 1)
+
+
+def tensors(around: Tensor) -> dict[str, Tensor]:
+    """An untrained model around a table."""
+    finite = torch.where(torch.isfinite(around), around - around.amax(1, keepdim=True), 0.0)
+    return initial_policy(STUDY, finite, seeded(1))
+
+
+def judged(around: Tensor, *, known: bool = True) -> Judged:
+    """It, against the right table."""
+    policy = make_policy(SPACE, [tensors(around)])
+    exact = exact_of_table(STUDY, RIGHT) if known else None
+    return judge(STUDY, policy, table_target(SPACE, RIGHT), seeded(2), exact=exact)
+
+
+def test_a_model_around_the_table_is_close_and_one_around_another_table_is_not() -> None:
+    right, wrong = judged(RIGHT), judged(WRONG)
+    assert right.trust["verdict"] in ("good", "usable after weighting"), right.trust
+    assert wrong.trust["verdict"] == "not to be relied on" and wrong.trust["exact_largest_error"] > 0.1
+
+
+def test_the_best_probabilities_are_the_exact_ones_and_else_weighted_ones() -> None:
+    exact = edge_marginals(RIGHT, study_masks(STUDY))
+    for around in (RIGHT, WRONG):
+        found = judged(around)
+        assert found.basis == "exact"
+        np.testing.assert_allclose(edge_matrix(STUDY, found.probabilities), exact, atol=1e-12)
+    weighted = judged(RIGHT, known=False)
+    assert weighted.basis == "weighted"
+    np.testing.assert_allclose(edge_matrix(STUDY, weighted.probabilities), exact, atol=0.03)
+    assert judged(WRONG, known=False).basis == "samples"
+
+
+def test_a_model_that_carries_its_scores_gives_weighted_probabilities() -> None:
+    table = score_table(STUDY, torch.from_numpy(2 * records(1)), 1)
+    model, exact = Model(STUDY, tensors(table)), edge_marginals(table, study_masks(STUDY))
+    found = np.abs(model.edge_probabilities(8000) - exact).max()
+    plain = np.abs(model.edge_probabilities(8000, weighted=False) - exact).max()
+    assert found < 0.03 < plain, (found, plain)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_brief_aggregation_publishes_is_right(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local models of three steps, a global one of three: the tables they carry say what is right, exactly or by weights."""
+    if not known:
+        monkeypatch.setattr(trust, "MAX_VARIABLES", 3)
+    brief = STUDY.with_changes({"training": {"steps": 3}, "aggregation": {"steps": 3}})
+    models = {node: train_local(brief, records(i), seed=i).tensors for i, node in enumerate(STUDY.roster)}
+    result = train_global(brief, models, seed=9)
+    tables = torch.stack([score_table(brief, torch.from_numpy(records(i)), 3) for i in range(3)])
+    exact = edge_marginals(tables.sum(0), study_masks(brief))
+    assert result.judged is not None and result.judged.basis == ("exact" if known else "weighted")
+    tolerance = 1e-5 if known else 0.03
+    np.testing.assert_allclose(edge_matrix(brief, result.judged.probabilities), exact, atol=tolerance)
+    assert ("exact_largest_error" in result.diagnostics["trust"]) == known

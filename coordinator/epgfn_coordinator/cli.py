@@ -64,7 +64,7 @@ def init(
     parsed = Study.load(study)
     made = initialise(Home(home), parsed, Config(address, enroll_address, tuple(tls_name or ())))
     print(f"study {parsed.name}  digest {parsed.digest}")
-    for note in filter(None, (parsed.disclosure, parsed.caution)):
+    for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
     if not made:
         print(f"{home} was initialised for this study before; nothing is changed")

@@ -171,7 +171,9 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
 def _notes(study: Study) -> list[str]:
     noise = "the exact posterior is that of the records without noise, so what privacy costs is part of the distance from it"
     return [
-        note for note in (study.disclosure, study.caution, noise if study.privacy.is_private else "") if note
+        note
+        for note in (study.notice, study.disclosure, study.caution, noise if study.privacy.is_private else "")
+        if note
     ]
 
 

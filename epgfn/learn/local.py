@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 
 from epgfn.gflownet.training.loop import LocalResult, Options, Progress, Watch, draw_of, fit, table_reward
 
-LOSS_OF_OBJECTIVE = {
-    "contrastive": "contrastive",
-    "trajectory": "trajectory",
-    "detailed": "modified-detailed",
-}
-"""Of a study, by their names in `epgfn.gflownet.losses`."""
-
 
 def train_local(
     study: Study,
@@ -116,7 +109,7 @@ def train_on_target(
         if family.fitted is not None:
             scores = family.fitted(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
-    loss = make_loss(space, log_reward, LOSS_OF_OBJECTIVE[study.training.objective], generator=generator)
+    loss = make_loss(space, log_reward, study.training.loss, generator=generator)
     history = fit(
         policy,
         space,
@@ -136,7 +129,7 @@ def _local_draw(study: Study, together: bool) -> Callable[..., Rollout]:
 
 def local_loss(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Loss:
     """The loss that `settings.objective` names against the (V, K) float64 score table."""
-    return make_loss(space, table_reward(space, table), LOSS_OF_OBJECTIVE[settings.objective])
+    return make_loss(space, table_reward(space, table), settings.loss)
 
 
 def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:

@@ -18,7 +18,7 @@ from epgfn.study import Study
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import DegenerateError, Moments
-from epgfn.targets.priors import log_prior
+from epgfn.targets.priors import log_fan_in_prior, log_prior
 
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
 
@@ -123,4 +123,7 @@ def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
 
 def prior_table(study: Study) -> Tensor:
     """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
-    return log_prior(study_masks(study), len(study.variables), study.log_edge_odds)
+    masks, v = study_masks(study), len(study.variables)
+    if study.prior.kind == "fan-in":
+        return log_fan_in_prior(masks, v)
+    return log_prior(masks, v, study.log_edge_odds)

@@ -14,10 +14,11 @@ from epgfn.study.variables import Settings, Shown, Variable
 class PriorSettings(Settings):
     """The public prior over objects; each node's subposterior carries the 1/N-th power of it.
 
-    uniform: constant. edge (graphs only): prod over edges of p/(1-p) with p = `edge_probability`.
+    uniform: constant. edge (graphs only): prod over edges of p/(1-p) with p = `edge_probability`. fan-in (graphs only): every
+    number of parents is as likely as any other, and so are the sets of one size.
     """
 
-    kind: Literal["uniform", "edge"] = "uniform"
+    kind: Literal["uniform", "edge", "fan-in"] = "uniform"
     edge_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
@@ -29,14 +30,20 @@ class PolicySettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How one model is trained. Temperature and exploration fall linearly to 1 and 0 over the run."""
+    """How one model is trained. Temperature and exploration fall linearly to 1 and 0 over the run. The objective "detailed" is what
+    studies called "modified-detailed" before, and means the same."""
 
-    objective: Literal["contrastive", "trajectory", "detailed"] = "contrastive"
+    objective: Literal["contrastive", "trajectory", "modified-detailed", "detailed"] = "contrastive"
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     batch: Annotated[int, Field(ge=2, le=65_536)] = 256
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     exploration: Annotated[float, Field(ge=0, le=1)] = 0.0
     temperature: Annotated[float, Field(ge=1, le=10)] = 1.5
+
+    @property
+    def loss(self) -> str:
+        """The objective as `epgfn.losses` calls it."""
+        return "modified-detailed" if self.objective == "detailed" else self.objective
 
 
 class AggregationSettings(TrainingSettings):

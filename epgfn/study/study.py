@@ -121,10 +121,10 @@ class Study(Settings):
             raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
         self._check_privacy()
         if not self.kind.may_stop_anywhere and (
-            self.training.objective == "detailed" or self.aggregation.objective == "aggregating-edges"
+            self.training.loss == "modified-detailed" or self.aggregation.objective == "aggregating-edges"
         ):
             raise ValueError(
-                "objectives 'detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
+                "objectives 'modified-detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
             )
         return self
 
@@ -288,6 +288,13 @@ class Study(Settings):
         )
 
     @property
+    def notice(self) -> str:
+        """A word of the study that has a newer one, in a sentence; empty if there is none."""
+        if self.training.objective == "detailed":
+            return 'training.objective = "detailed" is the old word for "modified-detailed"; it means the same, so nothing has to change'
+        return ""
+
+    @property
     def caution(self) -> str:
         """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
         return self.kind.caution(self)
@@ -305,8 +312,8 @@ class Study(Settings):
 
     @property
     def log_edge_odds(self) -> float:
-        """log p/(1-p) of the prior, what each edge adds to log pi(G) in nats; 0 for the uniform prior."""
-        if self.prior.kind == "uniform":
+        """log p/(1-p) of the prior, what each edge adds to log pi(G) in nats; 0 where the prior is not by edges."""
+        if self.prior.kind != "edge":
             return 0.0
         return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)
 

@@ -66,6 +66,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
             for name, (dtype, shape) in sorted(forms.items())
         ],
         "privacy": in_plain_words(study, kept, operator),
+        "notice": study.notice,
         "disclosure": study.disclosure,
         "caution": study.caution,
         "foreign_code": study.foreign,
@@ -103,7 +104,7 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
-    for note in filter(None, (facts["foreign_code"], facts["disclosure"], facts["caution"])):
+    for note in filter(None, (facts["foreign_code"], facts["notice"], facts["disclosure"], facts["caution"])):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]

@@ -35,7 +35,7 @@ from epgfn.targets.gaussian import Moments
 torch.set_num_threads(1)
 reference_orders.SEARCH_STEPS, diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 2, 8, 2
 policies.FEW_VARIABLES, policies.MAX_VARIABLES = 4, 5  # so that few variables stand for many
-EDGE_WISE = {"training": {"objective": "detailed"}, "aggregation": {"objective": "aggregating-edges"}}
+EDGE_WISE = {"training": {"objective": "modified-detailed"}, "aggregation": {"objective": "aggregating-edges"}}
 
 def study(size, parents, kind="dag-by-sinks", policy="order-potential", training={}, aggregation={}):
     steps = {"steps": 2, "batch": 8}

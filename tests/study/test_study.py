@@ -76,3 +76,19 @@ def test_a_size_that_was_measured_to_be_inaccurate_is_said_to_be() -> None:
     many = {"variables": [{"name": f"x{i}"} for i in range(26)], "roster": ["one"], "name": "many"}
     assert "do not rely" in Study.model_validate(many).caution
     assert Study.model_validate({**many, "variables": many["variables"][:25]}).caution == ""
+
+
+def test_the_old_word_for_modified_detailed_balance_means_the_same_and_is_noticed() -> None:
+    text = SMALL_STUDY.replace('kind = "dag-by-sinks"', 'kind = "dag-by-edges"')
+    old, new = (
+        Study.from_bytes(text.encode()).with_changes(
+            {
+                "space": {"kind": "dag-by-edges"},
+                "policy": {"kind": "edge-net"},
+                "training": {"objective": word},
+            }
+        )
+        for word in ("detailed", "modified-detailed")
+    )
+    assert old.training.loss == new.training.loss == "modified-detailed"
+    assert "old word" in old.notice and not new.notice

@@ -38,7 +38,7 @@ BY_EDGES = BY_SINKS.with_changes(
     {
         "space": {"kind": "dag-by-edges"},
         "policy": {"kind": "edge-net"},
-        "training": {**LONGER, "objective": "detailed"},
+        "training": {**LONGER, "objective": "modified-detailed"},
         "aggregation": {**LONGER, "objective": "aggregating-edges"},
     }
 )

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix, popcount
+from epgfn.learn.scores import prior_table, study_masks
+from epgfn.study import Study
 from epgfn.targets.priors import log_fan_in_prior
 
 
@@ -33,3 +35,20 @@ def test_by_hand() -> None:
 def test_a_set_of_all_variables_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves out"):
         log_fan_in_prior(parent_masks(3, 3), 3)
+
+
+def test_a_study_may_ask_for_every_number_of_parents_alike() -> None:
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "roster": ["north", "south"],
+            "variables": [{"name": name} for name in "abcd"],
+            "space": {"max_parents": 2},
+            "prior": {"kind": "fan-in"},
+        }
+    )
+    table, masks = prior_table(study), study_masks(study)
+    for j in range(4):
+        rows = [(int(m), float(p)) for m, p in zip(masks, table[j], strict=True) if not int(m) >> j & 1]
+        by_size = {size: sum(math.exp(p) for m, p in rows if m.bit_count() == size) for size in range(3)}
+        assert by_size == pytest.approx({0: 1.0, 1: 1.0, 2: 1.0})

@@ -1,6 +1,6 @@
 """The figures of docs/training.md: L1 and CPU-seconds of training with one option changed at a time.
 
-python -m epgfn.bench.scripts.training_options [average | replay | backward | objective]...
+python -m epgfn.bench.scripts.training_options [replay | objective]...
 """
 
 from __future__ import annotations
@@ -14,24 +14,15 @@ from typing import Any
 
 import torch
 
-from epgfn.bench.instances.dags import BY_SINKS, STUDY, _records
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.measure.sweep import terminating_mass
-from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.rewards import multiset, sequence
 from epgfn.gflownet.rewards.rewards import HypergridReward, MultisetReward, SequenceReward
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence
 from epgfn.gflownet.spaces.enumeration import explore
-from epgfn.gflownet.spaces.parent_index import modular_score
-from epgfn.gflownet.training.loop import fit
 from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
-from epgfn.learn.local import local_loss
-from epgfn.learn.policy import initial_policy
-from epgfn.learn.scores import score_table
-from epgfn.study import Study
-from epgfn.study.objects import space_of
 
 SEEDS = (1, 2, 3)
 GRID, FAR, CUBE = Hypergrid(2, 12), Hypergrid(2, 24), Hypergrid(3, 8)
@@ -68,47 +59,11 @@ def reward_row(name: str, option: str, settings: RewardSettings) -> None:
     row(name, option, space, log_reward, train)
 
 
-def dag_row(option: str, steps: int, average: float) -> None:
-    study = Study.from_bytes(STUDY).with_changes({"target": {"kind": "bge"}, **BY_SINKS})
-    space, table = space_of(study), score_table(study, _records(), n_parties=1)
-    settings = study.training.model_copy(update={"steps": steps})
-
-    def train(seed: int) -> Policy:
-        generator = torch.Generator().manual_seed(seed)
-        policy = make_policy(space, [initial_policy(study, table, generator)])
-        loss = local_loss(space, table - table.amax(1, keepdim=True), settings)
-        fit(policy, space, settings, loss, generator, average=average)
-        return policy
-
-    row("dag-5", option, space, lambda s: modular_score(table, s.adjacency, space.max_parents), train)
-
-
-def average() -> None:
-    for share in (0.0, 0.1, 0.25):
-        reward_row(
-            "grid-2x12", f"average {share}", replace(SHORT, objective="modified-detailed", average=share)
-        )
-        reward_row("sequence-6x6", f"average {share}", replace(SHORT, average=share))
-        dag_row(f"average {share}", 100, share)
-    for name in ("grid-2x12", "sequence-6x6"):
-        objective = "modified-detailed" if name == "grid-2x12" else "contrastive"
-        for share in (0.0, 0.25):
-            settings = replace(SHORT, objective=objective, average=share, final_rate=1.0)
-            reward_row(name, f"constant rate, average {share}", settings)
-
-
 def replay() -> None:
     for share, steps in ((0.0, 300), (0.25, 300), (0.5, 300), (0.0, 600), (0.25, 600), (0.0, 1200)):
         reward_row(
             "far grid-2x24", f"replay {share}, {steps} steps", replace(SHORT, steps=steps, replay=share)
         )
-
-
-def backward() -> None:
-    for name in ("grid-3x8", "multiset-10x5"):
-        for learned in (False, True):
-            option = f"{'learned' if learned else 'uniform'} p_B"
-            reward_row(name, option, replace(SHORT, learned_backward=learned))
 
 
 def objective() -> None:
@@ -118,9 +73,7 @@ def objective() -> None:
 
 
 TABLES: dict[str, Callable[[], None]] = {
-    "average": average,
     "replay": replay,
-    "backward": backward,
     "objective": objective,
 }
 

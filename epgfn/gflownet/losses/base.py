@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.policies.backward import BackwardNet
 from epgfn.gflownet.sampling.rollout import Rollout
 from epgfn.gflownet.spaces.base import Space
 
@@ -42,23 +41,11 @@ class BatchLoss(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """`of_batch` of trajectories, and the loss's own trainable tensors: `extra`, trained at `extra_rate` (None: as the policy), and
-    those of a learned `backward` policy, trained as the policy."""
+    """`of_batch` of trajectories, and the loss's own trainable tensors: `extra`, trained at `extra_rate` (None: as the policy)."""
 
     of_batch: Callable[[Rollout], BatchLoss]
     extra: Sequence[Tensor] = ()
     extra_rate: float | None = None
-    backward: Sequence[Tensor] = ()
-
-
-def with_learned_backward(loss: Loss, backward: BackwardNet) -> Loss:
-    """The same loss of the same trajectories with `backward` for their p_B, which is trained with the rest."""
-
-    def of_batch(rollout: Rollout) -> BatchLoss:
-        learned = rollout.trajectories._replace(log_pb=backward.log_pb(rollout.trajectories))
-        return loss.of_batch(rollout._replace(trajectories=learned))
-
-    return loss._replace(of_batch=of_batch, backward=backward.parameters())
 
 
 class Sums(NamedTuple):

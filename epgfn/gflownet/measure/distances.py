@@ -11,11 +11,6 @@ def exact_distribution(log_reward: Tensor) -> Tensor:
     return torch.softmax(log_reward.double(), 0)
 
 
-def log_partition(log_reward: Tensor) -> float:
-    """log Z = log sum over all M objects of R(x), nats."""
-    return float(log_reward.double().logsumexp(0))
-
-
 def l1(p: Tensor, q: Tensor) -> float:
     """Sum over objects of |p - q|, from 0 to 2. Never halved."""
     return float((_same(p, q) - q.double()).abs().sum())

@@ -10,7 +10,7 @@ import math
 import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,11 +26,7 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import Space, take
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.adam import Adam
-from epgfn.gflownet.training.averaging import Average
 from epgfn.gflownet.training.state import Checkpoint, Keeper, TrainingState, run_digest
-
-if TYPE_CHECKING:
-    pass
 
 MAX_GRADIENT_NORM = 20.0
 FINAL_RATE = 0.02
@@ -64,12 +60,11 @@ Progress = Callable[[TrainingProgress], None]
 
 
 class LocalResult(NamedTuple):
-    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its progress;
-    `backward` the tensors of `BackwardNet` where p_B was learned."""
+    """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its
+    progress."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
-    backward: dict[str, Tensor] | None = None
 
 
 class LoopSettings(Protocol):
@@ -131,14 +126,12 @@ def fit(
     *,
     watch: Watch = UNWATCHED,
     options: Options = PLAIN,
-    average: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place; returns one dict a step.
 
     Args:
         watch: who is told of each step, what ends the run, and where its state is kept.
         options: how batches are drawn, and how far the learning rate falls.
-        average: the weights at the end are the mean over this last share of the run; 0 for those of the last step.
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
@@ -146,12 +139,12 @@ def fit(
     """
     progress, stop, checkpoint = watch
     draw, replay, final_rate = options
-    state = _fresh_state(policy, space, settings, loss, generator, replay, average)
+    state = _fresh_state(policy, space, settings, loss, generator, replay)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
-        extra, choices = [*loss.extra, *loss.backward], [settings, replay, average, final_rate]
+        extra, choices = [*loss.extra], [settings, replay, 0.0, final_rate]  # 0.0: as runs of before have it
         run = run_digest(policy, space, choices, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
     while state.step < settings.steps:
@@ -176,8 +169,6 @@ def fit(
             raise TrainingEnded(_stopped(state, keeper))
     if keeper is not None:
         keeper.keep()
-    if state.average is not None:
-        state.average.apply()
     for tensor in state.optimiser.trained:
         tensor.requires_grad_(False)
     return state.history
@@ -190,16 +181,14 @@ def _fresh_state(
     loss: Loss,
     generator: torch.Generator,
     replay: float,
-    average: float,
 ) -> TrainingState:
     """A run before its first step."""
     parameters, rate = policy.parameters(), settings.learning_rate
-    groups = [([*parameters, *loss.backward], rate), (loss.extra, loss.extra_rate or rate)]
+    groups = [(parameters, rate), (list(loss.extra), loss.extra_rate or rate)]
     return TrainingState(
         settings.steps,
         Adam(groups),
         generator,
-        Average(parameters, average, settings.steps) if average > 0 else None,
         Replay(space, REPLAY_CAPACITY) if replay > 0 else None,
     )
 
@@ -226,8 +215,6 @@ def _learn(
         raise TrainingEnded(_diverged(state, keeper))
     state.optimiser.step(rate)
     state.step += 1
-    if state.average is not None:
-        state.average.add(state.step)
     log_weight = batch_loss.log_weight.detach()
     if state.memory is not None and batch_loss.log_reward is not None:
         fresh = ~rollout.log_q.isnan()

@@ -16,10 +16,8 @@ import torch
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.losses import make_loss
-from epgfn.gflownet.losses.base import LogReward, with_learned_backward
+from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import mlp_net
-from epgfn.gflownet.policies.backward import BackwardNet
-from epgfn.gflownet.policies.backward import initial_tensors as initial_backward
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MAX_ACTIONS, MAX_BYTES, MlpNet
 from epgfn.gflownet.rewards.rewards import checked, require_fits
@@ -35,8 +33,7 @@ PROBED = 64
 class RewardSettings:
     """How a model is trained on a reward. Temperature and exploration fall linearly to 1 and 0 over the run; the learning
     rate falls along a cosine to `final_rate` of it (1: not at all). `objective` is one of `epgfn.gflownet.losses`. `replay` is the
-    share of a batch that goes into objects seen before, `average` the last share of the run over which weights are averaged;
-    `learned_backward` trains p_B too. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
+    share of a batch that goes into objects seen before. Defaults by measurement: see `docs/accuracy.md` and `docs/training.md`."""
 
     objective: str = "contrastive"
     steps: int = 2000
@@ -46,9 +43,7 @@ class RewardSettings:
     temperature: float = 1.0
     hidden: int = 256
     replay: float = 0.0
-    average: float = 0.0
     final_rate: float = FINAL_RATE
-    learned_backward: bool = False
 
     def __post_init__(self) -> None:
         if min(self.steps, self.hidden) < 1 or self.batch < 2 or not 0 < self.learning_rate <= 1:
@@ -57,8 +52,8 @@ class RewardSettings:
             )
         if not 0 <= self.exploration <= 1 or self.temperature < 1:
             raise UsageError("training needs exploration from 0 to 1 and a temperature of at least 1")
-        if not 0 <= self.replay < 1 or not 0 <= self.average <= 1:
-            raise UsageError("training needs replay from 0 to below 1 and average from 0 to 1")
+        if not 0 <= self.replay < 1:
+            raise UsageError("training needs replay from 0 to below 1")
         if not 0 < self.final_rate <= 1:
             raise UsageError("training needs final_rate above 0 and at most 1")
 
@@ -98,10 +93,6 @@ def train_reward(
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [mlp_net.initial_tensors(space, settings.hidden, generator)])
     loss = make_loss(space, reward, settings.objective, hidden=settings.hidden, generator=generator)
-    backward = None
-    if settings.learned_backward:
-        backward = BackwardNet(space, initial_backward(space, settings.hidden, generator))
-        loss = with_learned_backward(loss, backward)
     if checkpoint is not None and not checkpoint.target:
         checkpoint = checkpoint._replace(target=_probe(policy, space, reward))
     history = fit(
@@ -112,9 +103,8 @@ def train_reward(
         generator,
         watch=Watch(progress, stop, checkpoint),
         options=Options(draw, settings.replay, settings.final_rate),
-        average=settings.average,
     )
-    return LocalResult(policy.tensors(), history, None if backward is None else backward.tensors())
+    return LocalResult(policy.tensors(), history)
 
 
 def _require_possible(space: Space, settings: RewardSettings) -> None:

@@ -2,7 +2,7 @@
 
     train_reward(space, log_reward, seed=1, checkpoint=Path("run.checkpoint"))     start, or go on
 
-The file is safetensors: the trained tensors, Adam's moments, the generator's state, replayed objects, averages, and the history.
+The file is safetensors: the trained tensors, Adam's moments, the generator's state, replayed objects, and the history.
 Its metadata names the run it belongs to by a digest. It holds weights trained on private records, so only its owner can read it.
 On one thread a run that was killed and started again gives the same model, bit for bit.
 """
@@ -29,7 +29,6 @@ from epgfn.gflownet.rewards.rewards import shape_of
 from epgfn.gflownet.sampling.replay import Replay
 from epgfn.gflownet.spaces.base import Space
 from epgfn.gflownet.training.adam import Adam
-from epgfn.gflownet.training.averaging import Average
 
 FORMAT: Final = "epgfn-training/v1"
 HISTORY_FIELDS: Final = ("loss", "gradient_norm", "ess")
@@ -57,7 +56,6 @@ class TrainingState:
     steps: int
     optimiser: Adam
     generator: torch.Generator
-    average: Average | None = None
     memory: Replay | None = None
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -113,7 +111,7 @@ def restore(path: Path, run: str, state: TrainingState) -> None:
 
 
 def load_weights(path: Path, policy: Policy) -> None:
-    """Give `policy`, made as for the run, the weights of the checkpoint at `path`: of its last step, not their average.
+    """Give `policy`, made as for the run, the weights of the checkpoint at `path`: of its last step.
 
     Raises:
         RefusedError: "damaged-checkpoint": it cannot be read; "other-run": its weights are of other shapes.
@@ -161,8 +159,6 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     found["generator"] = state.generator.get_state()
     rows = [[row[name] for name in HISTORY_FIELDS] for row in state.history]
     found["history"] = torch.tensor(rows, dtype=torch.float64).view(len(rows), len(HISTORY_FIELDS))
-    if state.average is not None:
-        found |= {f"average.{i}": mean for i, mean in enumerate(state.average.means)}
     if state.memory is not None:
         found |= {f"memory.{name}": value for name, value in state.memory.tensors().items()}
     return {name: tensor.to(CPU).contiguous().clone() for name, tensor in found.items()}
@@ -175,9 +171,6 @@ def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     state.generator.set_state(tensors["generator"].cpu())
     rows = [dict(zip(HISTORY_FIELDS, row, strict=True)) for row in tensors["history"].tolist()]
     state.history = [{"step": i + 1, "steps": state.steps, **row} for i, row in enumerate(rows)]
-    if state.average is not None:
-        for i, mean in enumerate(state.average.means):
-            mean.copy_(tensors[f"average.{i}"])
     if state.memory is not None:
         state.memory.restore(_below(tensors, "memory."))
 

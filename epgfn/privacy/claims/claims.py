@@ -23,7 +23,6 @@ Formula = Literal["moments", "counts", "vectors"]
 
 TOLERANCE: Final = 1e-6
 """How far a claim's derived numbers may be from the recomputed ones, relative; rounding differs between machines."""
-MECHANISM_VERSION: Final = 1
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=1 << 53)]
@@ -146,11 +145,6 @@ def recompute(claim: Claim) -> Recomputed:
     epsilon = accounting.discrete_epsilon(min(mu, 1e6), claim.delta, entries, scale)
     sensitivities = tuple(sensitivity.stage_sensitivity(stage, claim.adjacency) for stage in claim.stages)
     return Recomputed(epsilon=min(epsilon, 1e300), mu=mu, sensitivities=sensitivities, mus=mus)
-
-
-def recompute_epsilon(claim: Claim) -> float:
-    """epsilon of the claim's parameters at the claim's delta. Errors as `recompute`."""
-    return recompute(claim).epsilon
 
 
 def verify_claim(claim: Claim, limits: Limits) -> Recomputed:

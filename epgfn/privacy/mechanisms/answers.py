@@ -9,18 +9,15 @@ discrete Gaussian noise. Training on the answers is post-processing.
 
 Where records can only take listed values (items, categories), these say it all in the few directions their vectors span:
 `public_domain` finds the directions and the largest norm, and noise is added in those directions only. Otherwise the study
-names the norm, and the noise fills all K directions. PublicValues values' integers are made once, from the list alone; a release
+names the norm, and the noise fills all K directions. Listed values' integers are made once, from the list alone; a release
 then only counts how many records have each, or, in a box, weighs its corners: that takes no time and hangs on no other record.
-
-Objects too many to list are answered in batches (`AnswerBatches`), each for its share of mu^2; which objects to ask
-about may depend on earlier answers, never on the records. `ridge` carries answers over to objects not asked about.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.errors import UsageError
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage, Unit
 from epgfn.privacy.mechanisms import discrete
@@ -110,8 +107,6 @@ class AnswersMechanism:
     """One release for one batch of objects. `radius` the public clip, nats; `basis` (K, d) or None for all K directions; `listed` the
     values that are looked up.
 
-    `mu`, if given, is this release's share of a larger budget (`AnswerBatches`); its claim is then its own.
-
     Raises:
         UsageError: epsilon, delta or radius is out of range.
     """
@@ -126,7 +121,6 @@ class AnswersMechanism:
     adjacency: Adjacency = "add-remove"
     unit: Unit = "record"
     clip_source: str = "the study: a public norm"
-    share_of_mu: float | None = field(default=None)
     listed: PublicValues | None = None
 
     def __post_init__(self) -> None:
@@ -187,9 +181,7 @@ class AnswersMechanism:
         def scale(mu: float) -> float:
             return moved / mu * (1 + 1e-11)
 
-        mu = self.share_of_mu
-        if mu is None:
-            mu = accounting.discrete_mu(self.epsilon, self.delta, self.dimension, scale)
+        mu = accounting.discrete_mu(self.epsilon, self.delta, self.dimension, scale)
         noise = Noise(kind="answers", entries=self.dimension, unit=1, scale=scale(mu))
         return make_stage(
             "answers",
@@ -285,90 +277,3 @@ class AnswersMechanism:
             self.delta,
             self.unit,
         )
-
-
-class AnswerBatches:
-    """At most `batches` releases for one epsilon, each for an equal share of mu^2, about whichever objects are asked for.
-
-    Batches have `size` objects; noise is added in all directions.
-
-    Raises:
-        UsageError: epsilon, delta, radius or the numbers are out of range.
-    """
-
-    def __init__(
-        self,
-        per_record: PerRecord,
-        records: Tensor,
-        *,
-        epsilon: float,
-        delta: float,
-        radius: float,
-        batches: int,
-        size: int,
-        adjacency: Adjacency = "add-remove",
-        unit: Unit = "record",
-    ) -> None:
-        check_parameters(epsilon, delta)
-        if not 1 <= batches <= 10_000 or size < 2:
-            raise UsageError("answers come in 1 to 10000 batches of at least two objects")
-        self._records, self._batches = records, batches
-        self._stages: list[Stage] = []
-        self._rest = (adjacency, unit, delta)
-
-        def make(objects: Any, mu: float) -> AnswersMechanism:
-            return AnswersMechanism(
-                per_record,
-                objects,
-                size,
-                epsilon,
-                delta,
-                radius,
-                adjacency=adjacency,
-                unit=unit,
-                share_of_mu=mu,
-            )
-
-        def finest(mu: float) -> float:
-            return make(None, mu / math.sqrt(batches)).stage.noise[0].scale
-
-        share = accounting.discrete_mu(epsilon, delta, batches * size, finest) / math.sqrt(batches)
-        self._make: Callable[[Any], AnswersMechanism] = lambda objects: make(objects, share)
-
-    def answer(self, objects: Any) -> AnswersRelease:
-        """Noisy centred log-likelihoods of one more batch.
-
-        Raises:
-            RefusedError: "budget-spent": every batch has been answered.
-        """
-        if len(self._stages) == self._batches:
-            raise RefusedError(
-                "budget-spent", "all agreed batches are answered; train on the answers there are"
-            )
-        mechanism = self._make(objects)
-        self._stages.append(mechanism.stage)
-        return mechanism.release(self._records)
-
-    def claim(self) -> Claim:
-        """Of all batches that may be answered, whether they were or not: how many were says nothing either."""
-        stage = self._stages[0] if self._stages else self._make(None).stage
-        adjacency, unit, delta = self._rest
-        stages = [stage] * self._batches
-        return make_claim("answers", adjacency, delta, stages, MECHANISM, unit)
-
-
-def ridge(features: Tensor, answers: Tensor, noise: float, weight_sd: float) -> Callable[[Tensor], Tensor]:
-    """Answers carried over to other objects: the posterior mean of w in answers ~ N(features w, noise^2), w ~ N(0, weight_sd^2).
-
-    Args:
-        features: (K, F) public features of the objects asked about; answers: (K,) nats, centred.
-
-    Returns:
-        A function from features (B, F) to (B,) float64 log-likelihoods, up to a constant. Post-processing: free.
-    """
-    f = features.double() - features.double().mean(0)
-    penalty = max(noise, 1e-12) ** 2 / weight_sd**2
-    weights = torch.linalg.solve(
-        f.T @ f + penalty * torch.eye(f.shape[1], dtype=torch.float64), f.T @ answers.double()
-    )
-    return lambda other: other.double() @ weights

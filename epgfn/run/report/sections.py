@@ -292,11 +292,11 @@ def settings(run: Run) -> Markup:
     """The study and the software."""
     study, summary = run.study, run.summary
     called, names = columns(study)
-    prior = (
-        f"uniform over {words_of(study).objects}"
-        if study.prior.kind == "uniform"
-        else f"edge probability {study.prior.edge_probability}"
-    )
+    prior = {
+        "uniform": f"uniform over {words_of(study).objects}",
+        "edge": f"edge probability {study.prior.edge_probability}",
+        "fan-in": "every number of parents alike",
+    }[study.prior.kind]
     software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(summary.get("software") or {}).items())
     return section(
         "Study and software",

@@ -183,7 +183,7 @@ def _dag(name: str, settings: type[SpaceSettings], policies: tuple[str, ...], gr
         "graphs",
         "edge",
         grown=grown,
-        priors=("uniform", "edge"),
+        priors=("uniform", "edge", "fan-in"),
         has_edges=True,
         listed_up_to=5,
         column="edges",

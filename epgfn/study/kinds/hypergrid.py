@@ -175,7 +175,7 @@ HYPERGRID = Hypergrid(
     "points",
     "coordinate",
     may_stop_anywhere=True,
-    training={**_WIDE, "objective": "detailed", "steps": 600},
+    training={**_WIDE, "objective": "modified-detailed", "steps": 600},
     aggregation={**_WIDE, "steps": 1500},
     example=(
         """

@@ -82,27 +82,6 @@ def read_fasta(path: Path | str) -> Alignment:
     return Alignment(tuple(taxa), torch.from_numpy(np.stack(codes)))
 
 
-def split_sites(alignment: Alignment, parts: int, seed: int) -> list[Alignment]:
-    """Cut an alignment into `parts` alignments of the same taxa and (nearly) equal numbers of sites, each site in one.
-
-    Sites are shuffled with `seed`; the same seed gives the same cut. Given a tree sites are independent, so the product of the
-    parts' likelihoods is the whole's.
-
-    Raises:
-        UsageError: fewer sites than parts, or no parts.
-    """
-    sites = alignment.codes.shape[1]
-    if not 1 <= parts <= sites:
-        raise UsageError(
-            f"an alignment of {sites} sites cannot be cut into {parts} parts; choose 1 up to its sites"
-        )
-    order = np.random.default_rng(seed).permutation(sites)
-    return [
-        Alignment(alignment.taxa, alignment.codes[:, torch.from_numpy(np.sort(columns))])
-        for columns in np.array_split(order, parts)
-    ]
-
-
 def _name(line: str, before: list[str], path: Path) -> str:
     words, number = line[1:].split(), len(before) + 1
     if not words:

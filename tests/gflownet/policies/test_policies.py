@@ -25,7 +25,11 @@ from small import SMALL_STUDY
 
 BY_SINKS = Study.from_bytes(SMALL_STUDY.encode())
 BY_EDGES = BY_SINKS.with_changes(
-    {"space": {"kind": "dag-by-edges"}, "policy": {"kind": "edge-net"}, "training": {"objective": "detailed"}}
+    {
+        "space": {"kind": "dag-by-edges"},
+        "policy": {"kind": "edge-net"},
+        "training": {"objective": "modified-detailed"},
+    }
 )
 STUDIES = [BY_SINKS, BY_EDGES]
 

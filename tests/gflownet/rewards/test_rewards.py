@@ -13,7 +13,6 @@ from epgfn.gflownet.measure.distances import (
     exact_distribution,
     jensen_shannon,
     l1,
-    log_partition,
     total_variation,
 )
 from epgfn.gflownet.measure.sweep import terminating_mass
@@ -134,6 +133,5 @@ def test_distances_by_hand() -> None:
     assert total_variation(p, q) == pytest.approx(0.5)
     assert jensen_shannon(p, q) == pytest.approx(0.5 * math.log(2))
     assert jensen_shannon(p, p) == pytest.approx(0.0)
-    assert log_partition(torch.tensor([0.0, math.log(3)])) == pytest.approx(math.log(4))
     with pytest.raises(ValueError, match="same objects"):
         l1(p, q[:2])

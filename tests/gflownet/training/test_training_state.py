@@ -37,8 +37,6 @@ EVERYTHING = RewardSettings(
     hidden=16,
     exploration=0.2,
     replay=0.25,
-    average=0.25,
-    learned_backward=True,
 )
 CHILD = """
 import sys, time

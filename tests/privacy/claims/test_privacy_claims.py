@@ -12,7 +12,7 @@ import torch
 
 from epgfn.base.errors import RefusedError
 from epgfn.privacy.accounting import gdp_epsilon
-from epgfn.privacy.claims.claims import Claim, Limits, recompute, recompute_epsilon, verify_claim
+from epgfn.privacy.claims.claims import Claim, Limits, recompute, verify_claim
 from epgfn.privacy.claims.sensitivity import stage_mu
 from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.privacy.mechanisms.counts import CountsMechanism
@@ -53,7 +53,7 @@ def test_a_claim_survives_the_wire_and_adds_up(name: str) -> None:
     claim = Claim.from_json(json.loads(json.dumps(CLAIMS[name].to_json())))
     assert claim == CLAIMS[name]
     assert verify_claim(claim, limits(claim)).epsilon <= 2.0
-    assert recompute_epsilon(claim) == pytest.approx(claim.epsilon) and claim.epsilon > 1.9
+    assert recompute(claim).epsilon == pytest.approx(claim.epsilon) and claim.epsilon > 1.9
 
 
 def changed(value: Any, path: list[Any], factor: float) -> Any:

@@ -16,12 +16,12 @@ from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.gflownet.measure.exact import edge_marginals, posterior
 from epgfn.gflownet.spaces.parent_sets import parent_masks
 from epgfn.privacy.mechanisms import checks, discrete, whitening
-from epgfn.privacy.mechanisms.answers import AnswerBatches, AnswersMechanism, ridge
+from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.privacy.mechanisms.counts import CountsMechanism, choose_tables
 from epgfn.privacy.mechanisms.marginals import agreeing, fitted, onto_simplex
 from epgfn.privacy.mechanisms.moments import MomentsMechanism
 from epgfn.privacy.mechanisms.release import pack, unpack
-from epgfn.targets.additive import categorical, location
+from epgfn.targets.additive import categorical
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.bge import bge
 
@@ -323,28 +323,6 @@ def test_answers_about_every_multiset_are_close_to_its_posterior() -> None:
         private = torch.softmax(mechanism.release(records).log_likelihood, 0)
         distances.append(float((private - exact).abs().sum()))
     assert np.mean(distances) <= 0.15
-
-
-@pytest.mark.usefixtures("seeded_noise")
-def test_batches_share_one_budget_and_then_it_is_spent() -> None:
-    records, points = torch.randn(500, 2, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64)
-    batches = AnswerBatches(location(2.0), records, epsilon=4.0, delta=DELTA, radius=3.0, batches=3, size=30)
-    answers = [batches.answer(points) for _ in range(3)]
-    with pytest.raises(RefusedError) as refused:
-        batches.answer(points)
-    assert refused.value.reason == "budget-spent"
-    assert batches.claim().epsilon <= 4.0 and len(batches.claim().stages) == 3
-    assert all(answer.claim.epsilon < batches.claim().epsilon for answer in answers)
-
-
-def test_answers_carry_over_to_objects_that_were_not_asked_about() -> None:
-    chosen = torch.arange(0, len(OBJECTS), 3)
-    records = items(2000, 3)
-    whole = ITEMS(records, OBJECTS).double().sum(0)
-    features = torch.nn.functional.one_hot(OBJECTS.long(), SIZE + 1).flatten(1)
-    guess = ridge(features[chosen], whole[chosen] - whole[chosen].mean(), 0.1, 50.0)(features.double())
-    private, exact = torch.softmax(guess, 0), torch.softmax(whole, 0)
-    assert float((private - exact).abs().sum()) < 0.3
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

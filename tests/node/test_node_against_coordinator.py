@@ -156,7 +156,7 @@ def test_the_same_seed_gives_the_same_model(north: Node, records: Path) -> None:
 
 def test_approval_is_of_one_model_only(north: Node, study: Study, records: Path) -> None:
     facts = json.loads(north.ok("inspect", "--json"))
-    assert "another one" in north.fails(REFUSED, "approve", "--model", "0" * 64)
+    assert "not the one you named" in north.fails(REFUSED, "approve", "--model", "0" * 64)
     north.ok("approve", "--model", facts["model_sha256"])
     approved = json.loads(north.ok("inspect", "--json"))
     assert approved["status"] == "approved"

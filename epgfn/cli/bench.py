@@ -251,3 +251,43 @@ def privacy(
     rows = measure(only or (), setting, on_row=on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def truth(
+    only: Annotated[
+        list[str] | None, typer.Option(help="A sort of cases; repeat for more (default: all).")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Cases of each sort (default: each sort's own number).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first case of each sort.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """What studies deliver at their defaults against the exact posterior, and what their verdict says of it.
+
+    Example: epgfn bench truth --only worlds --count 5
+    """
+    from epgfn.bench.truth import summary
+    from epgfn.bench.truth import truth as measure
+
+    def on_row(row: dict[str, Any]) -> None:
+        if as_json:
+            return
+        khat = "-" if row["khat"] is None else f"{row['khat']:.2f}"
+        print(
+            f"{row['case']:<18} {row['seed']:>3}  {row['variables']:>2} variables  {row['nodes']} nodes  "
+            f"{row['records']:>5} records  error {row['mean_error']:.4f} mean, {row['max_error']:.4f} largest ({row['from']})  "
+            f"samples {row['model_error']:.4f}  {row['verdict'] or 'no verdict'}  k-hat {khat}  {row['cpu_s']:.0f} CPU-s",
+            flush=True,
+        )
+
+    rows = measure(only or (), count=count, seed=seed, on_row=on_row)
+    found = summary(rows)
+    if as_json:
+        print(json.dumps({"rows": rows, "summary": found}))
+        return
+    print(
+        f"{found['cases']} cases: {found['good']} graded good, {found['wrongly_good']} of them wrongly; "
+        f"largest error below {found['max_error_p95']:.4f} in 95 % of them"
+    )

@@ -198,6 +198,9 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
         _tell_edges(figures, console)
     else:
         _tell_objects(figures, console)
+    if figures["verdict"] is not None:
+        exact = "; the published probabilities are exact" if figures["probabilities_from"] == "exact" else ""
+        console.print(f"\nThe global model's samples: {figures['verdict']}{exact}.")
     verdict = "passed" if figures["audit_ok"] else "FAILED"
     console.print(f"\nPrivacy {figures['privacy']}", markup=False)
     for note in figures["notes"]:

@@ -128,7 +128,7 @@ def run_study(
         if isinstance(comparison, ObjectComparison)
         else _found_edges(study, comparison, summary)
     )
-    return {**_figures(study, simulation, report), **found}
+    return {**_figures(study, simulation, report), **_graded(summary), **found}
 
 
 def _records(path: Path, study: Study) -> Any:
@@ -165,6 +165,16 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "audit_checks": len(audit.findings),
         "pids": simulation.pids,
         "report": str(report),
+    }
+
+
+def _graded(summary: dict[str, Any]) -> dict[str, Any]:
+    """What the coordinator found of its model; None where it has nothing to compare it with."""
+    trust = summary["diagnostics"].get("trust", {})
+    return {
+        "verdict": trust.get("verdict"),
+        "khat": trust.get("khat"),
+        "probabilities_from": summary["probabilities_from"],
     }
 
 

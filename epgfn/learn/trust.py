@@ -9,6 +9,7 @@ local error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
@@ -64,17 +65,17 @@ def judge(
     """
     own = own_samples(policy, space_of(study), log_reward, samples, generator)
     plain, weighted = own_probabilities(study, own)
-    khat, moved = pareto_khat(own.log_weight.cpu()), _errors(plain, weighted)[1]
+    khat, moved = pareto_khat(own.log_weight.cpu()), errors(plain, weighted)[1]
     trust: dict[str, Any] = {
         "samples": samples,
         "effective_share": own.effective_share,
-        "khat": khat if np.isfinite(khat) else None,  # JSON has no infinity: all weights alike
+        "khat": khat if math.isfinite(khat) else None,  # JSON has no infinity: too few samples to tell
         "moved_by_weights": moved,
     }
     largest = after = None
     if exact is not None:
-        mean, largest = _errors(plain, exact)
-        after = _errors(weighted, exact)[1]
+        mean, largest = errors(plain, exact)
+        after = errors(weighted, exact)[1]
         trust |= {"exact_mean_error": mean, "exact_largest_error": largest, "exact_weighted_error": after}
     effective = own.effective_share * samples
     trust["verdict"] = verdict_of(
@@ -131,7 +132,7 @@ def edge_matrix(study: Study, probabilities: Mapping[str, float]) -> list[list[f
     return [[0.0 if i == j else next(given) for j in range(v)] for i in range(v)]
 
 
-def _errors(found: Mapping[str, float], expected: Mapping[str, float]) -> tuple[float, float]:
+def errors(found: Mapping[str, float], expected: Mapping[str, float]) -> tuple[float, float]:
     """Mean and largest |difference|; a name that is missing on a side is 0 there."""
     differences = [abs(found.get(name, 0.0) - expected.get(name, 0.0)) for name in {**expected, **found}]
     return sum(differences) / len(differences), max(differences)

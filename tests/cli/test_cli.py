@@ -60,6 +60,8 @@ def test_simulate_reports_the_truth(run: tuple[Path, dict[str, object]]) -> None
     assert (
         figures["audit_ok"] is True and figures["auroc_global"] is None
     )  # no network was given to compare with
+    assert figures["probabilities_from"] == "exact" and isinstance(figures["khat"], float)
+    assert figures["verdict"] in ("good", "usable after weighting", "not to be relied on")
     assert float(str(figures["global_edge_mae"])) < 0.1 < float(str(figures["null_edge_mae"]))
     assert Path(str(figures["report"])).read_text().lower().startswith("<!doctype html>")
     assert not list(folder.rglob("*.key")), "a run directory holds no secret"

@@ -39,6 +39,8 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
         "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}],
         "privacy": "none: ...",
         "notes": ["a caution"],
+        "verdict": None,
+        "khat": None,
         "audit_ok": True,
         "audit_checks": 3,
         "run_dir": "run",

@@ -30,9 +30,13 @@ FEW_TIMES: Final = 10.0
 """Where the largest of many weights is no more than so many times their mean there is no heavy tail, whatever is fitted to the few
 values that weights of few objects take."""
 
+LEAST_KHAT: Final = -1.0
+"""Below it tails are so light that the number says nothing more."""
+
 
 def pareto_khat(log_weight: Tensor) -> float:
-    """k-hat of (n,) log weights: -inf where all are equal, +inf where there are too few to tell (fewer than 25).
+    """k-hat of (n,) log weights: at least -1, which is that of a uniform distribution, and given where all are equal; +inf where there are
+    too few to tell (fewer than 25).
 
     The largest min(n / 5, 3 sqrt(n)) weights' excess over the next is fitted by Zhang & Stephens' estimator (Technometrics 51 (2009)),
     with the weak prior of Vehtari et al. towards .5.
@@ -46,9 +50,10 @@ def pareto_khat(log_weight: Tensor) -> float:
     excess = weight[-tail:] - weight[-tail - 1]
     excess = excess[excess > TIES * weight[-tail - 1]]
     if len(excess) < 5:
-        return -math.inf
+        return LEAST_KHAT
     tail = len(excess)
     found = float((tail * _pareto_shape(excess) + 10 * 0.5) / (tail + 10))
+    found = max(found, LEAST_KHAT)
     return min(found, 0.5) if weight.mean() * FEW_TIMES >= 1 else found
 
 

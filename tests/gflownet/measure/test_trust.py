@@ -17,8 +17,8 @@ def test_khat_finds_the_shape_of_a_pareto_tail(shape: float) -> None:
 
 
 def test_equal_weights_have_no_tail_and_few_weights_tell_nothing() -> None:
-    assert pareto_khat(torch.zeros(1000)) == -math.inf
-    assert pareto_khat(torch.tensor([0.0, 1.0]).repeat(500)) == -math.inf
+    assert pareto_khat(torch.zeros(1000)) == -1.0
+    assert pareto_khat(torch.tensor([0.0, 1.0]).repeat(500)) == -1.0
     assert pareto_khat(torch.zeros(20)) == math.inf
 
 

@@ -1,0 +1,130 @@
+"""`epgfn bench truth`: whether what a study delivers at its defaults is right, and whether its verdict says so.
+
+Each case is a study whose exact posterior is known, its nodes' records, and whatever training its defaults ask for. A verdict is wrong
+where it is "good" and a probability of the model's samples, or one that is delivered, is off by more than `WRONG`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from epgfn.base.errors import UsageError
+from epgfn.bench.truth_cases import CASES, Case
+from epgfn.learn.aggregate import GlobalResult, train_global
+from epgfn.learn.local import train_local
+from epgfn.learn.model import Model
+from epgfn.learn.scores import score_table
+from epgfn.learn.trust import errors, exact_of_table
+from epgfn.privacy.of_study.synthetic import worlds_of
+from epgfn.study import Study
+from epgfn.study.objects import questions, space_of
+
+WRONG: Final = 0.1
+SAMPLES: Final = 10_000
+Probabilities = Mapping[str, float]
+
+
+def truth(
+    only: Sequence[str] = (),
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """One row a case, on one thread.
+
+    Args:
+        only: sorts of cases from `CASES`; none for all. count: of each sort (None: its own number). seed: of the first of each.
+        on_row: called with each row as soon as it is there.
+
+    Returns:
+        rows with `case, seed, kind, variables, nodes, records` (of all nodes), `mean_error` and `max_error` of the delivered
+        probabilities, which come `from` where it says, `model_error`, the largest of the global model's own samples as they are,
+        `verdict` and `khat` (None where there is none), and `cpu_s` of all training and judging.
+
+    Raises:
+        UsageError: a sort that is not there, or a count below 1.
+    """
+    for name in only:
+        if name not in CASES:
+            raise UsageError(f"there is no case {name!r}; choose one of {', '.join(CASES)}")
+    if count is not None and count < 1:
+        raise UsageError("a benchmark needs at least one case")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = []
+        for name in only or CASES:
+            make, usual = CASES[name]
+            for number in range(seed, seed + (count or usual)):
+                rows.append({"case": name, "seed": number, **_row(make(number), number)})
+                if on_row is not None:
+                    on_row(rows[-1])
+        return rows
+    finally:
+        torch.set_num_threads(threads)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How often the verdict was good, and how often that was wrong; the 95th percentile of the largest delivered error."""
+    good = [row for row in rows if row["verdict"] == "good"]
+    wrong = [row for row in good if max(row["max_error"], row["model_error"]) > WRONG]
+    return {
+        "cases": len(rows),
+        "good": len(good),
+        "wrongly_good": len(wrong),
+        "max_error_p95": float(np.quantile([row["max_error"] for row in rows], 0.95)),
+    }
+
+
+def _row(case: Case, seed: int) -> dict[str, Any]:
+    study, started = case.study, time.process_time()
+    models = {
+        node: train_local(study, records, seed=1000 * seed + number).tensors
+        for number, (node, records) in enumerate(zip(study.roster, case.records, strict=True))
+    }
+    result = train_global(study, models, seed=seed)
+    spent = time.process_time() - started
+    exact = _exact(study, case.records)
+    plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
+    delivered, source = _delivered(result, plain)
+    mean, largest = errors(delivered, exact)
+    trust = result.judged.trust if result.judged is not None else {}
+    return {
+        "kind": study.space.kind,
+        "variables": len(study.variables),
+        "nodes": len(study.roster),
+        "records": sum(len(records) for records in case.records),
+        "mean_error": mean,
+        "max_error": largest,
+        "from": source,
+        "model_error": errors(plain, exact)[1],
+        "verdict": trust.get("verdict"),
+        "khat": trust.get("khat"),
+        "cpu_s": round(spent, 1),
+    }
+
+
+def _delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities, str]:
+    if result.judged is None:
+        return plain, "samples"
+    return result.judged.probabilities, result.judged.basis
+
+
+def _exact(study: Study, parts: Sequence[Any]) -> Probabilities:
+    """The posterior of all records together."""
+    if study.target_kind.likelihood is None:
+        tables = [score_table(study, records, len(parts)) for records in parts]
+        found = exact_of_table(study, torch.stack(tables).sum(0))
+        if found is None:
+            raise ValueError("the cases have no more variables than exact sums can take")
+        return found
+    worlds = worlds_of(study)
+    answers = worlds.posterior([worlds.exact(torch.as_tensor(records)) for records in parts]).answers
+    names = questions(study, space_of(study).initial(1)).names
+    return dict(zip(names, answers.tolist(), strict=True))

@@ -1,0 +1,144 @@
+"""The cases of `epgfn bench truth`: studies at their defaults, each with its nodes' records, whose exact posterior is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from epgfn.bench.releases.studies import STUDIES
+from epgfn.privacy.of_study.graph_plan import random_network
+from epgfn.privacy.of_study.synthetic import worlds_of
+from epgfn.study import Study
+
+Floats = npt.NDArray[np.float64]
+
+
+class Case(NamedTuple):
+    """`name` of its sort, the `study`, and `records` as `load_records` gives them, one a node of the roster."""
+
+    name: str
+    study: Study
+    records: list[Any]
+
+
+Make = Callable[[int], Case]
+"""From a number, the seed of everything that is drawn."""
+
+
+def graphs(name: str, parts: Sequence[Floats], more: str = "", variables: Sequence[str] = ()) -> Case:
+    """A study of graphs that says nothing but its variables, and `more`."""
+    told = variables or [f'{{ name = "v{j}" }}' for j in range(parts[0].shape[1])]
+    text = f'name = "{name}"\nroster = {_roster(len(parts))}\nvariables = [{", ".join(told)}]\n{more}'
+    return Case(name, Study.from_bytes(text.encode()), list(parts))
+
+
+def world(seed: int) -> Case:
+    """6 to 14 variables at 2 to 4 nodes, 50 to 500 records each, of one random linear network."""
+    rng = np.random.default_rng(seed)
+    mix, nodes = random_network(6 + seed % 9, rng), 2 + int(rng.integers(3))
+    return graphs(
+        "worlds", [rng.normal(size=(int(rng.integers(50, 501)), len(mix))) @ mix for _ in range(nodes)]
+    )
+
+
+def by_edges(seed: int) -> Case:
+    """The same of 4 to 8 variables, two nodes with 200 records each, grown by edges."""
+    rng = np.random.default_rng(seed)
+    mix = random_network(4 + seed % 5, rng)
+    parts = [rng.normal(size=(200, len(mix))) @ mix for _ in range(2)]
+    return graphs("by-edges", parts, '[space]\nkind = "dag-by-edges"\n')
+
+
+def means(seed: int) -> Case:
+    """Independent variables whose means differ from site to site: there is no edge to find."""
+    rng = np.random.default_rng(seed)
+    return graphs("means", [rng.normal(m, 1.0, (200, 6)) for m in (-0.8, 0.0, 0.8)])
+
+
+def units(seed: int) -> Case:
+    """Age, height and weight as they are measured, with centres that are off."""
+    rng = np.random.default_rng(seed)
+    records = rng.normal((66.0, 175.0, 82.0), (12.0, 10.0, 14.0), (1000, 3)) - (60.0, 170.0, 75.0)
+    told = [f'{{ name = "{n}", centre = {c} }}' for n, c in (("age", 60), ("height", 170), ("weight", 75))]
+    return graphs("units", [records], "space.max_parents = 2\n", told)
+
+
+def scaled_column(seed: int) -> Case:
+    """One of three files has a column in another unit."""
+    parts = _eight(seed)
+    parts[1][:, 3] *= 38.67
+    return graphs("scaled-column", parts)
+
+
+def codes(seed: int) -> Case:
+    """Three cells of one file hold the code of a missing value."""
+    parts = _eight(seed)
+    for row, column in ((5, 1), (60, 4), (120, 4)):
+        parts[2][row, column] = -999.0
+    return graphs("codes", parts)
+
+
+def repeated(seed: int) -> Case:
+    """Each row three times, as in files of repeated measurements."""
+    return graphs("repeated", [np.repeat(part, 3, axis=0) for part in _eight(seed)])
+
+
+def opposed(seed: int) -> Case:
+    """Ten variables whose dependences are others at each of three sites."""
+    rng = np.random.default_rng(seed)
+    return graphs("opposed", [rng.normal(size=(400, 10)) @ random_network(10, rng) for _ in range(3)])
+
+
+def multisets_opposed(seed: int) -> Case:
+    """Three sites, each with records of a multiset of its own."""
+    study, rng = (
+        _study_of("multiset", 3).with_changes({"target": {"signal": 0.8}}),
+        np.random.default_rng(seed),
+    )
+    parts = [worlds_of(study).draw(100, 1, rng)[0] for _ in study.roster]
+    return Case("multisets-opposed", study, parts)
+
+
+def summed(kind: str) -> Make:
+    """One of the kinds whose records add up, two nodes with 1,000 records each of one object."""
+
+    def make(seed: int) -> Case:
+        study = _study_of(kind, 2)
+        return Case(kind, study, list(worlds_of(study).draw(1000, 2, np.random.default_rng(seed))))
+
+    return make
+
+
+CASES: dict[str, tuple[Make, int]] = {
+    "worlds": (world, 30),
+    "means": (means, 1),
+    "units": (units, 1),
+    "scaled-column": (scaled_column, 1),
+    "codes": (codes, 1),
+    "repeated": (repeated, 1),
+    "opposed": (opposed, 1),
+    "by-edges": (by_edges, 10),
+    "multiset": (summed("multiset"), 4),
+    "multisets-opposed": (multisets_opposed, 3),
+    "sequence": (summed("sequence"), 4),
+    "grid": (summed("grid"), 4),
+    "trees": (summed("trees"), 4),
+}
+"""How each sort is made, and how many of it there are."""
+
+
+def _eight(seed: int) -> list[Floats]:
+    rng = np.random.default_rng(seed)
+    mix = random_network(8, rng)
+    return [rng.normal(size=(200, 8)) @ mix for _ in range(3)]
+
+
+def _study_of(kind: str, nodes: int) -> Study:
+    return Study.from_bytes(f'name = "{kind}"\nroster = {_roster(nodes)}\n{STUDIES[kind]}'.encode())
+
+
+def _roster(nodes: int) -> str:
+    return "[" + ", ".join(f'"n{number}"' for number in range(nodes)) + "]"

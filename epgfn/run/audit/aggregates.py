@@ -124,6 +124,7 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
         "number of uploads (below the study's quorum)": len(used) >= enough,
         "ledger checkpoint": max(uploads, default=-1) < seen.size <= which.index
         and is_prefix(seen, ground.view),
+        "seed (it is not the study's)": said.seed == study.seed,
         "node that is left out": getattr(said, "left_out", None) == which.left_out,
     }
     require_all(found, f"{place}/{MODEL_BUNDLE} does not fit the ledger and the study")

@@ -214,7 +214,7 @@ class _Audit:
         }
         require_all(found, f"{ROUND_BUNDLE} does not fit the study")
         require(
-            self._bytes(LEDGER_KEY).removesuffix(b"\n") == manifest.ledger_vkey.encode("utf-8"),
+            self._bytes(LEDGER_KEY) == f"{manifest.ledger_vkey}\n".encode(),
             f"{LEDGER_KEY} is not the ledger key that the coordinator signed in {ROUND_BUNDLE}",
         )
         self.manifest = manifest
@@ -384,18 +384,25 @@ class _Audit:
         known |= {
             f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
         }
-        count = 0
+        count, folders, needed = 0, set[Path](), {self.root}
         for path in sorted(self.root.rglob("*")):
             name, mode = path.relative_to(self.root).as_posix(), path.lstat().st_mode
             if stat.S_ISDIR(mode):
+                folders.add(path)
                 continue
             count += 1
+            needed |= set(path.parents)
             unsigned = GLOBAL in places and UNSIGNED.fullmatch(name)
             fits = name in known or name.startswith("ledger/") or unsigned
             require(
                 bool(fits) and stat.S_ISREG(mode),
                 f"{name!a} does not belong in a run directory or is not a plain file; nothing vouches for it",
             )
+        empty = min(folders - needed, default=self.root)
+        require(
+            empty == self.root,
+            f"the folder {empty.relative_to(self.root).as_posix()!a} does not belong in a run directory: it holds no file",
+        )
         return f"{count} files, all in their places"
 
     def _places(self) -> list[str]:

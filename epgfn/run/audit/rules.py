@@ -6,7 +6,7 @@ purpose: whoever distrusts a coordinator must not have to run its checks.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from epgfn.base.canonical import parse_canonical_json
 from epgfn.base.errors import EpgfnError
@@ -31,6 +31,9 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import CheckpointRef, RoundPredicate, UploadPredicate
 from epgfn.study import Study
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 T = TypeVar("T")
 
 NEXT = {
@@ -51,7 +54,8 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
     Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
-    models without each node come between the first result and its publication.
+    models without each node come between the first result and its publication. A round key is destroyed once: after the last
+    model that needs it and before the result is published, or after the round ended without one.
 
     Raises:
         Failed: an entry that has no place in such a story.
@@ -60,7 +64,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
     takes_late = study.aggregation.late == "new-aggregate"
-    state, is_open, results = OPEN, True, 0
+    state, is_open, results, destroyed = OPEN, True, 0, False
     for place, entry in enumerate(entries, start=2):
         where = f"ledger entry {place}"
         require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
@@ -91,7 +95,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
             fits = state == (AGGREGATING if results == 1 else PUBLISHED) and (results == 1 or takes_late)
             require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
         elif isinstance(entry, LeaveOneOutEntry):
-            fits = state == AGGREGATING and results == 1 and study.aggregation.leave_one_out
+            fits = state == AGGREGATING and results == 1 and study.aggregation.leave_one_out and not destroyed
             require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
             new = entry.node_id in accepted and entry.node_id not in left_out
             require(
@@ -100,6 +104,13 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
             left_out.add(entry.node_id)
         elif isinstance(entry, KeyDestroyedEntry):
             require(entry.round_key_id == manifest.round_key_id, f"{where} is about another round key")
+            over = state in (FAILED, ABANDONED) or (state == AGGREGATING and results == 1)
+            require(
+                over and not destroyed,
+                f"{where} says that the round key was destroyed before the uploads were aggregated, after the result was "
+                "published, or a second time",
+            )
+            destroyed = True
 
 
 def bindings(
@@ -155,14 +166,21 @@ def require_header(sealed: bytes, suite: str, node: str) -> None:
     require(fits, f"what {node} sent is not sealed with the study's suite {suite}")
 
 
-def require_model(raw: bytes, study: Study, name: str) -> None:
-    """The model file `name` of the coordinator has exactly the tensors that the study's policy prescribes, all finite."""
-    from epgfn.learn.policy import policy_spec
+def require_model(raw: bytes, study: Study, name: str) -> dict[str, Tensor]:
+    """The tensors of the coordinator's model file `name`: a policy of the study, by the rules by which `epgfn sample` takes it.
+
+    Raises:
+        Failed: it says that it is another model than a global one of this study.
+        RefusedError: it holds no policy of the study.
+    """
+    from epgfn.learn.policy import policy_spec, validate_policy
     from epgfn.sealing.model_file import read_model
 
-    _, metadata = read_model(raw, policy_spec(study))
+    tensors, metadata = read_model(raw, policy_spec(study))
     fits = metadata.get("study_digest") == study.digest and metadata.get("role") == "global"
     require(fits, f"{name} does not say that it is a global model of this study")
+    validate_policy(study, tensors)
+    return tensors
 
 
 def quoted_checkpoint(ref: CheckpointRef) -> Checkpoint:

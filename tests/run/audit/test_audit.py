@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     EnrolledEntry,
@@ -25,6 +26,7 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import TileLog, export_log
 from epgfn.ledger.note import NoteSigner
 from epgfn.run.audit.audit import AuditReport, audit_run
+from epgfn.run.model import load_model
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import STUDY, make_statement
 from epgfn.study import Study
@@ -151,6 +153,19 @@ def test_links_and_pipes_fail_and_are_not_followed(copy: Path) -> None:
     sealed.unlink()
     os.mkfifo(sealed)
     assert not audit_run(copy).ok
+
+
+@pytest.mark.parametrize("name", ["global/more", "extra", "ledger/tile/9", "keys/nodes/east", "uploads/west"])
+def test_a_folder_that_holds_nothing_fails(copy: Path, name: str) -> None:
+    (copy / name).mkdir()
+    assert not audit_run(copy).ok
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: raw + b"\n", lambda raw: b"\n" + raw])
+def test_the_ledgers_key_has_one_form(copy: Path, change: Callable[[bytes], bytes]) -> None:
+    path = copy / "keys/ledger.vkey"
+    path.write_bytes(change(path.read_bytes()))
+    assert "round" in failed(audit_run(copy))
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
@@ -416,9 +431,10 @@ def test_a_global_model_of_other_uploads_than_the_accepted_fails(tmp_path: Path)
             {"round_id": "round-0"},
             {"checkpoint": {**run.checkpoint(), "root": base64.b64encode(bytes(32)).decode()}},
             {"checkpoint": {**run.checkpoint(), "size": 99}},
+            {"seed": run.study.seed + 1},
         ][number]
 
-    for number in range(10):
+    for number in range(11):
         run = opened(tmp_path / str(number) / "run")
         run.send("north")
         run.send("south")
@@ -501,6 +517,45 @@ def test_a_model_that_is_not_of_the_studys_form_fails_though_signed(tmp_path: Pa
     run.model = lambda role, value: b"not safetensors"  # type: ignore[method-assign]
     run.close()
     assert failed(audit_run(run.finish())) == {"global"}
+
+
+@pytest.mark.parametrize("value", [3e38, 1.0], ids=["huge", "a variable as its own parent"])
+def test_a_model_that_nobody_can_sample_fails_though_signed(tmp_path: Path, value: float) -> None:
+    run = opened(tmp_path / "run")
+    run.send("north")
+    run.send("south")
+    made = run.model("global", value)
+    run.model = lambda role, value: made  # type: ignore[method-assign]
+    run.close()
+    root = run.finish()
+    assert failed(audit_run(root)) == {"global"}
+    with pytest.raises(RefusedError):
+        load_model(root)
+
+
+@pytest.mark.parametrize(
+    "when", ["before the result", "twice", "after publication", "before the round closed"]
+)
+def test_a_round_key_is_destroyed_once_and_in_its_time(tmp_path: Path, when: str) -> None:
+    run = opened(tmp_path / "run")
+    destroyed = KeyDestroyedEntry(round_id=ROUND_ID, round_key_id=run.round_key.key_id)
+    run.send("north")
+    run.send("south")
+    if when == "before the round closed":
+        run.log(destroyed)
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    if when == "before the result":
+        run.log(destroyed)
+    run.aggregate("global")
+    if when in ("twice", "after publication"):
+        run.log(destroyed)
+    if when == "twice":
+        run.log(destroyed)
+    run.log(StateEntry(round_id=ROUND_ID, state="published"))
+    if when == "after publication":
+        run.entries.pop(-2)
+        run.log(destroyed)
+    assert "ledger-entries" in failed(audit_run(run.finish()))
 
 
 def test_a_round_key_that_was_not_destroyed_as_promised_fails(run: RunDirectory, copy: Path) -> None:

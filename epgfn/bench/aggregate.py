@@ -102,7 +102,7 @@ class _Locals(NamedTuple):
     """The local models of one seed; the median over nodes of their L1 and the L1 of the product of their exact p_T (None where
     objects cannot be listed); and the median CPU-seconds of one."""
 
-    policies: list[Policy]
+    policies: list[Policy[Any]]
     l1: float | None
     l1_product: float | None
     cpu_s: float
@@ -176,7 +176,7 @@ def _train_locals(federation: Federation, seed: int, plan: _Plan, undertrained: 
     return _Locals(policies, statistics.median(own), l1(product, yardstick.truth), cpu_s)
 
 
-def _train_global(federation: Federation, models: Sequence[Tensors], seed: int, steps: int) -> Policy:
+def _train_global(federation: Federation, models: Sequence[Tensors], seed: int, steps: int) -> Policy[Any]:
     """The coordinator's work: one model from the frozen local ones, towards their product."""
     product = FrozenProduct(
         federation.space, federation.make(models), key=federation.key, together=federation.together

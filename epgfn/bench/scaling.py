@@ -27,7 +27,7 @@ from epgfn.gflownet.losses.base import Loss
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
-from epgfn.gflownet.spaces import DagSpace
+from epgfn.gflownet.spaces import Space
 from epgfn.gflownet.training.loop import fit
 from epgfn.learn.local import local_loss
 from epgfn.learn.policy import initial_policy
@@ -49,9 +49,9 @@ BUDGET = 15.0
 class _Task(NamedTuple):
     """One policy, ready to be trained."""
 
-    space: DagSpace
-    policy: Policy
-    loss: Loss
+    space: Space[Any]
+    policy: Policy[Any]
+    loss: Loss[Any]
     settings: TrainingSettings
 
 

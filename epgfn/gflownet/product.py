@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.memo import Memo
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.losses import aggregating_modified_detailed_balance, robust_contrastive_balance
-from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, EDGE_DELTA, BatchLoss, LogReward, Loss
+from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, EDGE_DELTA, BatchLoss, Loss
 from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories, sample, sample_backward
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.sampling.rollout import Draw, Evaluated, Rollout, Trajectories, sample, sample_backward
+from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 from epgfn.gflownet.training.loop import LoopSettings, Options, Progress, Watch, fit
 
 AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
@@ -38,7 +38,7 @@ DRAWS = 4
 """Trajectories into each object that `aggregating-marginal` averages over."""
 
 
-class FrozenProduct:
+class FrozenProduct(Generic[State]):
     """N local policies as one target.
 
     Args:
@@ -52,11 +52,11 @@ class FrozenProduct:
 
     def __init__(
         self,
-        space: Space,
-        policy: Policy,
+        space: Space[State],
+        policy: Policy[State],
         *,
-        log_prior: LogReward | None = None,
-        key: Callable[[Any], Tensor] | None = None,
+        log_prior: LogReward[State] | None = None,
+        key: Callable[[State], Tensor] | None = None,
         together: bool = False,
         max_bytes: int = 1 << 30,
     ) -> None:
@@ -74,15 +74,13 @@ class FrozenProduct:
         return sum(memo.computed for memo in self._memos.values())
 
     @torch.no_grad()
-    def summed(self, trajectories: Trajectories) -> Evaluated:
+    def summed(self, trajectories: Trajectories[State]) -> Evaluated:
         """sum over n of log p_F^n: one model's worth of `Evaluated`, `log_pf` and `log_stop` (1, T, B) float32."""
         active = trajectories.active
         log_pf = torch.zeros(active.shape, dtype=torch.float64)
         log_stop = torch.zeros_like(log_pf) if self.space.stop_action is not None else None
         if self._together:
-            fields = zip(*trajectories.states, strict=True)
-            states = type(trajectories.final)(*(torch.stack(field)[active] for field in fields))
-            taken, stop = self._pick(0, states, trajectories.actions[active])
+            taken, stop = self._pick(0, trajectories.acting(), trajectories.actions[active])
             log_pf[active] = taken
             if log_stop is not None:
                 log_stop[active] = stop
@@ -95,7 +93,7 @@ class FrozenProduct:
                     log_stop[t, rows] = stop
         return Evaluated(log_pf.float()[None], None if log_stop is None else log_stop.float()[None])
 
-    def log_target(self, trajectories: Trajectories) -> Tensor:
+    def log_target(self, trajectories: Trajectories[State]) -> Tensor:
         """(B,) float32: sum_n [log p_F^n(tau) - log p_B(tau | x)], and the log prior of absent nodes (nats).
 
         Raises:
@@ -105,11 +103,11 @@ class FrozenProduct:
         target = log_pf - self.policy.n_models * trajectories.log_pb.sum(0)
         return self._checked(target + self.prior(trajectories.final))
 
-    def prior(self, state: Any) -> Tensor:
+    def prior(self, state: State) -> Tensor:
         """(B,) float32 log prior share of B states, 0 where there is none."""
         return torch.zeros(len(state[0])) if self.log_prior is None else self.log_prior(state).float()
 
-    def _pick(self, group: int, state: Any, action: Tensor) -> tuple[Tensor, Tensor]:
+    def _pick(self, group: int, state: State, action: Tensor) -> tuple[Tensor, Tensor]:
         """(M,) float64 each: the summed log probability of `action` (M,) in each state, and of stopping (0 if there is none)."""
 
         def compute(which: Tensor) -> Tensor:
@@ -140,12 +138,12 @@ class FrozenProduct:
 
 
 def product_loss(
-    product: FrozenProduct,
+    product: FrozenProduct[State],
     objective: str,
     *,
     generator: torch.Generator | None = None,
     draws: int = DRAWS,
-) -> Loss:
+) -> Loss[State]:
     """The loss that `objective` names. `generator` and `draws` belong to `aggregating-marginal`.
 
     Raises:
@@ -161,7 +159,7 @@ def product_loss(
         )
     source = generator or seeded(0)
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         trajectories = rollout.trajectories
         log_pb = trajectories.log_pb.sum(0)
         target = product.log_target(trajectories)
@@ -179,15 +177,15 @@ def product_loss(
 
 
 def train_product(
-    policy: Policy,
-    product: FrozenProduct,
+    policy: Policy[State],
+    product: FrozenProduct[State],
     settings: LoopSettings,
     generator: torch.Generator,
     *,
     objective: str = "aggregating",
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    draw: Callable[..., Rollout] = sample,
+    draw: Draw = sample,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place towards `product`; returns one dict a step. See `epgfn.gflownet.training.loop.fit`.
 
@@ -201,7 +199,7 @@ def train_product(
 
 
 def _averaged(
-    product: FrozenProduct, final: Any, first: Tensor, draws: int, generator: torch.Generator
+    product: FrozenProduct[State], final: State, first: Tensor, draws: int, generator: torch.Generator
 ) -> Tensor:
     """(B,) the mean of log targets over `draws` trajectories into each object: `first` of the one at hand, the rest drawn
     from p_B. What a local model's flow is off by along one trajectory averages out."""
@@ -211,7 +209,7 @@ def _averaged(
     return torch.cat([first[:, None], others.view(n, draws - 1)], 1).mean(1)
 
 
-def _edges(product: FrozenProduct, rollout: Rollout) -> Tensor:
+def _edges(product: FrozenProduct[State], rollout: Rollout[State]) -> Tensor:
     """Edge-wise aggregating balance over a batch of trajectories."""
     trajectories = rollout.trajectories
     theirs = product.summed(trajectories)

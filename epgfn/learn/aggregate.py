@@ -16,11 +16,11 @@ from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.product import FrozenProduct, train_product
 from epgfn.gflownet.spaces import DagSpace
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Progress, draw_of
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
@@ -109,7 +109,7 @@ def absent_prior_share(study: Study, present: int) -> Tensor:
     return torch.where(torch.isfinite(table), table * share, 0.0)
 
 
-def _log_prior(space: DagSpace, share: Tensor) -> LogReward:
+def _log_prior(space: DagSpace, share: Tensor) -> LogReward[Any]:
     return lambda state: modular_score(share, state.adjacency, space.max_parents)
 
 

@@ -9,7 +9,6 @@ Training computes on PyTorch's default device (`epgfn.gflownet.device`); records
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,14 @@ from torch import Tensor
 
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
-from epgfn.gflownet.losses.base import LogReward, Loss
+from epgfn.gflownet.losses.base import Loss
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.rewards.remembered import Remembered
 from epgfn.gflownet.rewards.rewards import checked
 from epgfn.gflownet.sampling.exploration import with_preferences
-from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.sampling.rollout import Draw
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.state import Checkpoint
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
@@ -122,17 +121,17 @@ def train_on_target(
     return LocalResult(on_cpu(policy.tensors()), history)
 
 
-def _local_draw(study: Study, together: bool) -> Callable[..., Rollout]:
+def _local_draw(study: Study, together: bool) -> Draw:
     draw, share = draw_of(together), study.kind.preferences
     return with_preferences(draw, share=share, spread=1.0) if share else draw
 
 
-def local_loss(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Loss:
+def local_loss(space: DagSpace, table: Tensor, settings: TrainingSettings) -> Loss[Any]:
     """The loss that `settings.objective` names against the (V, K) float64 score table."""
     return make_loss(space, table_reward(space, table), settings.loss)
 
 
-def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:
+def _in_main_memory(study: Study, log_reward: LogReward[Any]) -> LogReward[Any]:
     """Rewards of records stay with the records, on the processor; each object's is computed once."""
     here = torch.get_default_device()
     with computing_on(CPU):
@@ -148,7 +147,7 @@ def _in_main_memory(study: Study, log_reward: LogReward) -> LogReward:
     return away
 
 
-def _centred(log_reward: LogReward, space: Space) -> LogReward:
+def _centred(log_reward: LogReward[State], space: Space[State]) -> LogReward[State]:
     """`log_reward` less its value at one object: training is in float32, and the log-likelihood of many records is a large number."""
     state = space.initial(1)
     while not bool(space.is_terminating(state).all()):

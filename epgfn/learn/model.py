@@ -22,13 +22,13 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import write_atomic
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.diagnostics import log_terminating
 from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
 from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces.base import LogReward, joined
 from epgfn.learn.policy import family_of, validate_policy
 from epgfn.learn.trust import edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
@@ -102,8 +102,7 @@ class Model:
             states.append(final)
             texts += written(self.study, final)
             log_prob.append(estimate[0].numpy())
-        state = type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))
-        return Samples(texts, np.concatenate(log_prob), state, self.study.kind.column)
+        return Samples(texts, np.concatenate(log_prob), joined(states), self.study.kind.column)
 
     def marginals(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> dict[str, float]:
         """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`), from `n` objects.
@@ -132,7 +131,7 @@ class Model:
             raise UsageError("only a study of graphs has edges; ask for marginals")
         return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
 
-    def _target(self) -> LogReward | None:
+    def _target(self) -> LogReward[Any] | None:
         """The log-reward that the model carries; None where it carries none."""
         name = family_of(self.study).scores
         if self.study.target_kind.likelihood is not None or name is None:
@@ -178,7 +177,7 @@ def _blocks(n: int) -> list[int]:
     return [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
 
 
-def terminating_distribution(model: Model) -> Terminating:
+def terminating_distribution(model: Model) -> Terminating[Any]:
     """All objects, and the probability with which `model` samples each.
 
     Raises:

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import CPU, computing_on
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.estimates import Own, own_samples
 from epgfn.gflownet.measure.exact import MAX_VARIABLES, edge_marginals
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import table_reward
 from epgfn.study import Study
@@ -50,8 +49,8 @@ class Judged(NamedTuple):
 @torch.no_grad()
 def judge(
     study: Study,
-    policy: Policy,
-    log_reward: LogReward,
+    policy: Policy[Any],
+    log_reward: LogReward[Any],
     generator: torch.Generator,
     *,
     exact: Mapping[str, float] | None = None,
@@ -90,7 +89,7 @@ def judge(
     )
 
 
-def own_probabilities(study: Study, own: Own) -> tuple[dict[str, float], dict[str, float]]:
+def own_probabilities(study: Study, own: Own[Any]) -> tuple[dict[str, float], dict[str, float]]:
     """Of each question, from own samples as they are, and weighted towards the target."""
     weight = torch.softmax(own.log_weight.double(), 0)
     plain: dict[str, float] = {}
@@ -106,7 +105,7 @@ def own_probabilities(study: Study, own: Own) -> tuple[dict[str, float], dict[st
     return plain, weighted
 
 
-def table_target(space: DagSpace, table: Tensor) -> LogReward:
+def table_target(space: DagSpace, table: Tensor) -> LogReward[Any]:
     """Log R of graphs from (V, K) float64 log-scores (nats), less a constant; what is no number is where nothing is asked."""
     own_set = parent_matrix(parent_masks(space.n_variables, space.max_parents), space.n_variables).T
     best = table.double().masked_fill(own_set, -torch.inf).amax(1, keepdim=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ class Case(NamedTuple):
     that one local (the median) and the global one took together."""
 
     federation: Federation
-    locals: Sequence[Policy]
+    locals: Sequence[Policy[Any]]
     seed: int
     steps_local: int
     steps_global: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ def fitted(family: Family, log_target: Tensor) -> Tensor:
     return theta.detach()
 
 
-def _by_steps(levels: list[Level], done: list[Tensor], theta: Tensor) -> Tensor:
+def _by_steps(levels: list[Level[Any]], done: list[Tensor], theta: Tensor) -> Tensor:
     """(M,) float64 mass of all objects, by a sweep over all states."""
     mass = torch.ones(1, dtype=torch.float64)
     finished = []

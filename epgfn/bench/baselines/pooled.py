@@ -15,7 +15,7 @@ import torch
 from epgfn.bench.baselines.base import Case, Found
 from epgfn.gflownet.losses.base import BatchLoss, Loss
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_backward
-from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.base import joined, take
 from epgfn.gflownet.training.loop import Options, fit
 
 POOL = 20_000
@@ -31,14 +31,14 @@ def pooled_samples(case: Case) -> Found:
             sample(policy, federation.space, POOL // federation.nodes, generator=generator).trajectories.final
             for policy in case.locals
         ]
-    pool = type(each[0])(*(torch.cat(fields) for fields in zip(*each, strict=True)))
+    pool = joined(each)
 
-    def draw(policy: Any, space: Any, n: int, **_: Any) -> Rollout:
+    def draw(policy: Any, space: Any, n: int, **_: Any) -> Rollout[Any]:
         rows = torch.randint(len(pool[0]), (n,), generator=generator)
         trajectories = sample_backward(space, take(pool, rows), generator=generator)
         return Rollout(trajectories, evaluate(policy, space, trajectories), torch.zeros(n))
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[Any]) -> BatchLoss:
         log_pf = rollout.evaluated.log_pf[0].sum(0)
         return BatchLoss(-log_pf.mean(), log_pf)
 

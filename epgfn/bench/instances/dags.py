@@ -58,7 +58,7 @@ def dag_5(target: str, changes: dict[str, Any]) -> Instance:
     table = score_table(study, _records(), n_parties=1)
     space: DagSpace = space_of(study)
 
-    def train(seed: int, steps: int) -> Policy:
+    def train(seed: int, steps: int) -> Policy[Any]:
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
         settings = study.training.model_copy(update={"steps": steps})

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import exact_distribution, jensen_shannon, l1
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces import Space
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
 
-Measure = Callable[[Policy], Mapping[str, float]]
+Measure = Callable[[Policy[Any]], Mapping[str, float]]
 
 
 class Instance(NamedTuple):
@@ -25,21 +25,21 @@ class Instance(NamedTuple):
     `budget`: CPU-seconds that a model may train unless said otherwise.
     """
 
-    space: Space
+    space: Space[Any]
     objective: str
     steps: int
-    train: Callable[[int, int], Policy]
+    train: Callable[[int, int], Policy[Any]]
     measure: Measure
     paper: str | None
     budget: float = 180.0
 
 
-def enumerable(space: Space, log_reward: LogReward) -> Measure:
+def enumerable(space: Space[Any], log_reward: LogReward[Any]) -> Measure:
     """The measure of a space whose objects can be listed: exact `l1` (sum of |p_T - p|), `jsd` (nats) and `objects`, their
     number. The states are explored at the first call and kept."""
-    kept: list[list[Level]] = []
+    kept: list[list[Level[Any]]] = []
 
-    def measure(policy: Policy) -> dict[str, float]:
+    def measure(policy: Policy[Any]) -> dict[str, float]:
         if not kept:
             kept.append(explore(space))
         target = exact_distribution(log_reward(terminating_states(space, kept[0])).double())

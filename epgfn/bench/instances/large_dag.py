@@ -13,6 +13,8 @@ All graphs can no longer be listed. What is measured instead, of one trained mod
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -52,14 +54,14 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
     def log_reward(state: State) -> Tensor:
         return modular_score(table, state.adjacency, MAX_PARENTS)
 
-    def train(seed: int, steps: int) -> Policy:
+    def train(seed: int, steps: int) -> Policy[Any]:
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
         settings = study.training.model_copy(update={"steps": steps})
         fit(policy, space, settings, local_loss(space, table, settings), generator)
         return policy
 
-    def measure(policy: Policy) -> dict[str, float]:
+    def measure(policy: Policy[Any]) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         own = own_samples(policy, space, log_reward, graphs, generator)
         other = own_samples(policy, space, log_reward, graphs, generator)
@@ -80,7 +82,7 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
     return Instance(space, study.training.objective, steps, train, measure, None, budget=900.0)
 
 
-def weighted_edges(own: Own) -> npt.NDArray[np.float64]:
+def weighted_edges(own: Own[Any]) -> npt.NDArray[np.float64]:
     """(V, V) edge probabilities under the target, by self-normalised importance weights."""
     weighted = own.final.adjacency.double() * own.log_weight.softmax(0)[:, None, None]
     edges: npt.NDArray[np.float64] = weighted.sum(0).numpy()

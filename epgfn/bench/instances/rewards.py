@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from epgfn.bench.instances.instance import Instance, enumerable
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.rewards import multiset, sequence
 from epgfn.gflownet.rewards.rewards import HypergridReward, MultisetReward, SequenceReward
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence, Space
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 
 TARGET_SEED = 1
 
 
-def _rewarded(space: Space, log_reward: LogReward, settings: RewardSettings, paper: str | None) -> Instance:
-    def train(seed: int, steps: int) -> Policy:
+def _rewarded(
+    space: Space[Any], log_reward: LogReward[Any], settings: RewardSettings, paper: str | None
+) -> Instance:
+    def train(seed: int, steps: int) -> Policy[Any]:
         result = train_reward(space, log_reward, seed=seed, settings=replace(settings, steps=steps))
         return MlpNet(space, [result.tensors])
 

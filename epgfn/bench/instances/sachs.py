@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -37,12 +39,12 @@ def sachs_11() -> Instance:
     table = torch.as_tensor(score_table(study, records, n_parties=len(study.roster)), dtype=torch.float64)
     exact = edge_marginals(table, parent_masks(len(study.variables), study.space.max_parents))
 
-    def train(seed: int, steps: int) -> Policy:
+    def train(seed: int, steps: int) -> Policy[Any]:
         longer = study.with_changes({"training": {"steps": steps}})
         return make_policy(space, [train_local(longer, records, seed=seed).tensors])
 
     @torch.no_grad()
-    def measure(policy: Policy) -> dict[str, float]:
+    def measure(policy: Policy[Any]) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         total = torch.zeros(exact.shape, dtype=torch.float64)
         for _ in range(GRAPHS // BLOCK):

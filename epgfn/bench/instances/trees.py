@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def phylogeny_7() -> Instance:
     space = Phylogeny(7)
     target = Jc69(space, simulated_sites(space, 200), BRANCH_LENGTH)
 
-    def train(seed: int, steps: int) -> Policy:
+    def train(seed: int, steps: int) -> Policy[Any]:
         settings = replace(DEFAULTS, steps=steps)
         return TreeNet(
             space, [train_trees(space, target.log_likelihood, seed=seed, settings=settings).tensors]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def modular_federation(study: Study, tables: Sequence[Tensor]) -> Federation:
     assert isinstance(space, DagBySinks)
     total = torch.stack(list(tables)).sum(0)
 
-    def train(nodes: Sequence[int], seed: int, steps: int) -> Policy:
+    def train(nodes: Sequence[int], seed: int, steps: int) -> Policy[Any]:
         table = torch.stack([tables[n] for n in nodes]).sum(0)
         generator = torch.Generator().manual_seed(seed)
         policy = make_policy(space, [initial_policy(study, table, generator)])
@@ -77,7 +78,7 @@ def modular_federation(study: Study, tables: Sequence[Tensor]) -> Federation:
         fit(policy, space, settings, loss, generator)
         return policy
 
-    def start(models: Sequence[Tensors], seed: int) -> Policy:
+    def start(models: Sequence[Tensors], seed: int) -> Policy[Any]:
         scores = torch.stack([model[SCORES].double() for model in models]).sum(0)
         generator = torch.Generator().manual_seed(seed)
         return make_policy(space, [initial_policy(study, scores, generator)])

@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from epgfn.bench.products.yardsticks import Yardstick
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.sampling.rollout import Rollout, sample
+from epgfn.gflownet.sampling.rollout import Draw, sample
 from epgfn.gflownet.spaces import Space
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.training.loop import LoopSettings
 
 Tensors = Mapping[str, Tensor]
@@ -35,17 +35,17 @@ class Federation:
         scores: (V, K) float64, the sum of the nodes' score tables, where rewards are such tables; up to `max_parents`.
     """
 
-    space: Space
-    log_rewards: Sequence[LogReward]
-    make: Callable[[Sequence[Tensors]], Policy]
-    train: Callable[[Sequence[int], int, int], Policy]
+    space: Space[Any]
+    log_rewards: Sequence[LogReward[Any]]
+    make: Callable[[Sequence[Tensors]], Policy[Any]]
+    train: Callable[[Sequence[int], int, int], Policy[Any]]
     local_steps: int
     global_steps: int
     settings_for: Callable[[int], LoopSettings]
-    start: Callable[[Sequence[Tensors], int], Policy]
+    start: Callable[[Sequence[Tensors], int], Policy[Any]]
     yardstick: Yardstick
     objective: str = "aggregating"
-    draw: Callable[..., Rollout] = sample
+    draw: Draw = sample
     together: bool = False
     key: Callable[[Any], Tensor] | None = None
     scores: Tensor | None = None

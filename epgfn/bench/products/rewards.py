@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from epgfn.bench.products.federation import Federation, Tensors
 from epgfn.bench.products.yardsticks import ListedProduct
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MlpNet
@@ -19,9 +18,10 @@ from epgfn.gflownet.rewards import multiset, sequence
 from epgfn.gflownet.rewards.grid import log_reward as log_grid
 from epgfn.gflownet.rewards.rewards import MultisetReward, SequenceReward
 from epgfn.gflownet.sampling.exploration import with_preferences
-from epgfn.gflownet.sampling.rollout import Rollout, sample_once
+from epgfn.gflownet.sampling.rollout import Draw, sample_once
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Space
 from epgfn.gflownet.spaces import Sequence as Sequences
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 
 
@@ -78,7 +78,7 @@ def _share(size: int, node: int, nodes: int, split: str) -> Tensor:
     return shares * (torch.arange(size) % shares == node % shares).double()
 
 
-def _grid_reward(space: Hypergrid, node: int, nodes: int, split: str) -> LogReward:
+def _grid_reward(space: Hypergrid, node: int, nodes: int, split: str) -> LogReward[Any]:
     rising = node / max(nodes - 1, 1)
     r0, r1, r2 = 0.1 + 0.3 * rising, 0.5, 2.0 - 1.5 * rising
     side, corner = space.side, torch.tensor([node % 4 // 2, node % 2])
@@ -96,25 +96,25 @@ def _grid_reward(space: Hypergrid, node: int, nodes: int, split: str) -> LogRewa
 
 
 def _federation(
-    space: Space,
-    rewards: Sequence[LogReward],
+    space: Space[Any],
+    rewards: Sequence[LogReward[Any]],
     local: RewardSettings,
     settings: RewardSettings,
-    draw: Callable[..., Rollout] = sample_once,
+    draw: Draw = sample_once,
 ) -> Federation:
     """`draw` is how local models sample; the global model has no other rewards to expect."""
 
-    def make(models: Sequence[Tensors]) -> Policy:
+    def make(models: Sequence[Tensors]) -> Policy[Any]:
         return MlpNet(space, models)
 
-    def train(nodes: Sequence[int], seed: int, steps: int) -> Policy:
+    def train(nodes: Sequence[int], seed: int, steps: int) -> Policy[Any]:
         def log_reward(state: Any) -> Tensor:
             return torch.stack([rewards[n](state) for n in nodes]).sum(0)
 
         taken = replace(local, steps=steps)
         return make([train_reward(space, log_reward, seed=seed, settings=taken, draw=draw).tensors])
 
-    def start(models: Sequence[Tensors], seed: int) -> Policy:
+    def start(models: Sequence[Tensors], seed: int) -> Policy[Any]:
         generator = torch.Generator().manual_seed(seed)
         return make([mlp_net.initial_tensors(space, settings.hidden, generator)])
 

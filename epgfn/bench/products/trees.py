@@ -42,16 +42,16 @@ def phylogeny(taxa: int, sites: int, branch_length: float, nodes: int = 5, split
         "aggregating", steps=1000, batch=128, learning_rate=2e-3, exploration=0.05, temperature=2.0, hidden=64
     )
 
-    def make(models: Sequence[Tensors]) -> Policy:
+    def make(models: Sequence[Tensors]) -> Policy[Any]:
         return TreeNet(space, models)
 
-    def train(chosen: Sequence[int], seed: int, steps: int) -> Policy:
+    def train(chosen: Sequence[int], seed: int, steps: int) -> Policy[Any]:
         def log_reward(state: Any) -> Tensor:
             return torch.stack([targets[n].log_likelihood(state) for n in chosen]).sum(0)
 
         return make([train_trees(space, log_reward, seed=seed, settings=replace(local, steps=steps)).tensors])
 
-    def start(models: Sequence[Tensors], seed: int) -> Policy:
+    def start(models: Sequence[Tensors], seed: int) -> Policy[Any]:
         scores = torch.stack([model[SCORES].double() for model in models]).sum(0)
         generator = torch.Generator().manual_seed(seed)
         return make([tree_net.initial_tensors(space, settings.hidden, generator, scores)])

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from epgfn.base.memo import mixed
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.measure.exact import edge_errors, edge_marginals
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagBySinks, Space
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
 from epgfn.gflownet.spaces.parent_sets import parent_masks
 
@@ -33,7 +33,7 @@ BLOCK = 4000
 class Yardstick(Protocol):
     """Answers and their errors."""
 
-    def of_policy(self, policy: Policy) -> Tensor:
+    def of_policy(self, policy: Policy[Any]) -> Tensor:
         """The answer of the first model of `policy`."""
         ...
 
@@ -49,12 +49,12 @@ class Yardstick(Protocol):
 class ListedProduct:
     """All objects: the answer is their probability, (M,) float64 in the order of `terminating_states`; the error is `l1`."""
 
-    def __init__(self, space: Space, log_rewards: Sequence[LogReward]) -> None:
+    def __init__(self, space: Space[Any], log_rewards: Sequence[LogReward[Any]]) -> None:
         self.space = space
         self._log_rewards = log_rewards
 
     @cached_property
-    def levels(self) -> list[Level]:
+    def levels(self) -> list[Level[Any]]:
         """All states; explored once."""
         return explore(self.space)
 
@@ -72,7 +72,7 @@ class ListedProduct:
         """(M,) float64: one node's own posterior."""
         return exact_distribution(self._log_rewards[node](self.states))
 
-    def of_policy(self, policy: Policy) -> Tensor:
+    def of_policy(self, policy: Policy[Any]) -> Tensor:
         return terminating_mass(self.space, policy, self.levels).mass
 
     def of_objects(self, state: Any) -> Tensor:
@@ -98,7 +98,7 @@ class Edges:
         return torch.as_tensor(edge_marginals(self._scores, masks))
 
     @torch.no_grad()
-    def of_policy(self, policy: Policy) -> Tensor:
+    def of_policy(self, policy: Policy[Any]) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         total = torch.zeros(self.truth.shape, dtype=torch.float64)
         for _ in range(GRAPHS // BLOCK):

@@ -61,7 +61,7 @@ def timed(what: Any, *arguments: Any) -> tuple[Any, float]:
     return answer, time.process_time() - begun
 
 
-def aggregated(federation: Federation, policies: list[Policy], steps: int) -> Policy:
+def aggregated(federation: Federation, policies: list[Policy[Any]], steps: int) -> Policy[Any]:
     """The global model of these local ones."""
     models = [policy.tensors() for policy in policies]
     policy = federation.start(models, SEED)
@@ -72,7 +72,7 @@ def aggregated(federation: Federation, policies: list[Policy], steps: int) -> Po
 
 
 @torch.no_grad()
-def error(federation: Federation, policy: Policy) -> float:
+def error(federation: Federation, policy: Policy[Any]) -> float:
     """L1 against the product of all rewards, exact or estimated."""
     yardstick, space = federation.yardstick, federation.space
     assert isinstance(space, Phylogeny)

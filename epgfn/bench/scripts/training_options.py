@@ -37,7 +37,7 @@ WORLDS: dict[str, tuple[Any, Any]] = {
 SHORT = RewardSettings(steps=200, batch=128, exploration=0.1)
 
 
-def row(name: str, option: str, space: Any, log_reward: Any, train: Callable[[int], Policy]) -> None:
+def row(name: str, option: str, space: Any, log_reward: Any, train: Callable[[int], Policy[Any]]) -> None:
     """Trains once a seed and prints median and range of L1, and the median of CPU-seconds."""
     levels, found, seconds = explore(space), [], []
     for seed in SEEDS:
@@ -53,7 +53,7 @@ def row(name: str, option: str, space: Any, log_reward: Any, train: Callable[[in
 def reward_row(name: str, option: str, settings: RewardSettings) -> None:
     space, log_reward = WORLDS[name]
 
-    def train(seed: int) -> Policy:
+    def train(seed: int) -> Policy[Any]:
         return MlpNet(space, [train_reward(space, log_reward, seed=seed, settings=settings).tensors])
 
     row(name, option, space, log_reward, train)

@@ -14,6 +14,7 @@ A loss is one file, with its pure function and `loss`, and one line in `LOSSES`;
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,15 +25,15 @@ from epgfn.gflownet.losses.aggregating import (
     aggregating_balance,
     aggregating_modified_detailed_balance,
 )
-from epgfn.gflownet.losses.base import LogReward, Loss, Task
+from epgfn.gflownet.losses.base import Loss, Task
 from epgfn.gflownet.losses.contrastive import contrastive_balance, robust_contrastive_balance
 from epgfn.gflownet.losses.detailed import detailed_balance
 from epgfn.gflownet.losses.modified_detailed import edge_log_ratio, modified_detailed_balance
 from epgfn.gflownet.losses.subtrajectory import subtrajectory_balance
 from epgfn.gflownet.losses.trajectory import trajectory_balance
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.spaces.base import LogReward, Space, State
 
-LOSSES: dict[str, Callable[[Task], Loss]] = {
+LOSSES: dict[str, Callable[[Task[Any]], Loss[Any]]] = {
     "contrastive": contrastive.loss,
     "detailed": detailed.loss,
     "modified-detailed": modified_detailed.loss,
@@ -42,13 +43,13 @@ LOSSES: dict[str, Callable[[Task], Loss]] = {
 
 
 def make_loss(
-    space: Space,
-    log_reward: LogReward,
+    space: Space[State],
+    log_reward: LogReward[State],
     objective: str,
     *,
     hidden: int = 256,
     generator: torch.Generator | None = None,
-) -> Loss:
+) -> Loss[State]:
     """The loss of that name towards `log_reward`; arguments as `Task` says.
 
     Raises:

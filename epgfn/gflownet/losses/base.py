@@ -7,26 +7,25 @@ an untrained policy do not drown the rest. None: the plain square. The zero is t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.sampling.rollout import Rollout
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.spaces.base import LogReward, Space, State
 
 CONTRASTIVE_DELTA = 2.0
 """Nats beyond which a trajectory's residual counts linearly."""
 EDGE_DELTA = 1.0
-LogReward = Callable[[Any], Tensor]
 
 
-class Task(NamedTuple):
+class Task(NamedTuple, Generic[State]):
     """What a loss is made for. `log_reward`: B states to (B,) log R in nats, of finished objects; of any state too where the loss
     says so. `hidden` and `generator` are those of the flow network, where the loss trains one."""
 
-    space: Space
-    log_reward: LogReward
+    space: Space[State]
+    log_reward: LogReward[State]
     hidden: int = 256
     generator: torch.Generator | None = None
 
@@ -40,10 +39,10 @@ class BatchLoss(NamedTuple):
     log_reward: Tensor | None = None
 
 
-class Loss(NamedTuple):
+class Loss(NamedTuple, Generic[State]):
     """`of_batch` of trajectories, and the loss's own trainable tensors: `extra`, trained at `extra_rate` (None: as the policy)."""
 
-    of_batch: Callable[[Rollout], BatchLoss]
+    of_batch: Callable[[Rollout[State]], BatchLoss]
     extra: Sequence[Tensor] = ()
     extra_rate: float | None = None
 
@@ -55,12 +54,12 @@ class Sums(NamedTuple):
     log_pb: Tensor
     log_reward: Tensor
 
-    def batch_loss(self, loss: Tensor, rollout: Rollout) -> BatchLoss:
+    def batch_loss(self, loss: Tensor, rollout: Rollout[Any]) -> BatchLoss:
         """With `loss` of these trajectories."""
         return BatchLoss(loss, self.log_reward + self.log_pb - rollout.log_q, self.log_reward)
 
 
-def sums_of(rollout: Rollout, log_reward: LogReward) -> Sums:
+def sums_of(rollout: Rollout[State], log_reward: LogReward[State]) -> Sums:
     """Of a batch of the model that is trained, the first."""
     trajectories = rollout.trajectories
     final = log_reward(trajectories.final).float()

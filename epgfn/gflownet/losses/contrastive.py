@@ -6,6 +6,7 @@ from torch import Tensor
 
 from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, BatchLoss, Loss, Task, penalty, sums_of
 from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces.base import State
 
 
 def contrastive_balance(log_pf: Tensor, log_pb: Tensor, log_reward: Tensor) -> Tensor:
@@ -27,10 +28,10 @@ def robust_contrastive_balance(log_pf: Tensor, log_pb: Tensor, log_reward: Tenso
     return penalty(a - a.detach().median(), delta)
 
 
-def loss(task: Task) -> Loss:
+def loss(task: Task[State]) -> Loss[State]:
     """CB about the batch's median, robust."""
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         sums = sums_of(rollout, task.log_reward)
         return sums.batch_loss(robust_contrastive_balance(*sums, CONTRASTIVE_DELTA), rollout)
 

@@ -9,6 +9,7 @@ from epgfn.gflownet.losses.base import EDGE_DELTA, BatchLoss, Loss, Task, penalt
 from epgfn.gflownet.losses.flow import Flow
 from epgfn.gflownet.losses.trajectory import start_from
 from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces.base import State
 
 
 def detailed_balance(
@@ -21,11 +22,11 @@ def detailed_balance(
     return penalty(log_flow + log_pf - log_flow_next - log_pb, delta)
 
 
-def loss(task: Task) -> Loss:
+def loss(task: Task[State]) -> Loss[State]:
     """DB over all edges of a batch of trajectories; F(x) = R(x) at the end."""
     flow = Flow(task)
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         sums, trajectories = sums_of(rollout, task.log_reward), rollout.trajectories
         start_from(flow.level, sums.log_reward + sums.log_pb - sums.log_pf)
         active = trajectories.active

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.losses.base import EDGE_DELTA, BatchLoss, Loss, Task, penalty, sums_of
 from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces.base import State
 
 
 def modified_detailed_balance(
@@ -34,7 +35,7 @@ def edge_log_ratio(log_pf: Tensor, log_pb: Tensor, log_stop: Tensor, log_stop_ne
     return log_pf + log_stop_next - log_pb - log_stop
 
 
-def loss(task: Task) -> Loss:
+def loss(task: Task[State]) -> Loss[State]:
     """Modified DB over the edges of a batch of trajectories; asks for the reward of unfinished states too, that of stopping there.
 
     Raises:
@@ -45,7 +46,7 @@ def loss(task: Task) -> Loss:
             "modified detailed balance needs a space in which every state may stop; choose contrastive"
         )
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         scores = torch.stack(
             [task.log_reward(state).float() for state in rollout.trajectories.states]
         )  # (T, B)
@@ -70,7 +71,7 @@ class Edges(NamedTuple):
     log_stop_next: Tensor
 
 
-def edges_of(rollout: Rollout) -> Edges:
+def edges_of(rollout: Rollout[Any]) -> Edges:
     """The edges of sampled trajectories in a space where every state may stop."""
     trajectories, (log_pf, log_stop) = rollout.trajectories, rollout.evaluated
     if log_stop is None:

@@ -9,6 +9,7 @@ from epgfn.gflownet.losses.base import EDGE_DELTA, BatchLoss, Loss, Task, sums_o
 from epgfn.gflownet.losses.flow import Flow
 from epgfn.gflownet.losses.trajectory import start_from
 from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces.base import State
 
 SUBTRAJECTORY_LAMBDA = 0.9
 
@@ -53,11 +54,11 @@ def subtrajectory_balance(
     return ((weight * cost).sum((0, 1)) / weight.sum((0, 1))).mean()
 
 
-def loss(task: Task) -> Loss:
+def loss(task: Task[State]) -> Loss[State]:
     """SubTB over all pieces of a batch of trajectories."""
     flow = Flow(task)
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         sums, trajectories = sums_of(rollout, task.log_reward), rollout.trajectories
         start_from(flow.level, sums.log_reward + sums.log_pb - sums.log_pf)
         balance = subtrajectory_balance(

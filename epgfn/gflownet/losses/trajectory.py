@@ -9,6 +9,7 @@ from torch import Tensor
 
 from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, BatchLoss, Loss, Task, penalty, sums_of
 from epgfn.gflownet.sampling.rollout import Rollout
+from epgfn.gflownet.spaces.base import State
 
 LOG_Z_RATE = 0.1
 """Learning rate of log Z."""
@@ -24,11 +25,11 @@ def trajectory_balance(
     return penalty(log_z + log_pf - log_pb - log_reward, delta)
 
 
-def loss(task: Task) -> Loss:
+def loss(task: Task[State]) -> Loss[State]:
     """TB of sampled trajectories; log Z begins at what the first batch says."""
     log_z = torch.full((1,), math.nan)
 
-    def of_batch(rollout: Rollout) -> BatchLoss:
+    def of_batch(rollout: Rollout[State]) -> BatchLoss:
         sums = sums_of(rollout, task.log_reward)
         start_from(log_z, sums.log_reward + sums.log_pb - sums.log_pf)
         return sums.batch_loss(trajectory_balance(log_z, *sums, CONTRASTIVE_DELTA), rollout)

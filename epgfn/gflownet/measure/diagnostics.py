@@ -18,7 +18,6 @@ figure is an estimate from samples and may be too small.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 
 OBJECTS = 256
 TRAJECTORIES = 8
@@ -38,7 +37,7 @@ TAIL = 0.01
 
 @torch.no_grad()
 def log_ratios(
-    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
+    policy: Policy[State], space: Space[State], final: State, trajectories: int, generator: torch.Generator
 ) -> Tensor:
     """(N, B, M) float64: log p_F(tau) - log p_B(tau | x) in nats, under each of N models, of M = `trajectories` draws tau from
     p_B(. | x) for each of the B objects x in `final`."""
@@ -51,7 +50,7 @@ def log_ratios(
 
 @torch.no_grad()
 def log_terminating(
-    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
+    policy: Policy[State], space: Space[State], final: State, trajectories: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Importance-weighted estimates of log p_T(x) = log sum over trajectories into x of p_F, under each of N models.
 
@@ -80,11 +79,11 @@ def inconsistency(ratio: Tensor, tail: float = TAIL) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def diagnose(
-    space: Space,
-    policy: Policy,
-    stack: Policy,
+    space: Space[State],
+    policy: Policy[State],
+    stack: Policy[State],
     nodes: list[str],
-    log_prior: Callable[[Any], Tensor] | None,
+    log_prior: LogReward[State] | None,
     generator: torch.Generator,
 ) -> dict[str, Any]:
     """Diagnostics of a global model and the local ones it was made from, on objects drawn from the global model. `log_prior` is the absent

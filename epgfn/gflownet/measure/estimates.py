@@ -15,8 +15,8 @@ Where all objects can be listed, `epgfn.gflownet.measure.sweep` is exact and bet
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +24,9 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import LogReward, Space, State, joined, take
 from epgfn.gflownet.training.loop import effective_share
 
-LogReward = Callable[[Any], Tensor]
 BLOCK = 2000
 """Trajectories worked out at a time."""
 
@@ -46,11 +45,11 @@ class Mean(NamedTuple):
     error: float
 
 
-class Own(NamedTuple):
+class Own(NamedTuple, Generic[State]):
     """What n own samples say: `final` the objects, `log_reward` and `log_weight` (n,) float64 in nats, `elbo`,
     `log_z` (log of the mean weight), and `effective_share` of the samples once weighted, from 0 to 1."""
 
-    final: Any
+    final: State
     log_reward: Tensor
     log_weight: Tensor
     elbo: Mean
@@ -58,18 +57,22 @@ class Own(NamedTuple):
     effective_share: float
 
 
-class Top(NamedTuple):
+class Top(NamedTuple, Generic[State]):
     """The k best objects seen, best first: `final`, `log_reward` (k,), and their estimated `log_p_t`."""
 
-    final: Any
+    final: State
     log_reward: Tensor
     log_p_t: LogTerminating
 
 
 @torch.no_grad()
 def own_samples(
-    policy: Policy, space: Space, log_reward: LogReward, n: int, generator: torch.Generator
-) -> Own:
+    policy: Policy[State],
+    space: Space[State],
+    log_reward: LogReward[State],
+    n: int,
+    generator: torch.Generator,
+) -> Own[State]:
     """`n` trajectories of the first model of `policy`, weighted towards the target.
 
     Raises:
@@ -83,15 +86,14 @@ def own_samples(
         finals.append(drawn.trajectories.final)
         rewards.append(reward)
         weights.append(reward + drawn.trajectories.log_pb.double().sum(0) - log_pf)
-    final = type(finals[0])(*(torch.cat(fields) for fields in zip(*finals, strict=True)))
     weight = torch.cat(weights)
     log_z = float(weight.logsumexp(0)) - math.log(n)
-    return Own(final, torch.cat(rewards), weight, _mean(weight), log_z, effective_share(weight))
+    return Own(joined(finals), torch.cat(rewards), weight, _mean(weight), log_z, effective_share(weight))
 
 
 @torch.no_grad()
 def log_terminating(
-    policy: Policy, space: Space, final: Any, trajectories: int, generator: torch.Generator
+    policy: Policy[State], space: Space[State], final: State, trajectories: int, generator: torch.Generator
 ) -> LogTerminating:
     """log p_T(x) = log E over tau ~ p_B(. | x) of p_F(tau) / p_B(tau | x), by M = `trajectories` draws for each of B objects.
 
@@ -116,10 +118,10 @@ def log_terminating(
 
 @torch.no_grad()
 def upper_bound(
-    policy: Policy,
-    space: Space,
-    log_reward: LogReward,
-    drawn: Any,
+    policy: Policy[State],
+    space: Space[State],
+    log_reward: LogReward[State],
+    drawn: State,
     generator: torch.Generator,
 ) -> Mean:
     """EUBO, of finished states `drawn` from the target, one backward trajectory each."""
@@ -138,7 +140,14 @@ def correlation(log_p_t: Tensor, log_reward: Tensor) -> float:
 
 
 @torch.no_grad()
-def top(policy: Policy, space: Space, own: Own, k: int, trajectories: int, generator: torch.Generator) -> Top:
+def top(
+    policy: Policy[State],
+    space: Space[State],
+    own: Own[State],
+    k: int,
+    trajectories: int,
+    generator: torch.Generator,
+) -> Top[State]:
     """The `k` different objects of the largest log R among own samples, fewer if there are fewer."""
     keys = space.key(own.final)
     order = own.log_reward.argsort(descending=True, stable=True)
@@ -155,7 +164,9 @@ def top(policy: Policy, space: Space, own: Own, k: int, trajectories: int, gener
     return Top(best, own.log_reward[kept], log_terminating(policy, space, best, trajectories, generator))
 
 
-def _log_weight(policy: Policy, space: Space, final: Any, generator: torch.Generator) -> Tensor:
+def _log_weight(
+    policy: Policy[State], space: Space[State], final: State, generator: torch.Generator
+) -> Tensor:
     """log p_B - log p_F of one backward trajectory into each object: (B,) float64."""
     back = sample_backward(space, final, generator=generator)
     log_pf = evaluate(policy, space, back).log_pf[0].double().sum(0)

@@ -11,33 +11,32 @@ All states are held at once. A space too large for that is refused before memory
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.spaces.base import Space, take
-from epgfn.gflownet.spaces.enumeration import Level, explore, joined
-
-if TYPE_CHECKING:
-    pass
+from epgfn.gflownet.spaces.base import Space, State, joined, take
+from epgfn.gflownet.spaces.enumeration import Level, explore
 
 SUM_TOLERANCE = 1e-3
 BLOCK = 8192
 """States evaluated at once; bounds memory."""
 
 
-class Terminating(NamedTuple):
+class Terminating(NamedTuple, Generic[State]):
     """`state` the M finished states, each object once, and `mass` (M,) float64 their p_T, which sum to one."""
 
-    state: Any
+    state: State
     mass: Tensor
 
 
 @torch.no_grad()
-def terminating_mass(space: Space, policy: Policy, levels: list[Level] | None = None) -> Terminating:
+def terminating_mass(
+    space: Space[State], policy: Policy[State], levels: list[Level[State]] | None = None
+) -> Terminating[State]:
     """p_T(x) = sum over trajectories into x of p_F, for the first model of `policy`.
 
     `levels` are those of `explore(space)`, worked out here if not given; objects come in their order.
@@ -62,7 +61,7 @@ def terminating_mass(space: Space, policy: Policy, levels: list[Level] | None = 
     return Terminating(joined(objects), total)
 
 
-def _taken(space: Space, policy: Policy, level: Level) -> Tensor:
+def _taken(space: Space[State], policy: Policy[State], level: Level[State]) -> Tensor:
     """(M,) log p_F of the edges of a level."""
     n = len(level.state[0])
     dense = torch.full((n, space.n_actions), -torch.inf)

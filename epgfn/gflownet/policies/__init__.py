@@ -30,10 +30,11 @@ from epgfn.gflownet.policies.subset_potential import MAX_VARIABLES
 from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.policies.variable_first import FEW_VARIABLES, VariableFirst
 from epgfn.gflownet.spaces import DagByEdges, DagBySinks, Phylogeny
-from epgfn.gflownet.spaces.base import pack_bits
+from epgfn.gflownet.spaces.base import LogReward, Space, pack_bits
+from epgfn.gflownet.spaces.dag_by_sinks import State as SinksState
+from epgfn.gflownet.spaces.phylogeny import State as TreeState
 
 Models = Sequence[Mapping[str, Tensor]]
-LogReward = Callable[[Any], Tensor]
 
 
 class Family(NamedTuple):
@@ -47,10 +48,10 @@ class Family(NamedTuple):
 
     spec: Callable[[Any, int], dict[str, TensorSpec]]
     initial: Callable[[Any, int, Tensor | None, torch.Generator], dict[str, Tensor]]
-    make: Callable[[Any, Models], Policy]
+    make: Callable[[Any, Models], Policy[Any]]
     scores: str | None = None
     together: bool = False
-    fitted: Callable[[Any, LogReward, torch.Generator], Tensor | None] | None = None
+    fitted: Callable[[Any, LogReward[Any], torch.Generator], Tensor | None] | None = None
     check: Callable[[Any, Mapping[str, Tensor]], None] | None = None
     require_room: Callable[[Any, int], None] | None = None
     key: Callable[[Any], Tensor] | None = None
@@ -72,19 +73,21 @@ def _potential_initial(
     return order_potential.initial_tensors(space, hidden, scores, generator)
 
 
-def _potential(space: DagBySinks, models: Models) -> Policy:
+def _potential(space: DagBySinks, models: Models) -> OrderPotential:
     if space.n_variables > MAX_VARIABLES:
         return LearnedPotential(space, models)
     few = space.n_variables <= FEW_VARIABLES
     return OrderPotential(space, models) if few else VariableFirst(space, models)
 
 
-def _sink_key(state: Any) -> Tensor:
+def _sink_key(state: SinksState) -> Tensor:
     """By sinks a policy sees which variables are in, and which of them are sinks; not the rest of the graph."""
     return pack_bits(torch.cat([state.members, state.sinks], 1))
 
 
-def _split_scores(space: Phylogeny, log_reward: LogReward, generator: torch.Generator) -> Tensor | None:
+def _split_scores(
+    space: Phylogeny, log_reward: LogReward[TreeState], generator: torch.Generator
+) -> Tensor | None:
     from epgfn.gflownet.policies.split_regression import split_scores  # which samples from policies
 
     return split_scores(space, log_reward, generator) if tree_net.has_scores(space) else None
@@ -121,15 +124,16 @@ FAMILIES: dict[str, Family] = {
 """By the policy's kind in a study."""
 
 
-def make_policy(space: Any, models: Models) -> Policy:
+def make_policy(space: Space[Any], models: Models) -> Policy[Any]:
     """N models of one shape as one object that evaluates them together."""
     if isinstance(space, DagBySinks):
         return _potential(space, models)
     if isinstance(space, Phylogeny):
         return TreeNet(space, models)
-    if edge_attention.VARIABLES in models[0]:
-        return EdgeAttention(space, models)
-    return EdgeNet(space, models) if isinstance(space, DagByEdges) else MlpNet(space, models)
+    if isinstance(space, DagByEdges):
+        attends = edge_attention.VARIABLES in models[0]
+        return EdgeAttention(space, models) if attends else EdgeNet(space, models)
+    return MlpNet(space, models)
 
 
 __all__ = [

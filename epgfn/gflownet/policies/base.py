@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Generator, Tensor
 
+from epgfn.gflownet.spaces.base import State
+
 if TYPE_CHECKING:
     from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories
+
+State_contra = TypeVar("State_contra", bound=tuple[Tensor, ...], contravariant=True)
+"""`State` where it is only taken: a policy that reads any state serves every space."""
 
 
 class Choices(NamedTuple):
@@ -21,12 +26,12 @@ class Choices(NamedTuple):
     log_prob: Tensor
 
 
-class Policy(Protocol):
+class Policy(Protocol[State_contra]):
     """log p_F of N models in one space. `parameters` are what training changes."""
 
     n_models: int
 
-    def choices(self, state: Any) -> Choices:
+    def choices(self, state: State_contra) -> Choices:
         """log p_F(. | s) of states that lie at the same step of their trajectories.
 
         A terminal row must be a distribution too, over anything; nobody uses it.
@@ -67,15 +72,15 @@ class RecordingPolicy(Protocol):
 
 
 @runtime_checkable
-class WalkingPolicy(Protocol):
+class WalkingPolicy(Protocol[State]):
     """A policy with a way of its own, and a cheaper one, to follow trajectories than listing all actions of every state."""
 
     def sample(
         self, n: int, *, generator: Generator, temperature: float = 1.0, exploration: float = 0.0
-    ) -> Rollout:
+    ) -> Rollout[State]:
         """As `epgfn.gflownet.sampling.rollout.sample`; tempering and exploration may act on each part of a choice by itself."""
         ...
 
-    def evaluate(self, trajectories: Trajectories) -> Evaluated:
+    def evaluate(self, trajectories: Trajectories[State]) -> Evaluated:
         """As `epgfn.gflownet.sampling.rollout.evaluate`."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from epgfn.gflownet.policies.mlp import (
     relu_mlp_of,
 )
 from epgfn.gflownet.policies.spec import TensorSpec
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import Space, State, take
 
 MAX_ACTIONS = 2000
 MAX_BYTES = 8 << 30
@@ -36,19 +36,19 @@ ROOM = 2048
 LAST_WEIGHT = f"net.{LAYERS - 1}.weight"
 
 
-def spec(space: Space, hidden: int) -> dict[str, TensorSpec]:
+def spec(space: Space[Any], hidden: int) -> dict[str, TensorSpec]:
     """Tensors of one model."""
     return mlp_spec(space.n_features, hidden, space.n_actions)
 
 
-def initial_tensors(space: Space, hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
+def initial_tensors(space: Space[Any], hidden: int, generator: torch.Generator) -> dict[str, Tensor]:
     """A fresh model. Its last layer is random too, so that gradients reach all layers at once: see `docs/speed.md`."""
     tensors = mlp_init(space.n_features, hidden, space.n_actions, generator)
     tensors[LAST_WEIGHT].uniform_(-1, 1, generator=generator).div_(math.sqrt(hidden))
     return tensors
 
 
-def require_room(space: Space, batch: int) -> None:
+def require_room(space: Space[Any], batch: int) -> None:
     """Raises:
     UsageError: the space has too many actions for this policy, or a `batch` of trajectories takes too much memory.
     """
@@ -64,7 +64,7 @@ def require_room(space: Space, batch: int) -> None:
         )
 
 
-def distinct(space: Space, state: Any) -> tuple[Any, Tensor]:
+def distinct(space: Space[State], state: State) -> tuple[State, Tensor]:
     """The distinct states among B, and for each of the B, (B,) int64, which of them it is. Finished ones count as one."""
     keys = torch.where(space.is_terminating(state)[:, None], -1, space.key(state))
     if keys.shape[1] == 1:
@@ -76,10 +76,10 @@ def distinct(space: Space, state: Any) -> tuple[Any, Tensor]:
     return take(state, first), inverse
 
 
-class MlpNet:
+class MlpNet(Generic[State]):
     """N models evaluated together; see the module for the equation."""
 
-    def __init__(self, space: Space, models: Sequence[Mapping[str, Tensor]]) -> None:
+    def __init__(self, space: Space[State], models: Sequence[Mapping[str, Tensor]]) -> None:
         self.space = space
         self.n_models = len(models)
         self.weights = {name: torch.stack([m[name] for m in models]) for name in models[0]}
@@ -91,7 +91,7 @@ class MlpNet:
     def tensors(self, model: int = 0) -> dict[str, Tensor]:
         return {name: w[model].detach().clone() for name, w in self.weights.items()}
 
-    def choices(self, state: Any) -> Choices:
+    def choices(self, state: State) -> Choices:
         once, which = distinct(self.space, state)
         allowed = self.space.forward_mask(once)
         allowed = allowed | ~allowed.any(1, keepdim=True)  # a terminal row is a distribution over anything

@@ -77,7 +77,7 @@ def sample(
     generator: torch.Generator,
     temperature: float = 1.0,
     exploration: float = 0.0,
-) -> Rollout:
+) -> Rollout[State]:
     """As `rollout.sample`; tempering and exploration act on the variable and on its parents, each by itself."""
     space, walk, state = policy.space, _Walk(policy, n), policy.space.initial(n)
     states, actions, log_pb, log_pf, log_q = [], [], [], [], torch.zeros(n)
@@ -101,7 +101,7 @@ def sample(
     return Rollout(trajectories, Evaluated(torch.stack(log_pf, 1), None), log_q)
 
 
-def evaluate(policy: SinkPolicy, trajectories: Trajectories) -> Evaluated:
+def evaluate(policy: SinkPolicy, trajectories: Trajectories[State]) -> Evaluated:
     """As `rollout.evaluate`; trajectories of this space have V steps, all active."""
     space, walk = policy.space, _Walk(policy, trajectories.actions.shape[1])
     log_pf, child = [], None

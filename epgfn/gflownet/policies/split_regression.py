@@ -19,7 +19,7 @@ from epgfn.gflownet.policies import tree_net
 from epgfn.gflownet.policies.partitions import Partitions, partitions_of
 from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.sampling.rollout import sample
-from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.base import LogReward, joined, take
 from epgfn.gflownet.spaces.phylogeny import Phylogeny, State, distinct
 
 TEMPERATURES = (1e4, 30.0, 10.0, 5.0, 3.0, 2.0, 1.5)
@@ -33,7 +33,7 @@ MAX_ITERATIONS = 300
 
 @torch.no_grad()
 def split_scores(
-    space: Phylogeny, log_reward: Callable[[State], Tensor], generator: torch.Generator, *, trees: int = 2000
+    space: Phylogeny, log_reward: LogReward[State], generator: torch.Generator, *, trees: int = 2000
 ) -> Tensor:
     """(S,) float64 phi in nats, splits as `split_list` has them; `log_reward` takes finished trees to (B,) nats.
 
@@ -54,7 +54,7 @@ def split_scores(
         final = sample(policy, space, trees, generator=generator).trajectories.final
         new = _new(space, drawn, final)
         reward = torch.cat([reward, _finite(log_reward(new))])
-        drawn = State(*(torch.cat(pair) for pair in zip(drawn, new, strict=True)))
+        drawn = joined([drawn, new])
         scores = _regress(splits_of(parts, space, drawn), reward, scores, temperature)
     return scores
 
@@ -69,7 +69,7 @@ def splits_of(parts: Partitions, space: Phylogeny, trees: State) -> Tensor:
 def _new(space: Phylogeny, before: State, drawn: State) -> State:
     """The trees of `drawn` that are not among `before`, each once."""
     n = len(before.nodes)
-    first, _ = distinct(space, State(*(torch.cat(pair) for pair in zip(before, drawn, strict=True))))
+    first, _ = distinct(space, joined([before, drawn]))
     return take(drawn, first[first >= n].sort().values - n)
 
 

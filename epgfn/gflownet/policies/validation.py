@@ -11,7 +11,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.spec import TensorSpec
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.spaces.base import Space, State
 
 MAX_MAGNITUDE = 1e7
 """Larger numbers than any score of real data; beyond them float32 sums lose whole nats."""
@@ -49,7 +49,7 @@ def check_tensors(tensors: Mapping[str, Tensor], spec: Mapping[str, TensorSpec])
 
 
 @torch.no_grad()
-def check_policy(policy: Policy, space: Space) -> None:
+def check_policy(policy: Policy[State], space: Space[State]) -> None:
     """On states that the policy itself reaches, its probabilities sum to one and an action is open.
 
     Raises:

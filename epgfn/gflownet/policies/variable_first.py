@@ -38,7 +38,7 @@ class VariableFirst(OrderPotential):
 
     def sample(
         self, n: int, *, generator: torch.Generator, temperature: float = 1.0, exploration: float = 0.0
-    ) -> Rollout:
+    ) -> Rollout[State]:
         """As `rollout.sample`, which calls this."""
         from epgfn.gflownet.policies import sink_walk  # which needs `rollout`, which needs policies
 
@@ -46,7 +46,7 @@ class VariableFirst(OrderPotential):
             self, n, generator=generator, temperature=temperature, exploration=exploration
         )
 
-    def evaluate(self, trajectories: Trajectories) -> Evaluated:
+    def evaluate(self, trajectories: Trajectories[State]) -> Evaluated:
         """As `rollout.evaluate`, which calls this."""
         from epgfn.gflownet.policies import sink_walk
 

@@ -8,30 +8,29 @@ A policy that nears its posterior draws the same few objects over and over again
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 
 MAX_OBJECTS = 1_000_000
 """Objects kept by default, at some hundred bytes each."""
 
 
-class Remembered:
+class Remembered(Generic[State]):
     """`log_reward` of finished states, each distinct one computed once.
 
     When the next batch would make them more than `most`, all are forgotten first. The values are those of `log_reward`, unchanged.
     """
 
-    def __init__(self, space: Space, log_reward: Callable[[Any], Tensor], most: int = MAX_OBJECTS) -> None:
+    def __init__(self, space: Space[State], log_reward: LogReward[State], most: int = MAX_OBJECTS) -> None:
         self._space, self._log_reward, self._most = space, log_reward, most
         self._values: dict[bytes, float] = {}
 
-    def __call__(self, state: Any) -> Tensor:
+    def __call__(self, state: State) -> Tensor:
         """(B,) float64 nats."""
         keys = self._space.key(state).contiguous().numpy()
         names: list[bytes] = keys.view(np.dtype((np.void, keys.shape[1] * 8)))[:, 0].tolist()

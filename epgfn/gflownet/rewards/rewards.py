@@ -16,16 +16,16 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.rewards.grid import HypergridReward
 from epgfn.gflownet.rewards.multiset import MultisetReward
 from epgfn.gflownet.rewards.sequence import SequenceReward
+from epgfn.gflownet.spaces.base import LogReward, Space, State
 
-LogReward = Callable[[Any], Tensor]
-REWARDS: dict[str, Callable[..., LogReward]] = {
+REWARDS: dict[str, Callable[..., LogReward[Any]]] = {
     "hypergrid": HypergridReward,
     "multiset": MultisetReward,
     "sequence": SequenceReward,
 }
 
 
-def require_fits(log_reward: LogReward, space: Any) -> None:
+def require_fits(log_reward: LogReward[State], space: Space[State]) -> None:
     """Check that a reward that says which `space` it was made for, itself or as a method's object, is used in such a one.
 
     Raises:
@@ -38,17 +38,17 @@ def require_fits(log_reward: LogReward, space: Any) -> None:
         )
 
 
-def shape_of(space: Any) -> tuple[str, dict[str, int]]:
+def shape_of(space: Space[Any]) -> tuple[str, dict[str, int]]:
     """The kind of a space and all its sizes: equal where two spaces are the same."""
     return type(space).__name__, {k: v for k, v in vars(space).items() if isinstance(v, int) and k[0] != "_"}
 
 
-def _in_words(space: Any) -> str:
+def _in_words(space: Space[Any]) -> str:
     kind, sizes = shape_of(space)
     return f"{kind}({', '.join(f'{name} {size}' for name, size in list(sizes.items())[:2])})"
 
 
-def checked(log_reward: LogReward, state: Any) -> Tensor:
+def checked(log_reward: LogReward[State], state: State) -> Tensor:
     """`log_reward` of B states, (B,), after a look at it.
 
     Raises:

@@ -14,26 +14,25 @@ Balance losses hold on every trajectory, so this changes where a model is accura
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.base import Choices, Policy
 from epgfn.gflownet.sampling.replay import side_by_side
-from epgfn.gflownet.sampling.rollout import Rollout, evaluate, evaluate_together, sample, sample_once
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.sampling.rollout import Draw, Rollout, evaluate, evaluate_together, sample, sample_once
+from epgfn.gflownet.spaces.base import Space, State
 
 
-class Tilted:
+class Tilted(Generic[State]):
     """`policy`, drawn from under a preference for actions in each of B rows: `preference` (B, A) nats. Not to be trained."""
 
-    def __init__(self, policy: Policy, preference: Tensor) -> None:
+    def __init__(self, policy: Policy[State], preference: Tensor) -> None:
         self.n_models = policy.n_models
         self._policy, self._preference = policy, preference
 
-    def choices(self, state: Any) -> Choices:
+    def choices(self, state: State) -> Choices:
         action, log_prob = self._policy.choices(state)
         logits = log_prob + self._preference.gather(1, action)  # (N, B, L)
         return Choices(action, logits.log_softmax(2))
@@ -45,12 +44,14 @@ class Tilted:
         return self._policy.tensors(model)
 
 
-def with_preferences(draw: Callable[..., Rollout], *, share: float, spread: float) -> Callable[..., Rollout]:
+def with_preferences(draw: Draw, *, share: float, spread: float) -> Draw:
     """`draw` (`sample` or `sample_once`) with a `share` of each batch, 0 to 1, under preferences of `spread` nats."""
     if not (0 <= share <= 1 and spread >= 0):
         raise ValueError("share must be from 0 to 1 and spread at least 0")
 
-    def mixed(policy: Policy, space: Space, n: int, *, generator: torch.Generator, **how: float) -> Rollout:
+    def mixed(
+        policy: Policy[State], space: Space[State], n: int, *, generator: torch.Generator, **how: float
+    ) -> Rollout[State]:
         tilted = round(share * n)
         if tilted == 0:
             return draw(policy, space, n, generator=generator, **how)

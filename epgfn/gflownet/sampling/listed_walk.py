@@ -6,7 +6,7 @@ on an accelerator all of it is PyTorch's. Both draw the same trajectories, but f
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,14 @@ class Walk(NamedTuple):
     met: Tensor
 
 
-def walk(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
+def walk(sampler: Sampler, graph: StateGraph[Any], noise: Tensor) -> Walk:
     """One trajectory for each column of `noise` (most steps, B), numbers in [0, 1)."""
     follow = _by_numpy if noise.device.type == "cpu" else _by_torch
     with torch.no_grad(), np.errstate(all="ignore"):  # of a policy of NaN training says so itself
         return follow(sampler, graph, noise)
 
 
-def _by_numpy(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
+def _by_numpy(sampler: Sampler, graph: StateGraph[Any], noise: Tensor) -> Walk:
     book, after, numbers = _Cache(sampler, graph), graph.after.numpy(), noise.numpy()
     (most, n), n_acting = numbers.shape, graph.n_acting
     state, row, action = (np.zeros((steps, n), dtype=np.int64) for steps in (most + 1, most, most))
@@ -72,7 +72,7 @@ class _Cache:
     """What the sampler does in the states of a graph: in all of them, worked out at the start, where they are few; else in those
     met, step by step, since a state of the graph can only be met at one step. `met` are those worked out."""
 
-    def __init__(self, sampler: Sampler, graph: StateGraph) -> None:
+    def __init__(self, sampler: Sampler, graph: StateGraph[Any]) -> None:
         self._sampler, self._known = sampler, 0
         self._features, self._penalty = graph.features.numpy(), graph.penalty.numpy()
         self._place: Whole = np.empty(graph.n_acting, dtype=np.int64)  # of a state among those met; scratch
@@ -108,7 +108,7 @@ class _Cache:
         return total
 
 
-def _by_torch(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
+def _by_torch(sampler: Sampler, graph: StateGraph[Any], noise: Tensor) -> Walk:
     """What has ended is looked up as the initial state, and nothing comes of it."""
     known, at = 0, torch.zeros(noise.shape[1], dtype=torch.int64)
     states, rows, actions, met = [at], [], [], []
@@ -134,7 +134,7 @@ def _by_torch(sampler: Sampler, graph: StateGraph, noise: Tensor) -> Walk:
     return Walk(torch.stack(states), torch.stack(rows), torch.stack(actions), torch.cat(met))
 
 
-def _sums(sampler: Sampler, graph: StateGraph, state: Tensor) -> Tensor:
+def _sums(sampler: Sampler, graph: StateGraph[Any], state: Tensor) -> Tensor:
     """(M, A) running sums of the probabilities of the actions in M states."""
     logits = sampler.record.evaluate(graph.features.index_select(0, state))
     logits = logits + graph.penalty.index_select(1, state)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from epgfn.gflownet.spaces.base import where
+from epgfn.gflownet.spaces.base import Space, State, where
 
 
-def finished_at_random(space: Any, n: int, generator: torch.Generator) -> Any:
+def finished_at_random(space: Space[State], n: int, generator: torch.Generator) -> State:
     """`n` terminal states, each reached by actions drawn uniformly among the allowed ones; no uniform draw of objects."""
     state = space.initial(n)
     while not bool(space.is_terminating(state).all()):

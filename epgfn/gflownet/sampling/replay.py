@@ -9,13 +9,14 @@ Source: Shen et al., ICML 2023, arXiv 2305.07170 (prioritised replay; there mixe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import (
+    Draw,
     Evaluated,
     Rollout,
     Trajectories,
@@ -24,13 +25,13 @@ from epgfn.gflownet.sampling.rollout import (
     sample_backward,
     sample_once,
 )
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import Space, State, joined, take
 
 
-class Replay:
+class Replay(Generic[State]):
     """At most `capacity` distinct finished states; `state` a batch of M, `log_reward` (M,) float32 in nats."""
 
-    def __init__(self, space: Space, capacity: int) -> None:
+    def __init__(self, space: Space[State], capacity: int) -> None:
         self.space = space
         self.capacity = capacity
         self.state = take(space.initial(1), torch.zeros(0, dtype=torch.int64))
@@ -40,9 +41,9 @@ class Replay:
         return len(self.log_reward)
 
     @torch.no_grad()
-    def add(self, final: Any, log_reward: Tensor) -> None:
+    def add(self, final: State, log_reward: Tensor) -> None:
         """Remember the B finished states `final` of (B,) `log_reward`; beyond `capacity` the lowest are forgotten."""
-        state = type(final)(*(torch.cat(fields) for fields in zip(self.state, final, strict=True)))
+        state = joined([self.state, final])
         value = torch.cat([self.log_reward, log_reward.float()])
         found, which = torch.unique(self.space.key(state), dim=0, return_inverse=True)
         first = torch.full((len(found),), len(value))
@@ -51,29 +52,35 @@ class Replay:
             first = first[value[first].topk(self.capacity).indices]
         self.state, self.log_reward = take(state, first), value[first]
 
-    def draw(self, n: int, generator: torch.Generator) -> Any:
+    def draw(self, n: int, generator: torch.Generator) -> State:
         """`n` of the remembered states, uniformly, with repetition."""
         return take(self.state, torch.randint(len(self), (n,), generator=generator))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is remembered, by name."""
-        fields: dict[str, Tensor] = self.state._asdict()
-        return {"log_reward": self.log_reward, **{f"state.{name}": field for name, field in fields.items()}}
+        fields = zip(_names(self.state), self.state, strict=True)
+        return {"log_reward": self.log_reward, **{f"state.{name}": field for name, field in fields}}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Remember what `tensors` of another buffer of this space gave."""
         self.log_reward = tensors["log_reward"]
-        self.state = type(self.state)(*(tensors[f"state.{name}"] for name in self.state._fields))
+        make: Callable[..., State] = type(self.state)
+        self.state = make(*(tensors[f"state.{name}"] for name in _names(self.state)))
+
+
+def _names(state: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Of a batch of states, which is a NamedTuple."""
+    return cast(NamedTuple, state)._fields
 
 
 def with_replayed(
-    fresh: Rollout,
-    memory: Replay,
+    fresh: Rollout[State],
+    memory: Replay[State],
     n: int,
-    policy: Policy,
-    draw: Callable[..., Rollout],
+    policy: Policy[State],
+    draw: Draw,
     generator: torch.Generator,
-) -> Rollout:
+) -> Rollout[State]:
     """The trajectories of `fresh`, drawn by `draw`, then `n` into remembered objects, whose `log_q` is not known and NaN."""
     if n == 0:
         return fresh
@@ -83,7 +90,7 @@ def with_replayed(
     return side_by_side(fresh, Rollout(replayed, evaluated, torch.full((n,), torch.nan)))
 
 
-def side_by_side(first: Rollout, second: Rollout) -> Rollout:
+def side_by_side(first: Rollout[State], second: Rollout[State]) -> Rollout[State]:
     """Two batches of trajectories in one space as one batch, the shorter ones at rest until the longest have ended."""
     steps = max(len(first.trajectories.states), len(second.trajectories.states))
     ours, our_log_p = _padded(first.trajectories, first.evaluated, steps)
@@ -95,7 +102,9 @@ def side_by_side(first: Rollout, second: Rollout) -> Rollout:
     return Rollout(_joined(ours, theirs), both, torch.cat([first.log_q, second.log_q]))
 
 
-def _padded(trajectories: Trajectories, evaluated: Evaluated, steps: int) -> tuple[Trajectories, Evaluated]:
+def _padded(
+    trajectories: Trajectories[State], evaluated: Evaluated, steps: int
+) -> tuple[Trajectories[State], Evaluated]:
     """The same with rests in the final state up to `steps` steps."""
     more = steps - len(trajectories.states)
     if more == 0:
@@ -111,16 +120,12 @@ def _padded(trajectories: Trajectories, evaluated: Evaluated, steps: int) -> tup
     return longer, Evaluated(pad(evaluated.log_pf, (0, 0, 0, more)), stop)
 
 
-def _joined(first: Trajectories, second: Trajectories) -> Trajectories:
+def _joined(first: Trajectories[State], second: Trajectories[State]) -> Trajectories[State]:
     """Two batches of trajectories of as many steps, side by side."""
     return Trajectories(
-        tuple(_side_by_side(a, b) for a, b in zip(first.states, second.states, strict=True)),
+        tuple(joined(pair) for pair in zip(first.states, second.states, strict=True)),
         torch.cat([first.actions, second.actions], 1),
         torch.cat([first.active, second.active], 1),
         torch.cat([first.log_pb, second.log_pb], 1),
-        _side_by_side(first.final, second.final),
+        joined([first.final, second.final]),
     )
-
-
-def _side_by_side(first: Any, second: Any) -> Any:
-    return type(first)(*(torch.cat(fields) for fields in zip(first, second, strict=True)))

@@ -6,7 +6,8 @@ says which steps count.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,18 +16,24 @@ from epgfn.gflownet.policies.base import Choices, Policy, RecordingPolicy, Walki
 from epgfn.gflownet.sampling.draws import behaviour, cumulative, draw
 from epgfn.gflownet.sampling.listed_walk import Sampler, walk
 from epgfn.gflownet.sampling.state_graph import StateGraph, state_graph
-from epgfn.gflownet.spaces.base import Space, log_uniform_backward, where
+from epgfn.gflownet.spaces.base import Space, State, log_uniform_backward, where
 
 
-class Trajectories(NamedTuple):
+class Trajectories(NamedTuple, Generic[State]):
     """`states` the T states acted in, each a batch of B; `actions` (T, B) int64; `active` (T, B) bool;
     `log_pb` (T, B) float32 log p_B(s_t | s_t+1), 0 where not active; `final` the terminal states."""
 
-    states: tuple[Any, ...]
+    states: tuple[State, ...]
     actions: Tensor
     active: Tensor
     log_pb: Tensor
-    final: Any
+    final: State
+
+    def acting(self) -> State:
+        """The M states of all steps that are acted in, step by step: those that `active` counts."""
+        make: Callable[..., State] = type(self.final)
+        fields = zip(*self.states, strict=True)
+        return make(*(torch.stack(field)[self.active] for field in fields))
 
 
 class Evaluated(NamedTuple):
@@ -37,24 +44,41 @@ class Evaluated(NamedTuple):
     log_stop: Tensor | None
 
 
-class Rollout(NamedTuple):
+class Rollout(NamedTuple, Generic[State]):
     """Sampled trajectories, the policy's own `evaluated` log probabilities (differentiable when gradients are on), and
     `log_q` (B,) of the tempered, exploring sampler that drew them."""
 
-    trajectories: Trajectories
+    trajectories: Trajectories[State]
     evaluated: Evaluated
     log_q: Tensor
 
 
+class Draw(Protocol):
+    """How trajectories of the first model of a policy are drawn: `sample`, `sample_once`, or one made of them."""
+
+    def __call__(
+        self,
+        policy: Policy[State],
+        space: Space[State],
+        n: int,
+        *,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        exploration: float = 0.0,
+    ) -> Rollout[State]:
+        """`n` trajectories; arguments as `sample` has them."""
+        ...
+
+
 def sample(
-    policy: Policy,
-    space: Space,
+    policy: Policy[State],
+    space: Space[State],
     n: int,
     *,
     generator: torch.Generator,
     temperature: float = 1.0,
     exploration: float = 0.0,
-) -> Rollout:
+) -> Rollout[State]:
     """`n` trajectories from the first model of `policy`.
 
     Each action is drawn from (1 - e) softmax(log p_F / temperature) + e uniform over the allowed ones, e = `exploration`.
@@ -89,7 +113,7 @@ def sample(
     return Rollout(trajectories, Evaluated(torch.stack(log_pf, 1), _stacked(log_stop)), log_q)
 
 
-def evaluate(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
+def evaluate(policy: Policy[State], space: Space[State], trajectories: Trajectories[State]) -> Evaluated:
     """log p_F of given trajectories under each of the N models of `policy`; -inf where a model forbids an action."""
     if isinstance(policy, WalkingPolicy):
         return policy.evaluate(trajectories)
@@ -106,14 +130,14 @@ def evaluate(policy: Policy, space: Space, trajectories: Trajectories) -> Evalua
 
 
 def sample_once(
-    policy: Policy,
-    space: Space,
+    policy: Policy[State],
+    space: Space[State],
     n: int,
     *,
     generator: torch.Generator,
     temperature: float = 1.0,
     exploration: float = 0.0,
-) -> Rollout:
+) -> Rollout[State]:
     """`sample`, each distinct state evaluated once: for policies that take states of different steps at once.
 
     The same trajectories and numbers, several times faster where trajectories are long. Where a policy of one model keeps records
@@ -133,13 +157,13 @@ def sample_once(
 
 def _sample_listed(
     policy: RecordingPolicy,
-    space: Space,
-    graph: StateGraph,
+    space: Space[State],
+    graph: StateGraph[State],
     n: int,
     generator: torch.Generator,
     temperature: float,
     exploration: float,
-) -> Rollout:
+) -> Rollout[State]:
     """`sample_once` by look-up."""
     record = policy.record()
     sampler = Sampler(record, temperature, exploration)
@@ -147,7 +171,8 @@ def _sample_listed(
     active = states[:-1] < graph.n_acting
     log_pb = torch.where(active, _at(graph.log_pb, states[1:]), 0.0)
     fields = zip(*(_at(field, states).unbind(0) for field in graph.state), strict=True)
-    *walked, final = (type(graph.state)(*field) for field in fields)
+    make: Callable[..., State] = type(graph.state)
+    *walked, final = (make(*field) for field in fields)
     trajectories = Trajectories(tuple(walked), action, active, log_pb, final)
 
     log_prob = record.log_prob(graph.features.index_select(0, met), graph.penalty.index_select(1, met))
@@ -174,14 +199,12 @@ def _picked(values: Tensor, place: Tensor, active: Tensor) -> Tensor:
     return torch.where(active, picked.view(1, *place.shape), 0.0)
 
 
-def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) -> Evaluated:
+def evaluate_together(
+    policy: Policy[State], space: Space[State], trajectories: Trajectories[State]
+) -> Evaluated:
     """`evaluate` by one call of a policy that takes states of different steps at once and lists all actions in order."""
     active = trajectories.active
-    fields = zip(*trajectories.states, strict=True)
-    states = type(trajectories.final)(
-        *(torch.stack(field)[active] for field in fields)
-    )  # M active ones of T * B
-    log_prob = policy.choices(states).log_prob  # (N, M, A)
+    log_prob = policy.choices(trajectories.acting()).log_prob  # (N, M, A)
     n = len(log_prob)
     rows, taken = torch.arange(log_prob.shape[1]), trajectories.actions[active]
     log_pf = log_prob.new_zeros(n, *active.shape)
@@ -195,7 +218,7 @@ def evaluate_together(policy: Policy, space: Space, trajectories: Trajectories) 
 
 
 @torch.no_grad()
-def sample_backward(space: Space, final: Any, *, generator: torch.Generator) -> Trajectories:
+def sample_backward(space: Space[State], final: State, *, generator: torch.Generator) -> Trajectories[State]:
     """One trajectory into each of the B terminal states `final`, drawn from the uniform backward policy.
 
     Trajectories of different length are aligned at their start, as `sample` gives them.
@@ -212,30 +235,31 @@ def sample_backward(space: Space, final: Any, *, generator: torch.Generator) -> 
     return _aligned(reverse[::-1], final)
 
 
-def _aligned(steps: list[tuple[Any, Tensor, Tensor, Tensor]], final: Any) -> Trajectories:
+def _aligned(steps: list[tuple[State, Tensor, Tensor, Tensor]], final: State) -> Trajectories[State]:
     """Shift each trajectory so that its first step comes first; after its end it rests in its final state."""
-    actions, active, log_pb = (torch.stack([step[i] for step in steps]) for i in (1, 2, 3))  # (T, B) each
+    actions = torch.stack([step[1] for step in steps])  # (T, B), as the next two
+    active = torch.stack([step[2] for step in steps])
+    log_pb = torch.stack([step[3] for step in steps])
     total, rows = len(steps), torch.arange(active.shape[1])
     lengths = active.sum(0)  # (B,)
-    fields = [torch.stack(values) for values in zip(*(tuple(step[0]) for step in steps), strict=True)]
-    fields = [torch.cat([field, last[None]]) for field, last in zip(fields, final, strict=True)]
+    every = [*(step[0] for step in steps), final]
+    fields = [torch.stack(values) for values in zip(*every, strict=True)]  # (T + 1, B, ...) each
     source = torch.arange(total)[:, None] + (total - lengths)  # (T, B), above T - 1 once ended
     clamped = source.clamp_max(total - 1)
     active = source < total
     actions = torch.where(active, actions[clamped, rows], 0)
     log_pb = torch.where(active, log_pb[clamped, rows], 0.0)
-    states = tuple(
-        type(final)(*(field[index.clamp_max(total), rows] for field in fields)) for index in source
-    )
+    make: Callable[..., State] = type(final)
+    states = tuple(make(*(field[index.clamp_max(total), rows] for field in fields)) for index in source)
     return Trajectories(states, actions, active, log_pb, final)
 
 
-def _noise(space: Space, n: int, generator: torch.Generator) -> Tensor:
+def _noise(space: Space[Any], n: int, generator: torch.Generator) -> Tensor:
     """One number in [0, 1) a step and trajectory: (`max_steps`, n)."""
     return torch.rand(space.max_steps, n, generator=generator)
 
 
-def _log_stop(space: Space, choices: Choices, active: Tensor) -> Tensor | None:
+def _log_stop(space: Space[Any], choices: Choices, active: Tensor) -> Tensor | None:
     """(N, B) log probability of stopping; the stop action is the last column where there is one."""
     if space.stop_action is None:
         return None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.base import Space, log_uniform_backward, take
+from epgfn.gflownet.spaces.base import Space, State, joined, log_uniform_backward, take
 from epgfn.gflownet.spaces.enumeration import Level, levels_of
 
 MAX_CELLS = 1 << 24
 """Most numbers in any one of the tables. Spaces beyond it are walked state by state."""
 
 
-class StateGraph(NamedTuple):
+class StateGraph(NamedTuple, Generic[State]):
     """S states: first the P that act, number 0 the initial one, then the finished ones.
 
     `state` all S. `after` (S, A) int64 numbers: what an action leads to; the state itself where it is not allowed. `log_pb` (S,)
@@ -24,7 +24,7 @@ class StateGraph(NamedTuple):
     A state that can be reached in t and in t' steps has two numbers, so that a number belongs to one step.
     """
 
-    state: Any
+    state: State
     after: Tensor
     log_pb: Tensor
     features: Tensor
@@ -36,31 +36,30 @@ class StateGraph(NamedTuple):
         return len(self.features)
 
 
-_known: WeakKeyDictionary[Space, StateGraph | None] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Space[Any], StateGraph[Any] | None] = WeakKeyDictionary()
 
 
-def state_graph(space: Space) -> StateGraph | None:
+def state_graph(space: Space[State]) -> StateGraph[State] | None:
     """The graph of `space`, worked out once for each; None where it is too large for `MAX_CELLS`."""
     if space not in _known:
         _known[space] = _listed(space)
     return _known[space]
 
 
-def _listed(space: Space) -> StateGraph | None:
+def _listed(space: Space[State]) -> StateGraph[State] | None:
     width = max(space.n_actions, space.n_features)
-    levels: list[Level] = []
+    levels: list[Level[State]] = []
     states = 1
     for level in levels_of(space) if width <= MAX_CELLS else ():
         levels.append(level)
         states += int(level.target.max()) + 1 if len(level.target) else 0
         if states * width > MAX_CELLS:
             return None
-    return _joined(space, levels) if levels else None
+    return _numbered(space, levels) if levels else None
 
 
-def _joined(space: Space, levels: list[Level]) -> StateGraph:
-    fields = zip(*(level.state for level in levels), strict=True)
-    state = type(levels[0].state)(*(torch.cat(field) for field in fields))
+def _numbered(space: Space[State], levels: list[Level[State]]) -> StateGraph[State]:
+    state = joined([level.state for level in levels])
     finished = space.is_terminating(state)
     order = finished.to(torch.uint8).argsort(stable=True)  # those that act first
     number = torch.empty_like(order)

@@ -15,7 +15,7 @@ from epgfn.gflownet.spaces.phylogeny import Phylogeny
 from epgfn.gflownet.spaces.sequence import Sequence
 
 DagSpace = DagBySinks | DagByEdges
-SPACES: dict[str, Callable[..., Any]] = {
+SPACES: dict[str, Callable[..., Space[Any]]] = {
     "dag-by-sinks": DagBySinks,
     "dag-by-edges": DagByEdges,
     "hypergrid": Hypergrid,
@@ -25,7 +25,7 @@ SPACES: dict[str, Callable[..., Any]] = {
 }
 
 
-def make_space(kind: str, **settings: int) -> Any:
+def make_space(kind: str, **settings: int) -> Space[Any]:
     """The space of that name; `settings` are its constructor's.
 
     Raises:

@@ -15,7 +15,7 @@ spaces `stop_action` is None. Throughout, the backward policy is uniform: log p_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -25,6 +25,10 @@ State = TypeVar("State", bound=tuple[Tensor, ...])
 """The NamedTuple of tensors that is a space's own batch of states."""
 
 
+LogReward = Callable[[State], Tensor]
+"""B states to (B,) log R in nats: of finished objects; of any state too where a loss says so."""
+
+
 class Back(NamedTuple, Generic[State]):
     """A step against the arrows: the state before, and (B,) int64 the action that leads from it to the state after."""
 
@@ -32,8 +36,8 @@ class Back(NamedTuple, Generic[State]):
     action: Tensor
 
 
-class Space(Protocol):
-    """One state graph; B states in a batch, A = `n_actions`, F = `n_features`."""
+class Space(Protocol[State]):
+    """One state graph, over its own kind of `State`; B states in a batch, A = `n_actions`, F = `n_features`."""
 
     n_actions: int
     n_backward: int
@@ -42,39 +46,39 @@ class Space(Protocol):
     """Most actions a trajectory may have, stopping included."""
     stop_action: int | None
 
-    def initial(self, n: int) -> Any:
+    def initial(self, n: int) -> State:
         """The initial state, `n` times."""
         ...
 
-    def forward_mask(self, state: Any) -> Tensor:
+    def forward_mask(self, state: State) -> Tensor:
         """(B, A) bool: the actions that may be taken; all False where the state is terminal."""
         ...
 
-    def step(self, state: Any, action: Tensor) -> Any:
+    def step(self, state: State, action: Tensor) -> State:
         """The states after (B,) int64 `action`; the actions must be allowed, and are ignored in terminal rows."""
         ...
 
-    def backward_mask(self, state: Any) -> Tensor:
+    def backward_mask(self, state: State) -> Tensor:
         """(B, n_backward) bool: the ways back; all False where the state is initial."""
         ...
 
-    def step_back(self, state: Any, choice: Tensor) -> Back[Any]:
+    def step_back(self, state: State, choice: Tensor) -> Back[State]:
         """The states before, and the actions that lead forward again; `choice` is ignored in initial rows."""
         ...
 
-    def is_terminating(self, state: Any) -> Tensor:
+    def is_terminating(self, state: State) -> Tensor:
         """(B,) bool: the state is a finished object."""
         ...
 
-    def features(self, state: Any) -> Tensor:
+    def features(self, state: State) -> Tensor:
         """(B, F) float32 input for a network. Never depends on anyone's data."""
         ...
 
-    def key(self, state: Any) -> Tensor:
+    def key(self, state: State) -> Tensor:
         """(B, words) int64: equal exactly where the states are equal."""
         ...
 
-    def decode(self, state: Any) -> list[Any]:
+    def decode(self, state: State) -> list[Any]:
         """The objects, in their natural form, one a row."""
         ...
 
@@ -92,7 +96,13 @@ def where(condition: Tensor, yes: State, no: State) -> State:
     return make(*(torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in rows))
 
 
-def log_uniform_backward(space: Space, state: Any) -> Tensor:
+def joined(states: Sequence[State]) -> State:
+    """The rows of several batches of states, one batch after the other."""
+    make: Callable[..., State] = type(states[0])
+    return make(*(torch.cat(fields) for fields in zip(*states, strict=True)))
+
+
+def log_uniform_backward(space: Space[State], state: State) -> Tensor:
     """(B,) float32 log p_B of any one way back from `state`: -log of their number, 0 where there is none (nats)."""
     return -space.backward_mask(state).sum(1).clamp_min(1).float().log()
 

@@ -9,29 +9,29 @@ All states are held at once. A space too large for that is refused before memory
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import Space, State, joined, take
 
 MAX_BYTES = 2 << 30
 """Most memory that one level may take."""
 
 
-class Level(NamedTuple):
+class Level(NamedTuple, Generic[State]):
     """The states reached after t steps, each once, and the edges out of them: row `source` of this level by `action` to
     row `target` of the next, all (M,) int64. The last level has no edges."""
 
-    state: Any
+    state: State
     source: Tensor
     action: Tensor
     target: Tensor
 
 
-def explore(space: Space) -> list[Level]:
+def explore(space: Space[State]) -> list[Level[State]]:
     """All states of `space`, level by level.
 
     Raises:
@@ -40,7 +40,7 @@ def explore(space: Space) -> list[Level]:
     return list(levels_of(space))
 
 
-def levels_of(space: Space) -> Iterator[Level]:
+def levels_of(space: Space[State]) -> Iterator[Level[State]]:
     """`explore` one level at a time, for those who may stop before the end."""
     state, steps = space.initial(1), 0
     while True:
@@ -69,11 +69,6 @@ def _guard(steps: int, states: int, size: int) -> None:
         )
 
 
-def terminating_states(space: Space, levels: list[Level]) -> Any:
+def terminating_states(space: Space[State], levels: list[Level[State]]) -> State:
     """All finished states, in the order of `terminating_mass`."""
     return joined([take(level.state, space.is_terminating(level.state)) for level in levels])
-
-
-def joined(states: list[Any]) -> Any:
-    """The rows of several batches of states as one."""
-    return type(states[0])(*(torch.cat(fields) for fields in zip(*states, strict=True)))

@@ -18,12 +18,12 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU
-from epgfn.gflownet.losses.base import BatchLoss, LogReward, Loss
+from epgfn.gflownet.losses.base import BatchLoss, Loss
 from epgfn.gflownet.policies import Policy
 from epgfn.gflownet.sampling.replay import Replay, with_replayed
-from epgfn.gflownet.sampling.rollout import Rollout, sample, sample_once
+from epgfn.gflownet.sampling.rollout import Draw, Rollout, sample, sample_once
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import Space, take
+from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.adam import Adam
 from epgfn.gflownet.training.state import Checkpoint, Keeper, TrainingState, run_digest
@@ -82,12 +82,12 @@ class LoopSettings(Protocol):
     def temperature(self) -> float: ...
 
 
-def draw_of(together: bool) -> Callable[..., Rollout]:
+def draw_of(together: bool) -> Draw:
     """How trajectories of such a policy are drawn fastest: each distinct state once, where it takes states of different steps at once."""
     return sample_once if together and torch.get_default_device() == CPU else sample
 
 
-def table_reward(space: DagSpace, table: Tensor) -> LogReward:
+def table_reward(space: DagSpace, table: Tensor) -> LogReward[Any]:
     """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats."""
     return lambda state: modular_score(table, state.adjacency, space.max_parents)
 
@@ -109,7 +109,7 @@ class Options(NamedTuple):
     the share of each batch, from 0 to below 1, that goes into objects seen before (see `epgfn.gflownet.sampling.replay`); `final_rate`
     the learning rate at the end as a share of the first, 1 for the same throughout."""
 
-    draw: Callable[..., Rollout] = sample
+    draw: Draw = sample
     replay: float = 0.0
     final_rate: float = FINAL_RATE
 
@@ -118,10 +118,10 @@ PLAIN = Options()
 
 
 def fit(
-    policy: Policy,
-    space: Space,
+    policy: Policy[State],
+    space: Space[State],
     settings: LoopSettings,
-    loss: Loss,
+    loss: Loss[State],
     generator: torch.Generator,
     *,
     watch: Watch = UNWATCHED,
@@ -175,10 +175,10 @@ def fit(
 
 
 def _fresh_state(
-    policy: Policy,
-    space: Space,
+    policy: Policy[State],
+    space: Space[State],
     settings: LoopSettings,
-    loss: Loss,
+    loss: Loss[State],
     generator: torch.Generator,
     replay: float,
 ) -> TrainingState:
@@ -195,9 +195,9 @@ def _fresh_state(
 
 def _learn(
     state: TrainingState,
-    policy: Policy,
+    policy: Policy[State],
     batch_loss: BatchLoss,
-    rollout: Rollout,
+    rollout: Rollout[State],
     rate: float,
     keeper: Keeper | None,
 ) -> TrainingProgress:

@@ -8,7 +8,6 @@ state, mass = terminating_mass(space, MlpNet(space, [result.tensors]))
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,12 @@ import torch
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.losses import make_loss
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.policies.mlp_net import MAX_ACTIONS, MAX_BYTES, MlpNet
 from epgfn.gflownet.rewards.rewards import checked, require_fits
-from epgfn.gflownet.sampling.rollout import Rollout, sample_once
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.sampling.rollout import Draw, sample_once
+from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.loop import FINAL_RATE, LocalResult, Options, Progress, Watch, fit
 from epgfn.gflownet.training.state import Checkpoint, tensor_digest
 
@@ -62,15 +60,15 @@ DEFAULTS = RewardSettings()
 
 
 def train_reward(
-    space: Space,
-    log_reward: LogReward,
+    space: Space[State],
+    log_reward: LogReward[State],
     *,
     seed: int,
     settings: RewardSettings = DEFAULTS,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     checkpoint: Checkpoint | None = None,
-    draw: Callable[..., Rollout] = sample_once,
+    draw: Draw = sample_once,
 ) -> LocalResult:
     """A GFlowNet of kind `MlpNet` on p(x) proportional to exp(log_reward(x)); one thread and one seed give one result.
 
@@ -87,7 +85,7 @@ def train_reward(
     _require_possible(space, settings)
     require_fits(log_reward, space)
 
-    def reward(state: Any) -> torch.Tensor:
+    def reward(state: State) -> torch.Tensor:
         return checked(log_reward, state)
 
     generator = torch.Generator().manual_seed(seed)
@@ -107,7 +105,7 @@ def train_reward(
     return LocalResult(policy.tensors(), history)
 
 
-def _require_possible(space: Space, settings: RewardSettings) -> None:
+def _require_possible(space: Space[Any], settings: RewardSettings) -> None:
     """Refuse what would run out of memory.
 
     Raises:
@@ -126,7 +124,7 @@ def _require_possible(space: Space, settings: RewardSettings) -> None:
         )
 
 
-def _probe(policy: Policy, space: Space, reward: LogReward) -> str:
+def _probe(policy: Policy[State], space: Space[State], reward: LogReward[State]) -> str:
     """A digest of the rewards of a few objects, the same for the same reward."""
     drawn = sample_once(policy, space, PROBED, generator=torch.Generator().manual_seed(0))
     return tensor_digest(reward(drawn.trajectories.final))

@@ -27,7 +27,7 @@ from epgfn.gflownet.device import CPU
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.rewards.rewards import shape_of
 from epgfn.gflownet.sampling.replay import Replay
-from epgfn.gflownet.spaces.base import Space
+from epgfn.gflownet.spaces.base import Space, State
 from epgfn.gflownet.training.adam import Adam
 
 FORMAT: Final = "epgfn-training/v1"
@@ -56,14 +56,14 @@ class TrainingState:
     steps: int
     optimiser: Adam
     generator: torch.Generator
-    memory: Replay | None = None
+    memory: Replay[Any] | None = None
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run_digest(
-    policy: Policy,
-    space: Space,
+    policy: Policy[State],
+    space: Space[State],
     settings: Any,
     extra: Sequence[Tensor],
     generator: torch.Generator,
@@ -110,7 +110,7 @@ def restore(path: Path, run: str, state: TrainingState) -> None:
     state.step = int(metadata["step"])
 
 
-def load_weights(path: Path, policy: Policy) -> None:
+def load_weights(path: Path, policy: Policy[Any]) -> None:
     """Give `policy`, made as for the run, the weights of the checkpoint at `path`: of its last step.
 
     Raises:

@@ -12,18 +12,17 @@ for twelve), and training learns the rest.
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import torch
 
 from epgfn.gflownet.losses import make_loss
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.policies import tree_net
 from epgfn.gflownet.policies.split_regression import split_scores
 from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.rewards.remembered import Remembered
 from epgfn.gflownet.rewards.rewards import checked, require_fits
-from epgfn.gflownet.spaces.phylogeny import Phylogeny
+from epgfn.gflownet.spaces.base import LogReward
+from epgfn.gflownet.spaces.phylogeny import Phylogeny, State
 from epgfn.gflownet.training.loop import LocalResult, Progress, Watch, fit
 from epgfn.gflownet.training.on_reward import RewardSettings
 
@@ -34,7 +33,7 @@ DEFAULTS = RewardSettings(
 
 def train_trees(
     space: Phylogeny,
-    log_reward: LogReward,
+    log_reward: LogReward[State],
     *,
     seed: int,
     settings: RewardSettings = DEFAULTS,
@@ -51,7 +50,7 @@ def train_trees(
             was set.
     """
 
-    def reward(state: Any) -> torch.Tensor:
+    def reward(state: State) -> torch.Tensor:
         return checked(remembered, state)
 
     require_fits(log_reward, space)

@@ -120,7 +120,7 @@ class _Run:
         self.space, family = space_of(study), family_of(study)
         self.likelihood = likelihood_of(study, self.space)
         self.generator = seeded(seed)
-        self.policy: Policy = make_policy(self.space, [initial_policy(study, None, self.generator)])
+        self.policy: Policy[Any] = make_policy(self.space, [initial_policy(study, None, self.generator)])
         self.together = family.together
         self.parameters = [parameter.requires_grad_(True) for parameter in self.policy.parameters()]
         self.values = public_values(study, self.likelihood)
@@ -150,7 +150,7 @@ class _Run:
             "exploration": self.training.exploration * left,
         }
         with torch.no_grad():
-            drawn: Rollout = self.draw(
+            drawn: Rollout[Any] = self.draw(
                 self.policy, self.space, self.training.batch, generator=self.generator, **how
             )
         walked = drawn.trajectories

@@ -21,7 +21,7 @@ from epgfn_coordinator.aggregation import MARGINAL_SAMPLES
 from epgfn_coordinator.home import Home
 
 Name = str | tuple[str, str]
-"""What a probability is of: cause and effect of an edge, or the name of another marginal."""
+"""What a probability is of: parent and child of an edge, or the name of another marginal."""
 
 TOO_FEW = "only one node's model is in the global one, so there is nothing left when it is left out"
 
@@ -115,8 +115,8 @@ def _probabilities(summary: Mapping[str, Any]) -> dict[Name, float]:
         found: dict[Name, float] = {str(name): float(p) for name, p in summary["marginals"].items()}
     else:
         rows = zip(summary["variables"], summary["edge_probabilities"], strict=True)
-        pairs = [(cause, zip(summary["variables"], row, strict=True)) for cause, row in rows]
-        found = {(cause, effect): float(p) for cause, row in pairs for effect, p in row if cause != effect}
+        pairs = [(parent, zip(summary["variables"], row, strict=True)) for parent, row in rows]
+        found = {(parent, child): float(p) for parent, row in pairs for child, p in row if parent != child}
     if not found:
         raise ValueError("no probabilities")
     return found

@@ -213,11 +213,16 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def _tell_edges(figures: dict[str, Any], console: Console) -> None:
+    console.print(
+        "Records cannot always tell which way an edge goes. Adjacent: an edge, whichever way; compelled: this way in all equivalent graphs."
+    )
     table = Table(title="Most probable edges", title_justify="left", box=None)
-    for column in ("cause", "effect", "probability"):
+    for column in ("parent", "child", "probability", "adjacent", "compelled"):
         table.add_column(column)
     for edge in figures["edges"]:
-        table.add_row(escape(edge["cause"]), escape(edge["effect"]), f"{edge['probability']:.3f}")
+        compelled = "" if edge["compelled"] is None else f"{edge['compelled']:.3f}"
+        shown = (f"{edge['probability']:.3f}", f"{edge['adjacent']:.3f}", compelled)
+        table.add_row(escape(edge["parent"]), escape(edge["child"]), *shown)
     console.print(table)
     if figures["global_edge_mae"] is not None:
         console.print(

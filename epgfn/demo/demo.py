@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from epgfn.base.errors import EpgfnError, UsageError
@@ -21,6 +22,7 @@ from epgfn.learn.model import Model
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.comparison.graphs import Comparison, compare
 from epgfn.run.comparison.objects import ObjectComparison, compare_objects
+from epgfn.run.directions import adjacent_probabilities, compelled_probabilities
 from epgfn.run.layout import RunLayout
 from epgfn.run.model import load_model
 from epgfn.run.report import write_report
@@ -126,7 +128,7 @@ def run_study(
     found = (
         _found_objects(out, comparison)
         if isinstance(comparison, ObjectComparison)
-        else _found_edges(study, comparison, summary)
+        else _found_edges(study, comparison, summary, RunLayout(simulation.run_dir).samples)
     )
     return {**_figures(study, simulation, report), **_graded(summary), **found}
 
@@ -187,11 +189,13 @@ def _notes(study: Study) -> list[str]:
     ]
 
 
-def _found_edges(study: Study, comparison: Comparison, summary: dict[str, Any]) -> dict[str, Any]:
+def _found_edges(
+    study: Study, comparison: Comparison, summary: dict[str, Any], samples: Path
+) -> dict[str, Any]:
     keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
             "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
     known = comparison.to_json()
-    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary)}
+    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary, samples)}
 
 
 def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any]:
@@ -213,12 +217,22 @@ def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any
     }
 
 
-def _top_edges(study: Study, summary: dict[str, Any], count: int = TOP) -> list[dict[str, Any]]:
-    names = study.variable_names
-    edges = [
-        {"cause": names[i], "effect": names[j], "probability": p}
-        for i, row in enumerate(summary["edge_probabilities"])
-        for j, p in enumerate(row)
+def _top_edges(
+    study: Study, summary: dict[str, Any], samples: Path, count: int = TOP
+) -> list[dict[str, Any]]:
+    """The most probable edges; beside each, how probable it is that the two are adjacent, and that the edge is compelled."""
+    names, p = study.variable_names, np.array(summary["edge_probabilities"])
+    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(samples, names)
+    edges: list[dict[str, Any]] = [
+        {
+            "parent": names[i],
+            "child": names[j],
+            "probability": float(p[i, j]),
+            "adjacent": float(adjacent[i, j]),
+            "compelled": None if compelled is None else float(compelled[i, j]),
+        }
+        for i in range(len(names))
+        for j in range(len(names))
         if i != j
     ]
-    return sorted(edges, key=lambda edge: -float(edge["probability"]))[:count]
+    return sorted(edges, key=lambda edge: -edge["probability"])[:count]

@@ -57,7 +57,7 @@ def compare(
     Args:
         records: of every node whose model is in the product, (n, V) as `load_records` gives them, by node id.
         local_models: the nodes' own models, by node id. global_model: trained on their product.
-        reference_edges: (cause, effect) of a published network, or None.
+        reference_edges: (parent, child) of a published network, or None.
         samples: graphs drawn from each model for its edge probabilities, so their standard error is at most 1 / (2 sqrt(samples)).
         seed: of those draws.
         progress: called with (models compared, models to compare).
@@ -117,9 +117,9 @@ def edge_matrix(edges: Sequence[Edge], variables: Sequence[str]) -> npt.NDArray[
     """(V, V) bool with [i, j] true for each edge i -> j; edges that name no variable of the study are left out."""
     index = {name: i for i, name in enumerate(variables)}
     matrix = np.zeros((len(variables), len(variables)), dtype=bool)
-    for cause, effect in edges:
-        if cause in index and effect in index:
-            matrix[index[cause], index[effect]] = True
+    for parent, child in edges:
+        if parent in index and child in index:
+            matrix[index[parent], index[child]] = True
     return matrix
 
 

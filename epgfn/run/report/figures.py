@@ -60,10 +60,10 @@ def edge_marginals(
     exact: Array | None = None,
     local: Mapping[str, Array] | None = None,
 ) -> bytes:
-    """Heatmaps of (V, V) edge probabilities, row = cause, column = effect.
+    """Heatmaps of (V, V) edge probabilities, row = parent, column = child.
 
     First row: the global model and, if known, the exact posterior and learned - exact. Then one panel a node, four in a
-    row. The diagonal is crossed out: no variable is its own cause.
+    row. The diagonal is crossed out: no variable is its own parent.
     """
     rows = math.ceil(len(local or {}) / PANELS)
     if exact is None and not rows:
@@ -258,8 +258,8 @@ def _frame(axis: Axes, variables: Sequence[str], title: str, *, labelled: bool) 
         axis.set_yticks(range(count), names, fontsize=size)
     axis.tick_params(length=0)
     if labelled:
-        axis.set_xlabel("effect", color=MUTED)
-        axis.set_ylabel("cause", color=MUTED)
+        axis.set_xlabel("child", color=MUTED)
+        axis.set_ylabel("parent", color=MUTED)
     axis.set_title(title)
     for spine in axis.spines.values():
         spine.set_visible(True)

@@ -102,8 +102,8 @@ def leave_one_out(influence: Influence, png: bytes | None, words: Words) -> Mark
 
 def _change(row: Any) -> Change:
     if "edge" in row:
-        cause, effect = row["edge"]
-        at = f"{cause} → {effect}"
+        parent, child = row["edge"]
+        at = f"{parent} → {child}"
     else:
         at = str(row["question"])
     return Change(_finite(row["mean"]), _finite(row["largest"]), at)

@@ -27,6 +27,7 @@ from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.run.comparison.graphs import Array, Comparison
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.directions import compelled_probabilities
 from epgfn.run.layout import RECEIPT, SEALED, RunLayout
 from epgfn.run.report.found import Found, read_found
 from epgfn.run.report.influence import Influence, read_influence
@@ -70,8 +71,8 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read. Of graphs `edges` (V, V) and, where the truth is known, `comparison`; of other objects `found`, and
-    `edges` is (0, 0)."""
+    """A run directory, read. Of graphs `edges` (V, V), `compelled` (V, V) by the samples, and, where the truth is known, `comparison`;
+    of other objects `found`, and `edges` is (0, 0)."""
 
     study: Study
     edges: Array
@@ -86,6 +87,7 @@ class Run:
     later: list[Later] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
     found: Found | None = None
+    compelled: Array | None = None
 
     @property
     def aggregated(self) -> list[str]:
@@ -152,6 +154,9 @@ def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = N
         coordinator_fingerprint=_fingerprint(RunLayout(run_dir).coordinator_key),
         comparison=among_graphs,
         found=found,
+        compelled=None
+        if found
+        else compelled_probabilities(RunLayout(run_dir).samples, study.variable_names),
         history=_history(summary.get("history")),
         local_histories=local_histories,
         influence=influence,

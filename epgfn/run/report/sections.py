@@ -6,6 +6,7 @@ import numpy as np
 
 from epgfn.run.comparison.graphs import Comparison, edge_matrix
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.directions import adjacent_probabilities
 from epgfn.run.report.html import (
     Markup,
     bar,
@@ -26,6 +27,11 @@ from epgfn.run.report.verdict import verdict
 from epgfn.run.report.words import columns, words_of
 
 LEAST_EDGES, MOST_EDGES = 12, 40
+EQUIVALENCE = (
+    "Records cannot always tell which way an edge goes: graphs that imply the same independences are equally supported, so an edge and its "
+    "reverse may share a probability. Adjacent: that there is an edge, whichever way. Compelled: that there is this edge and every "
+    "equivalent graph has it too, counted among the samples. Parent and child are words for a graph, not for cause and effect."
+)
 
 
 def header(run: Run) -> Markup:
@@ -88,7 +94,7 @@ def edges(run: Run, png: bytes) -> Markup:
     if truth:
         shown = "the global model, the exact posterior, their difference, and each node's own model"
     caption = (
-        "Row: cause. Column: effect. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
+        "Row: parent. Column: child. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
         "Empty cells are below .005."
     )
     return section(
@@ -110,25 +116,32 @@ def _edge_table(run: Run) -> Markup:
     pairs.sort(key=lambda ij: (-learned[ij], ij))
     probable = sum(bool(learned[ij] >= 0.5) for ij in pairs)
     kept = pairs[: min(MOST_EDGES, max(LEAST_EDGES, probable))]
-    head = ["edge", "probability", ""]
+    adjacent = adjacent_probabilities(learned)
+    head = ["parent", "child", "probability", "", "adjacent"] + (
+        ["compelled"] if run.compelled is not None else []
+    )
     head += ["exact", "difference"] if exact is not None else []
     head += ["published network"] if reference is not None else []
     rows = []
     for i, j in kept:
         row: list[object] = [
-            _arrow(names[i], names[j]),
+            names[i],
+            names[j],
             number(float(learned[i, j])),
             bar(float(learned[i, j])),
+            number(float(adjacent[i, j])),
         ]
+        if run.compelled is not None:
+            row.append(number(float(run.compelled[i, j])))
         if exact is not None:
             row += [number(float(exact[i, j])), signed(float(learned[i, j] - exact[i, j]))]
         if reference is not None:
             row.append("yes" if reference[i, j] else "reversed" if reference[j, i] else "no")
         rows.append(row)
-    caption = f"The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
+    caption = f"{EQUIVALENCE} The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
     if reference is not None:
         caption += f" {int(reference.sum())} edges are in the published network."
-    return table(caption, head, rows, numeric=("probability", "exact", "difference"))
+    return table(caption, head, rows, numeric=("probability", "adjacent", "compelled", "exact", "difference"))
 
 
 def _local_errors(comparison: Comparison) -> Markup:
@@ -261,6 +274,12 @@ def meaning(run: Run) -> Markup:
         run.study.kind.assumes,
         "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
     ]
+    if run.study.kind.has_edges and len(run.aggregated) > 1:
+        expected = run.edges if comparison is None else comparison.global_edges
+        shows_not.append(
+            f"The posterior of the pooled records. Every node has coefficients of its own, so {len(run.aggregated)} nodes are less certain of an "
+            f"edge than the same records at one: this posterior expects {number(float(expected.sum()))} edges."
+        )
     left_out = run.study.kind.left_out(run.study)
     if left_out:
         shows_not.append(left_out)
@@ -327,5 +346,5 @@ def footer(run: Run) -> Markup:
     )
 
 
-def _arrow(cause: str, effect: str) -> Markup:
-    return join([cause, tag("span", "→", class_="arrow"), effect], "")
+def _arrow(parent: str, child: str) -> Markup:
+    return join([parent, tag("span", "→", class_="arrow"), child], "")

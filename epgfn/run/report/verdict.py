@@ -1,4 +1,4 @@
-"""The report's first sentence: how far the global posterior is from the exact one, in words that follow from figures."""
+"""The report's first sentences: what was found, and how far it is to be believed, in words that follow from figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from epgfn.gflownet.measure.trust import Verdict as Grade
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.directions import adjacent_probabilities
 from epgfn.run.report.found import Found
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
@@ -17,6 +18,8 @@ from epgfn.run.report.words import Words, words_of
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
 """What counts as close: mean and largest error of the edge probabilities."""
+SHOWN_PAIRS = 3
+"""Pairs that a headline names."""
 CLOSE_L1 = 0.05
 """The same of other objects: no event's probability is off by more than half of it."""
 
@@ -48,13 +51,32 @@ def verdict(run: Run) -> Verdict:
         tone, headline = "poor", "The global model is far from the exact posterior."
     else:
         tone, headline = "poor", "The global model says no more about the edges than an empty graph would."
-    cause, effect, learned, exact = worst_edge(comparison)
+    parent, child, learned, exact = worst_edge(comparison)
     detail = (
         f"Its edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by {number(null, 4)}. "
-        f"The largest error is {number(largest)}, at {cause} → {effect}: learned {number(learned)}, exact {number(exact)}. "
+        f"The largest error is {number(largest)}, at {parent} → {child}: learned {number(learned)}, exact {number(exact)}. "
         "The exact posterior is the product of what each node's own records say; no node shared a record."
     )
-    return Verdict(tone, headline, detail)
+    return Verdict(tone, f"{_finding(run)} {headline}", detail)
+
+
+def _finding(run: Run) -> str:
+    """Which variables are adjacent more probably than not, the surest first, and for how many the direction can be told."""
+    edges = run.edges if run.comparison is None else run.comparison.global_edges
+    adjacent, names = adjacent_probabilities(edges), run.study.variable_names
+    pairs = [(i, j) for i in range(len(names)) for j in range(i) if adjacent[i, j] >= 0.5]
+    if not pairs:
+        return "No two variables are more probably adjacent than not."
+    pairs.sort(key=lambda ij: (-adjacent[ij], ij))
+    shown = ", ".join(
+        f"{names[j]} – {names[i]} ({number(float(adjacent[i, j]))})" for i, j in pairs[:SHOWN_PAIRS]
+    )
+    more = f", and {len(pairs) - SHOWN_PAIRS} more pairs" if len(pairs) > SHOWN_PAIRS else ""
+    told = ""
+    if run.compelled is not None:
+        directed = sum(max(run.compelled[i, j], run.compelled[j, i]) >= 0.5 for i, j in pairs)
+        told = f"; the direction can be told for {directed} of {len(pairs)}"
+    return f"More probably adjacent than not: {shown}{more}{told}."
 
 
 def _of_objects(run: Run, found: Found) -> Verdict:
@@ -110,7 +132,7 @@ def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
 
 
 def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
-    """Cause, effect, learned and exact probability where they differ most. The exact marginals must be known."""
+    """Parent, child, learned and exact probability where they differ most. The exact marginals must be known."""
     assert comparison.exact_edges is not None
     errors = np.abs(comparison.global_edges - comparison.exact_edges)
     np.fill_diagonal(errors, -1.0)
@@ -120,10 +142,8 @@ def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
 
 
 def _without_truth(run: Run) -> Verdict:
-    off_diagonal = ~np.eye(len(run.edges), dtype=bool)
-    probable = int((run.edges[off_diagonal] >= 0.5).sum())
-    edges = "1 edge is" if probable == 1 else f"{probable} edges are"
     nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
+    headline = f"{_finding(run)} That is the joint posterior of {nodes}."
     why = (
         "the exact posterior needs everyone's records, which nobody has"
         if run.comparison is None
@@ -142,11 +162,10 @@ def _without_truth(run: Run) -> Verdict:
         )
     if trust is not None:
         tone: Literal["good", "fair"] = "good" if exact or trust["verdict"] == "good" else "fair"
-        headline = f"{edges} more probable than not in the joint posterior of {nodes}."
         return Verdict(tone, headline, _exact(trust) if exact else _checked(trust))
     return Verdict(
         "open",
-        f"{edges} more probable than not in the joint posterior of {nodes}.",
+        headline,
         f"How far these probabilities are from the exact ones is not known here: {why}. "
         "What can be said is under Training and diagnostics.",
     )

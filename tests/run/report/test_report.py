@@ -84,7 +84,8 @@ def test_a_simulated_run_says_first_how_far_from_exact_it_is(
     _assert_complete_in_itself(html)
     text = Page(html).text
     head = text[: text.index("Which edges are probable")]
-    assert "close to the exact posterior" in head
+    assert "close to the exact posterior" in head and "More probably adjacent than not: " in head
+    assert "Records cannot always tell which way an edge goes" in text[len(head) :]
     assert number(comparison.global_edge_mae, 4) in head and number(comparison.null_edge_mae, 4) in head
     assert number(comparison.global_edge_max_error) in head
     assert html.count("<img ") == 3

@@ -277,8 +277,9 @@ def meaning(run: Run) -> Markup:
     if run.study.kind.has_edges and len(run.aggregated) > 1:
         expected = run.edges if comparison is None else comparison.global_edges
         shows_not.append(
-            f"The posterior of the pooled records. Every node has coefficients of its own, so {len(run.aggregated)} nodes are less certain of an "
-            f"edge than the same records at one: this posterior expects {number(float(expected.sum()))} edges."
+            "The posterior of the pooled records. Every node has coefficients of its own, so "
+            f"{len(run.aggregated)} nodes are less certain of an edge than the same records at one: this posterior expects "
+            f"{number(float(expected.sum()))} edges."
         )
     left_out = run.study.kind.left_out(run.study)
     if left_out:

@@ -25,7 +25,8 @@ from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.local import train_local
 from epgfn.learn.model import Model
 from epgfn.privacy.of_study.agreement import require_claim
-from epgfn.privacy.of_study.object_plan import Question, plan
+from epgfn.privacy.of_study.planning import plan
+from epgfn.privacy.of_study.question import Question
 from epgfn.privacy.of_study.releases import maker_of
 from epgfn.run.report import write_report
 from epgfn.study import Study

@@ -40,7 +40,7 @@ from epgfn.learn.local import train_on_moments
 from epgfn.learn.scores import study_masks, table_from_moments
 from epgfn.privacy.mechanisms.discrete import GRID_BITS, Floats
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
-from epgfn.privacy.of_study.graph_plan import random_network
+from epgfn.privacy.of_study.networks import GaussianNetwork
 from epgfn.study import Study
 from epgfn.targets.gaussian import Moments
 
@@ -147,7 +147,7 @@ class World:
     def __init__(self, n: int, epsilon: float | None, rng: np.random.Generator) -> None:
         self.n, self.rng = n, rng
         self.space, self.masks = DagBySinks(V, V - 1), study_masks(_STUDY)
-        mixing = random_network(V, rng)
+        mixing = GaussianNetwork(V, rng).mixing
         self.mixing = torch.from_numpy(mixing)
         self.mechanism = None if epsilon is None else MomentsMechanism(V, epsilon, DELTA)
         made = [self.publish(self.draw(n)) for _ in range(_SHADOWS)]

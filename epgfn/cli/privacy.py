@@ -15,7 +15,7 @@ from epgfn.base.errors import EpgfnError, UsageError
 
 if TYPE_CHECKING:
     from epgfn.privacy.attacks.canaries import Case
-    from epgfn.privacy.of_study.graph_plan import PlanRow
+    from epgfn.privacy.of_study.planning import PlanRow
     from epgfn.study import Study
 
 app = typer.Typer(
@@ -63,8 +63,8 @@ def plan(
 
     Example: epgfn privacy plan study.toml --records 1000 --epsilon 1 --epsilon 4
     """
-    from epgfn.privacy.of_study.object_plan import Question, mode_of
-    from epgfn.privacy.of_study.object_plan import plan as compute
+    from epgfn.privacy.of_study.planning import plan as compute
+    from epgfn.privacy.of_study.question import Question, mode_of
     from epgfn.study import Study
 
     loaded = Study.load(study)
@@ -105,7 +105,7 @@ def _shown(value: Any) -> str:
 
 
 def _print_plan(study: Study, rows: list[PlanRow]) -> None:
-    from epgfn.privacy.of_study.graph_plan import MOST_LOST, MOST_MOVED
+    from epgfn.privacy.of_study.planning import MOST_LOST, MOST_MOVED
 
     kind = study.kind
     of_what = kind.probabilities if kind.has_edges else f"probability of each {kind.question}"
@@ -116,18 +116,19 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         counted = f" ({found[0].nodes} nodes)" if scope == "product" else ""
         print(f"{several}{counted}, {of_what} from the release against those from the records themselves")
         print(
-            f"{'records':>9} {'epsilon':>8} {'mean error':>16} {'largest':>8} {'L1':>5} {'null':>6} {'lost':>5}"
+            f"{'records':>9} {'epsilon':>8} {'mean error':>16} {'median':>7} {'90 %':>6} {'largest':>8} {'L1':>5} {'null':>6} {'lost':>5}"
         )
         for row in found:
             l1 = "-" if row.l1 is None else f"{row.l1:.2f}"
             print(
-                f"{row.records:>9} {row.epsilon:>8g} {row.error:>8.3f} ± {row.error_se:.3f} {row.largest:>8.2f} {l1:>5} "
-                f"{row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
+                f"{row.records:>9} {row.epsilon:>8g} {row.error:>8.3f} ± {row.error_se:.3f} {row.error_median:>7.3f} {row.error_90:>6.3f} "
+                f"{row.largest:>8.2f} {l1:>5} {row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
             )
         print()
     each = "edges" if kind.has_edges else "of these probabilities"
     print(
-        f"largest: of all {each}, on average over worlds. L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
+        f"median, 90 %: of the mean error over worlds. largest: of all {each}, on average over worlds.\n"
+        f"L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
         "common). null: mean error of the prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
         f"off than the prior. More than {MOST_LOST:.0%} of worlds lost, or L1 above {MOST_MOVED:g}: too few records."

@@ -18,7 +18,7 @@ from epgfn.bench.releases import dags, objects, studies, worlds
 from epgfn.bench.releases.measure import Ask, Errors
 from epgfn.bench.releases.trained import study_of
 from epgfn.learn.scores import score_table
-from epgfn.privacy.of_study.synthetic import DiscreteNetwork
+from epgfn.privacy.of_study.networks import DiscreteNetwork
 from epgfn.study.kinds.dag import GaussianSettings
 from epgfn.targets import bge
 from epgfn.targets.gaussian import Moments

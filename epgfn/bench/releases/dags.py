@@ -11,19 +11,13 @@ from torch import Tensor
 
 from epgfn.bench.releases import worlds
 from epgfn.bench.releases.measure import Ask, Errors, Measure
-from epgfn.gflownet.measure.exact import (
-    MAX_ENUMERATED,
-    MAX_VARIABLES,
-    edge_errors,
-    edge_marginals,
-    enumerate_dags,
-)
+from epgfn.gflownet.measure.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals
+from epgfn.gflownet.measure.listed_dags import ListedDags
 from epgfn.gflownet.measure.structure_chains import edge_marginals as chain_marginals
 from epgfn.gflownet.spaces.parent_sets import parent_masks, popcount
 from epgfn.privacy.mechanisms.counts import CountsMechanism
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
-from epgfn.privacy.of_study.graph_plan import random_network
-from epgfn.privacy.of_study.synthetic import DiscreteNetwork
+from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.study.kinds.dag import GaussianSettings
 from epgfn.targets import bge
 from epgfn.targets.bdeu import bdeu
@@ -61,7 +55,7 @@ def moments(
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
-        mix = random_network(variables, rng)
+        mix = GaussianNetwork(variables, rng).mixing
         parts = [worlds.noise((ask.records, variables), tails, rng) @ mix + mean for _ in range(ask.nodes)]
         releases = [mechanism.release(part) for part in parts]
         exact = torch.stack([table(Moments.of_records(torch.from_numpy(part))) for part in parts]).sum(0)
@@ -108,13 +102,7 @@ class Comparison:
 
     def __init__(self, variables: int, fan_in: int = FAN_IN) -> None:
         self._masks = masks_of(variables, fan_in)
-        self._adjacency: Tensor | None = None
-        if variables <= MAX_ENUMERATED:
-            adjacency = enumerate_dags(variables)
-            slot = torch.zeros(1 << variables, dtype=torch.int64)
-            slot[self._masks] = torch.arange(len(self._masks))
-            self._slots = slot[(adjacency.long() << torch.arange(variables)[:, None]).sum(1)]  # (D, V)
-            self._adjacency = adjacency.flatten(1).double()
+        self._listed = ListedDags(self._masks, variables) if variables <= MAX_ENUMERATED else None
 
     def errors(self, exact: Tensor, private: Tensor, seed: int) -> Errors:
         """Of the posterior of the second (V, K) table against that of the first; `seed` is of the chains, where there are any."""
@@ -126,9 +114,9 @@ class Comparison:
 
     def _posterior(self, table: Tensor, seed: int) -> _Posterior:
         v = len(table)
-        if self._adjacency is not None:
-            p = torch.softmax(table[torch.arange(v), self._slots].sum(1), 0)
-            return _Posterior(p, (p @ self._adjacency).view(v, v).numpy(), None)
+        if self._listed is not None:
+            p = self._listed.probabilities(table)
+            return _Posterior(p, self._listed.edges(p).numpy(), None)
         if v <= MAX_VARIABLES:
             return _Posterior(None, edge_marginals(table, self._masks), None)
         generator = torch.Generator().manual_seed(seed)

@@ -80,14 +80,19 @@ def enumerate_dags(n_variables: int, max_parents: int | None = None) -> Tensor:
 
 def log_scores(table: Tensor, masks: Tensor, adjacency: Tensor) -> Tensor:
     """Sum_j phi_j(Pa_j) in nats of each graph: `adjacency` (B, V, V) bool -> (B,) float64; -inf where impossible."""
-    n_variables = table.shape[0]
-    bits = torch.ones((), dtype=torch.int64) << torch.arange(n_variables)
+    column, found = table_columns(masks, adjacency)
+    local = table.double()[torch.arange(len(table)), column]
+    return local.masked_fill(~found, -torch.inf).sum(1)
+
+
+def table_columns(masks: Tensor, adjacency: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the scores of graphs stand in a table: `adjacency` (B, V, V) bool -> column of each variable's parent set, (B, V) int64,
+    and whether that set is one of the `masks` (K,), (B, V) bool; the column means nothing where it is not."""
+    bits = torch.ones((), dtype=torch.int64) << torch.arange(adjacency.shape[-1])
     parents = (adjacency.to(torch.int64) * bits[:, None]).sum(1)  # (B, V)
     ordered, position = torch.sort(masks)
-    slot = torch.searchsorted(ordered, parents).clamp(max=len(masks) - 1)  # (B, V)
-    found = ordered[slot] == parents
-    local = table.double()[torch.arange(n_variables), position[slot]]
-    return local.masked_fill(~found, -torch.inf).sum(1)
+    place = torch.searchsorted(ordered, parents).clamp(max=len(masks) - 1)
+    return position[place], ordered[place] == parents
 
 
 def posterior(table: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

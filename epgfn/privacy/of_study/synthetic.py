@@ -1,4 +1,4 @@
-"""Made-up records of a study and the exact posteriors they give: what `epgfn.privacy.of_study.object_plan` simulates in.
+"""Made-up records of a study and the exact posteriors they give: what `epgfn.privacy.of_study.planning` simulates in.
 
 worlds = worlds_of(study)
 sites = worlds.draw(n, parties, rng)                     records of each node
@@ -8,7 +8,6 @@ worlds.posterior(parts)                                  of all objects, and of 
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,15 +15,17 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.measure.distances import exact_distribution
-from epgfn.gflownet.measure.exact import MAX_ENUMERATED, edge_marginals, enumerate_dags, log_scores
+from epgfn.gflownet.measure.exact import MAX_ENUMERATED, edge_marginals
+from epgfn.gflownet.measure.listed_dags import ListedDags
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
-from epgfn.gflownet.spaces.parent_sets import popcount
+from epgfn.gflownet.spaces.parent_sets import parent_matrix
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.scores import categories_of, prior_table, score_table, study_masks
-from epgfn.privacy.mechanisms.discrete import Floats, Ints
+from epgfn.privacy.mechanisms.discrete import Floats
+from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.releases import Released
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
@@ -75,7 +76,7 @@ class SyntheticData(Protocol):
 
 
 def worlds_of(study: Study) -> SyntheticData:
-    """For a study whose target is a sum over records, or BDeu."""
+    """For a study whose target is a sum over records, or a score of graphs."""
     return _Graphs(study) if study.target_kind.likelihood is None else _Summed(study)
 
 
@@ -136,20 +137,23 @@ class _Summed:
 
 
 class _Graphs:
-    """Graphs over categories, scored by BDeu; all of them are listed up to five variables."""
+    """Graphs over numbers or categories, by the study's score; all of them are listed up to five variables."""
 
     def __init__(self, study: Study) -> None:
         self.study, self.masks, v = study, study_masks(study), len(study.variables)
         self._off = ~np.eye(v, dtype=bool)
-        fan_in = int(popcount(self.masks).max())
-        self._adjacency = enumerate_dags(v, fan_in) if v <= MAX_ENUMERATED else None
+        self._listed = ListedDags(self.masks, v) if v <= MAX_ENUMERATED else None
 
     @property
     def objects(self) -> int | None:
-        return None if self._adjacency is None else len(self._adjacency)
+        return None if self._listed is None else len(self._listed)
 
     def draw(self, n: int, parties: int, rng: np.random.Generator) -> list[Any]:
-        network = DiscreteNetwork(categories_of(self.study), rng)
+        network: GaussianNetwork | DiscreteNetwork
+        if self.study.columns.numeric:
+            network = GaussianNetwork(len(self.study.variables), rng)
+        else:
+            network = DiscreteNetwork(categories_of(self.study), rng)
         return [network.draw(n, rng) for _ in range(parties)]
 
     def bounded(self, records: Any) -> BoundedRecords:
@@ -165,37 +169,12 @@ class _Graphs:
 
     def posterior(self, parts: list[Tensor]) -> Posterior:
         table = torch.stack(parts).sum(0)
-        if self._adjacency is None:
+        if self._listed is None:
             return Posterior(None, edge_marginals(table, self.masks)[self._off])
-        p = torch.softmax(log_scores(table, self.masks, self._adjacency), 0)
-        edges = (p @ self._adjacency.flatten(1).double()).view(self._off.shape).numpy()
-        return Posterior(p.numpy(), edges[self._off])
+        p = self._listed.probabilities(table)
+        return Posterior(p.numpy(), self._listed.edges(p).numpy()[self._off])
 
     def prior(self, parties: int) -> Posterior:
         share = prior_table(self.study) / len(self.study.roster)
-        own = (self.masks >> torch.arange(len(share))[:, None]) & 1 == 1
+        own = parent_matrix(self.masks, len(share)).T
         return self.posterior([share.masked_fill(own, -torch.inf)] * parties)
-
-
-class DiscreteNetwork:
-    """A random network of categorical variables: an edge for each pair of a random order with probability 1/2, up to two parents,
-    and for each configuration of parents probabilities drawn uniformly."""
-
-    def __init__(self, categories: tuple[int, ...], rng: np.random.Generator) -> None:
-        self.categories = categories
-        order = rng.permutation(len(categories))
-        self._steps = []
-        for place, j in enumerate(order):
-            parents = [int(i) for i in order[:place] if rng.random() < 0.5][:2]
-            rows = math.prod(categories[i] for i in parents)
-            self._steps.append((int(j), parents, rng.dirichlet(np.ones(categories[j]), size=rows)))
-
-    def draw(self, n: int, rng: np.random.Generator) -> Ints:
-        """(n, V) categories from 0 on."""
-        columns = np.zeros((n, len(self.categories)), dtype=np.int64)
-        for j, parents, table in self._steps:
-            row = np.zeros(n, dtype=np.int64)
-            for i in parents:
-                row = row * self.categories[i] + columns[:, i]
-            columns[:, j] = (rng.random(n)[:, None] > np.cumsum(table[row], 1)[:, :-1]).sum(1)
-        return columns

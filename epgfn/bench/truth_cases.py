@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epgfn.bench.releases.studies import STUDIES
-from epgfn.privacy.of_study.graph_plan import random_network
+from epgfn.privacy.of_study.networks import GaussianNetwork
 from epgfn.privacy.of_study.synthetic import worlds_of
 from epgfn.study import Study
 
@@ -38,7 +38,7 @@ def graphs(name: str, parts: Sequence[Floats], more: str = "", variables: Sequen
 def world(seed: int) -> Case:
     """6 to 14 variables at 2 to 4 nodes, 50 to 500 records each, of one random linear network."""
     rng = np.random.default_rng(seed)
-    mix, nodes = random_network(6 + seed % 9, rng), 2 + int(rng.integers(3))
+    mix, nodes = GaussianNetwork(6 + seed % 9, rng).mixing, 2 + int(rng.integers(3))
     return graphs(
         "worlds", [rng.normal(size=(int(rng.integers(50, 501)), len(mix))) @ mix for _ in range(nodes)]
     )
@@ -47,7 +47,7 @@ def world(seed: int) -> Case:
 def by_edges(seed: int) -> Case:
     """The same of 4 to 8 variables, two nodes with 200 records each, grown by edges."""
     rng = np.random.default_rng(seed)
-    mix = random_network(4 + seed % 5, rng)
+    mix = GaussianNetwork(4 + seed % 5, rng).mixing
     parts = [rng.normal(size=(200, len(mix))) @ mix for _ in range(2)]
     return graphs("by-edges", parts, '[space]\nkind = "dag-by-edges"\n')
 
@@ -89,7 +89,7 @@ def repeated(seed: int) -> Case:
 def opposed(seed: int) -> Case:
     """Ten variables whose dependences are others at each of three sites."""
     rng = np.random.default_rng(seed)
-    return graphs("opposed", [rng.normal(size=(400, 10)) @ random_network(10, rng) for _ in range(3)])
+    return graphs("opposed", [rng.normal(size=(400, 10)) @ GaussianNetwork(10, rng).mixing for _ in range(3)])
 
 
 def multisets_opposed(seed: int) -> Case:
@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Make, int]] = {
 
 def _eight(seed: int) -> list[Floats]:
     rng = np.random.default_rng(seed)
-    mix = random_network(8, rng)
+    mix = GaussianNetwork(8, rng).mixing
     return [rng.normal(size=(200, 8)) @ mix for _ in range(3)]
 
 

@@ -16,10 +16,11 @@ import torch
 from epgfn.base.errors import UsageError
 from epgfn.bench.truth_cases import CASES, Case
 from epgfn.learn.aggregate import GlobalResult, train_global
+from epgfn.learn.exact import exact_of_table
 from epgfn.learn.local import train_local
 from epgfn.learn.model import Model
 from epgfn.learn.scores import score_table
-from epgfn.learn.trust import errors, exact_of_table
+from epgfn.learn.trust import errors
 from epgfn.privacy.of_study.synthetic import worlds_of
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
@@ -123,7 +124,7 @@ def _exact(study: Study, parts: Sequence[Any]) -> Probabilities:
         found = exact_of_table(study, torch.stack(tables).sum(0))
         if found is None:
             raise ValueError("the cases have no more variables than exact sums can take")
-        return found
+        return found.probabilities
     worlds = worlds_of(study)
     answers = worlds.posterior([worlds.exact(torch.as_tensor(records)) for records in parts]).answers
     names = questions(study, space_of(study).initial(1)).names

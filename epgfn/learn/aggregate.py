@@ -23,9 +23,10 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Progress, draw_of
+from epgfn.learn.exact import exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
-from epgfn.learn.trust import Judged, exact_of_table, judge, table_target
+from epgfn.learn.trust import Judged, judge, table_target
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:

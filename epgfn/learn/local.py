@@ -27,9 +27,11 @@ from epgfn.gflownet.sampling.rollout import Draw
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.state import Checkpoint
+from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
 from epgfn.learn.target import Target, target_of
+from epgfn.learn.trust import Judge, parts_of
 from epgfn.study.objects import space_of
 from epgfn.targets.gaussian import Moments
 
@@ -109,6 +111,7 @@ def train_on_target(
             scores = family.fitted(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
     loss = make_loss(space, log_reward, study.training.loss, generator=generator)
+    judge = Judge(study, policy, log_reward, seed, lambda: _exact(study, target, log_reward))
     history = fit(
         policy,
         space,
@@ -117,8 +120,16 @@ def train_on_target(
         generator,
         watch=Watch(progress, stop, kept),
         options=Options(_local_draw(study, family.together)),
+        parts=parts_of(study, study.training, judge),
     )
-    return LocalResult(on_cpu(policy.tensors()), history)
+    return LocalResult(on_cpu(policy.tensors()), history, judge.look().trust)
+
+
+def _exact(study: Study, target: Target, log_reward: LogReward) -> Exact | None:
+    """What the node's own target implies."""
+    if target.table is not None:
+        return exact_of_table(study, target.table)
+    return exact_of_objects(study, log_reward)
 
 
 def _local_draw(study: Study, together: bool) -> Draw:

@@ -10,24 +10,27 @@ local error.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.device import CPU, computing_on
+from epgfn.gflownet.device import seeded
+from epgfn.gflownet.losses.base import LogReward
+from epgfn.gflownet.measure.distances import l1
 from epgfn.gflownet.measure.estimates import Own, own_samples
-from epgfn.gflownet.measure.exact import MAX_VARIABLES, edge_marginals
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import LogReward, take
+from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
-from epgfn.gflownet.training.loop import table_reward
+from epgfn.gflownet.training.loop import Parts, table_reward
+from epgfn.learn.exact import Exact
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
+from epgfn.study.settings import TrainingSettings
 
 SAMPLES: Final = 10_000
 """Own samples behind a judgement: a standard error of at most .005 where all count alike."""
@@ -46,21 +49,54 @@ class Judged(NamedTuple):
     basis: Basis
 
 
+class Judge:
+    """Judges one model as often as it is asked to, and keeps the latest judgement. What is exact is worked out once, when first needed."""
+
+    def __init__(
+        self,
+        study: Study,
+        policy: Policy,
+        log_reward: LogReward,
+        seed: int,
+        exact: Callable[[], Exact | None],
+    ) -> None:
+        """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`."""
+        self._of, self._seed = (study, policy, log_reward), seed
+        self._exact = cache(exact)
+        self.latest: Judged | None = None
+
+    def look(self) -> Judged:
+        """A new judgement."""
+        self.latest = judge(*self._of, seeded(self._seed), exact=self._exact())
+        return self.latest
+
+    def is_good(self) -> bool:
+        """Whether a new judgement is "good"."""
+        return bool(self.look().trust["verdict"] == "good")
+
+
+def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
+    """How long to go on by `settings`, one of the study's own; None for so many steps."""
+    lengths = study.parts_of(settings)
+    return Parts(lengths, judge.is_good) if len(lengths) > 1 else None
+
+
 @torch.no_grad()
 def judge(
     study: Study,
-    policy: Policy[Any],
-    log_reward: LogReward[Any],
+    policy: Policy,
+    log_reward: LogReward,
     generator: torch.Generator,
     *,
-    exact: Mapping[str, float] | None = None,
+    exact: Exact | None = None,
     samples: int = SAMPLES,
 ) -> Judged:
-    """The first model of `policy` against `log_reward` (nats), and against the `exact` probabilities where they are known.
+    """The first model of `policy` against `log_reward` (nats), and against what is `exact` where that is known.
 
     `trust` holds `samples`, `effective_share` and `khat` of their weights; `moved_by_weights`, the most that weighting changes any
     probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the
-    weighted ones; and the `verdict` of `measure.trust`.
+    weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; and the `verdict` of
+    `measure.trust`.
     """
     own = own_samples(policy, space_of(study), log_reward, samples, generator)
     plain, weighted = own_probabilities(study, own)
@@ -73,23 +109,38 @@ def judge(
     }
     largest = after = None
     if exact is not None:
-        mean, largest = errors(plain, exact)
-        after = errors(weighted, exact)[1]
-        trust |= {"exact_mean_error": mean, "exact_largest_error": largest, "exact_weighted_error": after}
+        found, largest, after = _against(exact, policy, plain, weighted)
+        trust |= found
     effective = own.effective_share * samples
     trust["verdict"] = verdict_of(
         effective_samples=effective, khat=khat, moved=moved, largest_error=largest, weighted_error=after
     )
     if exact is not None:
-        return Judged(trust, dict(exact), "exact")
-    return (
-        Judged(trust, weighted, "weighted")
-        if weights_hold(effective, khat)
-        else Judged(trust, plain, "samples")
-    )
+        return Judged(trust, dict(exact.probabilities), "exact")
+    if weights_hold(effective, khat):
+        return Judged(trust, weighted, "weighted")
+    return Judged(trust, plain, "samples")
 
 
-def own_probabilities(study: Study, own: Own[Any]) -> tuple[dict[str, float], dict[str, float]]:
+def _against(
+    exact: Exact, policy: Policy, plain: Mapping[str, float], weighted: Mapping[str, float]
+) -> tuple[dict[str, float], float, float]:
+    """The figures against what is exact, and the largest error before and after weighting: of the probability of a question, or of an
+    object where those are listed."""
+    more: dict[str, float] = {}
+    of_object = 0.0
+    if exact.listed is not None and exact.mass is not None:
+        mass = exact.listed.mass(policy)
+        plain = exact.listed.probabilities(mass)
+        of_object = float((mass - exact.mass).abs().max())
+        more["exact_l1"] = l1(mass, exact.mass)
+    mean, largest = errors(plain, exact.probabilities)
+    largest, after = max(largest, of_object), errors(weighted, exact.probabilities)[1]
+    figures = {"exact_mean_error": mean, "exact_largest_error": largest, "exact_weighted_error": after}
+    return {**more, **figures}, largest, after
+
+
+def own_probabilities(study: Study, own: Own) -> tuple[dict[str, float], dict[str, float]]:
     """Of each question, from own samples as they are, and weighted towards the target."""
     weight = torch.softmax(own.log_weight.double(), 0)
     plain: dict[str, float] = {}
@@ -105,24 +156,11 @@ def own_probabilities(study: Study, own: Own[Any]) -> tuple[dict[str, float], di
     return plain, weighted
 
 
-def table_target(space: DagSpace, table: Tensor) -> LogReward[Any]:
+def table_target(space: DagSpace, table: Tensor) -> LogReward:
     """Log R of graphs from (V, K) float64 log-scores (nats), less a constant; what is no number is where nothing is asked."""
     own_set = parent_matrix(parent_masks(space.n_variables, space.max_parents), space.n_variables).T
     best = table.double().masked_fill(own_set, -torch.inf).amax(1, keepdim=True)
     return table_reward(space, torch.where(own_set, 0.0, table.double() - best))
-
-
-def exact_of_table(study: Study, table: Tensor) -> dict[str, float] | None:
-    """Exact probability of each edge under (V, K) log-scores (nats), in the order of the kind's questions; None beyond 14 variables."""
-    space = space_of(study)
-    if space.n_variables > MAX_VARIABLES:
-        return None
-    with computing_on(CPU):
-        masks = parent_masks(space.n_variables, space.max_parents)
-        known = table.double().cpu().masked_fill(parent_matrix(masks, space.n_variables).T, -torch.inf)
-        edges = edge_marginals(known, masks)
-    names = questions(study, space.initial(1)).names
-    return dict(zip(names, edges[~np.eye(len(edges), dtype=bool)].tolist(), strict=True))
 
 
 def edge_matrix(study: Study, probabilities: Mapping[str, float]) -> list[list[float]]:

@@ -39,6 +39,9 @@ class TrainingSettings(Settings):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     exploration: Annotated[float, Field(ge=0, le=1)] = 0.0
     temperature: Annotated[float, Field(ge=1, le=10)] = 1.5
+    until: Annotated[Literal["steps", "good"], Field(repr=False)] = (
+        "steps"  # no part of what a run of "steps" is known by
+    )
 
     @property
     def loss(self) -> str:

@@ -38,6 +38,7 @@ from epgfn.study.kinds import (
     TargetSettings,
     filled,
     find_kind,
+    first_steps,
     read_space,
     read_target,
 )
@@ -200,6 +201,11 @@ class Study(Settings):
         self.privacy.check_roster(self.roster)
         if not self.privacy.is_private:
             return
+        if self.privacy.mode == "gradient" and self.training.until == "good":
+            raise ValueError(
+                "under privacy mode 'gradient' each step of training is paid for, so training.until = 'good' makes no sense; "
+                "set training.steps"
+            )
         check_logarithms(self)
         if self.privacy.mode == "answers":
             count = self.number_of_objects
@@ -309,6 +315,20 @@ class Study(Settings):
         stop (but for sequences, whose kind says otherwise), whole trajectories elsewhere."""
         by_edges = self.kind.may_stop_anywhere
         return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
+
+    def parts_of(self, settings: TrainingSettings) -> list[int]:
+        """The steps of each part of a training by `training` or `aggregation`: one, or as many as it goes on for at most."""
+        if settings.until == "steps":
+            return [settings.steps]
+        done = min(
+            first_steps(self.kind, "aggregation" if settings is self.aggregation else "training"),
+            settings.steps,
+        )
+        parts = [done]
+        while done < settings.steps:
+            parts.append(min(done, settings.steps - done))
+            done += parts[-1]
+        return parts
 
     @property
     def log_edge_odds(self) -> float:

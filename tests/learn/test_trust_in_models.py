@@ -11,13 +11,14 @@ from torch import Tensor
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.exact import edge_marginals
 from epgfn.gflownet.policies import make_policy
-from epgfn.learn import trust
+from epgfn.learn import exact as exact_sums
 from epgfn.learn.aggregate import train_global
+from epgfn.learn.exact import exact_of_table
 from epgfn.learn.local import train_local
 from epgfn.learn.model import Model
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table, study_masks
-from epgfn.learn.trust import Judged, edge_matrix, exact_of_table, judge, table_target
+from epgfn.learn.trust import Judged, edge_matrix, judge, table_target
 from epgfn.study.objects import space_of
 from worlds import BY_SINKS as STUDY
 from worlds import records
@@ -70,7 +71,7 @@ def test_a_model_that_carries_its_scores_gives_weighted_probabilities() -> None:
 def test_what_a_brief_aggregation_publishes_is_right(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Local models of three steps, a global one of three: the tables they carry say what is right, exactly or by weights."""
     if not known:
-        monkeypatch.setattr(trust, "MAX_VARIABLES", 3)
+        monkeypatch.setattr(exact_sums, "MAX_VARIABLES", 3)
     brief = STUDY.with_changes({"training": {"steps": 3}, "aggregation": {"steps": 3}})
     models = {node: train_local(brief, records(i), seed=i).tensors for i, node in enumerate(STUDY.roster)}
     result = train_global(brief, models, seed=9)

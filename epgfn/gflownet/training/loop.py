@@ -10,6 +10,7 @@ import math
 import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -43,7 +44,7 @@ class TrainingEnded(EpgfnError):
 
 
 class TrainingProgress(NamedTuple):
-    """One step: its number from 1, how many there will be, loss (nats squared), gradient norm before clipping, and `ess`,
+    """One step: its number from 1, how many are planned by now, loss (nats squared), gradient norm before clipping, and `ess`,
     the effective share of the batch (0 to 1) when its trajectories are weighted towards the target.
 
     The loss depends on the records: show it to the node's own people, send it to nobody.
@@ -61,10 +62,11 @@ Progress = Callable[[TrainingProgress], None]
 
 class LocalResult(NamedTuple):
     """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its
-    progress."""
+    progress; `trust` how far the model may be believed, where it was judged (`epgfn.learn.trust`)."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
+    trust: dict[str, Any] | None = None
 
 
 class LoopSettings(Protocol):
@@ -117,6 +119,14 @@ class Options(NamedTuple):
 PLAIN = Options()
 
 
+class Parts(NamedTuple):
+    """A run in parts of `lengths` steps, each with the whole fall of temperature, exploration and learning rate. After each but the
+    last, `is_enough()` may end it: of the weights alone, so that a run that was killed ends as it would have ended."""
+
+    lengths: Sequence[int]
+    is_enough: Callable[[], bool]
+
+
 def fit(
     policy: Policy[State],
     space: Space[State],
@@ -126,12 +136,14 @@ def fit(
     *,
     watch: Watch = UNWATCHED,
     options: Options = PLAIN,
+    parts: Parts | None = None,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place; returns one dict a step.
 
     Args:
         watch: who is told of each step, what ends the run, and where its state is kept.
         options: how batches are drawn, and how far the learning rate falls.
+        parts: how long to go on; `settings.steps` where it is not given.
 
     Raises:
         RefusedError: the checkpoint is damaged, or of another run.
@@ -139,16 +151,19 @@ def fit(
     """
     progress, stop, checkpoint = watch
     draw, replay, final_rate = options
-    state = _fresh_state(policy, space, settings, loss, generator, replay)
+    ends = (settings.steps,) if parts is None else tuple(accumulate(parts.lengths))
+    state = _fresh_state(policy, space, settings, loss, generator, ends, replay)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
     if checkpoint is not None and parallel.workers().size == 1:  # several processes start anew
         extra, choices = [*loss.extra], [settings, replay, 0.0, final_rate]  # 0.0: as runs of before have it
+        choices += [] if parts is None else [ends]
         run = run_digest(policy, space, choices, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
-    while state.step < settings.steps:
-        left = 1 - state.step / settings.steps
+    while state.step < ends[-1] and not (parts is not None and state.step in ends and _is_enough(parts)):
+        begun, end = state.part(state.step + 1)
+        left = 1 - (state.step - begun) / (end - begun)
         replayed = round(replay * batch) if state.memory else 0
         rollout = draw(
             policy,
@@ -174,19 +189,25 @@ def fit(
     return state.history
 
 
+def _is_enough(parts: Parts) -> bool:
+    """What the first process finds, in all of them."""
+    return bool(parallel.number_from_first(parts.is_enough()))
+
+
 def _fresh_state(
     policy: Policy[State],
     space: Space[State],
     settings: LoopSettings,
     loss: Loss[State],
     generator: torch.Generator,
+    ends: Sequence[int],
     replay: float,
 ) -> TrainingState:
     """A run before its first step."""
     parameters, rate = policy.parameters(), settings.learning_rate
     groups = [(parameters, rate), (list(loss.extra), loss.extra_rate or rate)]
     return TrainingState(
-        settings.steps,
+        ends,
         Adam(groups),
         generator,
         Replay(space, REPLAY_CAPACITY) if replay > 0 else None,
@@ -220,7 +241,8 @@ def _learn(
         fresh = ~rollout.log_q.isnan()
         log_weight = log_weight[fresh]
         state.memory.add(take(rollout.trajectories.final, fresh), batch_loss.log_reward[fresh])
-    done = TrainingProgress(state.step, state.steps, loss, norm, effective_share(log_weight))
+    planned = state.part(state.step)[1]
+    done = TrainingProgress(state.step, planned, loss, norm, effective_share(log_weight))
     state.history.append(done._asdict())
     return done
 
@@ -236,9 +258,7 @@ def _growth(history: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _diverged(state: TrainingState, keeper: Keeper | None) -> str:
-    sentence = (
-        f"training diverged at step {state.step + 1} of {state.steps}; lower learning_rate and start again"
-    )
+    sentence = f"training diverged at step {state.step + 1} of {state.part(state.step + 1)[1]}; lower learning_rate and start again"
     if keeper is None or keeper.kept_step == 0:
         return sentence
     path = keeper.checkpoint.path
@@ -246,7 +266,7 @@ def _diverged(state: TrainingState, keeper: Keeper | None) -> str:
 
 
 def _stopped(state: TrainingState, keeper: Keeper | None) -> str:
-    sentence = f"training was stopped at step {state.step} of {state.steps}"
+    sentence = f"training was stopped at step {state.step} of {state.part(state.step)[1]}"
     if keeper is None:
         return f"{sentence}; nothing was kept, start it again"
     keeper.keep()

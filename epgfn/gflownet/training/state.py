@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,14 +52,20 @@ class Checkpoint(NamedTuple):
 
 @dataclass
 class TrainingState:
-    """What training changes: tensors in place, `step` the number of steps done of `steps`."""
+    """What training changes: tensors in place, `step` the number of steps done. `ends`: the steps at which a part of the run is over,
+    ascending; the last is the end of it all."""
 
-    steps: int
+    ends: Sequence[int]
     optimiser: Adam
     generator: torch.Generator
     memory: Replay[Any] | None = None
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def part(self, step: int) -> tuple[int, int]:
+        """The steps after which the part of `step`, from 1, begins, and with which it ends."""
+        number = min(bisect_left(self.ends, step), len(self.ends) - 1)
+        return (self.ends[number - 1] if number else 0), self.ends[number]
 
 
 def run_digest(
@@ -170,7 +177,7 @@ def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     state.optimiser.restore(tensors)
     state.generator.set_state(tensors["generator"].cpu())
     rows = [dict(zip(HISTORY_FIELDS, row, strict=True)) for row in tensors["history"].tolist()]
-    state.history = [{"step": i + 1, "steps": state.steps, **row} for i, row in enumerate(rows)]
+    state.history = [{"step": i, "steps": state.part(i)[1], **row} for i, row in enumerate(rows, start=1)]
     if state.memory is not None:
         state.memory.restore(_below(tensors, "memory."))
 

@@ -29,6 +29,7 @@ from epgfn.study.kinds.multiset import MULTISET
 from epgfn.study.kinds.phylogeny import PHYLOGENY
 from epgfn.study.kinds.plugins import foreign_kind
 from epgfn.study.kinds.sequence import SEQUENCE
+from epgfn.study.settings import TrainingSettings
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind for kind in (DAG_BY_SINKS, DAG_BY_EDGES, HYPERGRID, MULTISET, SEQUENCE, PHYLOGENY)
@@ -78,8 +79,23 @@ def filled(values: Any) -> Any:
     for table, defaults in given.items():
         own = values.get(table, {})
         if isinstance(own, dict):
-            out[table] = {**defaults, **own}
+            out[table] = {**defaults, **_going_on(kind, table, values), **own}
     return out
+
+
+def first_steps(kind: Kind, table: str) -> int:
+    """How many steps the kind takes by itself in [training] or [aggregation], before it is looked at whether they were enough."""
+    settings = kind.training if table == "training" else kind.aggregation
+    return int(settings.get("steps", TrainingSettings.model_fields["steps"].default))
+
+
+def _going_on(kind: Kind, table: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Until when to train, where the study says nothing of it. DP-SGD pays for each step, so there it is never left open."""
+    own, privacy = values.get(table, {}), values.get("privacy", {})
+    pays = isinstance(privacy, dict) and privacy.get("mode") == "gradient" and table == "training"
+    if table not in ("training", "aggregation") or pays or "steps" in own or "until" in own:
+        return {}
+    return {"until": "good", "steps": first_steps(kind, table) << kind.doublings}
 
 
 def read_space(value: Any) -> Any:
@@ -140,6 +156,7 @@ __all__ = [
     "TargetSettings",
     "filled",
     "find_kind",
+    "first_steps",
     "listed",
     "read_space",
     "read_target",

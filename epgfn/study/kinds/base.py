@@ -95,6 +95,7 @@ class Kind(ABC):
     noun: what several objects are called; question: what the names of the questions are, for a heading.
     policy, training, aggregation: what is filled in, and `preferences` the share of a node's trajectories that are drawn as others might
         prefer them (`epgfn.gflownet.sampling.exploration`), all by measurement (docs/policies.md, docs/aggregation.md).
+    doublings: how often the steps of `training` and `aggregation` are doubled, at most, where a study does not say how many.
     priors: which of [prior] it knows.
     has_edges: objects are graphs over the variables, whose states have an `adjacency`: the questions are a matrix of edges.
     listed_up_to: up to how many variables all objects can be listed, where that is known beforehand.
@@ -114,6 +115,7 @@ class Kind(ABC):
     training: Mapping[str, Any] = field(default_factory=dict)
     aggregation: Mapping[str, Any] = field(default_factory=dict)
     preferences: float = 0.0
+    doublings: int = 2
     priors: tuple[str, ...] = ("uniform",)
     has_edges: bool = False
     listed_up_to: int | None = None

@@ -202,7 +202,13 @@ DAG_BY_SINKS = _dag(
     ("order-potential",),
     "one variable with all its parents at a time",
     trusted=MAX_TRUSTED_VARIABLES,
+    doublings=4,
 )
 DAG_BY_EDGES = _dag(
-    "dag-by-edges", DagByEdgesSettings, ("edge-net", "edge-attention"), "edge by edge", may_stop_anywhere=True
+    "dag-by-edges",
+    DagByEdgesSettings,
+    ("edge-net", "edge-attention"),
+    "edge by edge",
+    may_stop_anywhere=True,
+    doublings=5,
 )

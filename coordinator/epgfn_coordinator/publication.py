@@ -139,7 +139,7 @@ class Publication:
         def report(at: TrainingProgress) -> None:
             self._journal.progress(phase, at.step, at.steps, f"loss {at.loss:.3f}", loss=at.loss, **said)
 
-        self._journal.progress(phase, 0, self._study.aggregation.steps, **said)
+        self._journal.progress(phase, 0, self._study.parts_of(self._study.aggregation)[0], **said)
         more = {"left_out": said["node"]} if "node" in said else said
         write_result(
             self._home.aggregate(place),

@@ -46,7 +46,8 @@ def truth(
     Returns:
         rows with `case, seed, kind, variables, nodes, records` (of all nodes), `mean_error` and `max_error` of the delivered
         probabilities, which come `from` where it says, `model_error`, the largest of the global model's own samples as they are,
-        `verdict` and `khat` (None where there is none), and `cpu_s` of all training and judging.
+        `verdict` and `khat` (None where there is none), `local_verdicts` and `local_steps` of each node's own model, `steps` of the global
+        one, and `cpu_s` of all training and judging.
 
     Raises:
         UsageError: a sort that is not there, or a count below 1.
@@ -85,11 +86,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _row(case: Case, seed: int) -> dict[str, Any]:
     study, started = case.study, time.process_time()
-    models = {
-        node: train_local(study, records, seed=1000 * seed + number).tensors
+    local = {
+        node: train_local(study, records, seed=1000 * seed + number)
         for number, (node, records) in enumerate(zip(study.roster, case.records, strict=True))
     }
-    result = train_global(study, models, seed=seed)
+    result = train_global(study, {node: found.tensors for node, found in local.items()}, seed=seed)
     spent = time.process_time() - started
     exact = _exact(study, case.records)
     plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
@@ -107,6 +108,9 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "model_error": errors(plain, exact)[1],
         "verdict": trust.get("verdict"),
         "khat": trust.get("khat"),
+        "local_verdicts": [(found.trust or {}).get("verdict") for found in local.values()],
+        "local_steps": [len(found.history) for found in local.values()],
+        "steps": len(result.history),
         "cpu_s": round(spent, 1),
     }
 

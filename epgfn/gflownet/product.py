@@ -31,7 +31,7 @@ from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import Draw, Evaluated, Rollout, Trajectories, sample, sample_backward
 from epgfn.gflownet.spaces.base import LogReward, Space, State, take
-from epgfn.gflownet.training.loop import LoopSettings, Options, Progress, Watch, fit
+from epgfn.gflownet.training.loop import LoopSettings, Options, Parts, Progress, Watch, fit
 
 AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
 DRAWS = 4
@@ -186,6 +186,7 @@ def train_product(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     draw: Draw = sample,
+    parts: Parts | None = None,
 ) -> list[dict[str, Any]]:
     """Train the first model of `policy` in place towards `product`; returns one dict a step. See `epgfn.gflownet.training.loop.fit`.
 
@@ -195,7 +196,7 @@ def train_product(
     """
     loss = product_loss(product, objective, generator=generator)
     watch, options = Watch(progress, stop), Options(draw)
-    return fit(policy, product.space, settings, loss, generator, watch=watch, options=options)
+    return fit(policy, product.space, settings, loss, generator, watch=watch, options=options, parts=parts)
 
 
 def _averaged(

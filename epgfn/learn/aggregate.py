@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
+from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.product import FrozenProduct, train_product
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
-from epgfn.gflownet.training.loop import Progress, draw_of
+from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
 from epgfn.learn.exact import exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
-from epgfn.learn.trust import Judged, judge, table_target
+from epgfn.learn.trust import Judge, Judged, table_target
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -84,23 +87,62 @@ def train_global(
         key=family.key,
         together=family.together,
     )
+    judge = None
+    if start is not None and prior_share is not None:  # graphs whose policies carry their score tables
+        best = table_target(space, start)
+        judge = Judge(study, policy, best, seed, lambda: exact_of_table(study, start))
+    history = _train(study, policy, product, judge, generator, Watch(progress, stop))
+    found = diagnose(space, policy, stack, list(models), prior, generator)
+    judged = None if judge is None else judge.last()
+    if judged is not None:
+        found["trust"] = judged.trust
+    return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
+
+
+def _train(
+    study: Study,
+    policy: Policy[Any],
+    product: FrozenProduct[Any],
+    judge: Judge | None,
+    generator: torch.Generator,
+    watch: Watch,
+) -> list[dict[str, Any]]:
+    """Train `policy` in place: towards the product and then, where that is not good enough and the target of `judge` is better known than
+    the product, towards that target."""
+    draw = draw_of(family_of(study).together)
+    first, *more = study.parts_of(study.aggregation)
     history = train_product(
         policy,
         product,
-        study.aggregation,
+        study.aggregation.model_copy(update={"steps": first}),
         generator,
         objective=study.aggregating_objective,
-        progress=progress,
-        stop=stop,
-        draw=draw_of(family.together),
+        progress=watch.progress,
+        stop=watch.stop,
+        draw=draw,
     )
-    found = diagnose(space, policy, stack, list(models), prior, generator)
-    judged = None
-    if start is not None and prior_share is not None:  # graphs whose policies carry their score tables
-        exact = exact_of_table(study, start)
-        judged = judge(study, policy, table_target(space, start), generator, exact=exact)
-        found["trust"] = judged.trust
-    return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
+    if judge is None or not more or parallel.number_from_first(judge.is_good()):
+        return history
+    loss = make_loss(product.space, judge.log_reward, "contrastive", generator=generator)
+    later = fit(
+        policy,
+        product.space,
+        study.aggregation,
+        loss,
+        generator,
+        watch=_after(first, watch),
+        options=Options(draw),
+        parts=Parts(more, judge.is_good),
+    )
+    return history + [{**row, "step": row["step"] + first, "steps": row["steps"] + first} for row in later]
+
+
+def _after(first: int, watch: Watch) -> Watch:
+    """The same, told of steps as those after the `first` ones."""
+    tell = watch.progress
+    if tell is None:
+        return watch
+    return watch._replace(progress=lambda at: tell(at._replace(step=at.step + first, steps=at.steps + first)))
 
 
 def absent_prior_share(study: Study, present: int) -> Tensor:

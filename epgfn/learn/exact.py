@@ -12,11 +12,10 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.device import CPU, computing_on
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import exact_distribution
 from epgfn.gflownet.measure.exact import MAX_VARIABLES, edge_marginals
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.study import Study
@@ -31,7 +30,7 @@ class Listed(NamedTuple):
     """All M objects: `levels` of the space, finished states `state`."""
 
     study: Study
-    levels: list[Level]
+    levels: list[Level[Any]]
     state: Any
 
     def probabilities(self, mass: Tensor) -> dict[str, float]:
@@ -43,7 +42,7 @@ class Listed(NamedTuple):
                 found[name] = found.get(name, 0.0) + share
         return found
 
-    def mass(self, policy: Policy) -> Tensor:
+    def mass(self, policy: Policy[Any]) -> Tensor:
         """(M,) float64 p_T of the first model of `policy`."""
         from epgfn.gflownet.measure.sweep import terminating_mass
 
@@ -73,7 +72,7 @@ def listed(study: Study) -> Listed | None:
     return Listed(study, levels, terminating_states(space, levels))
 
 
-def exact_of_objects(study: Study, log_reward: LogReward) -> Exact | None:
+def exact_of_objects(study: Study, log_reward: LogReward[Any]) -> Exact | None:
     """Under a log-reward (nats), where all objects can be listed."""
     found = listed(study)
     if found is None:

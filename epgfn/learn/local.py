@@ -31,7 +31,7 @@ from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
 from epgfn.learn.target import Target, target_of
-from epgfn.learn.trust import Judge, parts_of
+from epgfn.learn.trust import LOCAL_SAMPLES, Judge, parts_of
 from epgfn.study.objects import space_of
 from epgfn.targets.gaussian import Moments
 
@@ -111,7 +111,7 @@ def train_on_target(
             scores = family.fitted(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
     loss = make_loss(space, log_reward, study.training.loss, generator=generator)
-    judge = Judge(study, policy, log_reward, seed, lambda: _exact(study, target, log_reward))
+    judge = Judge(study, policy, log_reward, seed, lambda: _exact(study, target, log_reward), LOCAL_SAMPLES)
     history = fit(
         policy,
         space,
@@ -122,10 +122,10 @@ def train_on_target(
         options=Options(_local_draw(study, family.together)),
         parts=parts_of(study, study.training, judge),
     )
-    return LocalResult(on_cpu(policy.tensors()), history, judge.look().trust)
+    return LocalResult(on_cpu(policy.tensors()), history, judge.last().trust)
 
 
-def _exact(study: Study, target: Target, log_reward: LogReward) -> Exact | None:
+def _exact(study: Study, target: Target, log_reward: LogReward[Any]) -> Exact | None:
     """What the node's own target implies."""
     if target.table is not None:
         return exact_of_table(study, target.table)

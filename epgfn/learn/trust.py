@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.losses.base import LogReward
 from epgfn.gflownet.measure.distances import l1
 from epgfn.gflownet.measure.estimates import Own, own_samples
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import take
+from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import Parts, table_reward
 from epgfn.learn.exact import Exact
@@ -32,8 +31,8 @@ from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
 from epgfn.study.settings import TrainingSettings
 
-SAMPLES: Final = 10_000
-"""Own samples behind a judgement: a standard error of at most .005 where all count alike."""
+SAMPLES, LOCAL_SAMPLES = 10_000, 4096
+"""Own samples behind a judgement of a global and of a local model: a standard error of at most .005 and .008 where all count alike."""
 BLOCK: Final = 1024
 
 Basis = Literal["exact", "weighted", "samples"]
@@ -50,29 +49,35 @@ class Judged(NamedTuple):
 
 
 class Judge:
-    """Judges one model as often as it is asked to, and keeps the latest judgement. What is exact is worked out once, when first needed."""
+    """Judges one model as often as it is asked to. What is exact is worked out once, when first needed."""
 
     def __init__(
         self,
         study: Study,
-        policy: Policy,
-        log_reward: LogReward,
+        policy: Policy[Any],
+        log_reward: LogReward[Any],
         seed: int,
         exact: Callable[[], Exact | None],
+        samples: int = SAMPLES,
     ) -> None:
         """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`."""
-        self._of, self._seed = (study, policy, log_reward), seed
+        self.log_reward = log_reward
+        self._of, self._seed, self._samples = (study, policy, log_reward), seed, samples
         self._exact = cache(exact)
-        self.latest: Judged | None = None
-
-    def look(self) -> Judged:
-        """A new judgement."""
-        self.latest = judge(*self._of, seeded(self._seed), exact=self._exact())
-        return self.latest
+        self._good: Judged | None = None
 
     def is_good(self) -> bool:
-        """Whether a new judgement is "good"."""
-        return bool(self.look().trust["verdict"] == "good")
+        """Whether the model as it is now is "good"."""
+        found = self._look()
+        self._good = found if found.trust["verdict"] == "good" else None
+        return self._good is not None
+
+    def last(self) -> Judged:
+        """Of the trained model. Training ends once a judgement was good, so that is not made twice."""
+        return self._good or self._look()
+
+    def _look(self) -> Judged:
+        return judge(*self._of, seeded(self._seed), exact=self._exact(), samples=self._samples)
 
 
 def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
@@ -84,8 +89,8 @@ def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | 
 @torch.no_grad()
 def judge(
     study: Study,
-    policy: Policy,
-    log_reward: LogReward,
+    policy: Policy[Any],
+    log_reward: LogReward[Any],
     generator: torch.Generator,
     *,
     exact: Exact | None = None,
@@ -123,7 +128,7 @@ def judge(
 
 
 def _against(
-    exact: Exact, policy: Policy, plain: Mapping[str, float], weighted: Mapping[str, float]
+    exact: Exact, policy: Policy[Any], plain: Mapping[str, float], weighted: Mapping[str, float]
 ) -> tuple[dict[str, float], float, float]:
     """The figures against what is exact, and the largest error before and after weighting: of the probability of a question, or of an
     object where those are listed."""
@@ -140,7 +145,7 @@ def _against(
     return {**more, **figures}, largest, after
 
 
-def own_probabilities(study: Study, own: Own) -> tuple[dict[str, float], dict[str, float]]:
+def own_probabilities(study: Study, own: Own[Any]) -> tuple[dict[str, float], dict[str, float]]:
     """Of each question, from own samples as they are, and weighted towards the target."""
     weight = torch.softmax(own.log_weight.double(), 0)
     plain: dict[str, float] = {}
@@ -156,7 +161,7 @@ def own_probabilities(study: Study, own: Own) -> tuple[dict[str, float], dict[st
     return plain, weighted
 
 
-def table_target(space: DagSpace, table: Tensor) -> LogReward:
+def table_target(space: DagSpace, table: Tensor) -> LogReward[Any]:
     """Log R of graphs from (V, K) float64 log-scores (nats), less a constant; what is no number is where nothing is asked."""
     own_set = parent_matrix(parent_masks(space.n_variables, space.max_parents), space.n_variables).T
     best = table.double().masked_fill(own_set, -torch.inf).amax(1, keepdim=True)

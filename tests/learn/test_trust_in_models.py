@@ -3,14 +3,19 @@ published does not depend on how well it was trained."""
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.exact import edge_marginals
 from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.training.loop import TrainingProgress
 from epgfn.learn import exact as exact_sums
 from epgfn.learn.aggregate import train_global
 from epgfn.learn.exact import exact_of_table
@@ -81,3 +86,51 @@ def test_what_a_brief_aggregation_publishes_is_right(known: bool, monkeypatch: p
     tolerance = 1e-5 if known else 0.03
     np.testing.assert_allclose(edge_matrix(brief, result.judged.probabilities), exact, atol=tolerance)
     assert ("exact_largest_error" in result.diagnostics["trust"]) == known
+
+
+SOON = {"steps": 40, "until": "good", "batch": 64, "learning_rate": 1e-2}
+"""Against a first part of three steps, and a bar that is not reached at once."""
+
+
+@pytest.fixture
+def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epgfn.study.study.first_steps", lambda kind, table: 3)
+    monkeypatch.setattr("epgfn.gflownet.measure.trust.LARGEST_ERROR", 0.015)
+
+
+def test_training_goes_on_until_the_model_is_good(short_parts: None) -> None:
+    study = STUDY.with_changes({"training": SOON})
+    assert study.parts_of(study.training) == [3, 3, 6, 12, 16]
+    seen: list[int] = []
+    result = train_local(study, 2 * records(1), seed=1, progress=lambda done: seen.append(done.steps))
+    assert result.trust is not None and result.trust["verdict"] == "good"
+    assert 3 < len(result.history) == len(seen) <= 40
+    assert seen[:3] == [3, 3, 3] and seen[3:6] == [6, 6, 6]
+
+
+def test_a_run_that_was_killed_ends_as_it_would_have_ended(short_parts: None, tmp_path: Path) -> None:
+    study = STUDY.with_changes({"training": SOON})
+    whole = train_local(study, 2 * records(1), seed=1)
+    for last in (3, 5, 6, 7):
+        stop = threading.Event()
+
+        def end_at(done: TrainingProgress, last: int = last, stop: threading.Event = stop) -> None:
+            if done.step == last:
+                stop.set()
+
+        path = tmp_path / str(last)
+        with pytest.raises(EpgfnError, match="stopped"):
+            train_local(study, 2 * records(1), seed=1, stop=stop, progress=end_at, checkpoint=path)
+        again = train_local(study, 2 * records(1), seed=1, checkpoint=path)
+        assert again.history == whole.history and again.trust == whole.trust
+
+
+def test_aggregation_goes_on_towards_the_summed_tables(short_parts: None) -> None:
+    """Local models of one step each have errors that no training towards their product can put right."""
+    study = STUDY.with_changes({"training": {"steps": 1}, "aggregation": {**SOON, "steps": 300}})
+    models = {node: train_local(study, 2 * records(i), seed=i).tensors for i, node in enumerate(study.roster)}
+    steps: list[int] = []
+    result = train_global(study, models, seed=9, progress=lambda done: steps.append(done.step))
+    assert result.diagnostics["trust"]["verdict"] == "good", result.diagnostics["trust"]
+    assert steps == [row["step"] for row in result.history] == list(range(1, len(steps) + 1))
+    assert len(steps) > 3

@@ -63,6 +63,7 @@ def _pareto_shape(x: npt.NDArray[np.float64]) -> float:
     grid = 30 + math.isqrt(n)
     quarter = x[math.floor(n / 4 + 0.5) - 1]
     theta = 1 / x[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / 3 / quarter
+    theta[theta == 0] = 1e-12 / x[-1]  # the exponential distribution, which is the limit
     k = np.log1p(-theta[:, None] * x).mean(1)
     log_likelihood = n * (np.log(-theta / k) - k - 1)
     weight = np.exp(log_likelihood - log_likelihood.max())

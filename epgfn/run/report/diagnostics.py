@@ -9,6 +9,7 @@ from epgfn.run.report.html import Markup, facts, picture, section, table
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number, plain
 from epgfn.run.report.words import Words, words_of
+from epgfn.study.settings import TrainingSettings
 
 DIAGNOSTICS = {
     "objects": "{objects} judged",
@@ -35,8 +36,8 @@ def training(run: Run, png: bytes | None) -> Markup:
     diagnostics = dict(run.summary.get("diagnostics") or {})
     nodes = diagnostics.pop("nodes", None)
     told = facts([
-        ("local objective", f"{run.study.training.objective}, {run.study.training.steps} steps of {run.study.training.batch} trajectories"),
-        ("global objective", f"{run.study.aggregating_objective}, {settings.steps} steps of {settings.batch} trajectories"),
+        ("local objective", f"{run.study.training.objective}, {_planned(run.study.training)}"),
+        ("global objective", f"{run.study.aggregating_objective}, {_planned(settings, len(run.history))}"),
         *((_called(key, words), _value(value, words)) for key, value in diagnostics.items()),
     ])  # fmt: skip
     picture_of = ""
@@ -50,6 +51,14 @@ def training(run: Run, png: bytes | None) -> Markup:
             + (" Local curves never leave a node in a real study." if run.local_histories else ""),
         )
     return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes, words))
+
+
+def _planned(settings: TrainingSettings, done: int = 0) -> str:
+    """How long a model is trained, and, where that was left open, how many steps were `done`."""
+    most = f"{settings.steps} steps of {settings.batch} trajectories"
+    if settings.until == "steps":
+        return most
+    return f"until good, at most {most}" + (f", {done} taken" if done else "")
 
 
 def _node_diagnostics(nodes: Any, words: Words) -> Markup | str:

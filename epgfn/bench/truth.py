@@ -47,7 +47,7 @@ def truth(
         rows with `case, seed, kind, variables, nodes, records` (of all nodes), `mean_error` and `max_error` of the delivered
         probabilities, which come `from` where it says, `model_error`, the largest of the global model's own samples as they are,
         `verdict` and `khat` (None where there is none), `local_verdicts` and `local_steps` of each node's own model, `steps` of the global
-        one, and `cpu_s` of all training and judging.
+        one, `contradictions` the pairs of nodes that contradict one another, and `cpu_s` of all training and judging.
 
     Raises:
         UsageError: a sort that is not there, or a count below 1.
@@ -111,6 +111,7 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "local_verdicts": [(found.trust or {}).get("verdict") for found in local.values()],
         "local_steps": [len(found.history) for found in local.values()],
         "steps": len(result.history),
+        "contradictions": len(result.diagnostics.get("overlap", {}).get("contradictions", [])),
         "cpu_s": round(spent, 1),
     }
 

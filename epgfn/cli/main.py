@@ -201,6 +201,10 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
     if figures["verdict"] is not None:
         exact = "; the published probabilities are exact" if figures["probabilities_from"] == "exact" else ""
         console.print(f"\nThe global model's samples: {figures['verdict']}{exact}.")
+    for one, other in figures["contradictions"]:
+        console.print(
+            f"The models of {one} and {other} contradict one another; the report says more.", markup=False
+        )
     verdict = "passed" if figures["audit_ok"] else "FAILED"
     console.print(f"\nPrivacy {figures['privacy']}", markup=False)
     for note in figures["notes"]:

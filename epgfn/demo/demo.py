@@ -176,6 +176,7 @@ def _graded(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": trust.get("verdict"),
         "khat": trust.get("khat"),
+        "contradictions": summary["diagnostics"].get("overlap", {}).get("contradictions", []),
         "probabilities_from": summary["probabilities_from"],
     }
 

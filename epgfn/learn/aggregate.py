@@ -19,7 +19,7 @@ from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.measure.diagnostics import diagnose
-from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies import apart, make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.product import FrozenProduct, train_product
 from epgfn.gflownet.spaces import DagSpace
@@ -27,6 +27,7 @@ from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
 from epgfn.learn.exact import exact_of_table
+from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
 from epgfn.learn.trust import Judge, Judged, table_target
@@ -96,6 +97,17 @@ def train_global(
     judged = None if judge is None else judge.last()
     if judged is not None:
         found["trust"] = judged.trust
+    if len(models) > 1:
+        found["overlap"] = told(
+            overlap_of(
+                space,
+                policy,
+                apart(space, stack, list(models.values())),
+                generator,
+                _own_rewards(space, models, family.scores, judge),
+            ),
+            list(models),
+        )
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
 
 
@@ -143,6 +155,15 @@ def _after(first: int, watch: Watch) -> Watch:
     if tell is None:
         return watch
     return watch._replace(progress=lambda at: tell(at._replace(step=at.step + first, steps=at.steps + first)))
+
+
+def _own_rewards(
+    space: Any, models: Mapping[str, Mapping[str, Tensor]], scores: str | None, judge: Judge | None
+) -> list[LogReward[Any]] | None:
+    """Each node's own log-reward, where its model carries it."""
+    if judge is None or scores is None:
+        return None
+    return [table_target(space, model[scores]) for model in models.values()]
 
 
 def absent_prior_share(study: Study, present: int) -> Tensor:

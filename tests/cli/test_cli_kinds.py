@@ -41,6 +41,7 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
         "notes": ["a caution"],
         "verdict": None,
         "khat": None,
+        "contradictions": [],
         "audit_ok": True,
         "audit_checks": 3,
         "run_dir": "run",

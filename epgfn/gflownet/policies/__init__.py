@@ -136,6 +136,13 @@ def make_policy(space: Space[Any], models: Models) -> Policy[Any]:
     return MlpNet(space, models)
 
 
+def apart(space: Any, stack: Policy[Any], models: Models) -> list[Policy[Any]]:
+    """Each model of `stack`, made of `models`, by itself."""
+    if isinstance(stack, OrderPotential) and not isinstance(stack, LearnedPotential):
+        return [stack.of_model(number) for number in range(stack.n_models)]
+    return [make_policy(space, [tensors]) for tensors in models]
+
+
 __all__ = [
     "Choices",
     "EdgeAttention",
@@ -147,5 +154,6 @@ __all__ = [
     "Policy",
     "TensorSpec",
     "TreeNet",
+    "apart",
     "make_policy",
 ]

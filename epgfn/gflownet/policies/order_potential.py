@@ -18,6 +18,8 @@ only through the parents that are sinks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -111,6 +113,13 @@ class OrderPotential:
     def _potential(self) -> Tensor:
         """L, (N, 2^V) float64."""
         return torch.stack([order_potential(self.space, table) for table in self.scores])
+
+    def of_model(self, model: int) -> Self:
+        """One of the models by itself, without working out its potential again; it shares the tensors."""
+        one, row = copy(self), slice(model, model + 1)
+        one.n_models, one.scores, one.potential = 1, self.scores[row], self.potential[row]
+        one.weights = {name: weight[row] for name, weight in self.weights.items()}
+        return one
 
     def parameters(self) -> list[Tensor]:
         return list(self.weights.values())

@@ -21,6 +21,7 @@ DIAGNOSTICS = {
     "beta": "β",
     "divergence_bound_nats": "divergence bound (nats)",
     "disagreement_nats": "disagreement (nats)",
+    "overlap": "the nodes",
     "trust": "against the summed score tables",
     "khat": "Pareto k̂",
     "moved_by_weights": "moved by weights",
@@ -34,7 +35,9 @@ def training(run: Run, png: bytes | None) -> Markup:
     """Curves and what the coordinator can tell without any truth."""
     settings, words = run.study.aggregation, words_of(run.study)
     diagnostics = dict(run.summary.get("diagnostics") or {})
-    nodes = diagnostics.pop("nodes", None)
+    nodes, overlap = diagnostics.pop("nodes", None), diagnostics.pop("overlap", None)
+    if isinstance(overlap, dict):
+        diagnostics["overlap"] = overlap.get("verdict")
     told = facts([
         ("local objective", f"{run.study.training.objective}, {_planned(run.study.training)}"),
         ("global objective", f"{run.study.aggregating_objective}, {_planned(settings, len(run.history))}"),

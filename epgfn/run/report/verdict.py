@@ -11,6 +11,8 @@ from epgfn.gflownet.measure.trust import Verdict as Grade
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import adjacent_probabilities
+from epgfn.run.report.disagreement import contradictions, in_words
+from epgfn.run.report.disagreement import detail as of_contradictions
 from epgfn.run.report.found import Found
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
@@ -35,6 +37,14 @@ class Verdict:
 
 def verdict(run: Run) -> Verdict:
     """What to say first about `run`."""
+    said, pairs = _of_model(run), contradictions(run)
+    if not pairs:
+        return said
+    headline = f"The nodes do not agree: {in_words(pairs)}. {said.headline}"
+    return Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}")
+
+
+def _of_model(run: Run) -> Verdict:
     if run.found is not None:
         return _of_objects(run, run.found)
     comparison = run.comparison

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from epgfn.run.report import write_report
+from epgfn.run.report.disagreement import in_words
 from epgfn.run.report.run import read_run
 from epgfn.run.report.verdict import Verdict, verdict
 from epgfn.study import Study
@@ -47,3 +49,35 @@ def test_exact_probabilities_do_not_hang_on_the_model(tmp_path: Path, small_stud
 
 def test_a_grade_that_nobody_gives_says_nothing(tmp_path: Path, small_study: Study) -> None:
     assert said(tmp_path, small_study, {"verdict": "excellent"}, "samples").tone == "open"
+
+
+def test_nodes_that_contradict_one_another_are_named_first(tmp_path: Path, small_study: Study) -> None:
+    run_dir = make_run(tmp_path / "run", small_study)
+    path = run_dir / "global" / "summary.json"
+    summary = json.loads(path.read_bytes())
+    nodes = {node: {"own": -3.0, "of_global": -169.0} for node in small_study.roster}
+    pair = list(small_study.roster)
+    summary["diagnostics"]["overlap"] = {
+        "verdict": "contradict",
+        "contradictions": [pair, ["nobody", pair[0]], 3],
+        "nodes": nodes,
+    }
+    path.write_text(json.dumps(summary))
+    found = verdict(read_run(run_dir))
+    assert found.tone == "poor" and found.headline.startswith(
+        "The nodes do not agree: north contradicts south."
+    )
+    assert "166.0" in found.detail and "nobody" not in found.headline
+    assert "north contradicts south" in write_report(run_dir).read_text()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([("a", "c"), ("b", "c")], "c contradicts a and b"),
+        ([("a", "b"), ("a", "c"), ("b", "c")], "a, b and c contradict one another"),
+        ([("a", "b"), ("c", "d")], "a contradicts b; c contradicts d"),
+    ],
+)
+def test_who_contradicts_whom_is_said_once_for_each_pair(pairs: list[tuple[str, str]], words: str) -> None:
+    assert in_words(pairs) == words

@@ -1,0 +1,43 @@
+"""Whether models that are about to be multiplied speak of the same objects.
+
+A product of posteriors is sharp whether they agree or not: where they contradict one another it settles on what none of them believes.
+That shows in what each says of the others' objects. Of model n, the region of all but `TAIL` of its probability is that of objects
+at least as probable as the `TAIL` quantile of its own samples; models that overlap lie in each other's.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+TAIL: Final = 0.01
+LEAST_SHARE: Final = 0.01
+"""Two models of which neither has that share of its samples in the other's region contradict one another."""
+
+
+class Overlap(NamedTuple):
+    """`inside` (N, N) float64: the share of model m's samples in model n's region. `own` and `of_product` (N,): the median of model n's
+    log-probability of its own samples and of the product's, nats."""
+
+    inside: Tensor
+    own: Tensor
+    of_product: Tensor
+
+    @property
+    def contradictions(self) -> list[tuple[int, int]]:
+        """Pairs n < m that do not overlap."""
+        apart = torch.maximum(self.inside, self.inside.T) < LEAST_SHARE
+        return [(n, m) for n, m in apart.nonzero().tolist() if n < m]
+
+
+def overlap(log_prob: Tensor) -> Overlap:
+    """From (N, N + 1, S) log-probabilities in nats, [n, m, s] what model n gives the s-th sample of model m, and m = N for the product.
+    Constants of each model n do not matter but for `own` and `of_product`."""
+    log_prob = log_prob.double()
+    n = len(log_prob)
+    own = log_prob[torch.arange(n), torch.arange(n)]  # (N, S)
+    least = torch.quantile(own, TAIL, dim=1, interpolation="lower")
+    inside = (log_prob[:, :n] >= least[:, None, None]).double().mean(2)
+    return Overlap(inside, own.median(1).values, log_prob[:, n].median(1).values)

@@ -143,12 +143,13 @@ def _probabilities(study: Study, result: GlobalResult, model: Model) -> dict[str
     """Of graphs a matrix of their edges' probabilities, of other objects the probability of each question about them; and where they
     come from."""
     judged = result.judged
-    found = model.marginals(MARGINAL_SAMPLES, seed=study.seed) if judged is None else judged.probabilities
-    basis = "samples" if judged is None else judged.basis
+    found = judged.probabilities
+    if judged.basis == "samples":  # of which it takes fewer to judge a model than to say what it says
+        found = model.marginals(MARGINAL_SAMPLES, seed=study.seed, weighted=False)
     named = (
         {"edge_probabilities": edge_matrix(study, found)} if study.kind.has_edges else {"marginals": found}
     )
-    return {**named, "probabilities_from": basis}
+    return {**named, "probabilities_from": judged.basis}
 
 
 def _plain(value: Any) -> Any:

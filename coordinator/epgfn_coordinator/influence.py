@@ -96,7 +96,7 @@ def add_leave_one_out(home: Home, nodes: list[str]) -> None:
 
 def _noise(summary: Mapping[str, Any]) -> float:
     """Of two such summaries; none where probabilities are exact."""
-    exact = summary.get("probabilities_from") == "exact"
+    exact = summary.get("probabilities_from") in ("exact", "product")
     return 0.0 if exact else sampling_noise(_probabilities(summary), MARGINAL_SAMPLES)
 
 

@@ -96,7 +96,7 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
     plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
     delivered, source = _delivered(result, plain)
     mean, largest = errors(delivered, exact)
-    trust = result.judged.trust if result.judged is not None else {}
+    trust = result.judged.trust
     return {
         "kind": study.space.kind,
         "variables": len(study.variables),
@@ -106,8 +106,10 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "max_error": largest,
         "from": source,
         "model_error": errors(plain, exact)[1],
-        "verdict": trust.get("verdict"),
-        "khat": trust.get("khat"),
+        "verdict": trust["verdict"],
+        "khat": trust["khat"],
+        "trust": trust,
+        "spread": {node: row["spread_nats"] for node, row in result.diagnostics["nodes"].items()},
         "local_verdicts": [(found.trust or {}).get("verdict") for found in local.values()],
         "local_steps": [len(found.history) for found in local.values()],
         "steps": len(result.history),
@@ -117,9 +119,8 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
 
 
 def _delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities, str]:
-    if result.judged is None:
-        return plain, "samples"
-    return result.judged.probabilities, result.judged.basis
+    found = result.judged
+    return (plain if found.basis == "samples" else found.probabilities), found.basis
 
 
 def _exact(study: Study, parts: Sequence[Any]) -> Probabilities:

@@ -26,7 +26,7 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
-from epgfn.learn.exact import exact_of_table
+from epgfn.learn.best_target import of_models, of_tables
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 class GlobalResult(NamedTuple):
     """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step; `diagnostics` as `measure.diagnostics`
-    says; `judged` how far the model may be believed, and the best probabilities that are at hand, where a target is."""
+    says; `judged` how far the model may be believed, and the best probabilities that are at hand."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
     diagnostics: dict[str, Any]
-    judged: Judged | None = None
+    judged: Judged
 
 
 def train_global(
@@ -88,26 +88,23 @@ def train_global(
         key=family.key,
         together=family.together,
     )
-    judge = None
-    if start is not None and prior_share is not None:  # graphs whose policies carry their score tables
-        best = table_target(space, start)
-        judge = Judge(study, policy, best, seed, lambda: exact_of_table(study, start))
+    local = apart(space, stack, list(models.values()))
+    table = None if prior_share is None else start  # of graphs by sinks, whose models carry their scores
+    best = (
+        of_models(study, stack, local, prior, seed) if table is None else of_tables(study, table, local, seed)
+    )
+    judge = Judge(study, policy, best.log_reward, seed, best.exact, best.samples, best.elsewhere)
     history = _train(study, policy, product, judge, generator, Watch(progress, stop))
     found = diagnose(space, policy, stack, list(models), prior, generator)
-    judged = None if judge is None else judge.last()
-    if judged is not None:
-        found["trust"] = judged.trust
+    judged = judge.last()
+    if judged.basis == "exact" and best.kind == "product of the models":
+        judged = judged._replace(basis="product")
+    found["trust"] = {"target": best.kind, **judged.trust}
     if len(models) > 1:
-        found["overlap"] = told(
-            overlap_of(
-                space,
-                policy,
-                apart(space, stack, list(models.values())),
-                generator,
-                _own_rewards(space, models, family.scores, judge),
-            ),
-            list(models),
-        )
+        own = None
+        if table is not None and family.scores is not None:
+            own = [table_target(space, model[family.scores]) for model in models.values()]
+        found["overlap"] = told(overlap_of(space, policy, local, generator, own), list(models))
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
 
 
@@ -115,12 +112,12 @@ def _train(
     study: Study,
     policy: Policy[Any],
     product: FrozenProduct[Any],
-    judge: Judge | None,
+    judge: Judge,
     generator: torch.Generator,
     watch: Watch,
 ) -> list[dict[str, Any]]:
-    """Train `policy` in place: towards the product and then, where that is not good enough and the target of `judge` is better known than
-    the product, towards that target."""
+    """Train `policy` in place: towards the product and then, where that is not good enough, towards the target of `judge`, which is
+    better known."""
     draw = draw_of(family_of(study).together)
     first, *more = study.parts_of(study.aggregation)
     history = train_product(
@@ -133,7 +130,7 @@ def _train(
         stop=watch.stop,
         draw=draw,
     )
-    if judge is None or not more or parallel.number_from_first(judge.is_good()):
+    if not more or parallel.number_from_first(judge.is_good()):
         return history
     loss = make_loss(product.space, judge.log_reward, "contrastive", generator=generator)
     later = fit(
@@ -155,15 +152,6 @@ def _after(first: int, watch: Watch) -> Watch:
     if tell is None:
         return watch
     return watch._replace(progress=lambda at: tell(at._replace(step=at.step + first, steps=at.steps + first)))
-
-
-def _own_rewards(
-    space: Any, models: Mapping[str, Mapping[str, Tensor]], scores: str | None, judge: Judge | None
-) -> list[LogReward[Any]] | None:
-    """Each node's own log-reward, where its model carries it."""
-    if judge is None or scores is None:
-        return None
-    return [table_target(space, model[scores]) for model in models.values()]
 
 
 def absent_prior_share(study: Study, present: int) -> Tensor:

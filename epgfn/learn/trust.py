@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import seeded
+from epgfn.gflownet.measure.coverage import missing_share
 from epgfn.gflownet.measure.distances import l1
 from epgfn.gflownet.measure.estimates import Own, own_samples
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagSpace
-from epgfn.gflownet.spaces.base import LogReward, take
+from epgfn.gflownet.spaces.base import LogReward, Space, joined, take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import Parts, table_reward
 from epgfn.learn.exact import Exact
@@ -33,10 +35,13 @@ from epgfn.study.settings import TrainingSettings
 
 SAMPLES, LOCAL_SAMPLES = 10_000, 4096
 """Own samples behind a judgement of a global and of a local model: a standard error of at most .005 and .008 where all count alike."""
+EXPLORED: Final = 256
+"""Tempered and exploring trajectories that look for what it lacks."""
 BLOCK: Final = 1024
 
-Basis = Literal["exact", "weighted", "samples"]
-"""Where probabilities come from: sums over all objects; own samples weighted towards the target; own samples as they are."""
+Basis = Literal["exact", "product", "weighted", "samples"]
+"""Where probabilities come from: sums over all objects under log-rewards, or under the product of what the nodes' models sample; own
+samples weighted towards the target; own samples as they are."""
 
 
 class Judged(NamedTuple):
@@ -59,11 +64,12 @@ class Judge:
         seed: int,
         exact: Callable[[], Exact | None],
         samples: int = SAMPLES,
+        elsewhere: Callable[[], Any] = lambda: None,
     ) -> None:
         """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`."""
         self.log_reward = log_reward
         self._of, self._seed, self._samples = (study, policy, log_reward), seed, samples
-        self._exact = cache(exact)
+        self._exact, self._elsewhere = cache(exact), cache(elsewhere)
         self._good: Judged | None = None
 
     def is_good(self) -> bool:
@@ -77,7 +83,9 @@ class Judge:
         return self._good or self._look()
 
     def _look(self) -> Judged:
-        return judge(*self._of, seeded(self._seed), exact=self._exact(), samples=self._samples)
+        exact = self._exact()
+        elsewhere = self._elsewhere() if exact is None else None
+        return judge(*self._of, seeded(self._seed), exact=exact, samples=self._samples, elsewhere=elsewhere)
 
 
 def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
@@ -95,15 +103,18 @@ def judge(
     *,
     exact: Exact | None = None,
     samples: int = SAMPLES,
+    elsewhere: Any = None,
 ) -> Judged:
-    """The first model of `policy` against `log_reward` (nats), and against what is `exact` where that is known.
+    """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, and by objects from
+    `elsewhere`, finished states that others drew.
 
     `trust` holds `samples`, `effective_share` and `khat` of their weights; `moved_by_weights`, the most that weighting changes any
     probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the
-    weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; and the `verdict` of
-    `measure.trust`.
+    weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `missing_share` by
+    `measure.coverage`; and the `verdict` of `measure.trust`.
     """
-    own = own_samples(policy, space_of(study), log_reward, samples, generator)
+    space = space_of(study)
+    own = own_samples(policy, space, log_reward, samples, generator)
     plain, weighted = own_probabilities(study, own)
     khat, moved = pareto_khat(own.log_weight.cpu()), errors(plain, weighted)[1]
     trust: dict[str, Any] = {
@@ -116,15 +127,31 @@ def judge(
     if exact is not None:
         found, largest, after = _against(exact, policy, plain, weighted)
         trust |= found
+    missing = None
+    if elsewhere is not None:
+        more = joined([elsewhere, _explored(policy, space, generator)])
+        missing = missing_share(policy, space, log_reward, own.log_z, more, generator)
+        trust["missing_share"] = missing
     effective = own.effective_share * samples
     trust["verdict"] = verdict_of(
-        effective_samples=effective, khat=khat, moved=moved, largest_error=largest, weighted_error=after
+        effective_samples=effective,
+        khat=khat,
+        moved=moved,
+        largest_error=largest,
+        weighted_error=after,
+        missing=missing,
     )
     if exact is not None:
         return Judged(trust, dict(exact.probabilities), "exact")
     if weights_hold(effective, khat):
         return Judged(trust, weighted, "weighted")
     return Judged(trust, plain, "samples")
+
+
+def _explored(policy: Policy[Any], space: Space[Any], generator: torch.Generator) -> Any:
+    """Objects that the model itself comes upon when it is made to explore."""
+    found = sample(policy, space, EXPLORED, generator=generator, temperature=2.0, exploration=0.1)
+    return found.trajectories.final
 
 
 def _against(

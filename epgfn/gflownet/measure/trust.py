@@ -6,7 +6,7 @@
               any average over them to be trusted (Vehtari et al., JMLR 25 (2024), arXiv 1507.02646)
 
 Own samples cannot show a mode that a model never visits. So weights alone never make a verdict "good": that takes an answer from
-elsewhere, such as exact probabilities.
+elsewhere, such as exact probabilities, or objects drawn by others (`measure.coverage`).
 """
 
 from __future__ import annotations
@@ -84,20 +84,21 @@ def verdict_of(
     moved: float,
     largest_error: float | None = None,
     weighted_error: float | None = None,
+    missing: float | None = None,
 ) -> Verdict:
     """The grade of a model: "good" of its samples as they are.
 
     Args:
         moved: the most that weighting moves any probability. largest_error, weighted_error: of any of them before and after weighting,
-            where the exact answer is known.
+            where the exact answer is known. missing: the share of the target that objects from elsewhere show to be lacking, where it is
+            not known and such objects were looked at.
     """
-    if largest_error is not None and largest_error <= LARGEST_ERROR:
-        return "good"
-    usable, error = weights_hold(effective_samples, khat), weighted_error
-    if error is None:
-        error = largest_error
-    if error is not None:
-        usable = usable and error <= LARGEST_ERROR
-    elif moved > 2 * LARGEST_ERROR:  # so far off that there may be more that no sample shows
-        usable = False
-    return "usable after weighting" if usable else "not to be relied on"
+    holds = weights_hold(effective_samples, khat)
+    if largest_error is not None:
+        if largest_error <= LARGEST_ERROR:
+            return "good"
+        after = largest_error if weighted_error is None else weighted_error
+        return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
+    if not holds or moved > 2 * LARGEST_ERROR or (missing or 0.0) > LARGEST_ERROR:
+        return "not to be relied on"  # so far off, there may be more that nothing shows
+    return "good" if missing is not None and moved <= LARGEST_ERROR else "usable after weighting"

@@ -1,0 +1,81 @@
+"""The best target that is known of a global model, to judge it by and, where its own training did not reach it, to train it on.
+
+score tables       graphs by sinks: the sum of the nodes' tables, and the absent nodes' share of the prior, is log R exactly
+listed objects     the product of what the nodes' models sample, each worked out over all objects
+anything else      the product again, each model's log p_T estimated over several trajectories
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.device import seeded
+from epgfn.gflownet.measure.diagnostics import log_mean, log_ratios
+from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.sampling.rollout import sample
+from epgfn.gflownet.spaces.base import LogReward, joined
+from epgfn.learn.exact import Exact, exact_of_list, exact_of_table, listed
+from epgfn.learn.target import ListedReward
+from epgfn.learn.trust import SAMPLES, table_target
+from epgfn.study import Study
+from epgfn.study.objects import space_of
+
+Kind = Literal["score tables", "product of the models"]
+TRAJECTORIES, FEW_SAMPLES = 4, 2048
+"""Into each object, and own samples of the global model, where each log-reward takes that many evaluations of every model."""
+ELSEWHERE: Final = 512
+"""Objects drawn from all nodes' models together, to see what the global model lacks."""
+LEAST: Final = 1e-300
+
+
+class Best(NamedTuple):
+    """`log_reward` (nats, up to a constant) and what it is made of; `exact()`: what it implies, where that is in reach; `elsewhere`:
+    objects that others than the global model drew; `samples`: how many to judge it by."""
+
+    kind: Kind
+    log_reward: LogReward[Any]
+    exact: Callable[[], Exact | None]
+    elsewhere: Callable[[], Any]
+    samples: int = SAMPLES
+
+
+def of_tables(study: Study, table: Tensor, local: Sequence[Policy[Any]], seed: int) -> Best:
+    """From the (V, K) sum of score tables (nats)."""
+    return Best(
+        "score tables",
+        table_target(space_of(study), table),
+        lambda: exact_of_table(study, table),
+        lambda: drawn(study, local, seed),
+    )
+
+
+def of_models(
+    study: Study, stack: Policy[Any], local: Sequence[Policy[Any]], prior: LogReward[Any] | None, seed: int
+) -> Best:
+    """From the nodes' models, together in `stack` and one by one in `local`; `prior` is the absent nodes' share."""
+    kind: Kind = "product of the models"
+    found = listed(study)
+    if found is not None:
+        log_mass = torch.stack([found.mass(one).clamp_min(LEAST).log() for one in local]).sum(0)
+        values = log_mass if prior is None else log_mass + prior(found.state).double()
+        reward = ListedReward(space_of(study), found.state, values)
+        return Best(kind, reward, lambda: exact_of_list(found, values), lambda: None)
+    space, generator = space_of(study), seeded(seed)
+
+    def log_reward(state: Any) -> Tensor:
+        total = log_mean(log_ratios(stack, space, state, TRAJECTORIES, generator)).sum(0)
+        return total if prior is None else total + prior(state).double()
+
+    return Best(kind, log_reward, lambda: None, lambda: drawn(study, local, seed), FEW_SAMPLES)
+
+
+@torch.no_grad()
+def drawn(study: Study, local: Sequence[Policy[Any]], seed: int) -> Any:
+    """Finished states from each of the models."""
+    space, generator = space_of(study), seeded(seed)
+    each = max(1, ELSEWHERE // len(local))
+    return joined([sample(one, space, each, generator=generator).trajectories.final for one in local])

@@ -58,6 +58,11 @@ def test_weights_that_put_right_what_samples_have_wrong_make_a_model_usable() ->
         assert found == verdict
 
 
+def test_objects_from_elsewhere_make_a_verdict_good_or_undo_it() -> None:
+    for missing, verdict in ((0.0, "good"), (0.3, "not to be relied on")):
+        assert verdict_of(effective_samples=4096, khat=0.1, moved=0.02, missing=missing) == verdict
+
+
 def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:
     for samples, khat, moved in ((4096, 0.8, 0.0), (50, 0.1, 0.0), (4096, 0.1, 0.3)):
         assert verdict_of(effective_samples=samples, khat=khat, moved=moved) == "not to be relied on"

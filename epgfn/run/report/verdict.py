@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from epgfn.gflownet.measure.trust import Verdict as Grade
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import adjacent_probabilities
@@ -16,6 +15,7 @@ from epgfn.run.report.disagreement import detail as of_contradictions
 from epgfn.run.report.found import Found
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
+from epgfn.run.report.trusted import trusted
 from epgfn.run.report.words import Words, words_of
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
@@ -138,6 +138,9 @@ def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
         first = found.top[0]
         headline = f"The most probable {words.one} has probability {number(first.learned)} in the joint posterior of {nodes}."
         detail = f"It is {first.text or 'the empty one'}. "
+    trust = trusted(run)
+    if trust is not None:
+        return Verdict(trust.tone, trust.warning or headline, f"{detail}{trust.detail}")
     return Verdict("open", headline, f"{detail}{unknown} What can be said is under Training and diagnostics.")
 
 
@@ -165,57 +168,12 @@ def _without_truth(run: Run) -> Verdict:
             f"Do not rely on this result: {run.study.caution}.",
             f"How far off it is is not known here: {why}.",
         )
-    trust, exact = _trust(run), run.summary.get("probabilities_from") == "exact"
-    if trust is not None and not exact and trust["verdict"] == "not to be relied on":
-        return Verdict(
-            "poor", "Do not rely on these probabilities: the global model missed its target.", _checked(trust)
-        )
-    if trust is not None:
-        tone: Literal["good", "fair"] = "good" if exact or trust["verdict"] == "good" else "fair"
-        return Verdict(tone, headline, _exact(trust) if exact else _checked(trust))
+    found = trusted(run)
+    if found is not None:
+        return Verdict(found.tone, found.warning or headline, found.detail)
     return Verdict(
         "open",
         headline,
         f"How far these probabilities are from the exact ones is not known here: {why}. "
         "What can be said is under Training and diagnostics.",
-    )
-
-
-def _trust(run: Run) -> dict[str, Any] | None:
-    """What the coordinator found of its model against the sum of the nodes' score tables; None if it says nothing that can be read."""
-    diagnostics = run.summary.get("diagnostics")
-    trust = diagnostics.get("trust") if isinstance(diagnostics, dict) else None
-    if not isinstance(trust, dict) or trust.get("verdict") not in get_args(Grade):
-        return None
-    wanted = ("effective_share", "moved_by_weights")
-    numbers = [trust.get(key) for key in wanted] + [trust.get("exact_largest_error", 0.0)]
-    return trust if all(isinstance(x, int | float) for x in numbers) else None
-
-
-def _exact(trust: dict[str, Any]) -> str:
-    """Where the probabilities are worked out, and what the model adds to them."""
-    said = (
-        "These probabilities are exact for what the nodes sent: the coordinator worked them out from the sum of their score tables, over "
-        "all graphs. The global model's own samples"
-    )
-    error = number(trust.get("exact_largest_error", 0.0))
-    if trust["verdict"] == "good":
-        return f"{said} differ from them by {error} at most."
-    if trust["verdict"] == "usable after weighting":
-        return f"{said} differ from them by up to {error}; weighted by the scores that the model carries they agree."
-    return f"{said} are not to be relied on: they differ from them by up to {error}."
-
-
-def _checked(trust: dict[str, Any]) -> str:
-    """The figures behind a verdict without the truth."""
-    said = (
-        "The coordinator compared its model with what the nodes' own score tables add up to: "
-        f"the effective share of its samples is {number(trust['effective_share'])}, and weighting them moves an edge's probability by "
-        f"{number(trust['moved_by_weights'])} at most."
-    )
-    if "exact_largest_error" in trust:
-        return f"{said} The exact answer from those tables differs from the model's by {number(trust['exact_largest_error'])} at most."
-    return (
-        f"{said} That cannot show a mode that the model never visits, and with so many variables no exact answer is at hand: "
-        "take the probabilities as provisional."
     )

@@ -47,6 +47,17 @@ def test_exact_probabilities_do_not_hang_on_the_model(tmp_path: Path, small_stud
     assert ("samples are not to be relied on" in found.detail) == (grade == "not to be relied on")
 
 
+def test_what_is_as_good_as_the_nodes_models_says_so(tmp_path: Path, small_study: Study) -> None:
+    found = said(tmp_path, small_study, {"verdict": "good", "exact_largest_error": 0.02}, "product")
+    assert "as good as these models" in found.detail and "score tables" not in found.detail
+
+
+def test_a_target_of_models_is_not_called_one_of_tables(tmp_path: Path, small_study: Study) -> None:
+    trust = {"verdict": "good", "target": "product of the models", "missing_share": 0.013}
+    found = said(tmp_path, small_study, trust, "weighted")
+    assert "when they are multiplied" in found.detail and "0.013" in found.detail
+
+
 def test_a_grade_that_nobody_gives_says_nothing(tmp_path: Path, small_study: Study) -> None:
     assert said(tmp_path, small_study, {"verdict": "excellent"}, "samples").tone == "open"
 

@@ -1,0 +1,84 @@
+"""What the report says of the coordinator's own grade of the global model, where nobody knows the truth."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+from epgfn.gflownet.measure.trust import Verdict as Grade
+from epgfn.run.report.run import Run
+from epgfn.run.report.text import number
+from epgfn.run.report.words import Words, words_of
+
+UNRELIABLE = "Do not rely on these probabilities: the global model missed its target."
+
+
+class Trusted(NamedTuple):
+    """`tone` as a verdict's; `warning` comes before anything else, empty where there is none; `detail` the figures behind it."""
+
+    tone: Literal["good", "fair", "poor"]
+    warning: str
+    detail: str
+
+
+def trusted(run: Run) -> Trusted | None:
+    """None where the summary says nothing of it that can be read."""
+    diagnostics = run.summary.get("diagnostics")
+    trust = diagnostics.get("trust") if isinstance(diagnostics, dict) else None
+    if not isinstance(trust, dict) or trust.get("verdict") not in get_args(Grade):
+        return None
+    wanted = [
+        trust.get("effective_share"),
+        trust.get("moved_by_weights"),
+        trust.get("exact_largest_error", 0.0),
+    ]
+    wanted.append(trust.get("missing_share", 0.0))
+    if not all(isinstance(x, int | float) for x in wanted):
+        return None
+    words, basis, grade = words_of(run.study), run.summary.get("probabilities_from"), trust["verdict"]
+    if basis == "exact":
+        return Trusted("good", "", _exact(trust, words))
+    if basis == "product":
+        return Trusted("good" if grade == "good" else "fair", "", _product(trust, words))
+    if grade == "not to be relied on":
+        return Trusted("poor", UNRELIABLE, _sampled(trust, words))
+    return Trusted("good" if grade == "good" else "fair", "", _sampled(trust, words))
+
+
+def _exact(trust: dict[str, Any], words: Words) -> str:
+    return (
+        "These probabilities are exact for what the nodes sent: the coordinator worked them out from the sum of their score tables, over "
+        f"all {words.objects}. {_own_samples(trust)}"
+    )
+
+
+def _product(trust: dict[str, Any], words: Words) -> str:
+    return (
+        f"These probabilities are those of the product of what the nodes' models sample, worked out over all {words.objects}; they are as "
+        f"good as these models. {_own_samples(trust)}"
+    )
+
+
+def _own_samples(trust: dict[str, Any]) -> str:
+    """What the model itself adds to probabilities that do not come from it."""
+    said, error = "The global model's own samples", number(trust.get("exact_largest_error", 0.0))
+    if trust["verdict"] == "good":
+        return f"{said} differ from them by {error} at most."
+    if trust["verdict"] == "usable after weighting":
+        return f"{said} differ from them by up to {error}; weighted towards them they agree."
+    return f"{said} are not to be relied on: they differ from them by up to {error}."
+
+
+def _sampled(trust: dict[str, Any], words: Words) -> str:
+    """The figures behind probabilities from samples."""
+    towards = "the nodes' own score tables add up to"
+    if trust.get("target") == "product of the models":
+        towards = "the nodes' models give when they are multiplied"
+    said = (
+        f"The coordinator compared its model with what {towards}: the effective share of its samples is "
+        f"{number(trust['effective_share'])}, and weighting them moves a probability by {number(trust['moved_by_weights'])} at most."
+    )
+    if "exact_largest_error" in trust:
+        return f"{said} The exact answer differs from the model's by {number(trust['exact_largest_error'])} at most."
+    if "missing_share" in trust:
+        said += f" {words.objects.capitalize()} drawn by others show that it lacks {number(trust['missing_share'])} of its target at least."
+    return f"{said} No exact answer is at hand, so take the probabilities as provisional."

@@ -18,7 +18,7 @@ from epgfn.study import Study
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import DegenerateError, Moments
-from epgfn.targets.priors import log_fan_in_prior, log_prior
+from epgfn.targets.priors import PRIORS
 
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
 
@@ -95,7 +95,7 @@ def require_mean(study: Study) -> None:
     """Raises:
     UsageError: the study sets `alpha_mu` as studies did when the mean was known, and does not say what is known of it now.
     """
-    if study.target.kind == "bge" and study.target.alpha_mu is not None and not study.says_mean:
+    if study.is_of_known_means:
         raise UsageError(
             "the study sets target.alpha_mu without target.mean, as studies did when every mean was taken for known; say "
             'target.mean = "known" for that score, or target.mean = "unknown", where alpha_mu is how many records the '
@@ -123,7 +123,4 @@ def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
 
 def prior_table(study: Study) -> Tensor:
     """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
-    masks, v = study_masks(study), len(study.variables)
-    if study.prior.kind == "fan-in":
-        return log_fan_in_prior(masks, v)
-    return log_prior(masks, v, study.log_edge_odds)
+    return PRIORS[study.prior.kind](study_masks(study), len(study.variables), study.prior)

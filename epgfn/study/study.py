@@ -11,7 +11,6 @@ Nothing in here may depend on anyone's data: centres, scales and bounds are publ
 
 from __future__ import annotations
 
-import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -196,6 +195,16 @@ class Study(Settings):
         """Whether the study's text says what is known of the mean, as none did while every mean was taken for known."""
         return "mean" in self.target.model_fields_set
 
+    @property
+    def is_of_known_means(self) -> bool:
+        """Whether the study sets what belonged to a score with a known mean, and does not say what is known of it now."""
+        old = (
+            isinstance(self.target, GaussianSettings)
+            and self.target.kind == "bge"
+            and self.target.alpha_mu is not None
+        )
+        return old and not self.says_mean
+
     def _check_privacy(self) -> None:
         self.privacy.check_target(self.target_kind)
         self.privacy.check_roster(self.roster)
@@ -329,13 +338,6 @@ class Study(Settings):
             parts.append(min(done, settings.steps - done))
             done += parts[-1]
         return parts
-
-    @property
-    def log_edge_odds(self) -> float:
-        """log p/(1-p) of the prior, what each edge adds to log pi(G) in nats; 0 where the prior is not by edges."""
-        if self.prior.kind != "edge":
-            return 0.0
-        return math.log(self.prior.edge_probability) - math.log1p(-self.prior.edge_probability)
 
 
 def load_study(path: Path | str) -> Study:

@@ -6,22 +6,38 @@ is as likely as any other, and so are the sets of one size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.parent_sets import popcount
 
 
-def log_prior(masks: Tensor, n_variables: int, log_edge_odds: float) -> Tensor:
-    """Log pi_j(Pa) in nats: (K,) -> (V, K) float64, finite everywhere (also where j is in Pa, which scores rule out).
+class Settings(Protocol):
+    """What priors read of a study's [prior]."""
 
-    `log_edge_odds` is log p/(1-p); 0 for the uniform prior.
-    """
-    share = popcount(masks).double() * log_edge_odds
-    return share.expand(n_variables, -1).clone()
+    @property
+    def edge_probability(self) -> float: ...
 
 
-def log_fan_in_prior(masks: Tensor, n_variables: int) -> Tensor:
+LogPrior = Callable[[Tensor, int, Settings], Tensor]
+
+
+def uniform(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
+    """0 nats: (K,) parent sets -> (V, K) float64."""
+    return torch.zeros(n_variables, len(masks), dtype=torch.float64)
+
+
+def edge(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
+    """|Pa| log p / (1 - p), nats, p = `edge_probability`: (K,) -> (V, K) float64, also where j is in Pa, which scores rule out."""
+    log_odds = math.log(settings.edge_probability) - math.log1p(-settings.edge_probability)
+    return (popcount(masks).double() * log_odds).expand(n_variables, -1).clone()
+
+
+def fan_in(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
     """-log C(V - 1, |Pa|) in nats: (K,) -> (V, K) float64, finite everywhere. V = `n_variables`.
 
     A uniform prior over graphs favours dense ones, of which there are more; this one gives each number of parents the same
@@ -36,3 +52,7 @@ def log_fan_in_prior(masks: Tensor, n_variables: int) -> Tensor:
     others = torch.tensor(float(n_variables), dtype=torch.float64)
     choose = torch.lgamma(others) - torch.lgamma(size + 1) - torch.lgamma(others - size)
     return (-choose).expand(n_variables, -1).clone()
+
+
+PRIORS: dict[str, LogPrior] = {"edge": edge, "fan-in": fan_in, "uniform": uniform}
+"""By the names that a study gives them; what a kind of study may ask for is in its `priors`."""

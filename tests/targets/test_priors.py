@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix, popcount
 from epgfn.learn.scores import prior_table, study_masks
 from epgfn.study import Study
-from epgfn.targets.priors import log_fan_in_prior
+from epgfn.study.settings import PriorSettings
+from epgfn.targets.priors import fan_in
 
 
 @given(st.integers(2, 12), st.data())
 def test_every_fan_in_weighs_the_same(v: int, data: st.DataObject) -> None:
     masks = parent_masks(v, data.draw(st.integers(1, v - 1)))
-    table, own = log_fan_in_prior(masks, v), parent_matrix(masks, v).T
+    table, own = fan_in(masks, v, PriorSettings()), parent_matrix(masks, v).T
     assert table.shape == (v, len(masks)) and bool(torch.isfinite(table).all())
     for j in range(v):
         for size in range(int(popcount(masks).max()) + 1):
@@ -29,12 +30,12 @@ def test_every_fan_in_weighs_the_same(v: int, data: st.DataObject) -> None:
 
 def test_by_hand() -> None:
     masks = parent_masks(4, 2)
-    assert log_fan_in_prior(masks, 4)[0].tolist() == pytest.approx([0.0, *[-math.log(3)] * 10])
+    assert fan_in(masks, 4, PriorSettings())[0].tolist() == pytest.approx([0.0, *[-math.log(3)] * 10])
 
 
 def test_a_set_of_all_variables_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves out"):
-        log_fan_in_prior(parent_masks(3, 3), 3)
+        fan_in(parent_masks(3, 3), 3, PriorSettings())
 
 
 def test_a_study_may_ask_for_every_number_of_parents_alike() -> None:

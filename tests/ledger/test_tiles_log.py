@@ -93,7 +93,7 @@ def test_a_bundle_gives_its_entries_back_and_refuses_other_lengths(entries: list
                 parse_bundle(wrong, len(entries))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 2, 5, 255, 256, 257, 511, 512, 513, 700]), min_size=1, max_size=5)
 )
@@ -227,7 +227,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_no_bit_of_any_file_can_be_changed(finished: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(files_in(finished))))

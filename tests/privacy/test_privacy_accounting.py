@@ -38,7 +38,7 @@ def test_one_gaussian_costs_what_the_closed_form_says_and_not_less_than_the_loss
 
 
 @given(epsilon=st.floats(0.05, 20), log_delta=st.floats(-10, -3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_noise_for_an_epsilon_keeps_to_it_and_wastes_next_to_nothing(
     epsilon: float, log_delta: float
 ) -> None:
@@ -96,7 +96,7 @@ def test_the_noise_for_many_steps_keeps_to_epsilon() -> None:
     seed=st.integers(0, 2**32 - 1),
     size=st.integers(1, 5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_pair_of_records_is_further_apart_than_the_replace_one_bound(
     sums: float, products: float, seed: int, size: int
 ) -> None:

@@ -84,7 +84,7 @@ def test_every_length_comes_back_and_costs_what_it_says(size: int) -> None:
 
 
 @given(size=st.integers(0, 40_000), step=st.integers(100, 20_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_streams_that_trickle_give_the_same(size: int, step: int) -> None:
     plaintext = pattern(size)
     sealed, opened = BytesIO(), BytesIO()
@@ -98,7 +98,7 @@ def test_the_same_plaintext_is_never_sealed_alike() -> None:
 
 
 @given(size=st.sampled_from(EDGES), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_flipped_bit_is_refused(size: int, where: float, bit: int) -> None:
     plaintext = pattern(size)
     sealed = bytearray(chunked.encrypt(plaintext, KEY, CONTEXT))
@@ -116,7 +116,7 @@ def test_each_single_bit_of_a_short_message_counts(size: int) -> None:
 
 
 @given(size=st.sampled_from(EDGES), kept=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_truncation_is_refused(size: int, kept: float) -> None:
     plaintext = pattern(size)
     sealed = chunked.encrypt(plaintext, KEY, CONTEXT)
@@ -133,7 +133,7 @@ def test_a_cut_at_the_edge_of_a_chunk_is_refused(size: int, chunks: int) -> None
 
 
 @given(size=st.sampled_from(EDGES), tail=st.binary(min_size=1, max_size=64))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_extension_is_refused(size: int, tail: bytes) -> None:
     refused(chunked.encrypt(pattern(size), KEY, CONTEXT) + tail)
 
@@ -151,7 +151,7 @@ def test_chunks_cannot_change_places_or_messages() -> None:
 
 
 @given(key=st.binary(min_size=32, max_size=32), context=st.binary(max_size=64))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_another_key_or_context_is_refused_before_any_chunk(key: bytes, context: bytes) -> None:
     sealed = chunked.encrypt(b"secret", KEY, CONTEXT)
     if key != KEY:

@@ -100,7 +100,7 @@ def test_another_round_key_is_refused() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_flipped_bit_is_refused(suite: str, data: st.DataObject) -> None:
     sealed = bytearray(sealed_by(suite))
     # Half of the flips fall into magic and header, where the interesting parsers are.
@@ -111,7 +111,7 @@ def test_any_flipped_bit_is_refused(suite: str, data: st.DataObject) -> None:
 
 
 @given(kept=st.floats(0, 1, exclude_max=True), tail=st.binary(max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_truncation_or_extension_is_refused(kept: float, tail: bytes) -> None:
     sealed = sealed_by(HYBRID)
     reason(sealed[: int(kept * len(sealed))])
@@ -222,7 +222,7 @@ fields = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
 
 
 @given(first=st.tuples(fields, fields, fields), second=st.tuples(fields, fields, fields))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_two_bindings_never_encode_alike(first: tuple[str, str, str], second: tuple[str, str, str]) -> None:
     def encode(values: tuple[str, str, str]) -> bytes:
         return Binding("1" * 64, values[0], values[1], "2" * 64, "3" * 64, values[2]).encode(bytes(16))

@@ -87,7 +87,7 @@ dtypes = st.sampled_from([torch.float32, torch.float64, torch.int64, torch.int32
         st.text(st.characters(codec="utf-8"), max_size=5), st.tuples(shapes, dtypes), max_size=5
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_set_of_tensors_survives(forms: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
     tensors = {name: torch.full(shape, 3, dtype=dtype) for name, (shape, dtype) in forms.items()}
     spec = {name: Spec(shape, str(dtype).removeprefix("torch.")) for name, (shape, dtype) in forms.items()}
@@ -151,7 +151,7 @@ def test_other_metadata_is_refused_by_writer_and_reader(metadata: dict[str, str]
 
 
 @given(tail=st.binary(min_size=1, max_size=30), kept=st.integers(0, len(RAW) - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_missing_and_trailing_bytes_are_refused(tail: bytes, kept: int) -> None:
     assert reason(RAW + tail) == "malformed"
     assert reason(RAW[:kept]) == "malformed"

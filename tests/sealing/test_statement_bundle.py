@@ -242,7 +242,7 @@ def test_the_signed_bytes_are_those_of_the_dsse_specification() -> None:
 
 
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_flipped_bit_is_refused(where: float, bit: int) -> None:
     broken = bytearray(BUNDLE)
     broken[int(where * len(broken))] ^= 1 << bit
@@ -250,7 +250,7 @@ def test_any_flipped_bit_is_refused(where: float, bit: int) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_truncation_and_extension_are_refused(data: st.DataObject) -> None:
     assert bundle_reason(BUNDLE[: data.draw(st.integers(0, len(BUNDLE) - 1))]) == "malformed"
     assert bundle_reason(BUNDLE + data.draw(st.binary(min_size=1, max_size=20))) == "malformed"
@@ -331,7 +331,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_canonical_json_reads_back_and_stays_the_same(value: Any) -> None:
     raw = canonical_json(value)
     assert parse_canonical_json(raw) == value

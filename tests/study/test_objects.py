@@ -53,7 +53,7 @@ def all_of(study: Study) -> Any:
     return terminating_states(space, explore(space))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(MULTISETS | SEQUENCES | POINTS | TREES, st.integers(0, 2**31))
 def test_every_object_has_a_text_of_its_own_and_marginals_are_sums(study: Study, seed: int) -> None:
     state = all_of(study)

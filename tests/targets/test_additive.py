@@ -22,7 +22,7 @@ def log_prior(points: Tensor) -> Tensor:
     return -points.abs().sum(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 5), st.integers(5, 40), st.integers(0, 2**31))
 def test_parties_multiply_to_the_whole_with_the_prior_once(parties: int, n: int, seed: int) -> None:
     x = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

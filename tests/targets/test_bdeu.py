@@ -42,7 +42,7 @@ def one_by_one(x: Tensor, j: int, parents: list[int], sample_size: float) -> flo
     return total
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 40), st.floats(0.1, 20), st.integers(0, 2**31))
 def test_scores_are_predictions_multiplied(n: int, sample_size: float, seed: int) -> None:
     x, masks = columns(n, seed), parent_masks(4, 3)
@@ -84,7 +84,7 @@ def test_a_category_nobody_saw_still_counts() -> None:
     assert float(two[1, 0]) > float(three[1, 0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-3, 3), max_size=12))
 def test_run_lengths_count(values: list[int]) -> None:
     expected = [values.count(v) for v in sorted(set(values))]

@@ -90,7 +90,7 @@ def test_one_site_by_hand() -> None:
     assert float(found) == pytest.approx(math.log(sum(root) / 4), abs=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 7), st.integers(1, 60), st.integers(1, 5), st.integers(0, 2**31))
 def test_parties_likelihoods_multiply_to_the_whole(n: int, sites: int, parts: int, seed: int) -> None:
     space, codes = Phylogeny(n), random_codes(n, sites, seed)

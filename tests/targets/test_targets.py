@@ -233,7 +233,7 @@ def test_a_score_that_is_not_finite_is_an_error_at_once() -> None:
     offsets=st.lists(st.integers(-(2**31), 2**31), min_size=3, max_size=3),
     alone=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_constant_added_to_a_column_changes_no_difference(
     kind: str, seed: int, offsets: list[int], alone: bool
 ) -> None:

@@ -99,7 +99,7 @@ def test_edge_wise_aggregation_by_hand() -> None:
     assert shifted.item() == pytest.approx(1.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=8), st.floats(-1e3, 1e3))
 def test_a_constant_in_log_reward_changes_nothing(values: list[float], constant: float) -> None:
     a, zero = t(*values), torch.zeros(len(values), dtype=torch.float64)
@@ -108,7 +108,7 @@ def test_a_constant_in_log_reward_changes_nothing(values: list[float], constant:
         assert contrastive(a, zero, zero + constant).item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=8))
 def test_twice_the_variance_is_the_mean_over_pairs(values: list[float]) -> None:
     a, zero = t(*values), torch.zeros(len(values), dtype=torch.float64)

@@ -25,7 +25,7 @@ def jeffreys(log_p: Tensor, log_q: Tensor) -> float:
     return float(((p.exp() - q.exp()) * (p - q)).sum())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10_000), nodes=st.integers(1, 4), scale=st.floats(0.01, 3.0))
 def test_the_bound_holds_for_an_exactly_balanced_global_model(seed: int, nodes: int, scale: float) -> None:
     """Whose p_T(x) is then the mean over trajectories of the product of the locals' p_F / p_B."""

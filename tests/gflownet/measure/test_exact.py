@@ -56,7 +56,7 @@ def test_every_dag_is_listed_once(n_variables: int, count: int) -> None:
         assert torch.equal(enumerate_dags(n_variables, most), kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n_variables=st.integers(1, 4),
     max_parents=st.integers(0, 3),

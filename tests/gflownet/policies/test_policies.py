@@ -61,7 +61,7 @@ def test_a_fresh_model_is_what_the_study_prescribes(study: Study) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda s: s.space.kind)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_mass_sums_to_one_on_exactly_the_allowed_actions(study: Study, seed: int) -> None:
     space = space_of(study)

@@ -95,7 +95,7 @@ def test_such_a_score_is_found_from_its_values() -> None:
     assert float((probability - log_reward(trees).softmax(0)).abs().sum()) < 0.01
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from([2, 3, 4, 6, 8, 10, MAX_LEAVES + 1]), st.integers(0, 2**31))
 def test_mass_sums_to_one_on_exactly_the_allowed_joins(n: int, seed: int) -> None:
     space = Phylogeny(n)
@@ -156,7 +156,7 @@ def renamed_trees(space: Phylogeny, state: State, order: list[int]) -> State:
     return space.terminal(done)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.permutations(range(6)), st.integers(0, 2**31))
 def test_renaming_leaves_and_the_weights_on_them_renames_the_policy(order: list[int], seed: int) -> None:
     space = Phylogeny(6)

@@ -23,7 +23,7 @@ from epgfn.gflownet.training.on_reward import RewardSettings, train_reward
 GRID, BAGS, WORDS = Hypergrid(2, 5), Multiset(4, 4), Sequence(3, 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(0, 24), min_size=1, max_size=30), min_size=1, max_size=5))
 def test_it_holds_the_best_distinct_objects_it_was_given(batches: list[list[int]]) -> None:
     memory = Replay(GRID, 6)

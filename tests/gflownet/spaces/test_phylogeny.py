@@ -62,7 +62,7 @@ def test_every_tree_is_listed_once_and_reached(n: int) -> None:
         assert len(level.state.nodes) == forests
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, MAX_LEAVES), st.integers(0, 2**31))
 def test_newick_holds_exactly_the_clades(n: int, seed: int) -> None:
     space = Phylogeny(n)
@@ -73,7 +73,7 @@ def test_newick_holds_exactly_the_clades(n: int, seed: int) -> None:
         assert {frozenset(str(i) for i in range(n) if node >> i & 1) for node in nodes} <= clades
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, MAX_LEAVES), st.integers(0, 2**31))
 def test_the_order_of_joining_leaves_no_trace(n: int, seed: int) -> None:
     """Taken apart and put together in another order, a tree is the same state."""
@@ -91,7 +91,7 @@ def test_the_order_of_joining_leaves_no_trace(n: int, seed: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(space.terminal(final.nodes), final, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, MAX_LEAVES), st.integers(0, 2**31))
 def test_joins_put_the_tree_together_children_first(n: int, seed: int) -> None:
     space = Phylogeny(n)
@@ -105,7 +105,7 @@ def test_joins_put_the_tree_together_children_first(n: int, seed: int) -> None:
     assert torch.equal(state.nodes, final.nodes)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, MAX_LEAVES), st.data())
 def test_features_and_key_tell_forests_apart(n: int, data: st.DataObject) -> None:
     space = Phylogeny(n)

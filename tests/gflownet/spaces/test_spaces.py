@@ -91,7 +91,7 @@ def random_action(mask: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(spaces(), st.integers(0, 2**31))
 def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space: Any, seed: int) -> None:
     generator, state = torch.Generator().manual_seed(seed), space.initial(16)
@@ -120,7 +120,7 @@ def test_every_walk_ends_in_time_in_a_legal_object_and_can_be_walked_back(space:
         assert_legal(space, thing)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(spaces(), st.integers(0, 2**31))
 def test_a_step_back_taken_forward_again_returns(space: Any, seed: int) -> None:
     generator, state = torch.Generator().manual_seed(seed), space.initial(16)
@@ -159,7 +159,7 @@ def test_all_objects_are_reached_and_ways_back_are_counted_right(
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 8), st.data())
 def test_sets_are_numbered_as_they_are_listed(v: int, data: st.DataObject) -> None:
     fan_in = data.draw(st.integers(1, v - 1))
@@ -171,7 +171,7 @@ def test_sets_are_numbered_as_they_are_listed(v: int, data: st.DataObject) -> No
     assert torch.allclose(modular_score(table, columns, fan_in), table.sum(0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 7), st.data())
 def test_the_short_list_of_actions_is_the_mask(v: int, data: st.DataObject) -> None:
     space = DagBySinks(v, data.draw(st.integers(1, v - 1)))
@@ -215,7 +215,7 @@ def test_large_graphs_need_no_large_tables(v: int) -> None:
     assert space.key(state).shape[1] == -(-(v + v * v) // 62)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 100), st.integers(1, 80), st.data())
 def test_packed_keys_are_equal_exactly_where_the_digits_are(base: int, n: int, data: st.DataObject) -> None:
     rows = st.lists(st.integers(0, base - 1), min_size=n, max_size=n)

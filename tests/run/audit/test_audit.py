@@ -91,7 +91,7 @@ def flips_are_found(root: Path, name: str, at: int, bit: int) -> None:
         path.write_bytes(raw)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_flipped_bit_of_any_file_fails(run: RunDirectory, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in run.files if name != UNSIGNED]))
@@ -108,7 +108,7 @@ def test_no_part_of_any_file_is_left_out(run: RunDirectory) -> None:
     assert audit_run(run.root).ok
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_bytes_crash_the_audit(run: RunDirectory, data: st.DataObject) -> None:
     path = run.root / data.draw(st.sampled_from([name for name in run.files if name != UNSIGNED]))

@@ -11,6 +11,16 @@ from pydantic import Field, field_validator
 from epgfn.study.variables import Settings, Shown, Variable
 
 
+class DataSettings(Settings):
+    """How tables are written, where the study says: the character between cells (else found from each file's header line), the decimal mark
+    (else a point, or a comma where a file's numbers can mean nothing else and the study asks for no privacy), and whether columns that
+    are not in the study are passed over."""
+
+    separator: Literal[",", ";", "\t", "|"] | None = None
+    decimal: Literal[".", ","] | None = None
+    extra_columns: Literal["ignore", "refuse"] = "ignore"
+
+
 class PriorSettings(Settings):
     """The public prior over objects; each node's subposterior carries the 1/N-th power of it.
 
@@ -92,6 +102,7 @@ class TransportSettings(Settings):
 
 __all__ = [
     "AggregationSettings",
+    "DataSettings",
     "PolicySettings",
     "PriorSettings",
     "Settings",

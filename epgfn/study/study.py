@@ -44,8 +44,10 @@ from epgfn.study.kinds import (
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
+from epgfn.study.records.names import plain
 from epgfn.study.settings import (
     AggregationSettings,
+    DataSettings,
     PolicySettings,
     PriorSettings,
     Settings,
@@ -73,6 +75,7 @@ class Study(Settings):
     policy: PolicySettings = PolicySettings()
     training: TrainingSettings = TrainingSettings()
     aggregation: AggregationSettings = AggregationSettings()
+    data: DataSettings = DataSettings()
     privacy: PrivacySettings = PrivacySettings()
     transport: TransportSettings = TransportSettings()
 
@@ -107,9 +110,13 @@ class Study(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = self.variable_names
-        if len(set(names)) != len(names):
+        if len({plain(name) for name in names}) != len(names):
             raise ValueError("a variable name is listed twice")
         self._check_kind()
+        if self.columns.alignment and self.data.model_fields_set:
+            raise ValueError(
+                "[data] says how tables are written, and this study's files are alignments; take it out"
+            )
         if self.aggregation.quorum > len(self.roster):
             raise ValueError("aggregation.quorum is larger than the roster")
         if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
@@ -242,7 +249,7 @@ class Study(Settings):
                 f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data"
             )
         try:
-            study = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
+            study = cls.model_validate(_parsed(raw))
         except UnicodeDecodeError:
             raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
         except tomllib.TOMLDecodeError as error:
@@ -266,7 +273,7 @@ class Study(Settings):
 
     def with_changes(self, changes: dict[str, Any]) -> Study:
         """A new study, with a digest of its own, whose top-level keys or tables are updated by `changes`."""
-        values = tomllib.loads(self.raw.decode("utf-8"))
+        values = _parsed(self.raw)
         for key, value in changes.items():
             old = values.get(key)
             values[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
@@ -338,6 +345,11 @@ class Study(Settings):
             parts.append(min(done, settings.steps - done))
             done += parts[-1]
         return parts
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """What the file says; a byte-order mark, as some editors write one, says nothing."""
+    return tomllib.loads(raw.decode("utf-8-sig"))
 
 
 def load_study(path: Path | str) -> Study:

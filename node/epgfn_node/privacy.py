@@ -98,7 +98,7 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
             records and are for the operator alone.
     """
     from epgfn.privacy.of_study.releases import maker_of
-    from epgfn.study.records.tables import load_bounded_records
+    from epgfn.study.records.tables import bounded_of, load_table
 
     maker, limit = maker_of(study, node_id), float(study.privacy.epsilon or 0)
     ledger = operator.open_ledger()
@@ -108,7 +108,9 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
             f"the study asks for a release of epsilon {limit:g}, which is more than the operator's whole budget of "
             f"{operator.budget_epsilon:g}; decide on a larger budget, or ask for a study with a smaller epsilon",
         )
-    records = load_bounded_records(data, study)
+    table = load_table(data, study)
+    tell_notes(table.notes, data, report)
+    records = bounded_of(table, study)
     _require_fitting(study, node_id, records)
     maker.check(records)
     dataset = ledger.dataset(*_named(study, records))
@@ -131,6 +133,12 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
         again=not drawn,
     )
     return Release(raw, done, dataset)
+
+
+def tell_notes(notes: list[str], data: Path, report: Reporter) -> None:
+    """What the file's header line shows and its owner should know."""
+    for note in notes:
+        report.event("records", f"{data.name}: {note}")
 
 
 def keep_claim(home: NodeHome, model_sha256: str, done: Release | None) -> None:

@@ -14,7 +14,7 @@ from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
-from epgfn_node.privacy import Operator, Release, keep_claim, release
+from epgfn_node.privacy import Operator, Release, keep_claim, release, tell_notes
 
 if TYPE_CHECKING:
     from epgfn.gflownet.training.loop import LocalResult, TrainingProgress
@@ -63,7 +63,7 @@ def train(
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
     done = None if operator is None else release(study, node_id, data, operator, report)
-    prepared = _on(device, _prepared(study, node_id, data, seed, done))
+    prepared = _on(device, _prepared(study, node_id, data, seed, done, report))
     result = _train_or_go_on(home, prepared, data.name, report)
     from epgfn.sealing.model_file import write_model
 
@@ -80,15 +80,19 @@ def train(
     return digest
 
 
-def _prepared(study: Study, node_id: str, data: Path, seed: int, done: Release | None) -> Train:
+def _prepared(
+    study: Study, node_id: str, data: Path, seed: int, done: Release | None, report: Reporter
+) -> Train:
     """The training of this study on the release, or on the records themselves where no privacy is asked for."""
     # Loaded here, because no other command needs it and all others start faster without.
     from epgfn.gflownet.parallel import number_from_first
     from epgfn.learn.local import train_local
-    from epgfn.study.records.tables import load_records
+    from epgfn.study.records.tables import load_table, records_of
 
     if done is None:
-        records = load_records(data, study)
+        table = load_table(data, study)
+        tell_notes(table.notes, data, report)
+        records = records_of(table, data, study)
         number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
         return partial(train_local, study, records, seed=seed)
     number_from_first(seed)

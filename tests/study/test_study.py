@@ -64,6 +64,21 @@ def test_binary_junk_is_refused() -> None:
         Study.from_bytes(b"\xff\xfe\x00")
 
 
+def test_a_byte_order_mark_is_part_of_the_digest_and_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(SMALL_STUDY, encoding="utf-8-sig")
+    study = Study.load(path)
+    assert study.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert study.with_changes({"seed": 9}).seed == 9
+
+
+def test_names_that_look_alike_are_one(small_study: Study) -> None:
+    """A file could have only one of them."""
+    for one, other in (("dose", " dose"), ("caf\u00e9", "cafe\u0301")):
+        with pytest.raises(UsageError, match="listed twice"):
+            small_study.with_changes({"variables": [{"name": one}, {"name": other}, {"name": "c"}]})
+
+
 def test_with_changes_keeps_the_rest(small_study: Study) -> None:
     changed = small_study.with_changes({"seed": 9, "training": {"steps": 5}})
     assert (changed.seed, changed.training.steps, changed.training.batch) == (9, 5, 64)

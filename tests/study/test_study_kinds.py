@@ -118,7 +118,9 @@ def test_a_cell_that_is_no_category_is_refused_without_quoting_it(
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(UsageError) as caught:
         load_records(path, loaded)
-    assert what in str(caught.value) and "row 3" in str(caught.value) and "Sometimes" not in str(caught.value)
+    assert (
+        what in str(caught.value) and "line 4" in str(caught.value) and "Sometimes" not in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes
+from epgfn.study.records.names import Names
 
 _LETTERS = dict(zip("ACMGRSVTWYHKDBN", range(1, 16), strict=True))  # IUPAC: each bit pattern once
 _CODES = np.zeros(256, dtype=np.uint8)
@@ -37,16 +38,21 @@ def load_alignment(path: Path | str, taxa: Sequence[str]) -> Alignment:
     Raises:
         UsageError: as `read_fasta`; or a taxon is missing, or the file has one more.
     """
-    found = read_fasta(path)
-    for name in taxa:
-        if name not in found.taxa:
+    found, known = read_fasta(path), Names(taxa)
+    places = [known.place(name) for name in found.taxa]
+    for at, name in enumerate(taxa):
+        if at not in places:
             raise UsageError(
                 f"{path}: taxon '{name}' is missing; every taxon of the study needs one sequence"
             )
-    for number, name in enumerate(found.taxa, start=1):
-        if name not in taxa:
+    for number, place in enumerate(places, start=1):
+        if place is None:
             raise UsageError(f"{path}: record {number} is not a taxon of the study; take it out of the file")
-    return Alignment(tuple(taxa), found.codes[[found.taxa.index(name) for name in taxa]])
+        if place in places[: number - 1]:
+            raise UsageError(
+                f"{path}: record {number} has the name of record {places.index(place) + 1}; rename one"
+            )
+    return Alignment(tuple(taxa), found.codes[[places.index(at) for at in range(len(taxa))]])
 
 
 def read_fasta(path: Path | str) -> Alignment:

@@ -1,34 +1,32 @@
 """One institution's records: read a table against the study's variables and put them on the study's public scale.
 
 x = (transform(raw / transform_scale) - centre) / scale, all constants from the study, never from the data. Categories become their
-places in the study's list, and an alignment (FASTA) a row of codes for each site. Every refusal
-names the file, the column and the row (row 1 is the first record), and never a value: errors end up in logs, and logs
-travel. A column that is not in the study is named by its position only, because in a file without a header line the
-"names" are somebody's data.
+places in the study's list, and an alignment (FASTA) a row of codes for each site. A refusal
+names the file and all places that are wrong, by column and by the line in which an editor shows them, and never a value: errors end up
+in logs, and logs travel. What a file may look like is `csv_file`, `parquet_file`, `alignments` and `names`.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
+from epgfn.study.records import parquet_file
 from epgfn.study.records.alignments import load_alignment
+from epgfn.study.records.csv_file import read_csv
+from epgfn.study.records.faults import Faults
+from epgfn.study.records.names import listed
+from epgfn.study.records.parquet_file import read_parquet
+from epgfn.study.records.table import Floats, Numbers, Table
 from epgfn.study.settings import Variable
-
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[Any]
-PARQUET_MAGIC = b"PAR1"
 
 
 def load_records(path: Path | str, study: Study) -> Numbers:
@@ -39,22 +37,49 @@ def load_records(path: Path | str, study: Study) -> Numbers:
         or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them.
 
     Raises:
-        UsageError: the file is missing, unreadable or of another form; a column is missing, extra or doubled; a cell is blank, or
-            not what its variable takes; or there are too few records. No data value is in the message or its causes.
+        UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
+            refuses that; a cell is blank, or not what its variable takes; or there are too few records. No data value is in the
+            message or its causes.
     """
-    path = Path(path)
-    columns = _columns(path, study)
+    return records_of(load_table(path, study), path, study)
+
+
+def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
+    """`load_records` of a file that is read already. Errors as there."""
+    path, columns = Path(path), table.columns
     if not study.columns.numeric:
         return _together(columns, study)
-    if study.columns.must_vary and len(columns[0]) < len(columns):
+    must_vary = study.columns.must_vary
+    if must_vary and table.size < len(columns):
         raise UsageError(
             f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
         )
-    scaled = [
-        _scaled(values, variable, path, study.columns.must_vary)
-        for values, variable in zip(columns, study.variables, strict=True)
-    ]
+    if must_vary:
+        _check_varies(columns, path, study)
+    scaled = [on_scale(values, v) for values, v in zip(columns, study.variables, strict=True)]
+    _check_on_scale(table, scaled, path, study)
+    if must_vary:
+        _check_varies(scaled, path, study)
     return np.stack(scaled, axis=1)
+
+
+def load_table(path: Path | str, study: Study) -> Table:
+    """The file at `path` as it stands, with at least one record; an alignment as codes, a column a taxon.
+
+    Raises:
+        UsageError: as `load_bounded_records`.
+    """
+    path = Path(path)
+    if study.columns.alignment:
+        codes = load_alignment(path, study.variable_names).codes.numpy()
+        return Table(list(codes), [], "site", lambda: range(1, codes.shape[1] + 1))
+    raw = read_bytes(path, "data file")
+    table = (read_parquet if raw.startswith(parquet_file.MAGIC) else read_csv)(raw, path, study)
+    if table.size == 0:
+        raise UsageError(
+            f"{path} holds no records; give a file with at least {len(table.columns)} rows below the header"
+        )
+    return table
 
 
 class BoundedRecords(NamedTuple):
@@ -72,16 +97,18 @@ def load_bounded_records(path: Path | str, study: Study) -> BoundedRecords:
     a release is made must not hang on what records say. A file that is no table of numbers, or of categories, still is one.
 
     Raises:
-        UsageError: the file is missing, unreadable, empty or of another form; a column is missing, extra or doubled; a cell
-            is blank, or not what its variable takes. No data value is in the message or its causes.
+        UsageError: the file is missing, unreadable, empty or of another form; a column is missing or doubled, or extra where the
+            study refuses that; a cell is blank, or not what its variable takes. No data value is in the message or its causes.
     """
-    path = Path(path)
-    columns = _columns(path, study)
+    return bounded_of(load_table(path, study), study)
+
+
+def bounded_of(table: Table, study: Study) -> BoundedRecords:
+    """`load_bounded_records` of a file that is read already; nothing in it is refused."""
+    columns = table.columns
     if not study.columns.numeric:
         named = [_by_name(codes, v) for codes, v in zip(columns, study.variables, strict=True)]
         return BoundedRecords(np.stack(named, axis=1), _together(columns, study))
-    for values, variable in zip(columns, study.variables, strict=True):
-        _check_finite(values, variable.name, path, "is not finite")
     pairs = zip(columns, study.variables, strict=True)
     scaled = [on_scale(np.clip(values, v.lower, v.upper), v) for values, v in pairs]
     return BoundedRecords(np.stack(columns, axis=1), np.stack(scaled, axis=1))
@@ -146,176 +173,30 @@ def _by_name(codes: Numbers, variable: Variable) -> Numbers:
     return np.asarray(np.array([int(digest, 16) for digest in digests])[codes])
 
 
-def _columns(path: Path, study: Study) -> list[Numbers]:
-    """Raw numbers, or places of categories, of each variable of the study; at least one record."""
-    if study.columns.alignment:
-        return list(load_alignment(path, study.variable_names).codes.numpy())
-    raw = read_bytes(path, "data file")
-    read = _read_parquet if raw.startswith(PARQUET_MAGIC) else _read_csv
-    columns = read(raw, path, study)
-    if len(columns[0]) == 0:
+def _check_varies(columns: list[Numbers], path: Path, study: Study) -> None:
+    """Raises:
+    UsageError: naming every column that is constant.
+    """
+    constant = [f"'{v.name}'" for c, v in zip(columns, study.variables, strict=True) if c.min() == c.max()]
+    if constant:
+        which = f"column {constant[0]} is" if len(constant) == 1 else f"columns {listed(constant)} are"
         raise UsageError(
-            f"{path} holds no records; give a file with at least {len(columns)} rows below the header"
+            f"{path}: {which} constant; take {'it' if len(constant) == 1 else 'them'} out of the study or give records in which "
+            f"{'it varies' if len(constant) == 1 else 'they vary'}"
         )
-    return columns
 
 
-def _read_csv(raw: bytes, path: Path, study: Study) -> list[Numbers]:
-    """The column of each variable of the study, from a CSV file."""
-    try:
-        text = raw.decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except (UnicodeDecodeError, csv.Error):
-        raise _not_a_table(path) from None
-    if "\0" in text:
-        raise _not_a_table(path)
-    if not rows:
-        raise UsageError(
-            f"{path} is empty; give a CSV or Parquet file with one column for each variable of the study"
+def _check_on_scale(table: Table, scaled: list[Floats], path: Path, study: Study) -> None:
+    """Raises:
+    UsageError: naming every number that the study's transform is not defined for, or makes too large.
+    """
+    if all(np.isfinite(x).all() for x in scaled):
+        return
+    faults, places = Faults(path, table.unit), np.asarray(table.places())
+    for raw, x, variable in zip(table.columns, scaled, study.variables, strict=True):
+        outside = (
+            raw / variable.transform_scale <= 0 if variable.transform == "log" else np.zeros(len(x), bool)
         )
-    order = _column_order([name.strip() for name in rows[0]], path, study)
-    width = len(rows[0])
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != width:
-            raise UsageError(
-                f"{path}: row {number} has {len(row)} cells where the header has {width}; correct that row"
-            )
-    return [
-        _parse([row[at] for row in rows[1:]], variable, path)
-        for at, variable in zip(order, study.variables, strict=True)
-    ]
-
-
-def _parse(cells: list[str], variable: Variable, path: Path) -> Numbers:
-    """Text cells as numbers, or as places of categories; blanks and what is neither are refused."""
-    name = variable.name
-    if cells and not any(cell.strip() for cell in cells):
-        raise UsageError(f"{path}: column '{name}' is empty; fill it or take it out of the study")
-    if variable.categories is not None:
-        return _places(cells, variable, path)
-    values = np.empty(len(cells))
-    for row, cell in enumerate(cells, start=1):
-        if not cell.strip():
-            raise _bad_cell(path, name, row, "is blank")
-        try:
-            values[row - 1] = float(cell)
-        except ValueError:
-            raise _bad_cell(path, name, row, "is not a number") from None
-        if "_" in cell:  # Python reads 1_000 as a number, no other program does
-            raise _bad_cell(path, name, row, "is not a number")
-    return values
-
-
-def _places(cells: list[str], variable: Variable, path: Path) -> Numbers:
-    """(n,) int64: where each cell stands in the study's list."""
-    place = {category: i for i, category in enumerate(variable.categories or [])}
-    for row, cell in enumerate(cells, start=1):
-        if not cell.strip():
-            raise _bad_cell(path, variable.name, row, "is blank")
-        if cell.strip() not in place:
-            raise _bad_cell(path, variable.name, row, "is none of the study's categories")
-    return np.array([place[cell.strip()] for cell in cells], dtype=np.int64)
-
-
-def _read_parquet(raw: bytes, path: Path, study: Study) -> list[Numbers]:
-    """The column of each variable of the study, from a Parquet file."""
-    try:
-        file = pq.ParquetFile(io.BytesIO(raw))
-        order = _column_order(list(file.schema_arrow.names), path, study)
-        table = file.read()
-    except (pa.ArrowException, OSError):
-        raise _not_a_table(path) from None
-    return [
-        _numbers(table.column(at), variable.name, path)
-        if variable.categories is None
-        else _parse(_texts(table.column(at), variable.name, path), variable, path)
-        for at, variable in zip(order, study.variables, strict=True)
-    ]
-
-
-def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> Floats:
-    """A Parquet column as float64; nulls and columns that do not hold numbers are refused."""
-    if len(column) and column.null_count == len(column):
-        raise UsageError(f"{path}: column '{name}' is empty; fill it or take it out of the study")
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise UsageError(
-            f"{path}: column '{name}' does not hold numbers; store it as integers or floating-point numbers"
-        )
-    if column.null_count:
-        missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
-        raise _bad_cell(path, name, int(missing.argmax()) + 1, "is blank")
-    try:
-        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    except pa.ArrowException:
-        raise UsageError(
-            f"{path}: column '{name}' cannot be read as numbers; store it as floating-point numbers"
-        ) from None
-
-
-def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
-    """A Parquet column of categories as text; nulls become blanks, which are refused."""
-    kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        raise UsageError(f"{path}: column '{name}' holds numbers; store its categories as text or integers")
-    return ["" if value is None else str(value) for value in column.to_pylist()]
-
-
-def _column_order(found: list[str], path: Path, study: Study) -> list[int]:
-    """Position of each variable of the study among the columns `found`, which must be those variables exactly."""
-    names = study.variable_names
-    for name in names:
-        if found.count(name) > 1:
-            raise UsageError(f"{path}: column '{name}' is listed twice; keep one of them")
-    for name in names:
-        if name not in found:
-            raise UsageError(
-                f"{path}: column '{name}' is missing; the first line must name every variable of the study as the study does"
-            )
-    for at, name in enumerate(found, start=1):
-        if name not in names:
-            raise UsageError(
-                f"{path}: column number {at} is not a variable of the study; take it out of the file"
-            )
-    return [found.index(name) for name in names]
-
-
-def _scaled(values: Floats, variable: Variable, path: Path, must_vary: bool) -> Floats:
-    """(transform(raw / transform_scale) - centre) / scale."""
-    _check_finite(values, variable.name, path, "is not finite")
-    if must_vary and values.min() == values.max():
-        raise _constant(path, variable.name)
-    if variable.transform == "log":
-        low = values / variable.transform_scale <= 0
-        if low.any():
-            what = "is not positive, but the study takes its logarithm"
-            raise _bad_cell(path, variable.name, int(low.argmax()) + 1, what)
-    x = on_scale(values, variable)
-    _check_finite(x, variable.name, path, "is too large for the study's scale")
-    if must_vary and x.min() == x.max():
-        raise _constant(path, variable.name)
-    return np.asarray(x, dtype=np.float64)
-
-
-def _check_finite(values: Floats, name: str, path: Path, what: str) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise _bad_cell(path, name, int(bad.argmax()) + 1, what)
-
-
-def _bad_cell(path: Path, name: str, row: int, what: str) -> UsageError:
-    return UsageError(
-        f"{path}: column '{name}', row {row} {what}; correct that cell or leave that record out"
-    )
-
-
-def _constant(path: Path, name: str) -> UsageError:
-    return UsageError(
-        f"{path}: column '{name}' is constant; take it out of the study or give records in which it varies"
-    )
-
-
-def _not_a_table(path: Path) -> UsageError:
-    return UsageError(
-        f"{path} is neither CSV (UTF-8, comma, header line) nor Parquet; save it as one of these"
-    )
+        faults.cells(variable.name, places[outside].tolist(), "positive")
+        faults.cells(variable.name, places[~outside & ~np.isfinite(x)].tolist(), "large")
+    faults.check()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
-from epgfn.study.records.tables import load_records, split_table
+from epgfn.study.records.tables import load_bounded_records, load_records, load_table, split_table
+from small import PRIVATE_STUDY
 
 SECRET = "777.125"  # stands in every bad file; must never stand in an error
 SACHS = Path(__file__).parents[3] / "examples" / "sachs"
@@ -28,18 +29,39 @@ def rows(*lines: str) -> str:
 
 BAD_CSV = {
     "missing column": ("a,b\n" + rows(f"{SECRET},1", "1,2", "2,3"), "column 'c' is missing"),
-    "extra column": ("a,b,c,d\n" + rows(*(f"{row},{SECRET}" for row in GOOD)), "column number 4"),
-    "no header": (rows(*GOOD), "column 'a' is missing"),
+    "no header": (rows(*GOOD), "has no header line: its first line holds numbers"),
+    "header of others": ("x,y,z\n" + rows(*GOOD), "names none of the study's variables ('a' 'b' 'c')"),
+    "upper case": ("a,B,c\n" + rows(*GOOD), "column number 2 differs from 'b' in upper and lower case only"),
+    "two missing": ("x,b,y\n" + rows(*GOOD), "columns 'a' and 'c' are missing"),
+    "spaces": ("a b c\n" + rows(*(row.replace(",", " ") for row in GOOD)), "separated by spaces"),
+    "only comments": ("# a\n# b\n", "nothing but comments"),
+    "row names of R": (
+        HEADER + rows(*(f"{i},{row}" for i, row in enumerate(GOOD))),
+        "4 cells where the header has 3",
+    ),
+    "unquoted decimal commas": (HEADER + rows(*("1,5,2,5,3,5" for _ in GOOD)), "needs another separator"),
+    "commas of either kind": (
+        "a;b;c\n" + rows("1,234;2,500;3,125", "4,777;5,125;6,500", "1;2;4"),
+        "before decimals or between thousands",
+    ),
+    "a comma and a point": (
+        "a;b;c\n" + rows("1,5;2.5;3", "1;2;3", "2;3;4"),
+        "column 'a', line 2 is not a number",
+    ),
+    "thousands and decimals": (
+        "a;b;c\n" + rows("1.234,5;2;3", "1;2;3", "2;3;4"),
+        "column 'a', line 2 is not a number",
+    ),
     "column twice": ("a,b,c,b\n" + rows(*(f"{row},{SECRET}" for row in GOOD)), "'b' is listed twice"),
-    "text": (HEADER + rows(*GOOD, f"1,name-{SECRET},2"), "column 'b', row 5 is not a number"),
-    "thousands": (HEADER + rows(*GOOD, "1,1_000,2"), "column 'b', row 5 is not a number"),
-    "NaN": (HEADER + rows(*GOOD, "1,2,NaN"), "column 'c', row 5 is not finite"),
-    "infinity": (HEADER + rows(*GOOD, "-inf,2,3"), "column 'a', row 5 is not finite"),
-    "overflow": (HEADER + rows(*GOOD, "1e999,2,3"), "column 'a', row 5 is not finite"),
-    "blank": (HEADER + rows(*GOOD, "1, ,3"), "column 'b', row 5 is blank"),
-    "short row": (HEADER + rows(*GOOD, f"1,{SECRET}"), "row 5 has 2 cells"),
-    "long row": (HEADER + rows(*GOOD, f"1,2,3,{SECRET}"), "row 5 has 4 cells"),
-    "open quote": (HEADER + rows(*GOOD, f'1,2,"{SECRET}'), "neither CSV"),
+    "text": (HEADER + rows(*GOOD, f"1,name-{SECRET},2"), "column 'b', line 6 is not a number"),
+    "thousands": (HEADER + rows(*GOOD, "1,1_000,2"), "column 'b', line 6 is not a number"),
+    "NaN": (HEADER + rows(*GOOD, "1,2,NaN"), "column 'c', line 6 is marked as missing"),
+    "infinity": (HEADER + rows(*GOOD, "-inf,2,3"), "column 'a', line 6 is not finite"),
+    "overflow": (HEADER + rows(*GOOD, "1e999,2,3"), "column 'a', line 6 is not finite"),
+    "blank": (HEADER + rows(*GOOD, "1, ,3"), "column 'b', line 6 is blank"),
+    "short row": (HEADER + rows(*GOOD, f"1,{SECRET}"), "line 6 has 2 cells"),
+    "long row": (HEADER + rows(*GOOD, f"1,2,3,{SECRET}"), "line 6 has 4 cells"),
+    "open quote": (HEADER + rows(*GOOD, f'1,2,"{SECRET}'), "line 6 a quotation mark"),
     "empty file": ("", "is empty"),
     "header only": (HEADER, "no records"),
     "empty column": (HEADER + rows("1,,777.125", "2,,3", "3,,4"), "column 'b' is empty"),
@@ -48,7 +70,6 @@ BAD_CSV = {
         "column 'b' is constant",
     ),
     "too few rows": (HEADER + rows(*GOOD[:2]), "fewer records than the study has variables (3)"),
-    "semicolons": (HEADER.replace(",", ";") + rows(*(row.replace(",", ";") for row in GOOD)), "is missing"),
 }
 
 
@@ -77,9 +98,151 @@ def test_a_bad_file_is_refused_in_one_sentence_that_says_where(
     assert where in refusal(path, study)
 
 
+def test_what_is_no_text_is_called_by_what_it_is(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_bytes("a,b,c\n1,2,3\ncaf\u00e9,1,2\n".encode("latin-1"))
+    assert "line 3 has a character in another encoding" in refusal(path, study)
+    path.write_bytes(b"PK\x03\x04" + bytes(40))
+    assert "a workbook" in refusal(path, study)
+
+
 def test_a_missing_file_or_a_folder_is_refused(study: Study, tmp_path: Path) -> None:
     assert "check the path" in refusal(tmp_path / "none.csv", study)
     assert "check the path" in refusal(tmp_path, study)
+
+
+def test_bad_cells_are_all_in_one_report(study: Study, tmp_path: Path) -> None:
+    """With the lines an editor shows: blank ones, comments, the header and cells of several lines count."""
+    path = tmp_path / "clinic.csv"
+    path.write_text(
+        f'# notes\n\na,b,c,remark\n1,2,3,"two\nlines"\n{SECRET},x{SECRET},,\n\n4,NA,5,\n6,,7,\n8,9,1e999,\n1,2\n3,1,2,\n'
+    )
+    said = refusal(path, study)
+    for part in (
+        "column 'b', line 6 is not a number",
+        "column 'b', line 8 is marked as missing",
+        "column 'b', line 9 is blank",
+        "column 'c', line 6 is blank",
+        "column 'c', line 10 is not finite",
+        "line 11 has 2 cells where the header has 4",
+    ):
+        assert part in said
+
+
+def test_a_report_of_thousands_of_bad_cells_is_short_and_counts_them(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_text(HEADER + rows(*(f"{i},,x{SECRET}" if i % 2 else f"{i},1,2" for i in range(5000))))
+    said = refusal(path, study)
+    assert "column 'b', lines 3, 5, 7, 9," in said and "and 4980 more such places" in said and len(said) < 600
+
+
+def test_numbers_that_have_no_logarithm_are_all_named(study: Study, tmp_path: Path) -> None:
+    variables = [{"name": "a", "transform": "log"}, {"name": "b", "transform": "log"}, {"name": "c"}]
+    path = tmp_path / "clinic.csv"
+    path.write_text(HEADER + rows(*GOOD, "0,2,3", "1,-3,3", "-2,3,4"))
+    said = refusal(path, study.with_changes({"variables": variables}))
+    assert (
+        "column 'a', lines 6 and 8 are not positive" in said and "column 'b', line 7 is not positive" in said
+    )
+
+
+WRITTEN = {
+    "semicolons": "a;b;c\n1.5;2;3\n-4;5e1;6\n7;8;10\n",
+    "tabs": "a\tb\tc\n1.5\t2\t3\n-4\t5e1\t6\n7\t8\t10\n",
+    "bars": "a|b|c\n1.5|2|3\n-4|5e1|6\n7|8|10\n",
+    "decimal commas": "a;b;c\n1,5;2;3\n-4,0;5e1;6,000\n7;8;10\n",
+    "quoted decimal commas": 'a,b,c\n"1,5",2,3\n-4,"50,0",6\n7,8,10\n',
+    "a line for a spreadsheet": "sep=;\na;b;c\n1.5;2;3\n-4;50;6\n7;8;10\n",
+    "comments": "# made by a program\n\n#\na,b,c\n1.5,2,3\n-4,50,6\n7,8,10\n",
+    "a header behind a number sign": "# a,b,c\n1.5,2,3\n-4,50,6\n7,8,10\n",
+    "all quoted": '"a","b","c"\n"1.5","2","3"\n"-4","50","6"\n"7","8","10"\n',
+    "spaces in names": " a,b ,c\u00a0\n1.5, 2,3 \n-4,50,6\n7,8,10\n",
+    "carriage returns": "a,b,c\r1.5,2,3\r-4,50,6\r7,8,10\r",
+    "more columns": "id,c,site,b,a\nx1,3,north,2,1.5\nx2,6,north,50,-4\nx3,10,,8,7\n",
+    "a separator behind every line": "a,b,c,\n1.5,2,3,\n-4,50,6,\n7,8,10,\n",
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_one_table_however_it_is_written(text: str, study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert np.array_equal(load_records(path, study), [[1.5, 2, 3], [-4, 50, 6], [7, 8, 10]])
+
+
+def test_columns_that_are_not_in_the_study_are_told_by_their_positions(study: Study, tmp_path: Path) -> None:
+    """Never by their names, which may be somebody's data."""
+    path = tmp_path / "clinic.csv"
+    path.write_text(WRITTEN["more columns"])
+    (note,) = load_table(path, study).notes
+    assert note == "columns number 1 and 3 are no variables of the study and are not read"
+    with pytest.raises(UsageError, match="columns number 1 and 3 are no variables") as caught:
+        load_records(path, study.with_changes({"data": {"extra_columns": "refuse"}}))
+    assert "site" not in str(caught.value)
+
+
+def test_what_the_study_says_of_its_files_is_what_is_read(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_text("a;b;c\n1,234;2;3\n4,777;5;6\n1;2;4\n")
+    said = study.with_changes({"data": {"separator": ";", "decimal": ","}})
+    assert load_records(path, said)[0, 0] == 1.234
+    path.write_text(HEADER + rows(*GOOD))
+    assert "separator = ';'" in refusal(path, said)
+    path.write_text("a;b;c\n1.5;2;3\n4;5;6\n1;2;4\n")
+    assert "a point is no decimal mark" in refusal(path, said)
+
+
+def test_under_privacy_no_record_decides_how_numbers_are_read(tmp_path: Path) -> None:
+    """A decimal comma is then for the study to say; the separator is the header line's, which holds no record."""
+    private = Study.from_bytes(PRIVATE_STUDY.encode())
+    path = tmp_path / "clinic.csv"
+    path.write_text("a;b;c\n1,5;2;3\n4;5;6\n1;2;4\n")
+    with pytest.raises(UsageError, match="decimal = ','"):
+        load_bounded_records(path, private)
+    said = private.with_changes({"data": {"decimal": ","}})
+    assert load_bounded_records(path, said).raw[0].tolist() == [1.5, 2, 3]
+
+
+def test_a_name_is_the_same_however_unicode_writes_it(study: Study, tmp_path: Path) -> None:
+    names = ["dose µg", "area m²", "caf\u00e9"]
+    said = study.with_changes({"variables": [{"name": name} for name in names]})
+    path = tmp_path / "clinic.csv"
+    path.write_text("cafe\u0301 ,area  m2,dose \u03bcg\n1,2,3\n4,5,7\n7,9,8\n", encoding="utf-8")
+    assert load_records(path, said)[0].tolist() == [3, 2, 1]
+    two = study.with_changes({"variables": [{"name": "x2"}, {"name": "x²"}, {"name": "y"}]})
+    path.write_text("x²,x2,y\n1,2,3\n4,5,7\n7,9,8\n", encoding="utf-8")
+    assert load_records(path, two)[0].tolist() == [2, 1, 3]
+
+
+def test_a_category_is_the_same_however_unicode_writes_it(tmp_path: Path) -> None:
+    text = 'name = "s"\nroster = ["north"]\n[space]\nmax_parents = 1\n[target]\nkind = "bdeu"\n'
+    text += '[[variables]]\nname = "place"\ncategories = ["Malm\u00f6", "Lund"]\n[[variables]]\nname = "b"\ncategories = ["0", "1"]\n'
+    path = tmp_path / "clinic.csv"
+    path.write_text('place,b\n"Malmo\u0308 ",0\nLund,1\n', encoding="utf-8")
+    assert load_records(path, Study.from_bytes(text.encode())).tolist() == [[0, 0], [1, 1]]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers()), min_size=3, max_size=3
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.booleans(),
+)
+def test_the_quick_reader_and_the_careful_one_agree(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[float]], separator: str, quoted: bool
+) -> None:
+    """And both with Python, to the last digit."""
+    private = Study.from_bytes(PRIVATE_STUDY.encode())
+    path = tmp_path_factory.mktemp("agree") / "t.csv"
+    lines = [separator.join(f'"{x!r}"' if quoted else repr(x) for x in row) for row in table]
+    path.write_text(separator.join("abc") + "\n" + rows(*lines))
+    expected = np.array([[float(x) for x in row] for row in table])
+    assert np.array_equal(load_bounded_records(path, private).raw, expected)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe\x00a", b"a,b,c\n1\0,2,3\n", b"PAR1" + bytes(40), b"\x89PNG\r\n"])
@@ -91,7 +254,6 @@ def test_bytes_that_are_no_table_are_refused(raw: bytes, study: Study, tmp_path:
 
 PARQUET: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "missing": (lambda t: t.drop(columns="b"), "column 'b' is missing"),
-    "extra": (lambda t: t.assign(d=1.0), "column number 4"),
     "text": (lambda t: t.assign(b=[SECRET] * len(t)), "column 'b' does not hold numbers"),
     "truth values": (lambda t: t.assign(b=t.a > 1), "column 'b' does not hold numbers"),
     "null": (lambda t: t.assign(b=pd.array([1, None, 3, 4], dtype="Int64")), "column 'b', row 2 is blank"),
@@ -113,7 +275,7 @@ def test_the_logarithm_of_what_is_not_positive_is_refused(study: Study, tmp_path
     variables = [{"name": "a", "transform": "log"}, {"name": "b"}, {"name": "c"}]
     path = tmp_path / "clinic.csv"
     path.write_text(HEADER + rows(*GOOD, "0,2,3"))
-    assert "column 'a', row 5 is not positive" in refusal(path, study.with_changes({"variables": variables}))
+    assert "column 'a', line 6 is not positive" in refusal(path, study.with_changes({"variables": variables}))
 
 
 def test_public_constants_and_the_order_of_the_study_apply(study: Study, tmp_path: Path) -> None:

@@ -1,0 +1,355 @@
+"""A CSV file as people have it, read strictly: every cell of a variable is what the study says, or the file is refused.
+
+What is found out from the file: the character between cells, from the header line alone; and, where the study does not say and asks
+for no privacy, whether numbers are written with a decimal comma, if no number can be meant otherwise. Comment lines above the header and
+a byte-order mark are passed over. pyarrow reads what is written plainly; anything else, and whatever pyarrow refuses, goes through
+Python's reader, which can say in which line the trouble is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from epgfn.base.errors import UsageError
+from epgfn.study import Study
+from epgfn.study.records.faults import Fault, Faults
+from epgfn.study.records.names import Names, check_extra, fold, found_in, match_columns
+from epgfn.study.records.table import Numbers, Table
+from epgfn.study.settings import Variable
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+MISSING: Final = frozenset(
+    {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "-", "--", ".", "?"}
+)
+"""What programs write for a cell without a value, in lower case."""
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+_WITH_COMMA: Final = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
+_THOUSANDS: Final = r"^\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*$"
+_WITH_POINT: Final = r"^\s*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+
+class _Header(NamedTuple):
+    """`cells` of the header line, the `separator` between them, and where what is below it begins: a place in the text, and the number
+    of the line before."""
+
+    cells: list[str]
+    separator: str
+    end: int
+    line: int
+
+
+def read_csv(raw: bytes, path: Path, study: Study) -> Table:
+    """The column of each variable of the study.
+
+    Raises:
+        UsageError: it is no such file; the sentence says what is wrong and where.
+    """
+    text = _text(raw, path)
+    header = _header(text, path, study)
+    order, extra = match_columns(header.cells, study.variable_names, path)
+    notes = check_extra(extra, study.data.extra_columns == "refuse", path)
+    below, faults = _Below(text[header.end :], header, order, path), Faults(path)
+    cells = below.quickly() or below.slowly(faults)
+    numeric = [c for c, v in zip(cells, study.variables, strict=True) if v.categories is None]
+    decimal = _decimal(numeric, path, study)
+    columns = [
+        _parsed(column, variable, below, faults, decimal)
+        for column, variable in zip(cells, study.variables, strict=True)
+    ]
+    faults.check(_hint(numeric, decimal) if len(faults) else "")
+    return Table(columns, notes, "line", below.lines)
+
+
+class _Below:
+    """What is below the header line: the text of each variable's column, (n,) strings."""
+
+    def __init__(self, text: str, header: _Header, order: Sequence[int], path: Path) -> None:
+        self.text, self.header, self.order, self.path = text, header, order, path
+        self._lines: list[int] | None = None
+
+    def quickly(self) -> list[pa.Array] | None:
+        """None: it is not written plainly, or rows are not as long as the header."""
+        raw = self.text.encode("utf-8")
+        if not raw.strip(b"\r\n") or not _quoted_plainly(raw, self.header.separator):
+            return None
+        names = [str(at) for at in range(len(self.header.cells))]
+        wanted = [names[at] for at in self.order]
+        try:
+            table = pacsv.read_csv(
+                io.BytesIO(raw),
+                read_options=pacsv.ReadOptions(column_names=names),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self.header.separator, newlines_in_values=b'"' in raw
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted,
+                    null_values=[], strings_can_be_null=False,
+                ),
+            )  # fmt: skip
+        except pa.ArrowException:  # its text quotes cells
+            return None
+        return [table.column(name).combine_chunks() for name in wanted]
+
+    def slowly(self, faults: Faults) -> list[pa.Array]:
+        """Row by row; rows that are not as long as the header go to `faults`.
+
+        Raises:
+            UsageError: a quotation mark is not closed; or most rows are too long or too short.
+        """
+        reader = csv.reader(io.StringIO(self.text, newline=""), strict=True, delimiter=self.header.separator)
+        width, wrong = len(self.header.cells), 0
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        begins = self.header.line + 1
+        try:
+            for row in reader:
+                if len(row) == width:
+                    rows.append(row)
+                    lines.append(begins)
+                elif row:
+                    faults.width(begins, len(row), width)
+                    wrong += 1
+                begins = self.header.line + reader.line_num + 1
+        except csv.Error:
+            raise UsageError(
+                f"{self.path}: in line {begins} a quotation mark is not closed, or something stands after a closed one; correct that line"
+            ) from None
+        if wrong > len(rows):
+            faults.check(
+                "; where all lines have more cells than the header, a name may be missing in it (as of R's row names), or the decimal "
+                "comma needs another separator than a comma"
+            )
+        self._lines = lines
+        return [pa.array([row[at] for row in rows], pa.string()) for at in self.order]
+
+    def lines(self) -> list[int]:
+        """The line that each record begins in, as an editor counts, the first of the file being 1."""
+        if self._lines is None:
+            self.slowly(Faults(self.path))
+        return self._lines or []
+
+
+def _quoted_plainly(raw: bytes, separator: str) -> bool:
+    """Whether every quotation mark opens a cell or closes one, and none is inside: then all readers agree."""
+    if b'"' not in raw:
+        return True
+    found = np.frombuffer(b"\n" + raw + b"\n", dtype=np.uint8)
+    at = np.flatnonzero(found == ord('"'))
+    edges = np.array([ord(separator), ord("\r"), ord("\n")], dtype=np.uint8)
+    opens, closes = np.isin(found[at - 1], edges), np.isin(found[at + 1], edges)
+    return bool(len(at) % 2 == 0 and opens[::2].all() and closes[1::2].all() and not (opens & closes).any())
+
+
+def _decimal(numeric: Sequence[pa.Array], path: Path, study: Study) -> str:
+    """The decimal mark: the study's, or a comma that can be nothing else.
+
+    Raises:
+        UsageError: commas may stand before decimals or between thousands.
+    """
+    asked = study.data.decimal
+    if asked is not None or study.privacy.is_private or not _any(numeric, _WITH_COMMA):
+        return asked or "."
+    if _any(numeric, _WITH_POINT):
+        return "."
+    if any(
+        pc.any(pc.and_not(pc.match_substring_regex(c, _WITH_COMMA), pc.match_substring_regex(c, _THOUSANDS))).as_py()
+        for c in numeric
+    ):  # fmt: skip
+        return ","
+    raise UsageError(
+        f"{path}: its numbers have commas that may stand before decimals or between thousands; write them with a decimal point, or say "
+        "decimal = ',' under [data] in the study"
+    )
+
+
+def _any(numeric: Sequence[pa.Array], pattern: str) -> bool:
+    """Whether a cell is written so."""
+    return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in numeric)
+
+
+def _hint(numeric: Sequence[pa.Array], decimal: str) -> str:
+    """One more thing to say where numbers cannot be read."""
+    if decimal == "." and _any(numeric, _WITH_COMMA):
+        return "; numbers with a decimal comma are read where the study says decimal = ',' under [data]"
+    if decimal == "," and _any(numeric, _WITH_POINT):
+        return "; the study says decimal = ',' under [data], so a point is no decimal mark"
+    return ""
+
+
+def _parsed(cells: pa.Array, variable: Variable, below: _Below, faults: Faults, decimal: str) -> Numbers:
+    """`parse_cells`, quickly where nothing is wrong."""
+    if variable.categories is not None:
+        encoded = cells.dictionary_encode()
+        known = Names(variable.categories)
+        places = [known.place(cell) for cell in encoded.dictionary.to_pylist()]
+        if None not in places:
+            found = encoded.indices.to_numpy(zero_copy_only=False)
+            return np.asarray(np.array(places, dtype=np.int64)[found])
+    else:
+        written = cells
+        if decimal == ",":
+            written = pc.replace_substring(pc.replace_substring(cells, ".", "x"), ",", ".")
+        try:
+            values = np.array(pc.utf8_trim(written, " \t\r\n").cast(pa.float64()))  # writeable
+            if np.isfinite(values).all():
+                return values
+        except pa.ArrowException:  # its text quotes cells
+            pass
+    return parse_cells(cells.to_pylist(), variable, below.lines(), faults, decimal)
+
+
+def parse_cells(
+    cells: Sequence[str], variable: Variable, places: Sequence[int], faults: Faults, decimal: str = "."
+) -> Numbers:
+    """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is 0 here."""
+    if cells and not any(map(str.strip, cells)):
+        faults.empty(variable.name)
+        return np.zeros(len(cells))
+    if variable.categories is not None:
+        known = Names(variable.categories)
+        memo: dict[str, int | None] = {cell: known.place(cell) for cell in set(cells)}
+        codes = np.zeros(len(cells), dtype=np.int64)
+        for at, cell in enumerate(cells):
+            code = memo[cell]
+            if code is None:
+                faults.cell(variable.name, places[at], _unreadable(cell, "category"))
+            else:
+                codes[at] = code
+        return codes
+    values: npt.NDArray[np.float64] = np.zeros(len(cells))
+    for at, cell in enumerate(cells):
+        written = cell.strip(" \t\r\n")
+        if decimal == ",":
+            written = written.replace(".", "x").replace(",", ".")
+        if not _NUMBER.fullmatch(written):
+            faults.cell(variable.name, places[at], _unreadable(cell, "number"))
+            continue
+        values[at] = float(written)
+        if not np.isfinite(values[at]):
+            faults.cell(variable.name, places[at], "finite")
+            values[at] = 0.0
+    return values
+
+
+def _unreadable(cell: str, otherwise: Fault) -> Fault:
+    """Why a cell is nothing: blank, marked as missing, or `otherwise`."""
+    if not cell.strip():
+        return "blank"
+    return "missing" if cell.strip().lower() in MISSING else otherwise
+
+
+def _text(raw: bytes, path: Path) -> str:
+    """Raises:
+    UsageError: it is no text in UTF-8.
+    """
+    if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UsageError(f"{path} is a workbook or an archive; save its table as CSV (UTF-8) or Parquet")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw:
+            raise not_a_table(path) from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"{path} is neither CSV in UTF-8 nor Parquet: line {line} has a character in another encoding; save it as CSV (UTF-8)"
+        ) from None
+    if "\0" in text:
+        raise not_a_table(path)
+    if not text.strip():
+        raise UsageError(
+            f"{path} is empty; give a CSV or Parquet file with one column for each variable of the study"
+        )
+    return text
+
+
+def _header(text: str, path: Path, study: Study) -> _Header:
+    """The header line: the first that is neither blank nor, unless it names variables, a comment.
+
+    Raises:
+        UsageError: there is none.
+    """
+    asked: str | None = study.data.separator
+    begins = line = 0
+    for shown in _lines(text, 0):
+        if told := re.fullmatch(r"sep=(.)[\r\n]*", shown, re.IGNORECASE):  # spreadsheets write this
+            asked = asked or (told[1] if told[1] in SEPARATORS else None)
+        elif shown.startswith("#"):
+            if _names_all(shown[1:], asked, study):
+                begins += 1
+                break
+        elif shown.strip():
+            break
+        begins += len(shown)
+        line += 1
+    else:
+        raise UsageError(f"{path} holds nothing but comments; give a file with a header line and records")
+    tried = [_split(text, begins, line, s) for s in ((asked,) if asked else SEPARATORS)]
+    best = max(tried, key=lambda header: found_in(header.cells, study.variable_names))
+    if not found_in(best.cells, study.variable_names):
+        raise _no_header(shown, tried, path, study)
+    return best
+
+
+def _split(text: str, begins: int, line: int, separator: str) -> _Header:
+    """The header that begins at that place, behind that many lines, cut at that separator; nothing in it where it cannot be."""
+    reader = csv.reader(_lines(text, begins), strict=True, delimiter=separator)
+    try:
+        cells = next(reader)
+    except csv.Error:
+        return _Header([], separator, begins, line)
+    read = list(islice(_lines(text, begins), reader.line_num))
+    return _Header(cells, separator, begins + sum(map(len, read)), line + len(read))
+
+
+def _lines(text: str, begins: int) -> Iterator[str]:
+    """The lines from there on, with their ends, as an editor tells them apart."""
+    for found in _LINE.finditer(text, begins):
+        yield found[0]
+
+
+def _names_all(text: str, separator: str | None, study: Study) -> bool:
+    names = study.variable_names
+    return any(
+        found_in(_split(text, 0, 0, s).cells, names) == len(names)
+        for s in ((separator,) if separator else SEPARATORS)
+    )
+
+
+def _no_header(shown: str, tried: Sequence[_Header], path: Path, study: Study) -> UsageError:
+    names = study.variable_names
+    words = [fold(word) for word in shown.split()]
+    if len(names) > 1 and found_in(words, names) == len(names):
+        return UsageError(f"{path}: its columns are separated by spaces; save it as CSV with commas")
+    others = [s for s in SEPARATORS if found_in(_split(shown, 0, 0, s).cells, names)]
+    if study.data.separator and others:
+        return UsageError(
+            f"{path}: the study says separator = {study.data.separator!r} under [data], and the columns of this file are separated by "
+            f"{others[0]!r}; save it with the study's"
+        )
+    if any(h.cells and all(_NUMBER.fullmatch(c.strip().replace(",", ".")) for c in h.cells) for h in tried):
+        return UsageError(
+            f"{path} has no header line: its first line holds numbers; put a line with the study's names of the columns above it"
+        )
+    quoted = " ".join(f"'{name}'" for name in names[:3])
+    return UsageError(
+        f"{path}: its first line names none of the study's variables ({quoted}{', ...' if len(names) > 3 else ''}); it must be a header "
+        "line that names every one of them as the study does"
+    )
+
+
+def not_a_table(path: Path) -> UsageError:
+    """What is neither."""
+    return UsageError(f"{path} is neither CSV (UTF-8, a header line) nor Parquet; save it as one of these")

@@ -1,0 +1,81 @@
+"""A Parquet file of records. In it a place is a row, the first record being 1."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from epgfn.base.errors import UsageError
+from epgfn.study import Study
+from epgfn.study.records.csv_file import not_a_table, parse_cells
+from epgfn.study.records.faults import Faults
+from epgfn.study.records.names import check_extra, match_columns
+from epgfn.study.records.table import Floats, Numbers, Table
+
+MAGIC = b"PAR1"
+
+
+def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
+    """The column of each variable of the study.
+
+    Raises:
+        UsageError: it is no such file; the sentence says what is wrong and where.
+    """
+    try:
+        file = pq.ParquetFile(io.BytesIO(raw))
+        order, extra = match_columns(list(file.schema_arrow.names), study.variable_names, path)
+        table = file.read()
+    except (pa.ArrowException, OSError):
+        raise not_a_table(path) from None
+    notes = check_extra(extra, study.data.extra_columns == "refuse", path)
+    faults, rows = Faults(path, "row"), range(1, table.num_rows + 1)
+    columns: list[Numbers] = []
+    for at, variable in zip(order, study.variables, strict=True):
+        column = table.column(at)
+        columns.append(
+            _numbers(column, variable.name, faults)
+            if variable.categories is None
+            else parse_cells(_texts(column, variable.name, path), variable, rows, faults)
+        )
+    faults.check()
+    return Table(columns, notes, "row", lambda: rows)
+
+
+def _numbers(column: pa.ChunkedArray, name: str, faults: Faults) -> Floats:
+    """A column as (n,) float64; nulls go to `faults`.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    kind, nothing = column.type, np.zeros(len(column))
+    if len(column) and column.null_count == len(column):
+        faults.empty(name)
+        return nothing
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise UsageError(
+            f"{faults.path}: column '{name}' does not hold numbers; store it as integers or floating-point numbers"
+        )
+    if column.null_count:
+        missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
+        faults.cells(name, (np.flatnonzero(missing) + 1).tolist(), "blank")
+        column = column.fill_null(0)
+    try:
+        values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    except pa.ArrowException:
+        raise UsageError(
+            f"{faults.path}: column '{name}' cannot be read as numbers; store it as floating-point numbers"
+        ) from None
+    faults.cells(name, (np.flatnonzero(~np.isfinite(values)) + 1).tolist(), "finite")
+    return values
+
+
+def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
+    """A column of categories as text; nulls become blanks, which are refused."""
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        raise UsageError(f"{path}: column '{name}' holds numbers; store its categories as text or integers")
+    return ["" if value is None else str(value) for value in column.to_pylist()]

@@ -1,0 +1,33 @@
+"""What a file of records is once it is read, before anything is put on the study's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The column of each variable of a study, in its order: numbers as they stand in the file, (n,) float64, or places of categories, (n,)
+    int64.
+
+    notes: what to tell the file's owner about it, and nobody else. unit: what a place in the file is called, "line" or "row".
+    places: the place of each record in those units, found out only where something is wrong.
+    """
+
+    columns: list[Numbers]
+    notes: list[str]
+    unit: str
+    places: Callable[[], Sequence[int]]
+
+    @property
+    def size(self) -> int:
+        """Records."""
+        return len(self.columns[0])

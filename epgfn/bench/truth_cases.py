@@ -17,11 +17,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """`name` of its sort, the `study`, and `records` as `load_records` gives them, one a node of the roster."""
+    """`name` of its sort, the `study`, and `records` as `load_records` gives them, one a node of the roster. From whoever judges a
+    `is_sampled` case the exact answer is withheld."""
 
     name: str
     study: Study
     records: list[Any]
+    is_sampled: bool = False
 
 
 Make = Callable[[int], Case]
@@ -112,6 +114,11 @@ def summed(kind: str) -> Make:
     return make
 
 
+def sampled(name: str, make: Make) -> Make:
+    """The same with the exact answer withheld."""
+    return lambda seed: make(seed)._replace(name=name, is_sampled=True)
+
+
 CASES: dict[str, tuple[Make, int]] = {
     "worlds": (world, 30),
     "means": (means, 1),
@@ -126,6 +133,10 @@ CASES: dict[str, tuple[Make, int]] = {
     "sequence": (summed("sequence"), 4),
     "grid": (summed("grid"), 4),
     "trees": (summed("trees"), 4),
+    "worlds-sampled": (sampled("worlds-sampled", world), 18),
+    "multiset-sampled": (sampled("multiset-sampled", summed("multiset")), 2),
+    "grid-sampled": (sampled("grid-sampled", summed("grid")), 2),
+    "trees-sampled": (sampled("trees-sampled", summed("trees")), 2),
 }
 """How each sort is made, and how many of it there are."""
 

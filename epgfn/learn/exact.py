@@ -13,7 +13,8 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.device import CPU, computing_on
 from epgfn.gflownet.measure.distances import exact_distribution
-from epgfn.gflownet.measure.exact import MAX_VARIABLES, edge_marginals
+from epgfn.gflownet.measure.exact import MAX_VARIABLES as MAX_SUMMED
+from epgfn.gflownet.measure.exact import edge_marginals
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
@@ -21,8 +22,12 @@ from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
 
-MAX_LISTED: Final = 60_000
+MAX_VARIABLES = MAX_SUMMED
+"""Of graphs with a score table."""
+MAX_LISTED = 60_000
 """Objects that are listed to judge a model; a sweep over them takes a second or two."""
+MAX_LISTED_VARIABLES = 5
+"""The same of graphs that have no score table."""
 BLOCK: Final = 4096
 
 
@@ -61,7 +66,7 @@ def listed(study: Study) -> Listed | None:
     """All objects of `study`, or None where they are too many."""
     few = study.number_of_objects <= MAX_LISTED
     if study.kind.listed_up_to is not None:
-        few = len(study.variables) <= study.kind.listed_up_to
+        few = len(study.variables) <= min(study.kind.listed_up_to, MAX_LISTED_VARIABLES)
     if not few:
         return None
     space = space_of(study)

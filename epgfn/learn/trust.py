@@ -20,8 +20,9 @@ from torch import Tensor
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.coverage import missing_share
 from epgfn.gflownet.measure.distances import l1
-from epgfn.gflownet.measure.estimates import Own, own_samples
+from epgfn.gflownet.measure.estimates import Own, defended_samples, own_samples
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
+from epgfn.gflownet.policies import untrained
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagSpace
@@ -35,6 +36,8 @@ from epgfn.study.settings import TrainingSettings
 
 SAMPLES, LOCAL_SAMPLES = 10_000, 4096
 """Own samples behind a judgement of a global and of a local model: a standard error of at most .005 and .008 where all count alike."""
+GOAL: Final = 0.03
+"""Training goes on while a probability is known to be off by more than this: several models' errors add up in their product."""
 EXPLORED: Final = 256
 """Tempered and exploring trajectories that look for what it lacks."""
 BLOCK: Final = 1024
@@ -73,10 +76,12 @@ class Judge:
         self._good: Judged | None = None
 
     def is_good(self) -> bool:
-        """Whether the model as it is now is "good"."""
+        """Whether the model as it is now is "good", with something to spare for what is yet made of it."""
         found = self._look()
-        self._good = found if found.trust["verdict"] == "good" else None
-        return self._good is not None
+        error = found.trust.get("exact_largest_error", found.trust["moved_by_weights"])
+        good = bool(found.trust["verdict"] == "good" and error <= GOAL)
+        self._good = found if good else None
+        return good
 
     def last(self) -> Judged:
         """Of the trained model. Training ends once a judgement was good, so that is not made twice."""
@@ -108,14 +113,20 @@ def judge(
     """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, and by objects from
     `elsewhere`, finished states that others drew.
 
-    `trust` holds `samples`, `effective_share` and `khat` of their weights; `moved_by_weights`, the most that weighting changes any
+    Where nothing is exact and what the policy was before its training covers the target, samples of that stand beside its own when
+    they are weighted: `defended_by` says how many.
+
+    `trust` holds `samples`, `effective_share` and `khat` of the weights; `moved_by_weights`, the most that weighting changes any
     probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the
     weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `missing_share` by
     `measure.coverage`; and the `verdict` of `measure.trust`.
     """
-    space = space_of(study)
-    own = own_samples(policy, space, log_reward, samples, generator)
-    plain, weighted = own_probabilities(study, own)
+    space, defence = space_of(study), untrained(policy) if exact is None else None
+    if defence is None:
+        own = own_samples(policy, space, log_reward, samples, generator)
+    else:
+        own = defended_samples(policy, defence, space, log_reward, samples, generator)
+    plain, weighted = own_probabilities(study, own, samples)
     khat, moved = pareto_khat(own.log_weight.cpu()), errors(plain, weighted)[1]
     trust: dict[str, Any] = {
         "samples": samples,
@@ -123,16 +134,18 @@ def judge(
         "khat": khat if math.isfinite(khat) else None,  # JSON has no infinity: too few samples to tell
         "moved_by_weights": moved,
     }
+    if defence is not None:
+        trust["defended_by"] = len(own.log_weight) - samples
     largest = after = None
     if exact is not None:
         found, largest, after = _against(exact, policy, plain, weighted)
         trust |= found
-    missing = None
+    missing = None if defence is None else 0.0
     if elsewhere is not None:
         more = joined([elsewhere, _explored(policy, space, generator)])
         missing = missing_share(policy, space, log_reward, own.log_z, more, generator)
         trust["missing_share"] = missing
-    effective = own.effective_share * samples
+    effective = own.effective_share * len(own.log_weight)
     trust["verdict"] = verdict_of(
         effective_samples=effective,
         khat=khat,
@@ -172,17 +185,19 @@ def _against(
     return {**more, **figures}, largest, after
 
 
-def own_probabilities(study: Study, own: Own[Any]) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each question, from own samples as they are, and weighted towards the target."""
+def own_probabilities(
+    study: Study, own: Own[Any], count: int | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each question, from the first `count` of own samples as they are (None: from all), and from all weighted towards the target."""
     weight = torch.softmax(own.log_weight.double(), 0)
+    first = len(weight) if count is None else count
     plain: dict[str, float] = {}
     weighted: dict[str, float] = {}
     for rows in torch.split(torch.arange(len(weight)), BLOCK):
         names, answers = questions(study, take(own.final, rows))
-        share = answers.double().sum(0) / len(weight)
-        for name, one, other in zip(
-            names, share.tolist(), (weight[rows] @ answers.double()).tolist(), strict=True
-        ):
+        share = answers.double()[rows < first].sum(0) / first
+        better = weight[rows] @ answers.double()
+        for name, one, other in zip(names, share.tolist(), better.tolist(), strict=True):
             plain[name] = plain.get(name, 0.0) + one
             weighted[name] = weighted.get(name, 0.0) + other
     return plain, weighted

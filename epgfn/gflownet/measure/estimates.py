@@ -92,6 +92,39 @@ def own_samples(
 
 
 @torch.no_grad()
+def defended_samples(
+    policy: Policy[State],
+    defence: Policy[State],
+    space: Space[State],
+    log_reward: LogReward[State],
+    n: int,
+    generator: torch.Generator,
+) -> Own[State]:
+    """`n` trajectories of `policy` and half as many of `defence`, first models both, weighted together: each by R(x) p_B(tau | x) over
+    2/3 p_F(tau) + 1/3 p_F'(tau). Where either draws an object its weight is no larger than 3 times what that one alone would give it:
+    defensive mixture sampling, Owen & Zhou, JASA 95 (2000). Those of `policy` come first.
+
+    Raises:
+        EpgfnError: a log-reward is not finite.
+    """
+    finals, rewards, weights = [], [], []
+    for drawer, size in ((policy, n), (defence, n // 2)):
+        for rows in _blocks(size):
+            trajectories = sample(drawer, space, len(rows), generator=generator).trajectories
+            reward = _finite(log_reward(trajectories.final))
+            own, other = (
+                evaluate(one, space, trajectories).log_pf[0].double().sum(0) for one in (policy, defence)
+            )
+            mixed = torch.logaddexp(own + math.log(2 / 3), other + math.log(1 / 3))
+            finals.append(trajectories.final)
+            rewards.append(reward)
+            weights.append(reward + trajectories.log_pb.double().sum(0) - mixed)
+    weight = torch.cat(weights)
+    log_z = float(weight.logsumexp(0)) - math.log(len(weight))
+    return Own(joined(finals), torch.cat(rewards), weight, _mean(weight), log_z, effective_share(weight))
+
+
+@torch.no_grad()
 def log_terminating(
     policy: Policy[State], space: Space[State], final: State, trajectories: int, generator: torch.Generator
 ) -> LogTerminating:

@@ -23,6 +23,8 @@ LARGEST_ERROR: Final = 0.05
 """Of any probability a model gives, against the exact one, where it is known: half of what makes a posterior wrong."""
 LARGEST_KHAT, LEAST_SAMPLES = 0.7, 200.0
 """Beyond this k-hat, or with fewer effective samples, weighted averages are no more to be relied on than plain ones."""
+ENOUGH_SAMPLES: Final = 1000.0
+"""Effective samples without which nothing is called good by weights: fewer are off by .05 too easily."""
 
 TIES: Final = 1e-3
 """Weights that differ by less are those of one object, and rounding: no tail."""
@@ -101,4 +103,5 @@ def verdict_of(
         return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
     if not holds or moved > 2 * LARGEST_ERROR or (missing or 0.0) > LARGEST_ERROR:
         return "not to be relied on"  # so far off, there may be more that nothing shows
-    return "good" if missing is not None and moved <= LARGEST_ERROR else "usable after weighting"
+    good = missing is not None and moved <= LARGEST_ERROR and effective_samples >= ENOUGH_SAMPLES
+    return "good" if good else "usable after weighting"

@@ -143,6 +143,13 @@ def apart(space: Any, stack: Policy[Any], models: Models) -> list[Policy[Any]]:
     return [make_policy(space, [tensors]) for tensors in models]
 
 
+def untrained(policy: Policy[Any]) -> Policy[Any] | None:
+    """What `policy` was before its training where that covers all of its target, as graphs by sinks with an exact potential do."""
+    if not isinstance(policy, OrderPotential) or isinstance(policy, LearnedPotential):
+        return None
+    return policy.untrained()
+
+
 __all__ = [
     "Choices",
     "EdgeAttention",
@@ -156,4 +163,5 @@ __all__ = [
     "TreeNet",
     "apart",
     "make_policy",
+    "untrained",
 ]

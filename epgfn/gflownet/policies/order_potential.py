@@ -26,7 +26,7 @@ from torch import Tensor
 
 from epgfn.base.errors import RefusedError
 from epgfn.gflownet.policies.base import Choices
-from epgfn.gflownet.policies.mlp import mlp, mlp_init, mlp_spec
+from epgfn.gflownet.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec
 from epgfn.gflownet.policies.sink_net import n_outputs
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.subset_potential import order_potential
@@ -119,6 +119,17 @@ class OrderPotential:
         one, row = copy(self), slice(model, model + 1)
         one.n_models, one.scores, one.potential = 1, self.scores[row], self.potential[row]
         one.weights = {name: weight[row] for name, weight in self.weights.items()}
+        return one
+
+    def untrained(self) -> Self:
+        """The same without r: it draws every graph, in proportion to its score and to how many orders of the variables it allows, so
+        that no weight of its samples towards the score is large."""
+        one = copy(self)
+        last = f"net.{LAYERS - 1}"
+        one.weights = {
+            name: torch.zeros_like(weight) if name.startswith(last) else weight.detach().clone()
+            for name, weight in self.weights.items()
+        }
         return one
 
     def parameters(self) -> list[Tensor]:

@@ -36,9 +36,11 @@ from epgfn.gflownet.spaces.phylogeny import State as TreeState
 
 Models = Sequence[Mapping[str, Tensor]]
 
+ANY_WIDTH = 8  # names of tensors are the same for every width
+
 
 class Family(NamedTuple):
-    """One kind of policy. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
+    """One kind of policy. `over`: the spaces it is made for. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
     around `scores` in nats, where the policy carries any. `make(space, models)`: N models as one. `scores`: the name of the tensor
     that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order.
 
@@ -46,6 +48,7 @@ class Family(NamedTuple):
     refuses stored scores that have no meaning. `require_room(space, batch)` refuses what takes too much memory. `key(state)`: equal where
     all that the policy sees of two states is."""
 
+    over: type
     spec: Callable[[Any, int], dict[str, TensorSpec]]
     initial: Callable[[Any, int, Tensor | None, torch.Generator], dict[str, Tensor]]
     make: Callable[[Any, Models], Policy[Any]]
@@ -95,10 +98,16 @@ def _split_scores(
 
 FAMILIES: dict[str, Family] = {
     "edge-attention": Family(
-        edge_attention.spec, lambda s, h, _, g: edge_attention.initial_tensors(s, h, g), EdgeAttention
+        DagByEdges,
+        edge_attention.spec,
+        lambda s, h, _, g: edge_attention.initial_tensors(s, h, g),
+        EdgeAttention,
     ),
-    "edge-net": Family(edge_net.spec, lambda s, h, _, g: edge_net.initial_tensors(s, h, g), EdgeNet),
+    "edge-net": Family(
+        DagByEdges, edge_net.spec, lambda s, h, _, g: edge_net.initial_tensors(s, h, g), EdgeNet
+    ),
     "mlp": Family(
+        object,
         mlp_net.spec,
         lambda s, h, _, g: mlp_net.initial_tensors(s, h, g),
         MlpNet,
@@ -106,6 +115,7 @@ FAMILIES: dict[str, Family] = {
         require_room=mlp_net.require_room,
     ),
     "order-potential": Family(
+        DagBySinks,
         _potential_spec,
         _potential_initial,
         _potential,
@@ -114,6 +124,7 @@ FAMILIES: dict[str, Family] = {
         key=_sink_key,
     ),
     "tree-net": Family(
+        Phylogeny,
         tree_net.spec,
         lambda s, h, scores, g: tree_net.initial_tensors(s, h, g, scores),
         TreeNet,
@@ -125,15 +136,15 @@ FAMILIES: dict[str, Family] = {
 
 
 def make_policy(space: Space[Any], models: Models) -> Policy[Any]:
-    """N models of one shape as one object that evaluates them together."""
-    if isinstance(space, DagBySinks):
-        return _potential(space, models)
-    if isinstance(space, Phylogeny):
-        return TreeNet(space, models)
-    if isinstance(space, DagByEdges):
-        attends = edge_attention.VARIABLES in models[0]
-        return EdgeAttention(space, models) if attends else EdgeNet(space, models)
-    return MlpNet(space, models)
+    """N models of one shape as one object that evaluates them together.
+
+    Raises:
+        ValueError: no policy over this space has tensors of these names.
+    """
+    for family in FAMILIES.values():
+        if isinstance(space, family.over) and family.spec(space, ANY_WIDTH).keys() == models[0].keys():
+            return family.make(space, models)
+    raise ValueError("no policy over this space has tensors of these names")
 
 
 def apart(space: Any, stack: Policy[Any], models: Models) -> list[Policy[Any]]:

@@ -76,7 +76,7 @@ class ListedReward:
         at = np.searchsorted(self._names, names).clip(max=len(self._names) - 1)
         if not bool((self._names[at] == names).all()):
             raise EpgfnError("an object was asked for that the answers do not cover")
-        return self._values[torch.from_numpy(self._order[at])]
+        return self._values[torch.as_tensor(self._order[at], device=self._values.device)]
 
 
 def _names(keys: Tensor) -> Any:

@@ -3,6 +3,7 @@ cannot be mixed with others, training gives the very model that it gives without
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_training_follows_the_device_and_gives_models_in_main_memory(text: str, 
         [sys.executable, str(script), str(tmp_path)],
         env={
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path]),
             "OMP_NUM_THREADS": "1",
         },
         capture_output=True,

@@ -37,7 +37,7 @@ def overlap(log_prob: Tensor) -> Overlap:
     Constants of each model n do not matter but for `own` and `of_product`."""
     log_prob = log_prob.double()
     n = len(log_prob)
-    own = log_prob[torch.arange(n), torch.arange(n)]  # (N, S)
+    own = log_prob[:, :n].diagonal(dim1=0, dim2=1).T  # (N, S)
     least = torch.quantile(own, TAIL, dim=1, interpolation="lower")
     inside = (log_prob[:, :n] >= least[:, None, None]).double().mean(2)
     return Overlap(inside, own.median(1).values, log_prob[:, n].median(1).values)

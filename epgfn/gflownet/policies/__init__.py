@@ -40,9 +40,10 @@ ANY_WIDTH = 8  # names of tensors are the same for every width
 
 
 class Family(NamedTuple):
-    """One kind of policy. `over`: the spaces it is made for. `spec(space, hidden)`: what a model file holds. `initial(space, hidden, scores, generator)`: an untrained model
-    around `scores` in nats, where the policy carries any. `make(space, models)`: N models as one. `scores`: the name of the tensor
-    that adds up over models, if there is one. `together`: takes states of different steps at once, all actions listed in order.
+    """One kind of policy. `over`: the spaces it is made for. `spec(space, hidden)`: what a model file holds.
+    `initial(space, hidden, scores, generator)`: an untrained model around `scores` in nats, where the policy carries any.
+    `make(space, models)`: N models as one. `scores`: the name of the tensor that adds up over models, if there is one.
+    `together`: takes states of different steps at once, all actions listed in order.
 
     Where a family has them: `fitted(space, log_reward, generator)`: scores to start from where no table is given. `check(space, tensors)`
     refuses stored scores that have no meaning. `require_room(space, batch)` refuses what takes too much memory. `key(state)`: equal where

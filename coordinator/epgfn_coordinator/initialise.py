@@ -21,6 +21,7 @@ from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
 from epgfn.study import Study
+from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import keys
 from epgfn_coordinator.home import Config, Home, split_address
@@ -36,7 +37,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
 
     Raises:
         UsageError: `home` holds a coordinator for another study, an address is none, the roster a reserved id, or nobody could
-            train for the study, or send what was trained.
+            train for the study, or send what was trained, or a new study has no scales.
         EpgfnError: a file cannot be written.
     """
     for address in (config.address, config.enroll_address):
@@ -58,6 +59,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
             if home.config.exists():
                 return False
         else:
+            require_scales(study)
             _make(home, study, config, store)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:

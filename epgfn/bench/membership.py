@@ -51,9 +51,10 @@ RECORD_KINDS = ("typical", "outlier")
 EPSILONS: tuple[float | None, ...] = (None, 8.0, 4.0, 1.0)
 _SHADOWS, _STARTS, _GRAPHS, _PATHS, _A_MODEL = 150, 5, 400, 8, 8
 _RESAMPLES, _FALSE_POSITIVES = 500, 0.01
+_VARIABLES = ", ".join(f'{{ name = "{letter}", centre = 0, scale = 1 }}' for letter in "abcde")
 _STUDY = Study.from_bytes(
-    b'name = "membership"\nroster = ["only"]\nvariables = [{name="a"},{name="b"},{name="c"},{name="d"},{name="e"}]\n'
-    b'[space]\nmax_parents = 4\n[target]\nmean = "known"\n'
+    f'name = "membership"\nroster = ["only"]\nvariables = [{_VARIABLES}]\n'.encode()
+    + b'[space]\nmax_parents = 4\n[target]\nmean = "known"\n'
 )
 
 

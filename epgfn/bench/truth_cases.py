@@ -32,7 +32,7 @@ Make = Callable[[int], Case]
 
 def graphs(name: str, parts: Sequence[Floats], more: str = "", variables: Sequence[str] = ()) -> Case:
     """A study of graphs that says nothing but its variables, and `more`."""
-    told = variables or [f'{{ name = "v{j}" }}' for j in range(parts[0].shape[1])]
+    told = variables or [f'{{ name = "v{j}", centre = 0, scale = 1 }}' for j in range(parts[0].shape[1])]
     text = f'name = "{name}"\nroster = {_roster(len(parts))}\nvariables = [{", ".join(told)}]\n{more}'
     return Case(name, Study.from_bytes(text.encode()), list(parts))
 

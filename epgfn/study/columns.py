@@ -18,6 +18,7 @@ class Columns:
     single: records are (n,), of the one variable there is; else (n, V).
     alignment: a file is FASTA, a sequence a variable; else a table.
     must_vary: records score variables against each other, so none may be constant and there are at least as many as variables.
+    scaled: what a score says hangs on the public scale of the numbers, so every variable must say its own.
     unit: what a record is called.
     """
 
@@ -27,6 +28,7 @@ class Columns:
     single: bool = False
     alignment: bool = False
     must_vary: bool = False
+    scaled: bool = False
     unit: Literal["record", "site"] = "record"
 
 
@@ -86,7 +88,7 @@ def _taxa(study: Study) -> None:
             raise ValueError(f"variable {v.name}: a taxon's name holds no space and none of (),;:'[]")
 
 
-NUMBERS = Columns("numbers", _numbers, numeric=True, must_vary=True)
+NUMBERS = Columns("numbers", _numbers, numeric=True, must_vary=True, scaled=True)
 BOUNDED = Columns("bounded", _bounded, numeric=True)
 CATEGORIES = Columns("categories", _categories)
 ONE_CATEGORY = Columns("one-category", _one_category, single=True)

@@ -15,6 +15,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.round_key import RoundPublicKey
 from epgfn.sealing.statement import RoundPredicate, StudyPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
 from epgfn.v1 import study_pb2
 from epgfn_node.client import Coordinator
@@ -93,6 +94,7 @@ def accept_study(home: NodeHome, study: Study, digest: str) -> None:
 
     Raises:
         RefusedError: "wrong-digest": this study has another digest.
+        UsageError: it has no public scale, and was not accepted while studies needed none.
     """
     if digest.strip().lower() != study.digest:
         raise RefusedError(
@@ -100,7 +102,14 @@ def accept_study(home: NodeHome, study: Study, digest: str) -> None:
             f"the digest given to --accept-study is not that of the study in {home.study}, which is {study.digest}; "
             "read that file and accept its digest only if you agree",
         )
+    if not is_accepted(home, study):
+        require_scales(study)
     write_atomic(home.accepted_study, study.digest.encode("ascii") + b"\n")
+
+
+def is_accepted(home: NodeHome, study: Study) -> bool:
+    """Whether the operator has accepted this very study."""
+    return home.accepted_study.exists() and home.accepted_study.read_text().strip() == study.digest
 
 
 def require_accepted(home: NodeHome, study: Study) -> None:
@@ -109,8 +118,7 @@ def require_accepted(home: NodeHome, study: Study) -> None:
     Raises:
         RefusedError: "study-not-accepted".
     """
-    accepted = home.accepted_study.read_text().strip() if home.accepted_study.exists() else ""
-    if accepted != study.digest:
+    if not is_accepted(home, study):
         raise RefusedError(
             "study-not-accepted",
             f"nobody has accepted the study {study.name!r} with digest {study.digest}; read {home.study} and, "

@@ -243,7 +243,7 @@ def test_the_same_people_in_another_order_or_study_are_the_same_data_set(data: P
     shuffled = write(tmp_path / "shuffled.csv", np.random.default_rng(0).permutation(draw(7)))
     again = release(STUDY, "south", shuffled, operator(tmp_path / "l"), Sentences())
     assert again.dataset == first.dataset and again.raw == first.raw
-    rescaled = Study.from_bytes(STUDY.raw.replace(b'name = "a"', b'name = "a"\nscale = 2.0'))
+    rescaled = Study.from_bytes(STUDY.raw.replace(b"scale = 1.0", b"scale = 2.0", 1))
     with pytest.raises(RefusedError) as refused:
         release(rescaled, "north", data, operator(tmp_path / "l"), Sentences())
     assert refused.value.reason == "budget-spent"

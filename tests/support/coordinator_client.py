@@ -79,10 +79,16 @@ max_upload_bytes = {limit}
 keep_round_key = {keep}
 [[variables]]
 name = "x"
+centre = 0.0
+scale = 1.0
 [[variables]]
 name = "y"
+centre = 0.0
+scale = 1.0
 [[variables]]
 name = "z"
+centre = 0.0
+scale = 1.0
 """
 
 

@@ -22,12 +22,18 @@ samples = 200
 
 [[variables]]
 name = "a"
+centre = 0.0
+scale = 1.0
 
 [[variables]]
 name = "b"
+centre = 0.0
+scale = 1.0
 
 [[variables]]
 name = "c"
+centre = 0.0
+scale = 1.0
 """
 
 PRIVATE_STUDY = (

@@ -13,7 +13,10 @@ BY_SINKS = Study.from_bytes(
 name = "four"
 roster = ["north", "south", "west"]
 seed = 3
-variables = [{ name = "a" }, { name = "b" }, { name = "c" }, { name = "d" }]
+variables = [
+  { name = "a", centre = 0, scale = 1 }, { name = "b", centre = 0, scale = 1 },
+  { name = "c", centre = 0, scale = 1 }, { name = "d", centre = 0, scale = 1 },
+]
 
 [space]
 max_parents = 3

@@ -113,7 +113,7 @@ def _study(n_variables: int, steps: int, batch: int) -> Study:
         {
             "name": f"linear-Gaussian, {n_variables} variables",
             "roster": ["one"],
-            "variables": [{"name": f"x{i}"} for i in range(n_variables)],
+            "variables": [{"name": f"x{i}", "centre": 0.0, "scale": 1.0} for i in range(n_variables)],
             "space": {"max_parents": MAX_PARENTS},
             "training": {"steps": steps, "batch": batch, "learning_rate": 3e-3, "temperature": 1.0},
         }

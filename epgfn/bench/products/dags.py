@@ -31,7 +31,10 @@ STUDY = b"""
 name = "five"
 roster = ["one"]
 seed = 1
-variables = [{ name = "a" }, { name = "b" }, { name = "c" }, { name = "d" }, { name = "e" }]
+variables = [
+  { name = "a", centre = 0, scale = 1 }, { name = "b", centre = 0, scale = 1 }, { name = "c", centre = 0, scale = 1 },
+  { name = "d", centre = 0, scale = 1 }, { name = "e", centre = 0, scale = 1 },
+]
 
 [space]
 max_parents = 4

@@ -23,7 +23,7 @@ VARIABLES = 5
 def study_of(nodes: int) -> Study:
     """Five variables, BGe, as a study of so many nodes would have it."""
     names = ", ".join(f'"n{number}"' for number in range(nodes))
-    variables = ", ".join(f'{{ name = "x{number}" }}' for number in range(VARIABLES))
+    variables = ", ".join(f'{{ name = "x{number}", centre = 0, scale = 1 }}' for number in range(VARIABLES))
     text = f"""
 name = "five"
 roster = [{names}]

@@ -27,7 +27,7 @@ def study() -> Study:
         {
             "name": f"{VARIABLES} variables",
             "roster": ["one"],
-            "variables": [{"name": f"x{i}"} for i in range(VARIABLES)],
+            "variables": [{"name": f"x{i}", "centre": 0.0, "scale": 1.0} for i in range(VARIABLES)],
             "training": {"steps": STEPS, "batch": BATCH},
         }
     )

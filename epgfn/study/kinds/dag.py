@@ -98,7 +98,8 @@ CAUSES = (
 )
 _NUMBERS = """
 variables = [
-  {name = "dose", lower = -9, upper = 9}, {name = "weight", lower = -9, upper = 9}, {name = "response", lower = -9, upper = 9},
+  {name = "dose", centre = 0, scale = 1, lower = -9, upper = 9}, {name = "weight", centre = 0, scale = 1, lower = -9, upper = 9},
+  {name = "response", centre = 0, scale = 1, lower = -9, upper = 9},
 ]
 [space]
 kind = "KIND"

@@ -26,6 +26,7 @@ from epgfn.study.records.faults import Faults
 from epgfn.study.records.names import listed
 from epgfn.study.records.parquet_file import read_parquet
 from epgfn.study.records.table import Floats, Numbers, Table
+from epgfn.study.scales import require_scales
 from epgfn.study.settings import Variable
 
 
@@ -38,14 +39,15 @@ def load_records(path: Path | str, study: Study) -> Numbers:
 
     Raises:
         UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
-            refuses that; a cell is blank, or not what its variable takes; or there are too few records. No data value is in the
-            message or its causes.
+            refuses that; a cell is blank, or not what its variable takes; there are too few records; or the study has no scales.
+            No data value is in the message or its causes.
     """
+    require_scales(study)
     return records_of(load_table(path, study), path, study)
 
 
 def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
-    """`load_records` of a file that is read already. Errors as there."""
+    """`load_records` of a file that is read already, whatever the study says of scales. Errors as there."""
     path, columns = Path(path), table.columns
     if not study.columns.numeric:
         return _together(columns, study)
@@ -67,7 +69,7 @@ def load_table(path: Path | str, study: Study) -> Table:
     """The file at `path` as it stands, with at least one record; an alignment as codes, a column a taxon.
 
     Raises:
-        UsageError: as `load_bounded_records`.
+        UsageError: as `load_bounded_records`, but a study without scales is none.
     """
     path = Path(path)
     if study.columns.alignment:
@@ -100,6 +102,7 @@ def load_bounded_records(path: Path | str, study: Study) -> BoundedRecords:
         UsageError: the file is missing, unreadable, empty or of another form; a column is missing or doubled, or extra where the
             study refuses that; a cell is blank, or not what its variable takes. No data value is in the message or its causes.
     """
+    require_scales(study)
     return bounded_of(load_table(path, study), study)
 
 

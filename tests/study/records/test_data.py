@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,11 @@ SECRET = "777.125"  # stands in every bad file; must never stand in an error
 SACHS = Path(__file__).parents[3] / "examples" / "sachs"
 HEADER = "a,b,c\n"
 GOOD = [f"{SECRET},1.5,2", "1,2,3.25", "4,0.5,1", "2,2,2"]
+
+
+def variable(name: str) -> dict[str, Any]:
+    """On its own scale."""
+    return {"name": name, "centre": 0.0, "scale": 1.0}
 
 
 def rows(*lines: str) -> str:
@@ -137,7 +143,7 @@ def test_a_report_of_thousands_of_bad_cells_is_short_and_counts_them(study: Stud
 
 
 def test_numbers_that_have_no_logarithm_are_all_named(study: Study, tmp_path: Path) -> None:
-    variables = [{"name": "a", "transform": "log"}, {"name": "b", "transform": "log"}, {"name": "c"}]
+    variables = [{**v, "transform": "log"} if v["name"] != "c" else v for v in map(variable, "abc")]
     path = tmp_path / "clinic.csv"
     path.write_text(HEADER + rows(*GOOD, "0,2,3", "1,-3,3", "-2,3,4"))
     said = refusal(path, study.with_changes({"variables": variables}))
@@ -205,11 +211,11 @@ def test_under_privacy_no_record_decides_how_numbers_are_read(tmp_path: Path) ->
 
 def test_a_name_is_the_same_however_unicode_writes_it(study: Study, tmp_path: Path) -> None:
     names = ["dose µg", "area m²", "caf\u00e9"]
-    said = study.with_changes({"variables": [{"name": name} for name in names]})
+    said = study.with_changes({"variables": [variable(name) for name in names]})
     path = tmp_path / "clinic.csv"
     path.write_text("cafe\u0301 ,area  m2,dose \u03bcg\n1,2,3\n4,5,7\n7,9,8\n", encoding="utf-8")
     assert load_records(path, said)[0].tolist() == [3, 2, 1]
-    two = study.with_changes({"variables": [{"name": "x2"}, {"name": "x²"}, {"name": "y"}]})
+    two = study.with_changes({"variables": [variable("x2"), variable("x²"), variable("y")]})
     path.write_text("x²,x2,y\n1,2,3\n4,5,7\n7,9,8\n", encoding="utf-8")
     assert load_records(path, two)[0].tolist() == [2, 1, 3]
 
@@ -272,7 +278,7 @@ def test_a_bad_parquet_file_is_refused(name: str, study: Study, tmp_path: Path) 
 
 
 def test_the_logarithm_of_what_is_not_positive_is_refused(study: Study, tmp_path: Path) -> None:
-    variables = [{"name": "a", "transform": "log"}, {"name": "b"}, {"name": "c"}]
+    variables = [{**variable("a"), "transform": "log"}, variable("b"), variable("c")]
     path = tmp_path / "clinic.csv"
     path.write_text(HEADER + rows(*GOOD, "0,2,3"))
     assert "column 'a', line 6 is not positive" in refusal(path, study.with_changes({"variables": variables}))
@@ -281,7 +287,7 @@ def test_the_logarithm_of_what_is_not_positive_is_refused(study: Study, tmp_path
 def test_public_constants_and_the_order_of_the_study_apply(study: Study, tmp_path: Path) -> None:
     scaled = study.with_changes({"variables": [
         {"name": "c", "transform": "arcsinh", "transform_scale": 5.0, "centre": 0.25, "scale": 2.0},
-        {"name": "a", "transform": "log", "transform_scale": 2.0},
+        {"name": "a", "transform": "log", "transform_scale": 2.0, "centre": 0.0, "scale": 1.0},
         {"name": "b", "centre": 1.0, "scale": 4.0},
     ]})  # fmt: skip
     path = tmp_path / "clinic.csv"

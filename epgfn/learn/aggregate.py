@@ -93,7 +93,7 @@ def train_global(
     best = (
         of_models(study, stack, local, prior, seed) if table is None else of_tables(study, table, local, seed)
     )
-    judge = Judge(study, policy, best.log_reward, seed, best.exact, best.samples, best.elsewhere)
+    judge = Judge(study, policy, best.log_reward, seed, best.exact, best.elsewhere, best.others, best.samples)
     history = _train(study, policy, product, judge, generator, Watch(progress, stop))
     found = diagnose(space, policy, stack, list(models), prior, generator)
     judged = judge.last()
@@ -141,7 +141,7 @@ def _train(
         generator,
         watch=_after(first, watch),
         options=Options(draw),
-        parts=Parts(more, judge.is_good),
+        parts=Parts(more, judge.is_good, judge.lacking),
     )
     return history + [{**row, "step": row["step"] + first, "steps": row["steps"] + first} for row in later]
 

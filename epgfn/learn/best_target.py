@@ -16,8 +16,8 @@ from torch import Tensor
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.diagnostics import log_mean, log_ratios
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.sampling.rollout import sample
-from epgfn.gflownet.spaces.base import LogReward, joined
+from epgfn.gflownet.spaces.base import LogReward
+from epgfn.learn.elsewhere import Elsewhere, Start, chains_of_graphs, chains_of_walks, of_others
 from epgfn.learn.exact import Exact, exact_of_list, exact_of_table, listed
 from epgfn.learn.target import ListedReward
 from epgfn.learn.trust import SAMPLES, table_target
@@ -27,29 +27,30 @@ from epgfn.study.objects import space_of
 Kind = Literal["score tables", "product of the models"]
 TRAJECTORIES, FEW_SAMPLES = 4, 2048
 """Into each object, and own samples of the global model, where each log-reward takes that many evaluations of every model."""
-ELSEWHERE: Final = 512
-"""Objects drawn from all nodes' models together, to see what the global model lacks."""
 LEAST: Final = 1e-300
 
 
 class Best(NamedTuple):
-    """`log_reward` (nats, up to a constant) and what it is made of; `exact()`: what it implies, where that is in reach; `elsewhere`:
-    objects that others than the global model drew; `samples`: how many to judge it by."""
+    """`log_reward` (nats, up to a constant) and what it is made of; `exact()`: what it implies, where that is in reach; `elsewhere`
+    draws from it, `others` gives objects that the nodes' models drew; `samples`: how many to judge a model by."""
 
     kind: Kind
     log_reward: LogReward[Any]
     exact: Callable[[], Exact | None]
-    elsewhere: Callable[[], Any]
+    elsewhere: Elsewhere
+    others: Start
     samples: int = SAMPLES
 
 
 def of_tables(study: Study, table: Tensor, local: Sequence[Policy[Any]], seed: int) -> Best:
     """From the (V, K) sum of score tables (nats)."""
+    others = of_others(study, local, seed)
     return Best(
         "score tables",
         table_target(space_of(study), table),
         lambda: exact_of_table(study, table),
-        lambda: drawn(study, local, seed),
+        chains_of_graphs(study, table, others, seed),
+        others,
     )
 
 
@@ -58,24 +59,19 @@ def of_models(
 ) -> Best:
     """From the nodes' models, together in `stack` and one by one in `local`; `prior` is the absent nodes' share."""
     kind: Kind = "product of the models"
+    others = of_others(study, local, seed)
     found = listed(study)
     if found is not None:
         log_mass = torch.stack([found.mass(one).clamp_min(LEAST).log() for one in local]).sum(0)
         values = log_mass if prior is None else log_mass + prior(found.state).double()
         reward = ListedReward(space_of(study), found.state, values)
-        return Best(kind, reward, lambda: exact_of_list(found, values), lambda: None)
+        chains = chains_of_walks(study, reward, others, seed)
+        return Best(kind, reward, lambda: exact_of_list(found, values), chains, others)
     space, generator = space_of(study), seeded(seed)
 
     def log_reward(state: Any) -> Tensor:
         total = log_mean(log_ratios(stack, space, state, TRAJECTORIES, generator)).sum(0)
         return total if prior is None else total + prior(state).double()
 
-    return Best(kind, log_reward, lambda: None, lambda: drawn(study, local, seed), FEW_SAMPLES)
-
-
-@torch.no_grad()
-def drawn(study: Study, local: Sequence[Policy[Any]], seed: int) -> Any:
-    """Finished states from each of the models."""
-    space, generator = space_of(study), seeded(seed)
-    each = max(1, ELSEWHERE // len(local))
-    return joined([sample(one, space, each, generator=generator).trajectories.final for one in local])
+    chains = chains_of_walks(study, log_reward, others, seed)
+    return Best(kind, log_reward, lambda: None, chains, others, FEW_SAMPLES)

@@ -9,6 +9,7 @@ Training computes on PyTorch's default device (`epgfn.gflownet.device`); records
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from epgfn.gflownet.sampling.rollout import Draw
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.state import Checkpoint
+from epgfn.learn.elsewhere import at_random, chains_of_graphs, chains_of_walks, without_edges
 from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
@@ -111,7 +113,14 @@ def train_on_target(
             scores = family.fitted(space, log_reward, generator)
     policy = make_policy(space, [initial_policy(study, scores, generator)])
     loss = make_loss(space, log_reward, study.training.loss, generator=generator)
-    judge = Judge(study, policy, log_reward, seed, lambda: _exact(study, target, log_reward), LOCAL_SAMPLES)
+    if target.table is not None and scores is not None:
+        start = without_edges(study)
+        elsewhere = chains_of_graphs(study, scores, start, seed)
+    else:
+        start = at_random(study, seed)
+        elsewhere = chains_of_walks(study, log_reward, start, seed)
+    exact = partial(_exact, study, target, log_reward)
+    judge = Judge(study, policy, log_reward, seed, exact, elsewhere, start, LOCAL_SAMPLES)
     history = fit(
         policy,
         space,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.measure.coverage import missing_share
+from epgfn.gflownet.measure.coverage import missing_from
 from epgfn.gflownet.measure.distances import l1
 from epgfn.gflownet.measure.estimates import Own, defended_samples, own_samples
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
@@ -29,6 +29,7 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, joined, take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import Parts, table_reward
+from epgfn.learn.elsewhere import Elsewhere, Start, draws_of
 from epgfn.learn.exact import Exact
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
@@ -49,11 +50,12 @@ samples weighted towards the target; own samples as they are."""
 
 class Judged(NamedTuple):
     """`trust`: the figures and the `verdict`, as JSON has them. `probabilities`: the best at hand, by the names of
-    `epgfn.study.objects.questions`, and where they come from."""
+    `epgfn.study.objects.questions`, and where they come from. `lacking`: finished states that the model was found to lack, or None."""
 
     trust: dict[str, Any]
     probabilities: dict[str, float]
     basis: Basis
+    lacking: Any = None
 
 
 class Judge:
@@ -66,22 +68,39 @@ class Judge:
         log_reward: LogReward[Any],
         seed: int,
         exact: Callable[[], Exact | None],
+        elsewhere: Elsewhere,
+        others: Start,
         samples: int = SAMPLES,
-        elsewhere: Callable[[], Any] = lambda: None,
     ) -> None:
-        """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`."""
+        """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`.
+        `elsewhere` draws from the target, `others` are objects of any kind."""
         self.log_reward = log_reward
-        self._of, self._seed, self._samples = (study, policy, log_reward), seed, samples
-        self._exact, self._elsewhere = cache(exact), cache(elsewhere)
+        self._study, self._policy, self._seed, self._samples = study, policy, seed, samples
+        self._exact, self._elsewhere, self._others = cache(exact), elsewhere, cache(others)
+        self._found: Judged | None = None
         self._good: Judged | None = None
 
     def is_good(self) -> bool:
         """Whether the model as it is now is "good", with something to spare for what is yet made of it."""
-        found = self._look()
+        self._found = found = self._look()
         error = found.trust.get("exact_largest_error", found.trust["moved_by_weights"])
         good = bool(found.trust["verdict"] == "good" and error <= GOAL)
         self._good = found if good else None
         return good
+
+    def lacking(self) -> Any:
+        """Finished states that the model as it was last looked at lacks, or None: before the first look, and where it lacks none."""
+        if self._found is None or self._good is not None:
+            return None
+        exact = self._exact()
+        if exact is None:
+            return self._found.lacking
+        space, generator = space_of(self._study), seeded(self._seed)
+        own = own_samples(self._policy, space, self.log_reward, LOCAL_SAMPLES, generator)
+        drawn = (draws_of(exact, self._seed) or self._elsewhere)(self._policy)
+        return missing_from(
+            self._policy, space, self.log_reward, own, drawn, self._others(), generator
+        ).lacking
 
     def last(self) -> Judged:
         """Of the trained model. Training ends once a judgement was good, so that is not made twice."""
@@ -89,14 +108,22 @@ class Judge:
 
     def _look(self) -> Judged:
         exact = self._exact()
-        elsewhere = self._elsewhere() if exact is None else None
-        return judge(*self._of, seeded(self._seed), exact=exact, samples=self._samples, elsewhere=elsewhere)
+        elsewhere = None if exact is not None else (self._elsewhere(self._policy), self._others())
+        return judge(
+            self._study,
+            self._policy,
+            self.log_reward,
+            seeded(self._seed),
+            exact=exact,
+            samples=self._samples,
+            elsewhere=elsewhere,
+        )
 
 
 def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
     """How long to go on by `settings`, one of the study's own; None for so many steps."""
     lengths = study.parts_of(settings)
-    return Parts(lengths, judge.is_good) if len(lengths) > 1 else None
+    return Parts(lengths, judge.is_good, judge.lacking) if len(lengths) > 1 else None
 
 
 @torch.no_grad()
@@ -108,10 +135,10 @@ def judge(
     *,
     exact: Exact | None = None,
     samples: int = SAMPLES,
-    elsewhere: Any = None,
+    elsewhere: tuple[Any, Any] | None = None,
 ) -> Judged:
-    """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, and by objects from
-    `elsewhere`, finished states that others drew.
+    """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, and by finished states from
+    `elsewhere`: drawn from the target, and any that others drew.
 
     Where nothing is exact and what the policy was before its training covers the target, samples of that stand beside its own when
     they are weighted: `defended_by` says how many.
@@ -140,10 +167,11 @@ def judge(
     if exact is not None:
         found, largest, after = _against(exact, policy, plain, weighted)
         trust |= found
-    missing = None if defence is None else 0.0
+    missing = lacking = None
     if elsewhere is not None:
-        more = joined([elsewhere, _explored(policy, space, generator)])
-        missing = missing_share(policy, space, log_reward, own.log_z, more, generator)
+        chains, others = elsewhere
+        others = joined([others, _explored(policy, space, generator)])
+        missing, lacking = missing_from(policy, space, log_reward, own, chains, others, generator)
         trust["missing_share"] = missing
     effective = own.effective_share * len(own.log_weight)
     trust["verdict"] = verdict_of(
@@ -157,8 +185,8 @@ def judge(
     if exact is not None:
         return Judged(trust, dict(exact.probabilities), "exact")
     if weights_hold(effective, khat):
-        return Judged(trust, weighted, "weighted")
-    return Judged(trust, plain, "samples")
+        return Judged(trust, weighted, "weighted", lacking)
+    return Judged(trust, plain, "samples", lacking)
 
 
 def _explored(policy: Policy[Any], space: Space[Any], generator: torch.Generator) -> Any:

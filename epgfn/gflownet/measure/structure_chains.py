@@ -12,12 +12,15 @@ Together they reach every DAG within the fan-in. Independent of any policy, so t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+
+HOTTEST: Final = 8.0
+"""Chains that cool down meet many modes before they settle in one."""
 
 
 class ChainMarginals(NamedTuple):
@@ -47,9 +50,7 @@ def edge_marginals(
     total = torch.zeros(start.shape, dtype=torch.float64)
     kept = 0
     for sweep in range(sweeps):
-        for _ in range(table.shape[0]):
-            chains.new_parents()
-            chains.reverse()
+        chains.sweep()
         if sweep >= burn_in * sweeps:
             total += chains.adjacency
             kept += 1
@@ -73,6 +74,20 @@ class Chains:
         self.table = table.double().masked_fill(self.parents.T, -torch.inf)
         self.adjacency, self.max_parents, self.generator = adjacency, max_parents, generator
         self.rows, self.bits = torch.arange(len(adjacency)), 1 << torch.arange(v)
+
+    def sweep(self) -> None:
+        """V parent moves and V reversals a chain."""
+        for _ in range(self.table.shape[0]):
+            self.new_parents()
+            self.reverse()
+
+    def cool(self, sweeps: int) -> None:
+        """So many sweeps from hot, with scores divided by `HOTTEST`, to the target itself."""
+        table = self.table
+        for number in range(sweeps):
+            self.table = table / (1 + (HOTTEST - 1) * (1 - (number + 1) / sweeps))
+            self.sweep()
+        self.table = table
 
     def new_parents(self) -> None:
         """Each chain draws the parents of one random variable from their exact conditional."""

@@ -11,7 +11,7 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -119,12 +119,19 @@ class Options(NamedTuple):
 PLAIN = Options()
 
 
+COVERED: Final = 0.25
+"""The share of each batch that goes into objects that were found to be lacking, once there are any."""
+
+
 class Parts(NamedTuple):
     """A run in parts of `lengths` steps, each with the whole fall of temperature, exploration and learning rate. After each but the
-    last, `is_enough()` may end it: of the weights alone, so that a run that was killed ends as it would have ended."""
+    last, `is_enough()` may end it: of the weights alone, so that a run that was killed ends as it would have ended. Where it does not,
+    `lacking()` gives finished states that the model lacks, or None, and from then on trajectories into them are trained on too; it is
+    asked at the start as well."""
 
     lengths: Sequence[int]
     is_enough: Callable[[], bool]
+    lacking: Callable[[], Any] = lambda: None
 
 
 def fit(
@@ -153,6 +160,9 @@ def fit(
     draw, replay, final_rate = options
     ends = (settings.steps,) if parts is None else tuple(accumulate(parts.lengths))
     state = _fresh_state(policy, space, settings, loss, generator, ends, replay)
+    if parts is not None:
+        state.lacking = Replay(space, REPLAY_CAPACITY)
+        _remember(state.lacking, parts)
     parallel.own_generator(generator)
     batch = parallel.share_of(settings.batch)
     keeper = None
@@ -161,20 +171,23 @@ def fit(
         choices += [] if parts is None else [ends]
         run = run_digest(policy, space, choices, extra, generator, checkpoint.target)
         keeper = Keeper(checkpoint, run, state)
-    while state.step < ends[-1] and not (parts is not None and state.step in ends and _is_enough(parts)):
+    while state.step < ends[-1] and not (state.step in ends and _is_enough(parts, state)):
         begun, end = state.part(state.step + 1)
         left = 1 - (state.step - begun) / (end - begun)
         replayed = round(replay * batch) if state.memory else 0
+        covered = round(COVERED * batch) if state.lacking else 0
         rollout = draw(
             policy,
             space,
-            batch - replayed,
+            batch - replayed - covered,
             generator=generator,
             temperature=1 + (settings.temperature - 1) * left,
             exploration=settings.exploration * left,
         )
         if state.memory is not None:
             rollout = with_replayed(rollout, state.memory, replayed, policy, draw, generator)
+        if state.lacking is not None:
+            rollout = with_replayed(rollout, state.lacking, covered, policy, draw, generator)
         done = _learn(state, policy, loss.of_batch(rollout), rollout, _cosine(1 - left, final_rate), keeper)
         if progress is not None:
             progress(done)
@@ -189,9 +202,21 @@ def fit(
     return state.history
 
 
-def _is_enough(parts: Parts) -> bool:
-    """What the first process finds, in all of them."""
-    return bool(parallel.number_from_first(parts.is_enough()))
+def _is_enough(parts: Parts | None, state: TrainingState) -> bool:
+    """What the first process finds, in all of them; if it is not, what lacks is remembered."""
+    if parts is None or state.lacking is None:
+        return False
+    enough = bool(parallel.number_from_first(parts.is_enough()))
+    if not enough:
+        _remember(state.lacking, parts)
+    return enough
+
+
+def _remember(memory: Replay[Any], parts: Parts) -> None:
+    """What the model lacks, for what is left of the run."""
+    found = parts.lacking()
+    if found is not None:
+        memory.add(found, torch.zeros(len(found[0])))
 
 
 def _fresh_state(
@@ -236,10 +261,9 @@ def _learn(
         raise TrainingEnded(_diverged(state, keeper))
     state.optimiser.step(rate)
     state.step += 1
-    log_weight = batch_loss.log_weight.detach()
+    fresh = ~rollout.log_q.isnan()
+    log_weight = batch_loss.log_weight.detach()[fresh]
     if state.memory is not None and batch_loss.log_reward is not None:
-        fresh = ~rollout.log_q.isnan()
-        log_weight = log_weight[fresh]
         state.memory.add(take(rollout.trajectories.final, fresh), batch_loss.log_reward[fresh])
     planned = state.part(state.step)[1]
     done = TrainingProgress(state.step, planned, loss, norm, effective_share(log_weight))

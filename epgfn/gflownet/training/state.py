@@ -53,12 +53,13 @@ class Checkpoint(NamedTuple):
 @dataclass
 class TrainingState:
     """What training changes: tensors in place, `step` the number of steps done. `ends`: the steps at which a part of the run is over,
-    ascending; the last is the end of it all."""
+    ascending; the last is the end of it all. `memory`: objects seen, for replay; `lacking`: objects that the model was found to lack."""
 
     ends: Sequence[int]
     optimiser: Adam
     generator: torch.Generator
     memory: Replay[Any] | None = None
+    lacking: Replay[Any] | None = None
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -168,6 +169,8 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     found["history"] = torch.tensor(rows, dtype=torch.float64).view(len(rows), len(HISTORY_FIELDS))
     if state.memory is not None:
         found |= {f"memory.{name}": value for name, value in state.memory.tensors().items()}
+    if state.lacking:
+        found |= {f"lacking.{name}": value for name, value in state.lacking.tensors().items()}
     return {name: tensor.to(CPU).contiguous().clone() for name, tensor in found.items()}
 
 
@@ -180,6 +183,8 @@ def _put(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     state.history = [{"step": i, "steps": state.part(i)[1], **row} for i, row in enumerate(rows, start=1)]
     if state.memory is not None:
         state.memory.restore(_below(tensors, "memory."))
+    if state.lacking is not None and (lacking := _below(tensors, "lacking.")):
+        state.lacking.restore(lacking)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,10 +8,9 @@ Records are made up, and training is a few steps long: what is checked is that e
 
 from __future__ import annotations
 
-import json
+import io
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,10 @@ from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.privacy.of_study.planning import plan
 from epgfn.privacy.of_study.question import Question
 from epgfn.privacy.of_study.releases import maker_of
-from epgfn.run.report import write_report
+from epgfn.run.audit.contents import draw, require_sampled, require_samples
+from epgfn.run.report import report_of
+from epgfn.run.report.found import read_found
+from epgfn.run.report.run import Ledger, Run, Upload
 from epgfn.study import Study
 from epgfn.study.kinds import Kind
 from epgfn.study.objects import marginals, questions, space_of, written
@@ -63,7 +65,7 @@ def check_kind(kind: Kind, folder: Path, package: str | None = None) -> None:
         model = _check_training(study, paths)
         _check_objects(study, model)
         _check_privacy(study, paths[NODES[0]])
-        _check_report(study, model, place / "run")
+        _check_report(study, model)
 
 
 def example_study(kind: Kind, text: str, package: str | None = None) -> Study:
@@ -177,16 +179,23 @@ def _check_privacy(study: Study, path: Path) -> None:
     assert planned.settings["space"] == study.kind.name, "planning says another space"
 
 
-def _check_report(study: Study, model: Model, folder: Path) -> None:
-    (folder / "global").mkdir(parents=True)
-    (folder / "study.toml").write_bytes(study.raw)
-    model.sample(SAMPLES, seed=2).rows().to_parquet(folder / "global" / "samples.parquet", index=False)
-    summary: dict[str, Any] = {"aggregated": list(NODES), "noun": study.kind.noun, "history": []}
-    if study.kind.has_edges:
-        summary["edge_probabilities"] = model.edge_probabilities(SAMPLES).tolist()
-    else:
-        summary["marginals"] = model.marginals(SAMPLES)
-    (folder / "global" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    text = write_report(folder).read_text("utf-8")
+def _check_report(study: Study, model: Model) -> None:
+    table = io.BytesIO()
+    model.sample(study.aggregation.samples, seed=2).rows().to_parquet(table, index=False)
+    counts, shares = require_samples(table.getvalue(), study, "samples.parquet")
+    require_sampled(draw(model, model.policy.tensors()), counts, shares, "samples.parquet")
+    found = read_found(study, {"marginals": model.marginals(SAMPLES)}, counts, None)
+    run = Run(
+        study=study,
+        edges=model.edge_probabilities(SAMPLES) if study.kind.has_edges else None,
+        summary={},
+        uploads=[Upload(node, aggregated=True) for node in NODES],
+        ledger=Ledger(None, [], None, "", "there is none"),
+        coordinator_fingerprint=None,
+        comparison=None,
+        history=[],
+        found=found,
+    )
+    text, _ = report_of(run)
     for words in (study.kind.noun, study.kind.question, study.kind.components):
         assert words in text, f"the report does not say {words!r}"

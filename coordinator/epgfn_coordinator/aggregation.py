@@ -20,6 +20,7 @@ from epgfn.learn.aggregate import GlobalResult
 from epgfn.learn.model import Model
 from epgfn.learn.trust import edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
+from epgfn.run.summary import MARGINAL_SAMPLES
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
@@ -30,8 +31,6 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
-MARGINAL_SAMPLES = 10_000
-"""Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
 SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")
 
 

@@ -1,7 +1,7 @@
 """From an aggregating round to a published one, in steps that can each be the last before a kill.
 
 1. train, write the files in global/          a restart trains again
-2. sign the statement, enter "global"         one transaction; from here on this model is fixed
+2. sign the files, enter "global"             one transaction; from here on this model is fixed
 3. the same for each node left out            if the study asks for it; a restart goes on with the next node
 4. destroy the round key                      unless the study keeps it
 5. enter "key-destroyed", state published     one transaction; only now nodes can fetch
@@ -22,7 +22,7 @@ from epgfn.gflownet.training.loop import TrainingProgress
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.run import layout
-from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES
+from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES, SUMMARY
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
 from epgfn.sealing.statement import (
@@ -37,7 +37,7 @@ from epgfn.study import Study
 from epgfn_coordinator import places
 from epgfn_coordinator.aggregation import open_artifacts, software, write_result
 from epgfn_coordinator.home import Home
-from epgfn_coordinator.influence import add_change, add_leave_one_out
+from epgfn_coordinator.influence import add_change
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.published_ledger import PublishedLog
@@ -86,7 +86,6 @@ class Publication:
             for node in nodes if len(nodes) > 1 else []:
                 if places.made(self._store, places.without(node)) is None:
                     self._leave_out(node, models(), checkpoint, stop)
-            add_leave_one_out(self._home, nodes)
         self._finish(len(nodes))
 
     def run_late(self, stop: threading.Event) -> None:
@@ -156,9 +155,9 @@ class Publication:
     def _sign(
         self, place: str, nodes: list[str], checkpoint: Checkpoint, left_out: str | None = None
     ) -> None:
-        """Sign what lies at `place` and enter it in the ledger; `nodes` are in it."""
+        """Sign the files at `place`, which nobody may change from here on, and enter them in the ledger; `nodes` are in the model."""
         folder = self._home.aggregate(place)
-        names = (MODEL, SAMPLES) if left_out is None else (MODEL,)
+        names = (MODEL, SAMPLES, SUMMARY) if left_out is None else (MODEL, SUMMARY)
         subjects = {name: sha256_file(folder / name) for name in names}
         predicate = self._predicate(nodes, checkpoint, left_out)
         kind = GLOBAL if left_out is None else LEAVE_ONE_OUT

@@ -16,10 +16,11 @@ import torch
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_atomic
-from epgfn.demo.simulation import COORDINATOR, Simulation, simulate
+from epgfn.demo.simulation import COORDINATOR, Simulation, coordinator_key, simulate
 from epgfn.demo.view import View
 from epgfn.learn.model import Model
 from epgfn.run.audit.audit import audit_run
+from epgfn.run.comparison.file import write_comparison
 from epgfn.run.comparison.graphs import Comparison, compare
 from epgfn.run.comparison.objects import ObjectComparison, compare_objects
 from epgfn.run.directions import adjacent_probabilities, compelled_probabilities
@@ -28,6 +29,7 @@ from epgfn.run.model import load_model
 from epgfn.run.report import write_report
 from epgfn.run.report.found import most_frequent
 from epgfn.run.report.objects import CERTAIN, shown_of
+from epgfn.run.samples import counted
 from epgfn.study import Study
 from epgfn.study.records.tables import load_bounded_records, load_records, split_table
 from epgfn.study.study import STUDY_NAME
@@ -109,26 +111,25 @@ def run_study(
     with View([COORDINATOR, *study.roster], quiet=quiet) as view:
         simulation = simulate(study, data, out, view)
         view.event(COORDINATOR, {"phase": "comparing"})
-        summary_file = RunLayout(out).summary
-        summary = json.loads(summary_file.read_bytes())
+        summary = json.loads(RunLayout(out).summary.read_bytes())
         models = {
             node: load_model(simulation.homes[node] / "local" / "model.safetensors", study)
             for node in summary["aggregated"]
         }
         known = {node: records[node] for node in models}
         comparison = _compare(study, known, models, load_model(out), reference)
-        summary["comparison"] = comparison.to_json()
-        summary["local_histories"] = {
+        histories = {
             node: json.loads((home / "local" / "history.json").read_bytes())
             for node, home in simulation.homes.items()
         }
-        write_atomic(summary_file, json.dumps(summary).encode())
-        report = write_report(out, comparison=comparison)
+        round_id = str(summary["round_id"])
+        write_comparison(out, study, round_id, comparison, histories, coordinator_key(simulation))
+        report = write_report(out)
         view.event(COORDINATOR, {"phase": "done"})
     found = (
-        _found_objects(out, comparison)
+        _found_objects(out, study, comparison)
         if isinstance(comparison, ObjectComparison)
-        else _found_edges(study, comparison, summary, RunLayout(simulation.run_dir).samples)
+        else _found_edges(study, comparison, summary, _counted(out, study))
     )
     return {**_figures(study, simulation, report), **_graded(summary), **found}
 
@@ -191,15 +192,19 @@ def _notes(study: Study) -> list[str]:
 
 
 def _found_edges(
-    study: Study, comparison: Comparison, summary: dict[str, Any], samples: Path
+    study: Study, comparison: Comparison, summary: dict[str, Any], counts: dict[str, int]
 ) -> dict[str, Any]:
     keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
             "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
     known = comparison.to_json()
-    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary, samples)}
+    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary, counts)}
 
 
-def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any]:
+def _counted(run_dir: Path, study: Study) -> dict[str, int]:
+    return counted(RunLayout(run_dir).samples.read_bytes(), study.kind.column)
+
+
+def _found_objects(run_dir: Path, study: Study, comparison: ObjectComparison) -> dict[str, Any]:
     """The figures, the most probable objects, and the most probable of the marginals that are neither 0 nor 1."""
     exact = comparison.exact_marginals or {}
     marginals = [
@@ -207,7 +212,7 @@ def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any
         for name, p in comparison.global_marginals.items()
         if CERTAIN < p < 1 - CERTAIN
     ]
-    top = comparison.top or most_frequent(RunLayout(run_dir).samples)[0]
+    top = comparison.top or most_frequent(_counted(run_dir, study))[0]
     return {
         **comparison.figures(),
         "top": [
@@ -219,18 +224,18 @@ def _found_objects(run_dir: Path, comparison: ObjectComparison) -> dict[str, Any
 
 
 def _top_edges(
-    study: Study, summary: dict[str, Any], samples: Path, count: int = TOP
+    study: Study, summary: dict[str, Any], counts: dict[str, int], count: int = TOP
 ) -> list[dict[str, Any]]:
     """The most probable edges; beside each, how probable it is that the two are adjacent, and that the edge is compelled."""
     names, p = study.variable_names, np.array(summary["edge_probabilities"])
-    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(samples, names)
+    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(counts, study)
     edges: list[dict[str, Any]] = [
         {
             "parent": names[i],
             "child": names[j],
             "probability": float(p[i, j]),
             "adjacent": float(adjacent[i, j]),
-            "compelled": None if compelled is None else float(compelled[i, j]),
+            "compelled": float(compelled[i, j]),
         }
         for i in range(len(names))
         for j in range(len(names))

@@ -26,7 +26,9 @@ from typing import IO, Any
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_atomic
+from epgfn.base.passphrase import key_passphrase
 from epgfn.demo.view import View
+from epgfn.sealing.keys import SigningKey
 from epgfn.study import Study
 from epgfn.study.study import STUDY_NAME
 
@@ -145,6 +147,15 @@ def simulate(study: Study, data: Mapping[str, Path], out: Path, view: View) -> S
             party.stop()
     _call("epgfn_coordinator", "export", "--home", str(home), "--out", str(out))
     return Simulation(out, home, homes, pids, time.monotonic() - started)
+
+
+def coordinator_key(simulation: Simulation) -> SigningKey:
+    """The simulated coordinator's signing key: what a simulation adds to the run directory is signed, too.
+
+    Raises:
+        EpgfnError: it is not there, or its passphrase is another.
+    """
+    return SigningKey.load(simulation.coordinator_home / "keys" / "signing.key", key_passphrase())
 
 
 def _call(*command: str) -> None:

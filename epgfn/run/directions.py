@@ -6,41 +6,28 @@ both. That i and j are adjacent, and that i -> j is compelled, are what records 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from epgfn.gflownet.measure.equivalence import compelled_edges
+from epgfn.run.samples import adjacency
+from epgfn.study import Study
 
 Array = npt.NDArray[np.float64]
 
 
-def compelled_probabilities(samples: Path, names: Sequence[str]) -> Array | None:
-    """(V, V) float64 [i, j] = share of the graphs in the Parquet file `samples` in which i -> j is compelled; None where the file is
-    missing, or holds no graphs over `names`."""
-    try:
-        column = pq.read_table(samples, columns=["edges"]).column(0).cast(pa.string())
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        return None
-    counted = pc.value_counts(column).to_pylist()
-    at = {name: k for k, name in enumerate(names)}
-    graphs = torch.zeros(len(counted), len(at), len(at), dtype=torch.bool)
-    try:
-        for graph, row in zip(graphs, counted, strict=True):
-            for edge in filter(None, str(row["values"]).split(";")):
-                parent, child = edge.split("->")
-                graph[at[parent], at[child]] = True
-    except (KeyError, ValueError):
-        return None
-    if not counted:
-        return None
-    weight = torch.tensor([float(row["counts"]) for row in counted], dtype=torch.float64)
+def compelled_probabilities(counts: Mapping[str, int], study: Study) -> Array:
+    """(V, V) float64 [i, j] = share of the graphs in `counts`, texts of samples and how often each stands there, in which i -> j is
+    compelled.
+
+    Raises:
+        ValueError: a text is no graph of the study.
+    """
+    graphs = adjacency(list(counts), study.variable_names, study.space.max_parents)
+    weight = torch.tensor([float(count) for count in counts.values()], dtype=torch.float64)
     shares = torch.einsum("b,bij->ij", weight / weight.sum(), compelled_edges(graphs).double())
     return np.asarray(shares.numpy())
 

@@ -3,7 +3,8 @@
     study.toml  study.sigstore.json  round.sigstore.json  keys/
     uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
     ledger/
-    global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html}
+    global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, PICTURES}
+    global/{comparison.json, comparison.sigstore.json}       of a simulation
     aggregates/<number>/…   leave-one-out/<node>/…          the same files, where the study asks for further models
 
 docs/formats/run-directory.md says what each file holds.
@@ -39,6 +40,13 @@ MODEL_BUNDLE: Final = "model.sigstore.json"
 SAMPLES: Final = "samples.parquet"
 SUMMARY: Final = "summary.json"
 REPORT: Final = "report.html"
+COMPARISON: Final = "comparison.json"
+"""How far the first model is from the exact posterior, by a simulation, which holds all records: `epgfn simulate`."""
+COMPARISON_BUNDLE: Final = "comparison.sigstore.json"
+PICTURES: Final = tuple(
+    f"{name}.png" for name in ("edge_marginals", "influence", "marginals", "pooled_score", "training")
+)
+"""What a report leaves beside it."""
 
 OPEN: Final = "open"
 AGGREGATING: Final = "aggregating"
@@ -91,6 +99,14 @@ class RunLayout:
     @property
     def summary(self) -> Path:
         return self.root / GLOBAL / SUMMARY
+
+    @property
+    def comparison(self) -> Path:
+        return self.root / GLOBAL / COMPARISON
+
+    @property
+    def comparison_bundle(self) -> Path:
+        return self.root / GLOBAL / COMPARISON_BUNDLE
 
     @property
     def report(self) -> Path:

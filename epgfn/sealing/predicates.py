@@ -16,6 +16,7 @@ ROUND: Final = "urn:epgfn:round:v1"
 UPLOAD: Final = "urn:epgfn:upload:v1"
 GLOBAL: Final = "urn:epgfn:global-model:v1"
 LEAVE_ONE_OUT: Final = "urn:epgfn:leave-one-out-model:v1"
+COMPARISON: Final = "urn:epgfn:comparison:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
@@ -174,11 +175,28 @@ class LeaveOneOutPredicate(GlobalPredicate):
         return self
 
 
-Predicate = StudyPredicate | RoundPredicate | UploadPredicate | GlobalPredicate | LeaveOneOutPredicate
+class ComparisonPredicate(_Claim):
+    """A simulation, which holds every party's records and keys, compares its global model with what the records together say. Subject:
+    comparison.json. No coordinator of a real study can sign one."""
+
+    study_digest: Digest
+    round_id: RoundId
+    model_sha256: Digest
+
+
+Predicate = (
+    StudyPredicate
+    | RoundPredicate
+    | UploadPredicate
+    | GlobalPredicate
+    | LeaveOneOutPredicate
+    | ComparisonPredicate
+)
 PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
     ROUND: RoundPredicate,
     UPLOAD: UploadPredicate,
     GLOBAL: GlobalPredicate,
     LEAVE_ONE_OUT: LeaveOneOutPredicate,
+    COMPARISON: ComparisonPredicate,
 }

@@ -14,6 +14,7 @@ import pytest
 import epgfn
 from epgfn.cli.main import _tell
 from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.run.report.run import read_run
 from kinds import TEXTS, write_records
 
 
@@ -68,14 +69,13 @@ def test_a_study_of_multisets_from_files_to_report(tmp_path: Path) -> None:
     assert "Privacy none: whoever can read the policy" in said and "aggregation.leave_one_out" in said
     assert "Audit: passed" in said and "edge" not in said
     summary = json.loads((run / "global/summary.json").read_text())
-    found = summary["comparison"]
+    found = json.loads((run / "global/comparison.json").read_text())["comparison"]
     assert found["global_l1"] < 0.5 * found["uniform_l1"] and max(found["local_l1"].values()) < 0.5
     assert summary["noun"] == "multisets" and "edge_probabilities" not in summary
     assert summary["marginals"] == pytest.approx(found["global_marginals"], abs=0.05)
-    moved = summary["leave_one_out"]["nodes"]
-    assert set(moved) == {"north", "south"} and all(
-        row["question"] in summary["marginals"] for row in moved.values()
-    )
+    influence = read_run(run).influence
+    assert influence is not None and set(influence.nodes) == {"north", "south"}
+    assert all(change.at in summary["marginals"] for change in influence.nodes.values())
     assert "Which multisets are probable" in (run / "global/report.html").read_text()
     table = pd.read_parquet(run / "global/samples.parquet")
     assert list(table.columns) == ["object", "log_prob"] and len(table) == 200

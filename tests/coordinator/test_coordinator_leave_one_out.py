@@ -18,13 +18,14 @@ from epgfn.base.errors import RefusedError, UsageError
 from epgfn.learn.policy import initial_policy
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.report import write_report
+from epgfn.run.report.run import read_run
+from epgfn.run.summary import distance, noise_of, probabilities_of, sampling_noise
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.study.objects import space_of
 from epgfn_coordinator.export import export
-from epgfn_coordinator.influence import distance, sampling_noise
 
 ROSTER = '["a", "b", "c"]'
 DANGER = "subposterior"
@@ -98,12 +99,14 @@ def test_the_influence_of_each_node_is_the_distance_of_the_edge_probabilities(
     run, _ = exported
     summary = json.loads((run / "global/summary.json").read_text())
     whole = np.array(summary["edge_probabilities"])
-    for node, found in summary["leave_one_out"]["nodes"].items():
+    influence = read_run(run).influence
+    assert influence is not None and sorted(influence.nodes) == ["a", "b", "c"]
+    for node, found in influence.nodes.items():
         without = json.loads((run / "leave-one-out" / node / "summary.json").read_text())
         change = np.abs(whole - np.array(without["edge_probabilities"]))
         assert without["left_out"] == node and node not in without["aggregated"]
-        assert found["largest"] == pytest.approx(change.max())
-        assert found["mean"] == pytest.approx(change.sum() / 6)
+        assert found.largest == pytest.approx(change.max())
+        assert found.mean == pytest.approx(change.sum() / 6)
     page = write_report(run, out=tmp_path / "report.html").read_text()
     assert "not a proof" in page and (tmp_path / "influence.png").stat().st_size > 1000
 
@@ -115,7 +118,7 @@ def test_a_model_without_a_node_cannot_be_dropped_swapped_or_changed(
     run, _ = exported
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     a, b = copy / "leave-one-out/a", copy / "leave-one-out/b"
-    for name in ("model.safetensors", "model.sigstore.json"):
+    for name in ("model.safetensors", "model.sigstore.json", "summary.json"):
         raw = (a / name).read_bytes()
         (a / name).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
         assert failed(copy) == {"leave-one-out a"}, name
@@ -123,7 +126,7 @@ def test_a_model_without_a_node_cannot_be_dropped_swapped_or_changed(
         assert failed(copy) == {"leave-one-out a"}, name
         (a / name).write_bytes(raw)
     assert audit_run(copy).ok
-    for name in ("model.safetensors", "model.sigstore.json"):
+    for name in ("model.safetensors", "model.sigstore.json", "summary.json"):
         (a / name).rename(tmp_path / name)
         (b / name).rename(a / name)
         (tmp_path / name).rename(b / name)
@@ -145,12 +148,15 @@ def test_a_node_that_contradicts_the_others_moves_the_result_most(tmp_path: Path
             tensors = initial_policy(study, factor * shared, draw)
             node.send(node.make_upload(study, tensors=tensors))
         server.events.wait_for("published")
-    summary = json.loads((home.result / "summary.json").read_text())["leave_one_out"]
-    moved = {node: change["mean"] for node, change in summary["nodes"].items()}
-    assert moved["c"] > 2 * max(moved["a"], moved["b"]) > 2 * summary["sampling_noise"]
+    whole, *without = (
+        json.loads((home.aggregate(place) / "summary.json").read_text())
+        for place in ("global", *(f"leave-one-out/{node}" for node in "abc"))
+    )
+    a, b, c = (distance(probabilities_of(whole), probabilities_of(summary))["mean"] for summary in without)
+    assert c > 2 * max(a, b) > 2 * noise_of(whole)
 
 
-def test_with_one_model_there_is_nothing_to_leave_out_and_the_summary_says_so(tmp_path: Path) -> None:
+def test_with_one_model_there_is_nothing_to_leave_out_and_the_report_says_so(tmp_path: Path) -> None:
     study = asking_study(quorum=1, close_when="quorum")
     home = make_home(tmp_path / "home", study)
     with InProcess(home) as server:
@@ -159,8 +165,6 @@ def test_with_one_model_there_is_nothing_to_leave_out_and_the_summary_says_so(tm
         server.events.wait_for("published")
     export(home, tmp_path / "run")
     assert audit_run(tmp_path / "run").ok and not (tmp_path / "run/leave-one-out").exists()
-    summary = json.loads((tmp_path / "run/global/summary.json").read_text())
-    assert "only one node" in summary["leave_one_out"]["skipped"]
     assert "only one node" in write_report(tmp_path / "run").read_text()
 
 

@@ -1,33 +1,21 @@
-"""How probable it is that a direction can be told, from a file of samples."""
+"""How probable it is that a direction can be told, from samples."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 
 from epgfn.run.directions import adjacent_probabilities, compelled_probabilities
+from epgfn.study import Study
 
 
-def test_shares_of_the_samples_in_which_an_edge_is_compelled(tmp_path: Path) -> None:
-    graphs = ["a->c;b->c", "a->b;b->c", "c->b;b->a", ""]  # a collider; two chains of one class; no edge
-    path = tmp_path / "samples.parquet"
-    pd.DataFrame({"edges": graphs, "log_prob": 0.0}).to_parquet(path, index=False)
-    found = compelled_probabilities(path, ["a", "b", "c"])
+def test_shares_of_the_samples_in_which_an_edge_is_compelled(small_study: Study) -> None:
+    # a collider; two chains of one class; no edge
+    counts = {"a->c;b->c": 1, "a->b;b->c": 1, "c->b;b->a": 1, "": 1}
     expected = np.zeros((3, 3))
     expected[0, 2] = expected[1, 2] = 0.25
-    assert found is not None and np.allclose(found, expected)
-
-
-def test_a_file_of_something_else_says_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "samples.parquet"
-    assert compelled_probabilities(path, ["a", "b"]) is None
-    path.write_bytes(b"PAR1 damaged")
-    assert compelled_probabilities(path, ["a", "b"]) is None
-    for texts in (["a->z"], ["a->b->a"], ["a"]):
-        pd.DataFrame({"edges": texts}).to_parquet(path, index=False)
-        assert compelled_probabilities(path, ["a", "b"]) is None
+    assert np.allclose(compelled_probabilities(counts, small_study), expected)
+    often = compelled_probabilities({**counts, "a->c;b->c": 5}, small_study)
+    assert np.allclose(often, expected * 0.625 / 0.25)
 
 
 def test_two_variables_are_adjacent_by_one_edge_or_the_other() -> None:

@@ -1,22 +1,24 @@
-"""A run directory made by hand, with a real ledger, real keys and receipts, and made-up models: what a report is written from."""
+"""A run directory that verifies, with an untrained model and a made-up comparison: what a report is written from."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from epgfn.base.files import sha256_hex
-from epgfn.ledger.entries import AcceptedEntry, Entry, RefusedEntry, RoundEntry, StudyEntry, encode
-from epgfn.ledger.log import TileLog
-from epgfn.ledger.note import NoteSigner
+from epgfn.learn.policy import family_of, initial_policy
+from epgfn.ledger.entries import RefusedEntry, StateEntry
+from epgfn.run.comparison.file import write_comparison
 from epgfn.run.comparison.graphs import Comparison
-from epgfn.sealing.keys import SigningKey
+from epgfn.run.comparison.objects import ObjectComparison
+from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
-
-ROUND = "round-1"
+from epgfn.study.objects import space_of
+from run_directory import ROUND_ID, RunDirectory
 
 
 def make_comparison(study: Study, seed: int = 0, *, exact: bool = True, error: float = 0.01) -> Comparison:
@@ -41,55 +43,27 @@ def make_comparison(study: Study, seed: int = 0, *, exact: bool = True, error: f
 def make_run(
     root: Path,
     study: Study,
-    comparison: Comparison | None = None,
+    comparison: Comparison | ObjectComparison | None = None,
     absent: tuple[str, ...] = (),
     local: bool = False,
+    summary: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Path:
-    """A run directory in `root`; nodes in `absent` sent nothing, and one upload of the first node was refused."""
-    bundle = "0" * 64
-    entries: list[Entry] = [
-        StudyEntry(study_digest=study.digest, bundle_sha256=bundle),
-        RoundEntry(round_id=ROUND, bundle_sha256=bundle),
+    """A run directory in `root` that verifies; nodes in `absent` sent nothing, and one upload of the first node was refused. `summary`:
+    what is signed in it beside or instead of the truth; `more`: fields of `RunDirectory`."""
+    run = RunDirectory(root, study, **more)
+    run.open_round()
+    run.log(
         RefusedEntry(
-            round_id=ROUND, node_id=study.roster[0], sealed_sha256="1" * 64, bundle_sha256=bundle, reason="bad-signature"
-        ),
-    ]  # fmt: skip
-    places = {}
+            round_id=ROUND_ID, node_id=study.roster[0], sealed_sha256="1" * 64, bundle_sha256="0" * 64, reason="bad-signature"
+        )
+    )  # fmt: skip
     for node in study.roster:
-        if node in absent:
-            continue
-        sealed = f"sealed model of {node}".encode() * 9000
-        places[node] = len(entries)
-        digest = sha256_hex(sealed)
-        entries.append(
-            AcceptedEntry(round_id=ROUND, node_id=node, sealed_sha256=digest, bundle_sha256=bundle, size=len(sealed))
-        )  # fmt: skip
-        _write(root / "uploads" / node / "model.sealed", sealed)
-        _write(root / "keys" / "nodes" / f"{node}.pem", SigningKey.generate().public.pem)
-    signer = NoteSigner.generate("ledger.example/small")
-    log = TileLog(root / "ledger", signer)
-    log.publish([encode(entry) for entry in entries])
-    for node, index in places.items():
-        _write(root / "uploads" / node / "receipt.tlog-proof", log.receipt(index))
-    _write(root / "keys" / "ledger.vkey", f"{signer.verifier.vkey}\n".encode())
-    _write(root / "keys" / "coordinator.pem", SigningKey.generate().public.pem)
-    _write(root / "study.toml", study.raw)
-    summary = _summary(study, comparison, absent, local)
-    _write(root / "global" / "summary.json", json.dumps(summary).encode())
-    return root
-
-
-def _summary(
-    study: Study, comparison: Comparison | None, absent: tuple[str, ...], local: bool
-) -> dict[str, Any]:
+        if node not in absent:
+            run.send(node)
+    run.made = made_model(study)
     draw = np.random.default_rng(1)
-    learned = _edges(draw, len(study.variables)) if comparison is None else comparison.global_edges
-    summary: dict[str, Any] = {
-        "round_id": ROUND,
-        "aggregated": [node for node in study.roster if node not in absent],
-        "absent": list(absent),
-        "seed": study.seed,
-        "edge_probabilities": learned.tolist(),
+    run.summary = {
         "history": _history(draw),
         "diagnostics": {
             "objects": 256,
@@ -97,12 +71,35 @@ def _summary(
             "nodes": {node: {"spread_nats": 1.25, "disagreement_nats": 8.5} for node in study.roster},
         },
         "software": {"epgfn": "0.1.0", "torch": "2.13.0"},
+        **(summary or {}),
     }
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    run.aggregate("global")
+    if study.aggregation.leave_one_out:
+        for number, node in enumerate(sorted(run.uploads)):
+            run.made = made_model(study, seed=2 + number)
+            run.aggregate(f"leave-one-out/{node}", left_out=node)
+    run.end()
+    run.finish()
     if comparison is not None:
-        summary["comparison"] = comparison.to_json()
-    if local:
-        summary["local_histories"] = {node: _history(draw) for node in study.roster}
-    return summary
+        histories = {node: _history(draw) for node in study.roster} if local else {}
+        write_comparison(root, study, ROUND_ID, comparison, histories, run.coordinator)
+    return root
+
+
+@cache
+def _made(raw: bytes, seed: int) -> bytes:
+    study, draw = Study.from_bytes(raw), torch.Generator().manual_seed(seed)
+    scores = None
+    if study.kind.has_edges and family_of(study).scores:
+        space = space_of(study)
+        scores = 2 * torch.randn((space.n_variables, space.n_sets), generator=draw, dtype=torch.float64)
+    return write_model(initial_policy(study, scores, draw), {"study_digest": study.digest, "role": "global"})
+
+
+def made_model(study: Study, seed: int = 1) -> bytes:
+    """The file of an untrained global model, around scores that make some edges probable."""
+    return _made(study.raw, seed)
 
 
 def _history(draw: np.random.Generator, steps: int = 60) -> list[dict[str, Any]]:
@@ -123,8 +120,3 @@ def _noisy(draw: np.random.Generator, edges: np.ndarray, error: float) -> np.nda
     noisy = np.clip(edges + draw.normal(0, error, edges.shape) * (edges > 0.01), 0, 1)
     np.fill_diagonal(noisy, 0.0)
     return noisy
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)

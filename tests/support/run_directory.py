@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
 
+from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
-from epgfn.learn.policy import policy_spec
+from epgfn.learn.exact import exact_of_table
+from epgfn.learn.model import Model
+from epgfn.learn.policy import family_of, policy_spec
+from epgfn.learn.trust import edge_matrix
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import (
     AcceptedEntry,
@@ -31,7 +37,7 @@ from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey
-from epgfn.sealing.model_file import write_model
+from epgfn.sealing.model_file import read_model, write_model
 from epgfn.sealing.predicates import LEAVE_ONE_OUT
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
@@ -39,6 +45,28 @@ from epgfn.study import Study
 from small import SMALL_STUDY
 
 ROUND_ID = "round-1"
+
+
+@cache
+def contents(study_raw: bytes, model: bytes) -> tuple[dict[str, object], bytes]:
+    """What a coordinator works out of a model file: the probabilities for its summary, and the bytes of its samples."""
+    study = Study.from_bytes(study_raw)
+    try:
+        tensors, _ = read_model(model)
+        made = Model(study, tensors)
+    except RefusedError:  # a file that only looks like a model: what lies beside it does not matter
+        return {}, b"no samples"
+    name = family_of(study).scores
+    exact = None if name is None or not study.kind.has_edges else exact_of_table(study, tensors[name])
+    found = made.marginals(seed=study.seed, weighted=False) if exact is None else dict(exact.probabilities)
+    named = (
+        {"edge_probabilities": edge_matrix(study, found)} if study.kind.has_edges else {"marginals": found}
+    )
+    table = io.BytesIO()
+    made.sample(study.aggregation.samples, seed=study.seed).rows().to_parquet(table, index=False)
+    return {**named, "probabilities_from": "samples" if exact is None else "exact"}, table.getvalue()
+
+
 # Fewer numbers than a usual policy, so that tests can go over all bytes.
 STUDY_TEXT = SMALL_STUDY.replace('["north", "south"]', '["north", "south", "west"]').replace(
     "[aggregation]\n", "[aggregation]\nquorum = 2\n"
@@ -57,6 +85,12 @@ class RunDirectory:
     entries: list[bytes] = field(default_factory=list)
     uploads: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     always_destroy: bool = False  # whatever the study says
+    summary: dict[str, object] = field(
+        default_factory=dict
+    )  # what summaries say beside or instead of the truth
+    samples: bytes = b""  # in place of true ones
+    made: bytes = b""  # the model that the next `aggregate` publishes
+    signed: tuple[str, ...] = ("model.safetensors", "samples.parquet", "summary.json")
 
     @property
     def files(self) -> list[str]:
@@ -182,22 +216,27 @@ class RunDirectory:
         **changes: object,
     ) -> None:
         """Write, sign and log one model of what has been sent; `changes` and `more` replace fields, `kind` the predicate's type."""
-        model, samples = self.model("global", 0.0), b"not read by the audit"
+        model = self.made or self.model("global", 0.0)
         used = [node for node in sorted(self.uploads) if node != left_out]
         predicate: dict[str, object] = {
             "study_digest": self.study.digest,
             "round_id": ROUND_ID,
             "aggregated": [self.aggregated(node) for node in used],
             "absent": [node for node in self.study.roster if node not in used],
-            "seed": 3,
+            "seed": self.study.seed,
             "software": {"epgfn": "0.1.0"},
             "checkpoint": self.checkpoint(),
         }
-        files = {"model.safetensors": model, "samples.parquet": samples}
+        found, samples = contents(self.study.raw, model)
+        said = {**self.said(place, used, model), **found, **self.summary}
         if left_out is not None:
+            said["left_out"] = left_out
             predicate["left_out"] = left_out
+        files = {"model.safetensors": model, "samples.parquet": self.samples or samples}
+        files["summary.json"] = json.dumps(said, indent=2).encode()
+        if left_out is not None:
             del files["samples.parquet"]
-        subjects = {name: sha256_hex(raw) for name, raw in files.items()}
+        subjects = {name: sha256_hex(raw) for name, raw in files.items() if name in self.signed}
         kind = kind or (GLOBAL if left_out is None else LEAVE_ONE_OUT)
         bundle = self.sign(make_statement(subjects, kind, {**predicate, **changes, **(more or {})}))
         digests = {"bundle_sha256": sha256_hex(bundle), "model_sha256": sha256_hex(model)}
@@ -205,9 +244,26 @@ class RunDirectory:
             self.log(GlobalEntry(round_id=ROUND_ID, **digests))
         else:
             self.log(LeaveOneOutEntry(round_id=ROUND_ID, node_id=left_out, **digests))
-        files |= {"model.sigstore.json": bundle, "summary.json": json.dumps({"seed": 3}).encode()}
-        for name, raw in files.items():
+        for name, raw in {**files, "model.sigstore.json": bundle}.items():
             write_atomic(self.root / place / name, raw)
+
+    def said(self, place: str, used: list[str], model: bytes) -> dict[str, object]:
+        """A summary without what is worked out of the model."""
+        study = self.study
+        return {
+            "study": study.name,
+            "study_digest": study.digest,
+            "round_id": ROUND_ID,
+            "model_sha256": sha256_hex(model),
+            "aggregated": used,
+            "absent": sorted(set(study.roster) - set(used)),
+            "seed": study.seed,
+            "samples": study.aggregation.samples,
+            "variables": study.variable_names,
+            "noun": study.kind.noun,
+            "software": {"epgfn": "0.1.0"},
+            **({"number": int(place.removeprefix("aggregates/"))} if place.startswith("aggregates/") else {}),
+        }
 
     def aggregated(self, node: str) -> dict[str, str]:
         """How the global statement names a node's upload."""

@@ -19,6 +19,13 @@ from epgfn.ledger.entries import (
     WithdrawnEntry,
 )
 from epgfn.ledger.log import LogView
+from epgfn.run.audit.contents import (
+    draw,
+    require_agreement,
+    require_sampled,
+    require_samples,
+    require_summary,
+)
 from epgfn.run.audit.rules import Failed, is_prefix, quoted_checkpoint, require, require_all, require_model
 from epgfn.run.layout import (
     ABANDONED,
@@ -30,12 +37,14 @@ from epgfn.run.layout import (
     MODEL_BUNDLE,
     PUBLISHED,
     SAMPLES,
+    SUMMARY,
 )
 from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
 
 MAX_MODEL_BYTES = 4 << 30
+MAX_SUMMARY_BYTES = 1 << 30
 ENDED_WITHOUT = (FAILED, ABANDONED)
 
 
@@ -46,6 +55,11 @@ class Aggregate:
     place: str
     index: int
     entry: GlobalEntry | LeaveOneOutEntry
+
+    @property
+    def number(self) -> int | None:
+        """Of a further global model, from 2 on."""
+        return int(self.place.removeprefix(f"{AGGREGATES}/")) if self.place.startswith(AGGREGATES) else None
 
     @property
     def left_out(self) -> str | None:
@@ -63,6 +77,8 @@ class Ground:
     entries: list[Entry]
     read: Callable[[str, int], bytes]
     signed: Callable[[str], Statement]
+    vouched: dict[str, str]
+    """SHA-256 by path of every file in a statement whose check has passed."""
 
 
 def last_state(entries: list[Entry]) -> str:
@@ -98,7 +114,7 @@ def live(entries: list[Entry], before: int | None = None) -> dict[int, AcceptedE
 
 
 def check_aggregate(ground: Ground, which: Aggregate) -> str:
-    """One model's files, signature, list of uploads and tensors; the sentence of the finding.
+    """One model's files, signature, list of uploads and contents; the sentence of the finding.
 
     Raises:
         Failed: something does not fit.
@@ -107,7 +123,7 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
     bundle = ground.read(f"{place}/{MODEL_BUNDLE}", 4 << 20)
     require(sha256_hex(bundle) == entry.bundle_sha256, f"{place}/{MODEL_BUNDLE} is not the one in the ledger")
     statement = ground.signed(f"{place}/{MODEL_BUNDLE}")
-    model = _signed_files(ground, which, statement)
+    files = _signed_files(ground, which, statement)
     kind = GlobalPredicate if which.left_out is None else LeaveOneOutPredicate
     said = predicate_of(statement, kind)
     uploads = _expected(ground, which, said)
@@ -128,7 +144,8 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
         "node that is left out": getattr(said, "left_out", None) == which.left_out,
     }
     require_all(found, f"{place}/{MODEL_BUNDLE} does not fit the ledger and the study")
-    require_model(model, study, f"{place}/{MODEL}")
+    _require_contents(ground, which, said, files)
+    ground.vouched.update({f"{place}/{name}": digest for name, digest in statement.subjects.items()})
     named = ", ".join(sorted(nodes))
     if which.left_out is not None:
         return (
@@ -139,17 +156,47 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
     return f"the coordinator signed a further global model of exactly the uploads accepted by then ({named})"
 
 
-def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> bytes:
+def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dict[str, bytes]:
+    """The files that a statement names, as they lie there. Models of before summaries were signed come without theirs, and of before
+    samples were, without those."""
     place, entry = which.place, which.entry
-    model = ground.read(f"{place}/{MODEL}", MAX_MODEL_BYTES)
-    subjects = {MODEL: entry.model_sha256}
-    if SAMPLES in statement.subjects and which.left_out is None:
-        subjects[SAMPLES] = sha256_hex(ground.read(f"{place}/{SAMPLES}", MAX_MODEL_BYTES))
+    names = [MODEL] + [name for name in (SAMPLES, SUMMARY) if name in statement.subjects]
+    if which.left_out is not None and SAMPLES in names:
+        names.remove(SAMPLES)
+    limits = {SUMMARY: MAX_SUMMARY_BYTES}
+    files = {name: ground.read(f"{place}/{name}", limits.get(name, MAX_MODEL_BYTES)) for name in names}
+    found = {name: sha256_hex(raw) for name, raw in files.items()}
+    wrong = [
+        name for name in {*statement.subjects, *found} if statement.subjects.get(name) != found.get(name)
+    ]
+    named = ", ".join(f"{place}/{name}" for name in sorted(wrong)) or f"{place}/{MODEL}"
     require(
-        statement.subjects == subjects and sha256_hex(model) == entry.model_sha256,
-        f"{place}/{MODEL} or {place}/{SAMPLES} is not the file that the coordinator signed and the ledger names",
+        not wrong and found[MODEL] == entry.model_sha256,
+        f"{named} is not the file that the coordinator signed and the ledger names",
     )
-    return model
+    return files
+
+
+def _require_contents(
+    ground: Ground, which: Aggregate, said: GlobalPredicate, files: dict[str, bytes]
+) -> None:
+    """The model is one of the study, and summary and samples, as far as they are signed, say what it says."""
+    place, study = which.place, ground.study
+    model, tensors = require_model(files[MODEL], study, f"{place}/{MODEL}")
+    more = {"left_out": which.left_out, "number": which.number}
+    summary = samples = None
+    if SUMMARY in files:
+        digest = which.entry.model_sha256
+        summary = require_summary(files[SUMMARY], study, said, digest, more, f"{place}/{SUMMARY}")
+    if SAMPLES in files:
+        samples = require_samples(files[SAMPLES], study, f"{place}/{SAMPLES}")
+    if summary is None and samples is None:
+        return
+    drawn = draw(model, tensors)
+    if summary is not None:
+        require_agreement(drawn, summary, f"{place}/{SUMMARY}")
+    if samples is not None:
+        require_sampled(drawn, *samples, f"{place}/{SAMPLES}")
 
 
 def _expected(ground: Ground, which: Aggregate, said: GlobalPredicate) -> dict[int, AcceptedEntry]:

@@ -12,9 +12,8 @@ docs/formats/run-directory.md lists the checks in words.
 from __future__ import annotations
 
 import contextlib
-import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,11 +55,14 @@ from epgfn.run.audit.rules import (
     require_story,
 )
 from epgfn.run.layout import (
+    COMPARISON,
+    COMPARISON_BUNDLE,
     GLOBAL,
     LEAVE_ONE_OUT,
     LEDGER,
     MODEL,
     MODEL_BUNDLE,
+    PICTURES,
     RECEIPT,
     REPORT,
     ROUND_BUNDLE,
@@ -74,6 +76,7 @@ from epgfn.run.layout import (
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import (
+    ComparisonPredicate,
     RoundPredicate,
     StudyPredicate,
     UploadPredicate,
@@ -84,8 +87,10 @@ from epgfn.study.study import MAX_STUDY_BYTES
 
 COORDINATOR_KEY = f"{layout.KEYS}/{layout.COORDINATOR_KEY}"
 LEDGER_KEY = f"{layout.KEYS}/{layout.LEDGER_KEY}"
-UNSIGNED = re.compile(rf"{GLOBAL}/({re.escape(REPORT)}|[A-Za-z0-9_-]+\.png)", re.ASCII)
+UNSIGNED = {f"{GLOBAL}/{name}" for name in (REPORT, *PICTURES)}
+COMPARED = (f"{GLOBAL}/{COMPARISON}", f"{GLOBAL}/{COMPARISON_BUNDLE}")
 MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
+MAX_COMPARISON_BYTES = 1 << 30
 MAX_LARGE_BYTES = 4 << 30  # sealed models (the study's own limit is checked too), the global model, samples
 
 
@@ -103,6 +108,9 @@ class AuditReport:
     """All findings, in the order of the checks."""
 
     findings: list[Finding]
+    vouched: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by path, in hexadecimal, of the files of models that are signed, and whose every check passed. What is shown of a run
+    is taken from these."""
 
     @property
     def ok(self) -> bool:
@@ -120,7 +128,7 @@ def audit_run(run_dir: Path | str, *, coordinator_fingerprint: str | None = None
     """
     audit = _Audit(Path(run_dir), coordinator_fingerprint)
     audit.run()
-    return AuditReport(audit.findings)
+    return AuditReport(audit.findings, audit.vouched)
 
 
 @dataclass
@@ -136,6 +144,7 @@ class _Audit:
     view: LogView | None = None
     entries: list[Entry] = field(default_factory=list)
     node_keys: dict[str, VerifyKey] = field(default_factory=dict)
+    vouched: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """All checks in order; a check whose groundwork failed fails too and says which groundwork."""
@@ -155,6 +164,8 @@ class _Audit:
             )
         if len(published(self.entries)) > 1 or self._asks_for_more():
             self._check("complete", lambda: check_complete(self._ground_of_aggregates()))
+        if any((self.root / name).exists() for name in COMPARED):
+            self._check("comparison", self._comparison)
         self._check("round-key", self._round_key)
         self._check("files", self._files)
         self._check("not-signed", self._not_signed)
@@ -344,10 +355,37 @@ class _Audit:
         ended = require_result(self.entries)
         return ended or check_aggregate(ground, published(self.entries)[0])
 
+    def _comparison(self) -> str:
+        """A simulation's comparison with the exact posterior is the one that was signed, of this run's first model."""
+        from epgfn.run.comparison.file import read_comparison
+
+        _, study, manifest = self._ground()
+        models = published(self.entries)
+        require(bool(models), f"{COMPARED[0]} has no global model to compare")
+        raw = self._bytes(COMPARED[0], MAX_COMPARISON_BYTES)
+        statement = self._signed(COMPARED[1])
+        require(
+            statement.subjects == {COMPARISON: sha256_hex(raw)},
+            f"{COMPARED[0]} is not the file that was signed",
+        )
+        said = predicate_of(statement, ComparisonPredicate)
+        found = {
+            "study": said.study_digest == study.digest,
+            "round": said.round_id == manifest.round_id,
+            "model": said.model_sha256 == models[0].entry.model_sha256,
+        }
+        require_all(found, f"{COMPARED[1]} does not fit this run")
+        read_comparison(raw, study)
+        self.vouched[COMPARED[0]] = sha256_hex(raw)
+        return (
+            f"{COMPARED[0]} is signed with the coordinator's key: this run is a simulation by somebody who held every node's records, "
+            "and the distance from the exact posterior is that person's word"
+        )
+
     def _ground_of_aggregates(self) -> Ground:
         view, study, manifest = self._ground()
         self._require_entries()
-        return Ground(view, study, manifest, self.entries, self._bytes, self._signed)
+        return Ground(view, study, manifest, self.entries, self._bytes, self._signed, self.vouched)
 
     def _round_key(self) -> str:
         _, _, manifest = self._ground()
@@ -384,6 +422,8 @@ class _Audit:
         known |= {
             f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
         }
+        if GLOBAL in places:
+            known |= set(COMPARED)
         count, folders, needed = 0, set[Path](), {self.root}
         for path in sorted(self.root.rglob("*")):
             name, mode = path.relative_to(self.root).as_posix(), path.lstat().st_mode
@@ -392,10 +432,10 @@ class _Audit:
                 continue
             count += 1
             needed |= set(path.parents)
-            unsigned = GLOBAL in places and UNSIGNED.fullmatch(name)
+            unsigned = GLOBAL in places and name in UNSIGNED
             fits = name in known or name.startswith("ledger/") or unsigned
             require(
-                bool(fits) and stat.S_ISREG(mode),
+                fits and stat.S_ISREG(mode),
                 f"{name!a} does not belong in a run directory or is not a plain file; nothing vouches for it",
             )
         empty = min(folders - needed, default=self.root)
@@ -410,12 +450,29 @@ class _Audit:
         return [which.place for which in published(self.entries)] if self.entries else [GLOBAL]
 
     def _not_signed(self) -> str:
-        summary = f"every {SUMMARY}" if len(self._places()) > 1 else f"{GLOBAL}/{SUMMARY}"
-        names = [summary, "global/report.html", "pictures"]
-        with contextlib.suppress(EpgfnError):  # a statement that does not verify is the finding of `global`
-            if SAMPLES not in self._signed(f"global/{MODEL_BUNDLE}").subjects:
-                names.insert(0, f"global/{SAMPLES}")
-        return f"for information: {', '.join(names)} are not signed; make them again from the signed files if in doubt"
+        said = (
+            f"for information: {GLOBAL}/{REPORT} and its pictures are not signed; write them again with epgfn report, which takes every "
+            "figure from signed files"
+        )
+        without = [name for name in (SAMPLES, SUMMARY) if self._unsigned(name)]
+        if not without:
+            return said
+        names = " and ".join(f"{GLOBAL}/{name}" for name in without)
+        return (
+            f"{said}. {names} {'were' if len(without) > 1 else 'was'} not signed in this run, which was made by an earlier version: the "
+            "report takes nothing from there, and leaves out what no signed file says"
+        )
+
+    def _unsigned(self, name: str) -> bool:
+        """Whether a file lies beside a model whose statement does not name it."""
+        for place in self._places():
+            with contextlib.suppress(
+                EpgfnError
+            ):  # a statement that does not verify is the finding of its own check
+                subjects = self._signed(f"{place}/{MODEL_BUNDLE}").subjects
+                if name not in subjects and (self.root / place / name).exists():
+                    return True
+        return False
 
     # Helpers ----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ from epgfn.study import Study
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from epgfn.learn.model import Model
+
 T = TypeVar("T")
 
 NEXT = {
@@ -166,21 +168,21 @@ def require_header(sealed: bytes, suite: str, node: str) -> None:
     require(fits, f"what {node} sent is not sealed with the study's suite {suite}")
 
 
-def require_model(raw: bytes, study: Study, name: str) -> dict[str, Tensor]:
-    """The tensors of the coordinator's model file `name`: a policy of the study, by the rules by which `epgfn sample` takes it.
+def require_model(raw: bytes, study: Study, name: str) -> tuple[Model, dict[str, Tensor]]:
+    """The coordinator's model file `name` and its tensors: a policy of the study, by the rules by which `epgfn sample` takes it.
 
     Raises:
         Failed: it says that it is another model than a global one of this study.
         RefusedError: it holds no policy of the study.
     """
-    from epgfn.learn.policy import policy_spec, validate_policy
+    from epgfn.learn.model import Model
+    from epgfn.learn.policy import policy_spec
     from epgfn.sealing.model_file import read_model
 
     tensors, metadata = read_model(raw, policy_spec(study))
     fits = metadata.get("study_digest") == study.digest and metadata.get("role") == "global"
     require(fits, f"{name} does not say that it is a global model of this study")
-    validate_policy(study, tensors)
-    return tensors
+    return Model(study, tensors), tensors
 
 
 def quoted_checkpoint(ref: CheckpointRef) -> Checkpoint:

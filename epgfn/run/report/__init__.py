@@ -9,7 +9,6 @@ from pathlib import Path
 
 from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
-from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.layout import RunLayout
 from epgfn.run.report import diagnostics, figures, influence, later, objects, privacy, sections
 from epgfn.run.report.html import Markup, join, page
@@ -20,45 +19,43 @@ EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", 
 INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
 
 
-def write_report(
-    run_dir: Path | str,
-    *,
-    comparison: Comparison | ObjectComparison | None = None,
-    out: Path | str | None = None,
-) -> Path:
+def write_report(run_dir: Path | str, *, out: Path | str | None = None) -> Path:
     """Write the report of `run_dir` to `out` (default: its global/report.html), its figures beside it; returns the path.
 
-    The page loads nothing and runs no script. Without `comparison` it takes the one a simulation left in summary.json; a
-    real federated run has none, and the page then says what is not known. A ledger that does not verify is named at the top.
+    The run is audited first, and figures come from files that verify; what does not is named at the top of the page and left out. The
+    page loads nothing and runs no script. A comparison with the exact posterior that a simulation signed is shown as
+    the simulation's; a real federated run has none, and the page then says what is not known.
 
     Raises:
-        UsageError: the run directory lacks study.toml or global/summary.json, or they do not fit each other.
+        UsageError: the run directory lacks study.toml, or it is malformed.
+        RefusedError: study and round are not what the coordinator signed, so that there is nothing to show.
         EpgfnError: the report cannot be written.
     """
     run_dir = Path(run_dir)
     target = RunLayout(run_dir).report if out is None else Path(out)
-    run = read_run(run_dir, comparison)
-    pictures = _figures(run)
+    html, pictures = report_of(read_run(run_dir))
     for name, png in pictures.items():
         write_atomic(target.parent / name, png)
-    write_atomic(target, _page(run, pictures).encode("utf-8"))
+    write_atomic(target, html.encode("utf-8"))
     return target
 
 
+def report_of(run: Run) -> tuple[str, dict[str, bytes]]:
+    """The page, and its figures as PNG files by name."""
+    pictures = _figures(run)
+    return _page(run, pictures), pictures
+
+
 def _figures(run: Run) -> dict[str, bytes]:
-    comparison = run.comparison
-    names = run.study.variable_names
-    if run.found is not None:
-        pictures = {MARGINALS_PNG: objects.draw(run.study, run.found)}
-    elif comparison is None:
-        pictures = {EDGES_PNG: figures.edge_marginals(names, run.edges)}
-    else:
-        pictures = {
-            EDGES_PNG: figures.edge_marginals(
-                names, comparison.global_edges, comparison.exact_edges, comparison.local_edges
-            )
-        }
-        if len(comparison.pooled_global):
+    comparison, names = run.comparison, run.study.variable_names
+    pictures: dict[str, bytes] = {}
+    if run.found is not None and run.found.marginals:
+        pictures[MARGINALS_PNG] = objects.draw(run.study, run.found)
+    if run.edges is not None:
+        exact = None if comparison is None else comparison.exact_edges
+        local = {} if comparison is None else comparison.local_edges
+        pictures[EDGES_PNG] = figures.edge_marginals(names, run.edges, exact, local)
+        if comparison is not None and len(comparison.pooled_global):
             pictures[POOLED_PNG] = _pooled(comparison)
     if figures.has_points(run.history):
         pictures[TRAINING_PNG] = figures.training_curves(run.history, run.local_histories)
@@ -79,9 +76,9 @@ def _pooled(comparison: Comparison) -> bytes:
 def _page(run: Run, pictures: dict[str, bytes]) -> str:
     words = words_of(run.study)
     parts: list[Markup] = [sections.header(run)]
-    if run.found is not None:
-        parts.append(objects.objects(run.study, run.found, pictures[MARGINALS_PNG]))
-    else:
+    if run.found is not None and run.has_result:
+        parts.append(objects.objects(run.study, run.found, pictures.get(MARGINALS_PNG)))
+    if run.edges is not None:
         parts.append(sections.edges(run, pictures[EDGES_PNG]))
     if run.comparison is not None and POOLED_PNG in pictures:
         parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))

@@ -5,17 +5,21 @@ It is influence and nothing else. A node with many or unusual records moves the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from epgfn.run.layout import GLOBAL, LEAVE_ONE_OUT
 from epgfn.run.report import figures
 from epgfn.run.report.html import Markup, paragraph, picture, section, table
 from epgfn.run.report.text import number
+from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import Words
+from epgfn.run.summary import MARGINAL_SAMPLES, distance, noise_of, probabilities_of
+from epgfn.study import Study
 
 DRAWN = 50
 """Nodes in the figure; the table has all."""
+TOO_FEW = "only one node's model is in the global one, so there is nothing left when it is left out"
+UNSIGNED = "the summaries of the models without each node are not all signed, or do not verify"
 
 
 class Change(NamedTuple):
@@ -28,7 +32,7 @@ class Change(NamedTuple):
 
 
 class Influence(NamedTuple):
-    """`leave_one_out` of a summary. `skipped` says why there is none."""
+    """What leaving each node out changes. `skipped` says why that is not known."""
 
     nodes: dict[str, Change]
     samples: int = 0
@@ -36,22 +40,21 @@ class Influence(NamedTuple):
     skipped: str = ""
 
 
-def read_influence(value: Any, roster: list[str]) -> Influence | None:
-    """What a summary says of leaving nodes out; None if it says nothing.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is not of the form that the coordinator writes.
-    """
-    if value is None:
+def read_influence(verified: Verified, study: Study, nodes: list[str]) -> Influence | None:
+    """How far the signed summary of the model without each of `nodes`, which are in the first, is from that of the first; None where the
+    study does not ask for such models."""
+    if not study.aggregation.leave_one_out:
         return None
-    if not isinstance(value, Mapping):
-        raise TypeError("not an object")
-    if "skipped" in value:
-        return Influence({}, skipped=str(value["skipped"]))
-    nodes = {node: _change(value["nodes"][node]) for node in roster if node in value["nodes"]}
-    if not nodes:
-        raise ValueError("no node")
-    return Influence(nodes, int(_finite(value["samples"])), _finite(value["sampling_noise"]))
+    if len(nodes) < 2:
+        return Influence({}, skipped=TOO_FEW)
+    whole = verified.summary(GLOBAL)
+    without = {node: verified.summary(f"{LEAVE_ONE_OUT}/{node}") for node in nodes}
+    known = {node: summary for node, summary in without.items() if summary is not None}
+    if whole is None or len(known) < len(nodes):
+        return Influence({}, skipped=UNSIGNED)
+    probabilities = probabilities_of(whole)
+    changes = {node: distance(probabilities, probabilities_of(summary)) for node, summary in known.items()}
+    return Influence({node: _change(row) for node, row in changes.items()}, MARGINAL_SAMPLES, noise_of(whole))
 
 
 def draw(influence: Influence, words: Words) -> bytes:
@@ -100,22 +103,12 @@ def leave_one_out(influence: Influence, png: bytes | None, words: Words) -> Mark
     )
 
 
-def _change(row: Any) -> Change:
-    if "edge" in row:
-        parent, child = row["edge"]
-        at = f"{parent} → {child}"
-    else:
-        at = str(row["question"])
-    return Change(_finite(row["mean"]), _finite(row["largest"]), at)
+def _change(row: dict[str, Any]) -> Change:
+    at = " → ".join(row["edge"]) if "edge" in row else str(row["question"])
+    return Change(row["mean"], row["largest"], at)
 
 
 def _one(words: Words) -> str:
     """ "an edge probability", "a marginal probability"."""
     singular = words.probabilities.replace("probabilities", "probability")
     return f"{'an' if singular[0] in 'aeiou' else 'a'} {singular}"
-
-
-def _finite(value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("not a number")
-    return float(value)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from epgfn.base.errors import EpgfnError
-from epgfn.base.files import read_bytes
-from epgfn.run.layout import SUMMARY, RunLayout
+from epgfn.run.audit.aggregates import Aggregate
+from epgfn.run.layout import AGGREGATES, GLOBAL
 from epgfn.run.report.html import Markup, paragraph, section, table
 from epgfn.run.report.text import number
+from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import Words
+from epgfn.run.summary import distance, probabilities_of
 
 
 class Later(NamedTuple):
@@ -25,9 +24,35 @@ class Later(NamedTuple):
     problem: str = ""
 
 
-def read_later(run_dir: Path, indices: list[int]) -> list[Later]:
-    """The models that the ledger's second and later `global` entries, at `indices`, name."""
-    return [_read(run_dir, number, index) for number, index in enumerate(indices, start=2)]
+def read_later(verified: Verified, models: list[Aggregate]) -> list[Later]:
+    """Those of a round's `models` that came late, each against the global model before it, by their signed summaries."""
+    found, before = [], verified.summary(GLOBAL)
+    for model in models:
+        if model.number is not None:
+            summary = verified.summary(model.place)
+            found.append(
+                _later(model.number, model, summary, before, verified.problem(f"{AGGREGATES} {model.number}"))
+            )
+            before = summary
+    return found
+
+
+def _later(
+    number: int,
+    model: Aggregate,
+    summary: dict[str, Any] | None,
+    before: dict[str, Any] | None,
+    problem: str,
+) -> Later:
+    if summary is None:
+        return Later(
+            number, model.index, problem=problem or "its summary was not signed, so nothing is said of it"
+        )
+    nodes = tuple(str(node) for node in summary["aggregated"])
+    if before is None:
+        return Later(number, model.index, nodes)
+    change = distance(probabilities_of(summary), probabilities_of(before))
+    return Later(number, model.index, nodes, change["mean"], change["largest"])
 
 
 def later_models(models: list[Later], words: Words) -> Markup:
@@ -56,13 +81,3 @@ def later_models(models: list[Later], words: Words) -> Markup:
             numeric=("ledger entry", "mean change", "largest change"),
         ),
     )
-
-
-def _read(run_dir: Path, number: int, index: int) -> Later:
-    try:
-        summary = json.loads(read_bytes(RunLayout(run_dir).aggregate(number) / SUMMARY, "summary"))
-        change: dict[str, Any] = summary["change"]
-        nodes = tuple(str(node) for node in summary["aggregated"])
-        return Later(number, index, nodes, float(change["mean"]), float(change["largest"]))
-    except (EpgfnError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return Later(number, index, problem="its summary is missing or damaged")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from epgfn.run.comparison.objects import ObjectComparison, TopObject
+from epgfn.run.layout import COMPARISON
 from epgfn.run.report import marginals
 from epgfn.run.report.found import Found
 from epgfn.run.report.html import Markup, bar, paragraph, picture, section, table, tag
@@ -26,18 +27,20 @@ def draw(study: Study, found: Found) -> bytes:
     return marginals.draw(marginals.groups_of(study, found.marginals), found.marginals, exact, local)
 
 
-def objects(study: Study, found: Found, png: bytes) -> Markup:
+def objects(study: Study, found: Found, png: bytes | None) -> Markup:
     """Most probable objects, marginals and, where the truth is known, each node's distance from its own."""
     words = words_of(study)
     shown = "the global model"
     if found.comparison is not None:
         exact = ", the exact posterior" if found.comparison.is_exact else ""
         shown = f"the global model{exact} and each node's own model"
-    groups = marginals.groups_of(study, found.marginals)
+    groups = marginals.groups_of(study, found.marginals) if found.marginals else []
     drawn = sum(len(group.names) for group in groups)
     caption = f"Probability of each {words.question}."
     if drawn < len(found.marginals):
         caption += f" {drawn} of {len(found.marginals)} are drawn."
+    if found.comparison is not None:
+        caption += f" Only the global model's are what the round found; all others are the simulation's, from {COMPARISON}."
     return section(
         f"Which {words.objects} are probable",
         _top_table(found, words),
@@ -45,8 +48,10 @@ def objects(study: Study, found: Found, png: bytes) -> Markup:
             png,
             f"Bars of the probability of each {words.question}: {shown}. Numbers are in the table below.",
             caption,
-        ),
-        _marginal_table(found, words),
+        )
+        if png is not None
+        else "",
+        _marginal_table(found, words) if found.marginals else "",
         _local_table(found.comparison, words)
         if found.comparison is not None and found.comparison.is_exact
         else "",
@@ -61,22 +66,19 @@ def shown_of(top: Sequence[TopObject]) -> list[TopObject]:
 
 def _top_table(found: Found, words: Words) -> Markup:
     if not found.top:
-        return paragraph(f"No samples of {words.objects} could be read from the run directory.")
+        return paragraph(f"No signed samples of {words.objects} are in the run directory.")
     exact = found.comparison is not None and found.comparison.is_exact
     head = [words.one, "probability", "", *(["exact", "difference"] if exact else [])]
     rows = []
     shown = shown_of(found.top)
     for text, learned, truth in shown:
         row: list[object] = [tag("span", text or "(empty)", class_="hash"), number(learned), bar(learned)]
-        rows.append([*row, *([number(truth), signed(learned - truth)] if exact else [])])
+        known = not math.isnan(truth)
+        rows.append([*row, *([number(truth), signed(learned - truth) if known else "–"] if exact else [])])
     share = sum(row.learned for row in shown)
-    if found.sampled:
-        source = f"as shares among {found.sampled:,} samples"
-    else:
-        source = (
-            f"of all {found.comparison.objects if found.comparison else 0:,.0f}, computed and not sampled"
-        )
-    caption = f"The {len(shown)} most probable {words.objects}, {source}; together they have {number(share)}."
+    caption = f"The {len(shown)} that show most often among {found.sampled:,} signed samples; together they have {number(share)}."
+    if exact:
+        caption += f" Exact probabilities are the simulation's, from {COMPARISON}."
     return table(caption, head, rows, numeric=("probability", "exact", "difference"))
 
 

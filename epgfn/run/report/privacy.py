@@ -10,6 +10,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.run.layout import UPLOAD_BUNDLE, RunLayout
 from epgfn.run.report.html import Markup, paragraph, section, table, tag
+from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import words_of
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -42,12 +43,18 @@ class Promise(NamedTuple):
     problem: str = ""
 
 
-def read_promises(run_dir: Path, study: Study) -> list[Promise]:
+def read_promises(verified: Verified, study: Study) -> list[Promise]:
     """The signed claim of each node whose upload is there; none in a study without privacy."""
     if not study.privacy.is_private:
         return []
-    nodes = [node for node in study.roster if RunLayout(run_dir).upload(node).is_dir()]
-    return [_promise(run_dir, study, node) for node in nodes]
+    nodes = [node for node in study.roster if RunLayout(verified.root).upload(node).is_dir()]
+    problems = {
+        node: verified.problem("ledger", "ledger-entries", "node-keys", f"upload {node}") for node in nodes
+    }
+    return [
+        Promise(node, problem=problem) if problem else _promise(verified.root, study, node)
+        for node, problem in problems.items()
+    ]
 
 
 def _promise(run_dir: Path, study: Study, node: str) -> Promise:

@@ -1,22 +1,19 @@
-"""What the report needs to know of a run directory, read once. It checks the ledger, and leaves the rest to `epgfn audit`."""
+"""What the report needs to know of a run directory, read once: audited first, and then taken from files that verify."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, sha256_file
 from epgfn.ledger.entries import (
     AcceptedEntry,
     Entry,
-    GlobalEntry,
     RefusedEntry,
     StateEntry,
     WithdrawnEntry,
@@ -25,14 +22,18 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
+from epgfn.run.audit.aggregates import live, published
+from epgfn.run.comparison.file import AnyComparison, read_comparison
 from epgfn.run.comparison.graphs import Array, Comparison
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import compelled_probabilities
-from epgfn.run.layout import RECEIPT, SEALED, RunLayout
+from epgfn.run.layout import COMPARISON, GLOBAL, MODEL, RECEIPT, SAMPLES, SEALED, RunLayout
 from epgfn.run.report.found import Found, read_found
 from epgfn.run.report.influence import Influence, read_influence
 from epgfn.run.report.later import Later, read_later
 from epgfn.run.report.privacy import Promise, read_promises
+from epgfn.run.report.verified import Verified, verify
+from epgfn.run.samples import adjacency, counted
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import Study
 
@@ -52,6 +53,8 @@ class Upload:
     receipt: str = "none"
     """"valid": it proves that entry; "invalid", or "none"."""
     fingerprint: str | None = None
+    problem: str = ""
+    """Why what lies there does not verify."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read. Of graphs `edges` (V, V), `compelled` (V, V) by the samples, and, where the truth is known, `comparison`;
-    of other objects `found`, and `edges` is (0, 0)."""
+    """What verifies of a run directory, read. Of graphs `edges` (V, V), `compelled` (V, V) by the samples, and, where the truth is known,
+    `comparison`; of other objects `found`. What there is no signed file for is None or empty."""
 
     study: Study
-    edges: Array
+    edges: Array | None
     summary: dict[str, Any]
     uploads: list[Upload]
     ledger: Ledger
@@ -88,10 +91,21 @@ class Run:
     promises: list[Promise] = field(default_factory=list)
     found: Found | None = None
     compelled: Array | None = None
+    failures: list[str] = field(default_factory=list)
+    """What did not verify, a sentence each."""
+    left_out: list[str] = field(default_factory=list)
+    """What lies in the run directory and is not shown, with the reason."""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a signed file says how probable anything is."""
+        return self.edges is not None or (
+            self.found is not None and bool(self.found.marginals or self.found.top)
+        )
 
     @property
     def aggregated(self) -> list[str]:
-        """Nodes whose model is part of the product, as the summary names them."""
+        """Nodes whose model is part of the product, by the ledger."""
         return [upload.node_id for upload in self.uploads if upload.aggregated]
 
     @property
@@ -115,67 +129,94 @@ class Run:
         return self.ledger.numbered(StateEntry)
 
 
-def read_run(run_dir: Path, comparison: Comparison | ObjectComparison | None = None) -> Run:
-    """Read `run_dir`. Without `comparison`, the one that a simulation left in summary.json is used, if any.
+def read_run(run_dir: Path) -> Run:
+    """Audit `run_dir` and read what verifies.
 
     Raises:
-        UsageError: study.toml or global/summary.json is missing or not of the expected form.
+        UsageError: study.toml is missing or malformed.
+        RefusedError: study and round do not verify.
     """
     study = Study.load(RunLayout(run_dir).study)
-    summary_file = RunLayout(run_dir).summary
-    raw = read_bytes(summary_file, "summary")
-    try:
-        summary: dict[str, Any] = _json_object(json.loads(raw))
-        among_graphs, among_objects = _comparisons(comparison)
-        found = read_found(run_dir, study, summary, among_objects)
-        edges = np.zeros((0, 0)) if found else _edges(summary["edge_probabilities"], len(study.variables))
-        aggregated = {str(node) for node in summary["aggregated"]}
-        if found is None and among_graphs is None and summary.get("comparison") is not None:
-            among_graphs = Comparison.from_json(summary["comparison"])
-        influence = read_influence(summary.get("leave_one_out"), study.roster)
-        local_histories = {
-            str(k): _history(v) for k, v in _json_object(summary.get("local_histories")).items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UsageError(
-            f"{summary_file} is not the summary of a run of this study; export the run directory again"
-        ) from None
-    if among_graphs is not None and among_graphs.variables != study.variable_names:
-        raise UsageError(
-            f"the comparison in {summary_file} has other variables than {RunLayout(run_dir).study}"
-        )
-    ledger = _read_ledger(run_dir)
+    verified = verify(run_dir)
+    ledger = _read_ledger(run_dir, verified)
+    models = published(ledger.entries)
+    nodes = aggregated_nodes(ledger.entries)
+    summary = verified.summary(GLOBAL)
+    counts = _counted(verified, study)
+    compared, local_histories, left_out = _compared(verified, study)
+    among_graphs, among_objects = _by_kind(compared)
+    found = read_found(study, summary, counts, among_objects)
     return Run(
         study=study,
-        edges=edges,
-        summary=summary,
-        uploads=[_upload(run_dir, node, node in aggregated, ledger) for node in study.roster],
+        failures=verified.failures,
+        edges=None if found else _edges(study, summary, counts),
+        summary=summary or {},
+        uploads=[_upload(run_dir, node, node in nodes, ledger, verified) for node in study.roster],
         ledger=ledger,
         coordinator_fingerprint=_fingerprint(RunLayout(run_dir).coordinator_key),
         comparison=among_graphs,
         found=found,
-        compelled=None
-        if found
-        else compelled_probabilities(RunLayout(run_dir).samples, study.variable_names),
-        history=_history(summary.get("history")),
-        local_histories=local_histories,
-        influence=influence,
-        promises=read_promises(run_dir, study),
-        later=read_later(run_dir, [index for index, _ in ledger.numbered(GlobalEntry)][1:]),
+        compelled=compelled_probabilities(counts, study) if counts and study.kind.has_edges else None,
+        history=_history((summary or {}).get("history")),
+        local_histories={node: _history(rows) for node, rows in local_histories.items()},
+        influence=read_influence(verified, study, nodes) if models else None,
+        promises=read_promises(verified, study),
+        later=read_later(verified, models),
+        left_out=[*left_out, *_unsigned(verified, summary, bool(models))],
     )
 
 
-def _comparisons(
-    comparison: Comparison | ObjectComparison | None,
-) -> tuple[Comparison | None, ObjectComparison | None]:
+def aggregated_nodes(entries: list[Entry]) -> list[str]:
+    """Nodes whose model is in the first global one, by the ledger; none before there is one."""
+    models = published(entries)
+    return sorted(entry.node_id for entry in live(entries, before=models[0].index).values()) if models else []
+
+
+def _unsigned(verified: Verified, summary: dict[str, Any] | None, is_published: bool) -> list[str]:
+    """What the page does not show although the run directory may hold it, and why."""
+    if not is_published or summary is not None:
+        return []
+    problem = verified.problem(GLOBAL)
+    if problem:
+        return [f"Everything that the model, its samples and its summary say: {problem}."]
+    return [
+        "Diagnostics, training curves and whatever else only summary.json says: it was not signed in this run, which was made by an "
+        "earlier version. Probabilities are counted among the signed samples."
+    ]
+
+
+def _compared(
+    verified: Verified, study: Study
+) -> tuple[AnyComparison | None, dict[str, list[Any]], list[str]]:
+    """The comparison, the local histories that lie with it, and what was left out of either."""
+    if f"{GLOBAL}/{MODEL}" not in verified.audit.vouched:
+        return None, {}, []
+    raw = verified.read(f"{GLOBAL}/{COMPARISON}")
+    if raw is None:
+        problem = verified.problem("comparison")
+        return None, {}, [f"A comparison with the exact posterior: {problem}."] if problem else []
+    compared = read_comparison(raw, study)
+    return compared.comparison, compared.local_histories, []
+
+
+def _by_kind(comparison: AnyComparison | None) -> tuple[Comparison | None, ObjectComparison | None]:
     if isinstance(comparison, ObjectComparison):
         return None, comparison
     return comparison, None
 
 
-def _read_ledger(run_dir: Path) -> Ledger:
+def _counted(verified: Verified, study: Study) -> dict[str, int]:
+    """How often each object is among the signed samples; empty if there are none."""
+    raw = verified.read(f"{GLOBAL}/{SAMPLES}")
+    return {} if raw is None else counted(raw, study.kind.column)
+
+
+def _read_ledger(run_dir: Path, verified: Verified) -> Ledger:
     vkey = ""
     try:
+        problem = verified.problem("ledger", "ledger-entries")
+        if problem:
+            raise RefusedError("not-verified", problem)
         vkey = read_bytes(RunLayout(run_dir).ledger_key, "ledger key").decode("utf-8", "replace").strip()
         verifier = NoteVerifier.from_vkey(vkey)
         view = read_log(RunLayout(run_dir).ledger, verifier)
@@ -185,12 +226,13 @@ def _read_ledger(run_dir: Path) -> Ledger:
         return Ledger(None, [], None, vkey, problem=str(error))
 
 
-def _upload(run_dir: Path, node: str, aggregated: bool, ledger: Ledger) -> Upload:
+def _upload(run_dir: Path, node: str, aggregated: bool, ledger: Ledger, verified: Verified) -> Upload:
     folder = RunLayout(run_dir).upload(node)
-    fingerprint = _fingerprint(RunLayout(run_dir).node_key(node))
-    sealed = folder / SEALED
-    if not sealed.is_file():
-        return Upload(node, aggregated, fingerprint=fingerprint)
+    known = not verified.problem("ledger", "ledger-entries", "node-keys")
+    fingerprint = _fingerprint(RunLayout(run_dir).node_key(node)) if known else None
+    sealed, problem = folder / SEALED, verified.problem(f"upload {node}")
+    if problem or not sealed.is_file():
+        return Upload(node, aggregated, fingerprint=fingerprint, problem=problem)
     digest = sha256_file(sealed)
     index = next(
         (i for i, entry in ledger.numbered(AcceptedEntry) if (entry.node_id, entry.sealed_sha256) == (node, digest)), None
@@ -218,19 +260,16 @@ def _fingerprint(path: Path) -> str | None:
         return None
 
 
-def _edges(value: Any, variables: int) -> Array:
-    edges = np.asarray(value, dtype=np.float64)
-    if edges.shape != (variables, variables) or not np.isfinite(edges).all():
-        raise ValueError("edge probabilities of another shape")
+def _edges(study: Study, summary: dict[str, Any] | None, counts: dict[str, int]) -> Array | None:
+    """(V, V) as the signed summary has them, else shares among the signed samples; None where neither is there."""
+    if summary is not None:
+        return np.asarray(summary["edge_probabilities"], dtype=np.float64)
+    if not counts:
+        return None
+    graphs = adjacency(list(counts), study.variable_names, study.space.max_parents).numpy()
+    weight = np.array(list(counts.values()), dtype=np.float64)
+    edges: Array = np.einsum("b,bij->ij", weight / weight.sum(), graphs.astype(np.float64))
     return edges
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TypeError("not an object")
-    return dict(value)
 
 
 def _history(value: Any) -> History:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from epgfn.ledger.entries import RoundEntry
 from epgfn.run.comparison.graphs import Comparison, edge_matrix
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import adjacent_probabilities
+from epgfn.run.layout import COMPARISON, GLOBAL
 from epgfn.run.report.html import (
     Markup,
     bar,
@@ -23,7 +25,7 @@ from epgfn.run.report.html import (
 )
 from epgfn.run.report.run import Run, Upload
 from epgfn.run.report.text import number, plain, signed, size
-from epgfn.run.report.verdict import verdict
+from epgfn.run.report.verdict import Verdict, compared, verdict
 from epgfn.run.report.words import columns, words_of
 
 LEAST_EDGES, MOST_EDGES = 12, 40
@@ -32,32 +34,46 @@ EQUIVALENCE = (
     "reverse may share a probability. Adjacent: that there is an edge, whichever way. Compelled: that there is this edge and every "
     "equivalent graph has it too, counted among the samples. Parent and child are words for a graph, not for cause and effect."
 )
+SIMULATED = (
+    "This run is a simulation by somebody who held all records, and so can say how far the global model is from the exact posterior; no "
+    f"party of a real study can. It is in {GLOBAL}/{COMPARISON}, signed with the simulated coordinator's key once the round was over."
+)
 
 
 def header(run: Run) -> Markup:
     """Name, description, verdict and the figures that matter most."""
-    said = verdict(run)
-    box = tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
+    said, beside = verdict(run), compared(run)
     nodes = f"{len(run.aggregated)} of {len(run.uploads)}"
     called, names = columns(run.study)
     pairs = [("nodes in the product", nodes), (called, str(len(names)))]
+    errors: list[tuple[str, str]] = []
     if run.found is not None and run.found.comparison is not None:
-        pairs = [*_distance_tiles(run.found.comparison), *pairs]
+        errors = _distance_tiles(run.found.comparison)
     if run.comparison is not None:
-        pairs = [*_error_tiles(run.comparison), *pairs]
-    problem = run.ledger.problem
-    warning = (
-        paragraph(tag("strong", "The ledger does not verify. "), problem, " Do not rely on this run.")
-        if problem
-        else ""
-    )
+        errors = _error_tiles(run.comparison)
     return join([
         tag("h1", run.study.name),
         tag("p", run.study.description or "A federated study.", class_="lead"),
-        tag("div", warning, class_="warning") if warning else "",
-        box,
+        _warning(run),
+        _box(said),
         tiles(pairs),
+        paragraph(SIMULATED) if beside is not None or errors else "",
+        _box(beside) if beside is not None else "",
+        tiles(errors) if errors else "",
     ])  # fmt: skip
+
+
+def _box(said: Verdict) -> Markup:
+    return tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
+
+
+def _warning(run: Run) -> Markup | str:
+    """What does not verify."""
+    if not run.failures:
+        return ""
+    first = "The ledger does not verify. " if run.ledger.problem else "This run does not verify. "
+    said = paragraph(tag("strong", first), "What is not shown below is left out for that. epgfn audit says:")
+    return tag("div", said, bullets(run.failures), class_="warning")
 
 
 def _error_tiles(comparison: Comparison) -> list[tuple[str, str]]:
@@ -93,9 +109,14 @@ def edges(run: Run, png: bytes) -> Markup:
     truth = comparison is not None and comparison.exact_edges is not None
     if truth:
         shown = "the global model, the exact posterior, their difference, and each node's own model"
+    told = (
+        ""
+        if comparison is None
+        else f" Only the global model's are what the round found; all others are the simulation's, from {COMPARISON}."
+    )
     caption = (
         "Row: parent. Column: child. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
-        "Empty cells are below .005."
+        f"Empty cells are below .005.{told}"
     )
     return section(
         "Which edges are probable",
@@ -106,8 +127,8 @@ def edges(run: Run, png: bytes) -> Markup:
 
 
 def _edge_table(run: Run) -> Markup:
-    comparison, names = run.comparison, run.study.variable_names
-    learned = run.edges if comparison is None else comparison.global_edges
+    assert run.edges is not None
+    comparison, names, learned = run.comparison, run.study.variable_names, run.edges
     exact = None if comparison is None else comparison.exact_edges
     reference = None
     if comparison is not None and comparison.reference_edges is not None:
@@ -141,6 +162,8 @@ def _edge_table(run: Run) -> Markup:
     caption = f"{EQUIVALENCE} The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
     if reference is not None:
         caption += f" {int(reference.sum())} edges are in the published network."
+    if comparison is not None:
+        caption += f" What is exact, and what is published, is the simulation's, from {COMPARISON}."
     return table(caption, head, rows, numeric=("probability", "adjacent", "compelled", "exact", "difference"))
 
 
@@ -217,6 +240,8 @@ def _absent(run: Run) -> str:
 
 def _sent_row(upload: Upload) -> list[object]:
     used = "yes" if upload.aggregated else "no"
+    if upload.problem:
+        return [upload.node_id, used, "–", f"does not verify: {upload.problem}", "–", "–"]
     if upload.sealed_sha256 is None:
         return [
             upload.node_id,
@@ -267,19 +292,21 @@ def meaning(run: Run) -> Markup:
     """What the page shows and what it does not."""
     comparison, words = run.comparison, words_of(run.study)
     shows: list[object] = [
-        f"The probability of each {words.question} under the product of the nodes' posteriors, as the global model learned it.",
+        f"The probability of each {words.question} under the product of the nodes' posteriors, as the coordinator signed it: the run was "
+        "audited for this page, and the model drawn from again.",
         "Who contributed, with the digest of what was sent and its place in the ledger.",
     ]
     shows_not: list[object] = [
         run.study.kind.assumes,
-        "That signatures and files are genuine. The ledger was verified for this page, signatures were not: run epgfn audit.",
+        "Whose key signed. Everything rests on the coordinator's key: compare its fingerprint with the one that the coordinator gives you "
+        "over another channel.",
+        *run.left_out,
     ]
-    if run.study.kind.has_edges and len(run.aggregated) > 1:
-        expected = run.edges if comparison is None else comparison.global_edges
+    if run.edges is not None and len(run.aggregated) > 1:
         shows_not.append(
             "The posterior of the pooled records. Every node has coefficients of its own, so "
             f"{len(run.aggregated)} nodes are less certain of an edge than the same records at one: this posterior expects "
-            f"{number(float(expected.sum()))} edges."
+            f"{number(float(run.edges.sum()))} edges."
         )
     left_out = run.study.kind.left_out(run.study)
     if left_out:
@@ -288,7 +315,7 @@ def meaning(run: Run) -> Markup:
     if comparison is not None or (simulated is not None and simulated.is_exact):
         how = "" if comparison is None else f", from {comparison.samples:,} graphs drawn from each model"
         shows.append(
-            f"The distance from the exact posterior{how}. It could be computed only "
+            f"The distance from the exact posterior{how}, as the simulation signed it. It could be computed only "
             "because one machine held all records. In a real study nobody does."
         )
         if comparison is not None and comparison.reference_edges is not None:
@@ -310,25 +337,25 @@ def meaning(run: Run) -> Markup:
 
 def settings(run: Run) -> Markup:
     """The study and the software."""
-    study, summary = run.study, run.summary
+    study = run.study
     called, names = columns(study)
     prior = {
         "uniform": f"uniform over {words_of(study).objects}",
         "edge": f"edge probability {study.prior.edge_probability}",
         "fan-in": "every number of parents alike",
     }[study.prior.kind]
-    software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(summary.get("software") or {}).items())
+    software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(run.summary.get("software") or {}).items())
     return section(
         "Study and software",
         facts([
             ("study digest", hash_text(study.digest)),
-            ("round", str(summary.get("round_id", "–"))),
+            ("round", next((entry.round_id for _, entry in run.ledger.numbered(RoundEntry)), "–")),
             (called, ", ".join(names)),
             ("space", study.kind.in_words(study)),
             (study.kind.reward, study.target_kind.words),
             ("prior", prior),
             ("encryption", study.transport.suite),
-            ("seed", str(summary.get("seed", study.seed))),
+            ("seed", str(study.seed)),
             ("software", software or "–"),
         ]),
     )  # fmt: skip

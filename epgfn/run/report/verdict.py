@@ -16,7 +16,7 @@ from epgfn.run.report.found import Found
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.trusted import trusted
-from epgfn.run.report.words import Words, words_of
+from epgfn.run.report.words import words_of
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
 """What counts as close: mean and largest error of the edge probabilities."""
@@ -36,20 +36,34 @@ class Verdict:
 
 
 def verdict(run: Run) -> Verdict:
-    """What to say first about `run`."""
+    """What to say first about `run`, from what was signed."""
+    if not run.has_result:
+        headline = (
+            "This run does not verify, and none of its results is shown."
+            if run.failures
+            else "There is no result."
+        )
+        return Verdict("poor" if run.failures else "open", headline, " ".join(run.left_out))
     said, pairs = _of_model(run), contradictions(run)
-    if not pairs:
-        return said
-    headline = f"The nodes do not agree: {in_words(pairs)}. {said.headline}"
-    return Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}")
+    if pairs:
+        headline = f"The nodes do not agree: {in_words(pairs)}. {said.headline}"
+        said = Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}")
+    if run.failures:
+        return Verdict("poor", "Do not rely on this run: its audit fails.", f"{said.headline} {said.detail}")
+    return said
 
 
 def _of_model(run: Run) -> Verdict:
+    return _of_graphs(run) if run.found is None else _of_objects(run, run.found)
+
+
+def compared(run: Run) -> Verdict | None:
+    """How far the global model is from the exact posterior, by a simulation, which held all records; None where there was none."""
     if run.found is not None:
-        return _of_objects(run, run.found)
+        return _objects_compared(run, run.found.comparison)
     comparison = run.comparison
     if comparison is None or comparison.exact_edges is None:
-        return _without_truth(run)
+        return None
     mean, largest = comparison.global_edge_mae, comparison.global_edge_max_error
     null = comparison.null_edge_mae
     tone: Literal["good", "fair", "poor"]
@@ -67,13 +81,13 @@ def _of_model(run: Run) -> Verdict:
         f"The largest error is {number(largest)}, at {parent} → {child}: learned {number(learned)}, exact {number(exact)}. "
         "The exact posterior is the product of what each node's own records say; no node shared a record."
     )
-    return Verdict(tone, f"{_finding(run)} {headline}", detail)
+    return Verdict(tone, headline, detail)
 
 
 def _finding(run: Run) -> str:
     """Which variables are adjacent more probably than not, the surest first, and for how many the direction can be told."""
-    edges = run.edges if run.comparison is None else run.comparison.global_edges
-    adjacent, names = adjacent_probabilities(edges), run.study.variable_names
+    assert run.edges is not None
+    adjacent, names = adjacent_probabilities(run.edges), run.study.variable_names
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if adjacent[i, j] >= 0.5]
     if not pairs:
         return "No two variables are more probably adjacent than not."
@@ -89,10 +103,10 @@ def _finding(run: Run) -> str:
     return f"More probably adjacent than not: {shown}{more}{told}."
 
 
-def _of_objects(run: Run, found: Found) -> Verdict:
-    comparison, words = found.comparison, words_of(run.study)
+def _objects_compared(run: Run, comparison: ObjectComparison | None) -> Verdict | None:
     if comparison is None or not comparison.is_exact:
-        return _of_objects_without_truth(run, found, words)
+        return None
+    words = words_of(run.study)
     distance, null = comparison.global_l1, comparison.uniform_l1
     tone: Literal["good", "fair", "poor"]
     if distance <= CLOSE_L1:
@@ -123,14 +137,10 @@ def worst_marginal(comparison: ObjectComparison) -> tuple[str, float, float]:
     return name, learned.get(name, 0.0), exact[name]
 
 
-def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
-    nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
-    why = (
-        "the exact posterior needs everyone's records, which nobody has"
-        if found.comparison is None
-        else f"there are too many {words.objects} to list"
-    )
-    unknown = f"How far these probabilities are from the exact ones is not known here: {why}."
+def _of_objects(run: Run, found: Found) -> Verdict:
+    words, nodes = words_of(run.study), f"{len(run.aggregated)} of {len(run.uploads)} nodes"
+    beyond = found.comparison is not None and not found.comparison.is_exact
+    unknown = _unknown(run, f"there are too many {words.objects} to list" if beyond else "")
     if run.study.caution:
         return Verdict("poor", f"Do not rely on this result: {run.study.caution}.", unknown)
     headline, detail = f"The joint posterior of {nodes} over {words.objects}.", ""
@@ -144,6 +154,14 @@ def _of_objects_without_truth(run: Run, found: Found, words: Words) -> Verdict:
     return Verdict("open", headline, f"{detail}{unknown} What can be said is under Training and diagnostics.")
 
 
+def _unknown(run: Run, why: str) -> str:
+    """That no party of the round knows how far the result is off."""
+    if compared(run) is not None:
+        return "No party of the round knows how far these probabilities are from the exact ones; whoever held all records says so below."
+    why = why or "the exact posterior needs everyone's records, which nobody has"
+    return f"How far these probabilities are from the exact ones is not known here: {why}."
+
+
 def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
     """Parent, child, learned and exact probability where they differ most. The exact marginals must be known."""
     assert comparison.exact_edges is not None
@@ -154,26 +172,15 @@ def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
     return names[i], names[j], float(comparison.global_edges[i, j]), float(comparison.exact_edges[i, j])
 
 
-def _without_truth(run: Run) -> Verdict:
+def _of_graphs(run: Run) -> Verdict:
     nodes = f"{len(run.aggregated)} of {len(run.uploads)} nodes"
     headline = f"{_finding(run)} That is the joint posterior of {nodes}."
-    why = (
-        "the exact posterior needs everyone's records, which nobody has"
-        if run.comparison is None
-        else f"with {len(run.edges)} variables the exact posterior is out of reach"
-    )
+    beyond = run.comparison is not None and run.comparison.exact_edges is None
+    out_of_reach = f"with {len(run.study.variables)} variables the exact posterior is out of reach"
+    unknown = _unknown(run, out_of_reach if beyond else "")
     if run.study.caution:
-        return Verdict(
-            "poor",
-            f"Do not rely on this result: {run.study.caution}.",
-            f"How far off it is is not known here: {why}.",
-        )
+        return Verdict("poor", f"Do not rely on this result: {run.study.caution}.", unknown)
     found = trusted(run)
     if found is not None:
         return Verdict(found.tone, found.warning or headline, found.detail)
-    return Verdict(
-        "open",
-        headline,
-        f"How far these probabilities are from the exact ones is not known here: {why}. "
-        "What can be said is under Training and diagnostics.",
-    )
+    return Verdict("open", headline, f"{unknown} What can be said is under Training and diagnostics.")

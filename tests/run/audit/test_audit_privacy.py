@@ -8,6 +8,7 @@ import pytest
 
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.report.privacy import privacy, read_promises
+from epgfn.run.report.verified import verify
 from epgfn.study import Study
 from made_claims import dishonest, honest
 from run_directory import RunDirectory, opened
@@ -33,7 +34,7 @@ def test_the_audit_names_each_nodes_epsilon_and_the_report_shows_it(tmp_path: Pa
     said = {finding.check: finding.message for finding in report.findings}
     assert "epsilon 4 at delta 1e-05 per record" in said["upload north"]
     assert "epsilon 1 at delta 1e-05 per record" in said["upload south"]
-    page = privacy(STUDY, read_promises(run.root, STUDY))
+    page = privacy(STUDY, read_promises(verify(run.root), STUDY))
     for words in (
         "differential privacy for each record",
         "<td>north</td>",
@@ -52,7 +53,7 @@ def test_a_claim_that_does_not_count_is_found(tmp_path: Path, which: str) -> Non
     assert {finding.check for finding in report.findings if not finding.ok} == {"upload south"}
     (message,) = (finding.message for finding in report.findings if not finding.ok)
     assert "wrong privacy claim" in message
-    good, bad = read_promises(run.root, STUDY)
+    good, bad = read_promises(verify(run.root), STUDY)
     assert good.epsilon > 3.9 and bad.problem
     assert "does not count" in privacy(STUDY, [good, bad])
 
@@ -62,4 +63,4 @@ def test_a_changed_statement_is_no_promise(tmp_path: Path) -> None:
     bundle = run.root / "uploads" / "north" / "upload.sigstore.json"
     bundle.write_bytes(bundle.read_bytes()[:-2])
     assert not audit_run(run.root).ok
-    assert read_promises(run.root, STUDY)[0].problem
+    assert read_promises(verify(run.root), STUDY)[0].problem

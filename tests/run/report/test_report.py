@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,14 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.files import sha256_hex
+from epgfn.run.audit.audit import audit_run
 from epgfn.run.comparison.graphs import Comparison
-from epgfn.run.report import figures, write_report
+from epgfn.run.report import figures, report_of, write_report
 from epgfn.run.report.run import read_run
 from epgfn.run.report.text import escape, number, plain, signed
-from epgfn.run.report.verdict import verdict
+from epgfn.run.report.verdict import compared
+from epgfn.run.summary import probabilities_of, read_summary
+from epgfn.sealing.predicates import COMPARISON
+from epgfn.sealing.statement import make_statement
 from epgfn.study import Study
 from report_run import make_comparison, make_run
+from run_directory import ROUND_ID, RunDirectory
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BROWSER_OPTIONS = (
@@ -70,21 +76,27 @@ def comparison(small_study: Study) -> Comparison:
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path, small_study: Study, comparison: Comparison) -> Path:
+def run(tmp_path: Path, small_study: Study) -> RunDirectory:
+    return RunDirectory(tmp_path / "run", small_study)
+
+
+@pytest.fixture
+def run_dir(run: RunDirectory, small_study: Study, comparison: Comparison) -> Path:
     """A simulated run: the truth is known."""
-    return make_run(tmp_path / "run", small_study, comparison, local=True)
+    return make_run(run.root, small_study, comparison, local=True, coordinator=run.coordinator)
 
 
 def test_a_simulated_run_says_first_how_far_from_exact_it_is(
     run_dir: Path, comparison: Comparison, small_study: Study
 ) -> None:
-    report = write_report(run_dir, comparison=comparison)
+    report = write_report(run_dir)
     assert report == run_dir / "global" / "report.html"
     html = report.read_text("utf-8")
     _assert_complete_in_itself(html)
     text = Page(html).text
     head = text[: text.index("Which edges are probable")]
-    assert "close to the exact posterior" in head and "More probably adjacent than not: " in head
+    assert head.index("This run is a simulation") < head.index("close to the exact posterior")
+    assert "More probably adjacent than not: " in head
     assert "Records cannot always tell which way an edge goes" in text[len(head) :]
     assert number(comparison.global_edge_mae, 4) in head and number(comparison.null_edge_mae, 4) in head
     assert number(comparison.global_edge_max_error) in head
@@ -112,11 +124,12 @@ def test_who_sent_what_is_what_the_ledger_says(run_dir: Path, small_study: Study
         for shown in (upload.sealed_sha256, upload.fingerprint):
             assert shown is not None and shown in text
     assert run.ledger.view is not None and run.ledger.view.note.decode().splitlines()[2] in text
-    assert "Refused, entry 2: an upload of north (bad-signature)" in text
+    assert "Refused, entry 5: an upload of north (bad-signature)" in text
 
 
 def test_a_real_federated_run_says_what_it_cannot_know(tmp_path: Path, small_study: Study) -> None:
-    run_dir = make_run(tmp_path, small_study, absent=("south",))
+    study = small_study.with_changes({"aggregation": {"quorum": 1}})
+    run_dir = make_run(tmp_path / "run", study, absent=("south",))
     html = write_report(run_dir).read_text("utf-8")
     _assert_complete_in_itself(html)
     text = Page(html).text
@@ -127,44 +140,53 @@ def test_a_real_federated_run_says_what_it_cannot_know(tmp_path: Path, small_stu
     assert not (run_dir / "global" / "pooled_score.png").exists()
 
 
-def test_a_changed_upload_is_not_found_in_the_ledger(run_dir: Path) -> None:
-    with (run_dir / "uploads" / "north" / "model.sealed").open("ab") as file:
+def test_a_changed_upload_is_named_and_none_of_its_figures_is_shown(run_dir: Path) -> None:
+    path = run_dir / "uploads" / "north" / "model.sealed"
+    digest = sha256_hex(path.read_bytes())
+    with path.open("ab") as file:
         file.write(b"x")
     text = Page(write_report(run_dir).read_text("utf-8")).text
-    assert "not found" in text and "invalid" in text
+    assert text.index("This run does not verify") < text.index("Do not rely on this run")
+    assert "does not verify: uploads/north/model.sealed is not the file" in text
+    assert digest not in text and sha256_hex(path.read_bytes()) not in text
 
 
-def test_a_receipt_for_another_entry_is_called_invalid(run_dir: Path) -> None:
+def test_a_receipt_for_another_entry_is_named(run_dir: Path) -> None:
     receipts = [run_dir / "uploads" / node / "receipt.tlog-proof" for node in ("north", "south")]
     receipts[0].write_bytes(receipts[1].read_bytes())
-    assert [upload.receipt for upload in read_run(run_dir).uploads] == ["invalid", "valid"]
+    north, south = read_run(run_dir).uploads
+    assert north.problem and north.receipt == "none" and south.receipt == "valid"
 
 
-def test_a_damaged_ledger_is_named_at_the_top(run_dir: Path) -> None:
+def test_a_damaged_ledger_is_named_at_the_top_and_nothing_rests_on_it(run_dir: Path) -> None:
     path = next(path for path in (run_dir / "ledger" / "tile" / "entries").rglob("*") if path.is_file())
     path.write_bytes(path.read_bytes().replace(b"north", b"nort2"))
     text = Page(write_report(run_dir).read_text("utf-8")).text
-    assert text.index("The ledger does not verify") < text.index("Which edges are probable")
+    assert text.index("The ledger does not verify") < text.index("none of its results is shown")
+    assert "Which edges are probable" not in text and "close to" not in text
 
 
 def test_no_text_of_a_study_becomes_markup(tmp_path: Path, small_study: Study) -> None:
     variables = [{"name": name} for name in (ATTACK[:60], "$\\frac$ _x^2", "evil&name")]
     study = small_study.with_changes({"name": ATTACK, "description": ATTACK, "variables": variables})
-    html = write_report(make_run(tmp_path, study, make_comparison(study), local=True)).read_text("utf-8")
+    html = write_report(make_run(tmp_path / "run", study, make_comparison(study), local=True)).read_text(
+        "utf-8"
+    )
     _assert_complete_in_itself(html)
     assert "<script" not in html and "onerror=alert(1)>" not in html and "\u202e" not in html
     assert ATTACK in Page(html).text  # shown as it was written
 
 
-def test_no_text_of_a_summary_becomes_markup(run_dir: Path) -> None:
-    path = run_dir / "global" / "summary.json"
-    summary = json.loads(path.read_bytes())
-    summary["software"] = {ATTACK: ATTACK}
-    summary["round_id"] = ATTACK
-    summary["diagnostics"] = {ATTACK: ATTACK, "list": [ATTACK], "nodes": {ATTACK: {ATTACK: 1.0}}}
-    summary["local_histories"] = {ATTACK: summary["history"]}
-    path.write_text(json.dumps(summary))
-    _assert_complete_in_itself(write_report(run_dir).read_text("utf-8"))
+def test_no_text_of_a_summary_becomes_markup(tmp_path: Path, small_study: Study) -> None:
+    told = {
+        "software": {ATTACK: ATTACK},
+        "diagnostics": {ATTACK: ATTACK, "list": [ATTACK], "nodes": {ATTACK: {ATTACK: 1.0}}},
+    }
+    run = read_run(make_run(tmp_path / "run", small_study, make_comparison(small_study), summary=told))
+    assert not run.failures
+    html, _ = report_of(replace(run, local_histories={ATTACK: run.history}))
+    _assert_complete_in_itself(html)
+    assert html.count("&lt;script&gt;") > 3
 
 
 @given(st.text(max_size=40))
@@ -176,20 +198,82 @@ def test_escaped_text_cannot_leave_an_attribute_or_open_a_tag(text: str) -> None
 
 
 @pytest.mark.parametrize(
-    "broken",
+    "wrong",
     [
-        b"{", b"[]", b"{}", b'{"edge_probabilities": [[0]], "aggregated": []}', b'{"edge_probabilities": "a", "aggregated": 3}',
-        b'{"edge_probabilities": [[NaN,0,0],[0,0,0],[0,0,0]], "aggregated": []}',
-        b'{"edge_probabilities": [[0,0,0],[0,0,0],[0,0,0]], "aggregated": [], "comparison": {"variables": []}}',
+        {"edge_probabilities": [[0]]},
+        {"edge_probabilities": "a"},
+        {"edge_probabilities": [[0, float("nan"), 0], [0, 0, 0], [0, 0, 0]]},
+        {"edge_probabilities": [[0, 1.5, 0], [0, 0, 0], [0, 0, 0]]},
+        {"aggregated": ["north"]},
+        {"aggregated": 3},
+        {"model_sha256": "0" * 64},
+        {"round_id": "round-0"},
+        {"noun": "trees"},
+        {"variables": ["b", "a", "c"]},
+        {"probabilities_from": "an oracle"},
     ],
+)
+def test_a_summary_of_another_form_or_model_is_named_and_not_shown(
+    tmp_path: Path, small_study: Study, wrong: dict[str, object]
+) -> None:
+    """Although the coordinator signed it."""
+    run_dir = make_run(tmp_path / "run", small_study, summary=wrong)
+    text = Page(write_report(run_dir).read_text("utf-8")).text
+    assert "none of its results is shown" in text and "global/summary.json" in text
+    assert "Which edges are probable" not in text and "0.310" not in text
+
+
+def test_a_comparison_that_nobody_signed_is_left_out_and_that_is_said(run_dir: Path) -> None:
+    path = run_dir / "global" / "comparison.json"
+    raw = path.read_bytes()
+    for broken in (b"{", b"", raw.replace(b"0.", b"1.", 1), raw + b" "):
+        path.write_bytes(broken)
+        text = Page(write_report(run_dir).read_text("utf-8")).text
+        assert "A comparison with the exact posterior: global/comparison.json is not the file" in text
+        assert "close to" not in text and "Exact" not in text and "Which edges are probable" in text
+
+
+def signed_comparison(run: RunDirectory, raw: bytes, **changes: str) -> None:
+    """`raw` in place of the comparison in `run`, signed with its coordinator's key."""
+    said = {
+        "study_digest": run.study.digest,
+        "round_id": ROUND_ID,
+        "model_sha256": sha256_hex((run.root / "global" / "model.safetensors").read_bytes()),
+    }
+    statement = make_statement({"comparison.json": sha256_hex(raw)}, COMPARISON, {**said, **changes})
+    (run.root / "global" / "comparison.json").write_bytes(raw)
+    (run.root / "global" / "comparison.sigstore.json").write_bytes(run.sign(statement))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"{", b"[]", b"{}", b'{"comparison": {"variables": []}, "local_histories": {}}', b"{" * 9000],
 )  # fmt: skip
-def test_a_summary_of_another_form_is_refused_in_one_sentence(run_dir: Path, broken: bytes) -> None:
-    (run_dir / "global" / "summary.json").write_bytes(broken)
-    with pytest.raises(
-        UsageError, match=r"summary\.json is not the summary of a run of this study"
-    ) as caught:
+def test_a_comparison_of_another_form_is_left_out_though_signed(
+    run_dir: Path, run: RunDirectory, broken: bytes
+) -> None:
+    signed_comparison(run, broken)
+    text = Page(write_report(run_dir).read_text("utf-8")).text
+    assert "comparison.json is not a comparison of a run of this study" in text and "close to" not in text
+
+
+@pytest.mark.parametrize("wrong", ["model_sha256", "study_digest"])
+def test_a_comparison_of_another_model_or_study_is_left_out(
+    run_dir: Path, run: RunDirectory, wrong: str
+) -> None:
+    raw = (run_dir / "global" / "comparison.json").read_bytes()
+    signed_comparison(run, raw)
+    assert audit_run(run_dir).ok
+    signed_comparison(run, raw, **{wrong: "0" * 64})
+    text = Page(write_report(run_dir).read_text("utf-8")).text
+    assert "comparison.sigstore.json does not fit this run" in text and "close to" not in text
+
+
+def test_a_study_that_nobody_signed_is_not_shown(run_dir: Path) -> None:
+    path = run_dir / "study.toml"
+    path.write_text(path.read_text().replace('"small"', '"other"'))
+    with pytest.raises(RefusedError, match="does not verify"):
         write_report(run_dir)
-    assert "\n" not in str(caught.value)
     assert not (run_dir / "global" / "report.html").exists()
 
 
@@ -210,13 +294,15 @@ def test_the_headline_follows_from_the_figures(
 ) -> None:
     study = small_study.with_changes({"variables": [{"name": f"v{i}"} for i in range(8)]})
     comparison = make_comparison(study, error=error)
-    assert verdict(read_run(make_run(tmp_path, study, comparison))).tone == tone
+    found = compared(read_run(make_run(tmp_path / "run", study, comparison)))
+    assert found is not None and found.tone == tone
 
 
 def test_a_model_as_bad_as_the_empty_graph_is_told_so(tmp_path: Path, small_study: Study) -> None:
     comparison = make_comparison(small_study)
     comparison.global_edges[:] = 0.0
-    assert "no more" in verdict(read_run(make_run(tmp_path, small_study, comparison))).headline
+    found = compared(read_run(make_run(tmp_path / "run", small_study, comparison)))
+    assert found is not None and "no more" in found.headline
 
 
 @pytest.mark.parametrize("variables", [2, 14, 15, 64])
@@ -256,50 +342,38 @@ def _png_size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
-INFLUENCE = {
-    "samples": 10_000,
-    "sampling_noise": 0.003,
-    "nodes": {
-        "north": {"mean": 0.0123, "largest": 0.25, "edge": ["a", ATTACK]},
-        "south": {"mean": 0.0042, "largest": 0.125, "edge": ["b", "c"]},
-    },
-}
-
-
-def with_summary(run_dir: Path, **changes: object) -> Path:
-    path = run_dir / "global" / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    return run_dir
-
-
-def test_how_far_each_node_moves_the_result_is_told_as_influence_only(run_dir: Path) -> None:
-    html = write_report(with_summary(run_dir, leave_one_out=INFLUENCE)).read_text()
+def test_how_far_each_node_moves_the_result_is_told_as_influence_only(
+    tmp_path: Path, small_study: Study
+) -> None:
+    study = small_study.with_changes({"aggregation": {"leave_one_out": True}})
+    run_dir = make_run(tmp_path / "run", study)
+    html = write_report(run_dir).read_text()
     _assert_complete_in_itself(html)
     text = Page(html).text
-    for shown in ("0.0123", "0.250", "b → c", "Leaving out north", "not a proof", "10,000"):
+    influence = read_run(run_dir).influence
+    assert influence is not None and set(influence.nodes) == {"north", "south"}
+    whole, without = (
+        probabilities_of(read_summary((run_dir / place / "summary.json").read_bytes()))
+        for place in ("global", "leave-one-out/south")
+    )
+    changes = {edge: abs(p - without[edge]) for edge, p in whole.items()}
+    assert influence.nodes["south"].mean == pytest.approx(np.mean(list(changes.values())))
+    largest = max(changes, key=lambda edge: changes[edge])
+    assert influence.nodes["south"].at == " → ".join(largest) and " → ".join(largest) in text
+    for node, change in influence.nodes.items():
+        assert number(change.mean, 4) in text and number(change.largest) in text and node in text
+    for shown in ("Leaving out", "not a proof", "10,000"):
         assert shown in text
     assert (run_dir / "global" / "influence.png").read_bytes().startswith(b"\x89PNG")
-    skipped = write_report(with_summary(run_dir, leave_one_out={"skipped": "only one model"})).read_text()
-    assert "only one model" in skipped and "Leaving out" not in skipped
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "text",
-        {},
-        {**INFLUENCE, "nodes": {}},
-        {**INFLUENCE, "samples": float("inf")},
-        {**INFLUENCE, "nodes": {"north": {"mean": "x", "largest": 0.1, "edge": ["a", "b"]}}},
-        {**INFLUENCE, "nodes": {"north": {"mean": 0.1, "largest": 0.1, "edge": ["a"]}}},
-    ],
-)
-def test_a_damaged_account_of_influence_is_one_sentence(run_dir: Path, wrong: object) -> None:
-    with pytest.raises(UsageError, match="not the summary"):
-        write_report(with_summary(run_dir, leave_one_out=wrong))
+def test_with_one_node_there_is_no_influence(tmp_path: Path, small_study: Study) -> None:
+    study = small_study.with_changes({"aggregation": {"leave_one_out": True, "quorum": 1}})
+    run = read_run(make_run(tmp_path / "run", study, absent=("south",)))
+    assert run.influence is not None and "only one node" in run.influence.skipped
 
 
-def test_diagnostics_are_called_what_they_are(run_dir: Path) -> None:
+def test_diagnostics_are_called_what_they_are(tmp_path: Path, small_study: Study) -> None:
     node = {
         "spread_nats": 0.2,
         "alpha": 0.3,
@@ -312,7 +386,8 @@ def test_diagnostics_are_called_what_they_are(run_dir: Path) -> None:
         "divergence_bound_nats": 1.386,
         "nodes": {"north": node, "south": node},
     }
-    text = Page(write_report(with_summary(run_dir, diagnostics=found)).read_text()).text
+    run_dir = make_run(tmp_path / "run", small_study, summary={"diagnostics": found})
+    text = Page(write_report(run_dir).read_text()).text
     assert "not a proof of honest training" in text and "estimate from samples" in text
     assert text.index("spread (nats)") < text.index("disagreement (nats)")
     assert "0.693" in text and "1.386" in text
@@ -321,5 +396,6 @@ def test_diagnostics_are_called_what_they_are(run_dir: Path) -> None:
 def test_who_is_absent_and_what_became_of_their_share_of_the_prior_is_said(
     tmp_path: Path, small_study: Study
 ) -> None:
-    text = Page(write_report(make_run(tmp_path / "run", small_study, absent=("south",))).read_text()).text
+    study = small_study.with_changes({"aggregation": {"quorum": 1}})
+    text = Page(write_report(make_run(tmp_path / "run", study, absent=("south",))).read_text()).text
     assert "south is not in the product" in text and "missing 1/2" in text

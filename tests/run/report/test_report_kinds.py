@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 
-from epgfn.base.errors import UsageError
 from epgfn.learn.model import Model
-from epgfn.learn.policy import initial_policy
 from epgfn.run.comparison.objects import compare_objects
 from epgfn.run.report import write_report
 from epgfn.run.report.run import read_run
-from epgfn.run.report.verdict import verdict
+from epgfn.run.report.text import number
+from epgfn.run.report.verdict import compared, verdict
+from epgfn.sealing.model_file import read_model
 from epgfn.study import Study
 from epgfn.study.records.tables import load_records
 from kinds import TEXTS, study, write_records
-from report_run import make_run
+from report_run import made_model, make_run
 
 ATTACK = "<script>alert(1)</script>"
 KINDS = ("multiset", "sequence", "hypergrid", "phylogeny")
@@ -47,20 +46,15 @@ class Page(HTMLParser):
 
 def run_of(root: Path, loaded: Study, simulated: bool = False, **more: Any) -> Path:
     """A run directory with the samples and marginals of an untrained model."""
-    folder = make_run(root / "run", loaded)
-    model = Model(loaded, initial_policy(loaded, None, torch.Generator().manual_seed(1)))
-    model.sample(200, seed=1).rows().to_parquet(folder / "global" / "samples.parquet", index=False)
-    path = folder / "global" / "summary.json"
-    summary = json.loads(path.read_text())
-    del summary["edge_probabilities"]
-    summary |= {"noun": loaded.kind.noun, "marginals": model.marginals(200), **more}
+    comparison = None
     if simulated:
+        tensors, _ = read_model(made_model(loaded))
+        model = Model(loaded, tensors)
         name = loaded.name if loaded.name in TEXTS else "multiset"
         records = {n: load_records(write_records(name, root / n, 30), loaded) for n in loaded.roster}
         models = dict.fromkeys(loaded.roster, model)
-        summary["comparison"] = compare_objects(loaded, records, models, model, 100, 1).to_json()
-    path.write_text(json.dumps(summary))
-    return folder
+        comparison = compare_objects(loaded, records, models, model, 100, 1)
+    return make_run(root / "run", loaded, comparison, summary=more)
 
 
 def named(kind: str) -> Study:
@@ -77,7 +71,7 @@ def test_a_simulated_run_says_how_far_from_exact_it_is_in_its_own_words(kind: st
         assert word not in told, word
     assert f"Which {noun} are probable" in page.text and "uniform distribution" in page.text
     run = read_run(folder)
-    assert run.found is not None and run.found.comparison is not None
+    assert run.found is not None and run.found.comparison is not None and not run.failures
     for row in run.found.top[:3]:
         assert (row.text or "(empty)") in page.text
     assert {path.name for path in (folder / "global").glob("*.png")} == {"marginals.png", "training.png"}
@@ -90,19 +84,19 @@ def test_a_real_run_shows_samples_and_says_that_the_truth_is_not_known(kind: str
     said = verdict(read_run(folder))
     assert said.tone == "open" and "not known here" in said.detail
     text = Page(write_report(folder).read_text("utf-8")).text
-    first = pd.read_parquet(folder / "global" / "samples.parquet")["object"].value_counts()
-    assert (first.index[0] or "(empty)") in text and "shares among 200 samples" in text
+    counts = pd.read_parquet(folder / "global" / "samples.parquet")["object"].value_counts()
+    assert any((name or "(empty)") in text for name in counts.index[counts == counts.iloc[0]])
+    assert f"among {counts.sum():,} signed samples" in text
     assert "How far the global model is from the exact posterior" in text
 
 
 @pytest.mark.parametrize(("learned", "tone"), [(0.02, "good"), (0.3, "fair"), (1.2, "poor"), (1.9, "poor")])
 def test_the_headline_follows_from_the_distance(learned: float, tone: str, tmp_path: Path) -> None:
-    folder = run_of(tmp_path, named("multiset"), simulated=True)
-    path = folder / "global" / "summary.json"
-    summary = json.loads(path.read_text())
-    summary["comparison"] |= {"global_l1": learned, "uniform_l1": 1.5}
-    path.write_text(json.dumps(summary))
-    assert verdict(read_run(folder)).tone == tone
+    run = read_run(run_of(tmp_path, named("multiset"), simulated=True))
+    assert run.found is not None and run.found.comparison is not None
+    comparison = replace(run.found.comparison, global_l1=learned, uniform_l1=1.5)
+    found = compared(replace(run, found=replace(run.found, comparison=comparison)))
+    assert found is not None and found.tone == tone
 
 
 def test_categories_with_markup_stay_text(tmp_path: Path) -> None:
@@ -112,23 +106,26 @@ def test_categories_with_markup_stay_text(tmp_path: Path) -> None:
     assert "script" not in Page(html).tags
 
 
-def test_damaged_samples_cost_their_table_and_nothing_else(tmp_path: Path) -> None:
+def test_damaged_samples_cost_the_result(tmp_path: Path) -> None:
     folder = run_of(tmp_path, named("multiset"))
     (folder / "global" / "samples.parquet").write_bytes(b"PAR1 no table")
     text = Page(write_report(folder).read_text("utf-8")).text
-    assert "No samples of multisets could be read" in text and "apple >= 1" in text
+    assert "global/samples.parquet is not the file that the coordinator signed" in text
+    assert "none of its results is shown" in text and "apple >= 1" not in text
 
 
 @pytest.mark.parametrize("wrong", [{}, [], {"apple >= 1": "x"}, {"apple >= 1": float("nan")}, None])
-def test_damaged_marginals_are_one_sentence(wrong: object, tmp_path: Path) -> None:
+def test_marginals_of_another_form_are_not_shown_though_signed(wrong: object, tmp_path: Path) -> None:
     folder = run_of(tmp_path, named("multiset"), marginals=wrong)
-    with pytest.raises(UsageError, match="not the summary"):
-        write_report(folder)
+    text = Page(write_report(folder).read_text("utf-8")).text
+    assert "none of its results is shown" in text and "apple" in text and "apple >= 1" not in text
 
 
 def test_influence_names_the_marginal_that_moves_most(tmp_path: Path) -> None:
-    moved = {"mean": 0.0123, "largest": 0.25, "question": "fig >= 1"}
-    found = {"samples": 10_000, "sampling_noise": 0.003, "nodes": {"north": moved, "south": moved}}
-    text = Page(write_report(run_of(tmp_path, named("multiset"), leave_one_out=found)).read_text()).text
-    for shown in ("0.0123", "0.250", "fig >= 1", "at the number of items", "marginal probabilities"):
-        assert shown in text
+    study = named("multiset").with_changes({"aggregation": {"leave_one_out": True}})
+    run = read_run(folder := run_of(tmp_path, study))
+    assert run.influence is not None and set(run.influence.nodes) == set(study.roster)
+    text = Page(write_report(folder).read_text()).text
+    for change in run.influence.nodes.values():
+        assert change.at in text and " >= " in change.at and number(change.largest) in text
+    assert "at the number of items" in text and "marginal probabilities" in text

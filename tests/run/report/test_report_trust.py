@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ TRUST = {"samples": 10_000, "effective_share": 0.4, "khat": 0.2, "moved_by_weigh
 
 
 def said(root: Path, study: Study, trust: dict[str, Any], basis: str) -> Verdict:
-    run_dir = make_run(root / "run", study)
-    path = run_dir / "global" / "summary.json"
-    summary = json.loads(path.read_bytes())
-    summary["diagnostics"]["trust"] = {**TRUST, **trust}
-    path.write_text(json.dumps({**summary, "probabilities_from": basis}))
-    return verdict(read_run(run_dir))
+    run = read_run(make_run(root / "run", study))
+    assert not run.failures
+    diagnostics = {**run.summary["diagnostics"], "trust": {**TRUST, **trust}}
+    return verdict(
+        replace(run, summary={**run.summary, "diagnostics": diagnostics, "probabilities_from": basis})
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,10 @@ def test_a_grade_that_nobody_gives_says_nothing(tmp_path: Path, small_study: Stu
 
 
 def test_nodes_that_contradict_one_another_are_named_first(tmp_path: Path, small_study: Study) -> None:
-    run_dir = make_run(tmp_path / "run", small_study)
-    path = run_dir / "global" / "summary.json"
-    summary = json.loads(path.read_bytes())
     nodes = {node: {"own": -3.0, "of_global": -169.0} for node in small_study.roster}
     pair = list(small_study.roster)
-    summary["diagnostics"]["overlap"] = {
-        "verdict": "contradict",
-        "contradictions": [pair, ["nobody", pair[0]], 3],
-        "nodes": nodes,
-    }
-    path.write_text(json.dumps(summary))
+    overlap = {"verdict": "contradict", "contradictions": [pair, ["nobody", pair[0]], 3], "nodes": nodes}
+    run_dir = make_run(tmp_path / "run", small_study, summary={"diagnostics": {"overlap": overlap}})
     found = verdict(read_run(run_dir))
     assert found.tone == "poor" and found.headline.startswith(
         "The nodes do not agree: north contradicts south."

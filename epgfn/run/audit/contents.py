@@ -1,0 +1,272 @@
+"""Whether a model's signed summary and samples say what the model itself says: everything here is worked out from the signed files.
+
+A signature shows who said it. Here the auditor draws from the model again, and adds up its score table where it carries one, so that
+numbers which another model, or nobody, would give are found although they are signed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from epgfn.run.audit.rules import require, require_all
+from epgfn.run.samples import adjacency, counted
+from epgfn.run.summary import MARGINAL_SAMPLES, probabilities_of, read_summary
+from epgfn.sealing.predicates import GlobalPredicate
+from epgfn.study import Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from epgfn.learn.model import Model
+
+DRAWS = 4096
+"""Objects that the audit draws from a model."""
+FALSE_ALARM = 1e-6
+"""At most the chance that a true run is called false, all probabilities of a model together."""
+EXACT_VARIABLES = 12
+"""Up to which exact probabilities are worked out again: with more it takes longer than an audit should."""
+ROUNDING = 5e-3
+"""How far exact probabilities may be from those of the model file's score table, which is rounded to float32."""
+WEIGHTED_SLACK = 0.02
+"""Weighted averages scatter more than shares; what they may differ by beyond that."""
+MOST_FREQUENT = 20
+ELSEWHERE = {"product": "exact_largest_error", "weighted": "moved_by_weights"}
+"""Probabilities that rest on the nodes' own models, which an auditor does not have, and the figure beside them that says how far they
+are from the global model's at most."""
+
+
+class Drawn(NamedTuple):
+    """What the auditor drew from a model.
+
+    texts: shares of objects by text, where they are no graphs. shares: probabilities by question, of the objects as they are. weighted:
+    the same weighted towards the score table that the model carries, where weights can be relied on; `effective` objects are behind it.
+    exact: from that table, where it can be worked out.
+    """
+
+    texts: dict[str, float]
+    shares: dict[str, float]
+    weighted: dict[str, float] | None = None
+    effective: float = 0.0
+    exact: dict[str, float] | None = None
+
+
+def require_summary(
+    raw: bytes, study: Study, said: GlobalPredicate, model_sha256: str, more: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The summary `name`, which must be of the model that the statement with predicate `said` is about; `more` it must say beside that.
+
+    Raises:
+        Failed: it is of another model, or of another form.
+    """
+    form = f"{name} is not of the form that a coordinator writes"
+    try:
+        summary = read_summary(raw)
+        probabilities_of(summary)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        require(False, form)
+        raise
+    expected = {
+        "study_digest": study.digest,
+        "round_id": said.round_id,
+        "model_sha256": model_sha256,
+        "aggregated": sorted(upload.node_id for upload in said.aggregated),
+        "absent": sorted(said.absent),
+        "seed": said.seed,
+        "samples": study.aggregation.samples,
+        "variables": study.variable_names,
+        "noun": study.kind.noun,
+        **more,
+    }
+    right_kind = ("edge_probabilities" in summary) == study.kind.has_edges != ("marginals" in summary)
+    found = {key: summary.get(key) == value for key, value in expected.items()}
+    require_all({**found, "probabilities": right_kind}, f"{name} is not of the model that lies beside it")
+    return summary
+
+
+def require_samples(raw: bytes, study: Study, name: str) -> tuple[dict[str, int], dict[str, float] | None]:
+    """How often each object is among the samples `name`; of graphs, the share of each edge too.
+
+    Raises:
+        Failed: it is no such table, of another number of rows, or holds an object that the study does not have.
+    """
+    try:
+        counts = counted(raw, study.kind.column)
+        shares = _edge_shares(counts, study) if study.kind.has_edges else None
+    except ValueError as error:
+        require(False, f"{name} holds what no model of this study samples: {error}")
+        raise
+    rows, wanted = sum(counts.values()), study.aggregation.samples
+    require(rows == wanted, f"{name} holds {rows} samples; the study asks for {wanted}")
+    return counts, shares
+
+
+def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
+    """What `model`, made of `tensors`, says when it is asked again."""
+    import torch
+
+    from epgfn.gflownet.measure.estimates import defended_samples, own_samples
+    from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
+    from epgfn.gflownet.policies import untrained
+    from epgfn.learn.exact import exact_of_table
+    from epgfn.learn.policy import family_of
+    from epgfn.learn.trust import own_probabilities, table_target
+    from epgfn.study.objects import written
+
+    study, name = model.study, family_of(model.study).scores
+    table = tensors[name] if name is not None and study.target_kind.likelihood is None else None
+    generator = torch.Generator().manual_seed(study.seed)
+    if table is None:
+        own = own_samples(model.policy, model.space, _no_reward, DRAWS, generator)
+        shares, _ = own_probabilities(study, own)
+        texts: dict[str, float] = {}
+        for text in [] if study.kind.has_edges else written(study, own.final):
+            texts[text] = texts.get(text, 0.0) + 1 / DRAWS
+        return Drawn(texts, shares)
+    exact = exact_of_table(study, table) if len(study.variables) <= EXACT_VARIABLES else None
+    defence = untrained(model.policy) if exact is None else None
+    drawing = (model.space, table_target(model.space, table), DRAWS, generator)
+    own = (
+        own_samples(model.policy, *drawing)
+        if defence is None
+        else defended_samples(model.policy, defence, *drawing)
+    )
+    shares, weighted = own_probabilities(study, own, DRAWS)
+    effective = own.effective_share * len(own.log_weight)
+    return Drawn(
+        {},
+        shares,
+        weighted if weights_hold(effective, pareto_khat(own.log_weight)) else None,
+        effective,
+        None if exact is None else dict(exact.probabilities),
+    )
+
+
+def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
+    """The probabilities of the summary `name`, and its error where that is known, are those of the model.
+
+    Raises:
+        Failed: they are not, or nobody could have worked them out.
+    """
+    from epgfn.learn.best_target import FEW_SAMPLES
+
+    given = _by_question(summary)
+    basis = summary.get("probabilities_from")
+    if basis == "samples":
+        _require_near(given, MARGINAL_SAMPLES, drawn.shares, DRAWS, name)
+    elif basis == "exact" and drawn.exact is not None:
+        worst = _worst(given, drawn.exact)
+        require(worst[1] <= ROUNDING, _differs(name, worst[0], given, drawn.exact))
+    elif basis in ("weighted", "exact") and drawn.effective:
+        if drawn.weighted is not None:
+            m, n = drawn.effective * MARGINAL_SAMPLES / DRAWS, drawn.effective
+            _require_near(given, m, drawn.weighted, n, name, WEIGHTED_SLACK)
+    elif basis in ELSEWHERE:
+        moved = _figure(summary, ELSEWHERE[basis])
+        require(moved is not None, f"{name} does not say how far its probabilities are from the model's own")
+        _require_near(given, FEW_SAMPLES, drawn.shares, DRAWS, name, moved or 0.0)
+    else:
+        require(False, f"{name} says that its probabilities are {basis!a}, which this model cannot give")
+    _require_error(drawn, summary, name)
+
+
+def require_sampled(
+    drawn: Drawn, counts: Mapping[str, int], shares: Mapping[str, float] | None, name: str
+) -> None:
+    """The samples `name`, `counts` by text, come from the model: the share of each edge, or of what shows most often, is the model's.
+
+    Raises:
+        Failed: they do not.
+    """
+    rows = sum(counts.values())
+    if shares is not None:
+        _require_near(shares, rows, drawn.shares, DRAWS, name)
+        return
+    found = {text: count / rows for text, count in counts.items()}
+    often = {
+        text
+        for of in (found, drawn.texts)
+        for text in sorted(of, key=lambda text: (-of[text], text))[:MOST_FREQUENT]
+    }
+    one, other = ({text: of.get(text, 0.0) for text in often} for of in (found, drawn.texts))
+    _require_near(one, rows, other, DRAWS, name)
+
+
+def _require_error(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
+    """What the summary says of the model's largest error is its error, where that can be worked out again."""
+    said = _figure(summary, "exact_largest_error")
+    if said is None or drawn.exact is None:
+        return
+    _, error = _worst(drawn.shares, drawn.exact)
+    noise = max(_noise(p, MARGINAL_SAMPLES, p, DRAWS, len(drawn.exact)) for p in drawn.shares.values())
+    require(
+        abs(said - error) <= noise + ROUNDING,
+        f"{name} says that the model is off by {said:.3f} at most; it is off by {error:.3f}",
+    )
+
+
+def _figure(summary: Mapping[str, Any], key: str) -> float | None:
+    """What the summary says of the model's trustworthiness under `key`; None where it says no such number."""
+    diagnostics = summary.get("diagnostics")
+    trust = diagnostics.get("trust") if isinstance(diagnostics, dict) else None
+    said = trust.get(key) if isinstance(trust, dict) else None
+    return float(said) if isinstance(said, int | float) and 0 <= said <= 1 else None
+
+
+def _no_reward(state: Any) -> Tensor:
+    """Of a model that carries no scores: its samples are taken as they are."""
+    import torch
+
+    return torch.zeros(len(state[0]), dtype=torch.float64)
+
+
+def _edge_shares(counts: Mapping[str, int], study: Study) -> dict[str, float]:
+    """Of the graphs in `counts`, the share that has each edge."""
+    import torch
+
+    names = study.variable_names
+    graphs = adjacency(list(counts), names, study.space.max_parents)
+    weight = torch.tensor(list(counts.values()), dtype=torch.float64)
+    shares = torch.einsum("b,bij->ij", weight / weight.sum(), graphs.double()).tolist()
+    return {f"{a}->{b}": shares[i][j] for i, a in enumerate(names) for j, b in enumerate(names) if i != j}
+
+
+def _by_question(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The probabilities of a summary by the names of `epgfn.study.objects.questions`."""
+    pairs = probabilities_of(summary).items()
+    return {name if isinstance(name, str) else "->".join(name): p for name, p in pairs}
+
+
+def _require_near(
+    one: Mapping[str, float], m: float, other: Mapping[str, float], n: float, name: str, slack: float = 0.0
+) -> None:
+    """Shares among `m` and among `n` objects differ by no more than chance."""
+    questions = {**one, **other}
+    for question in questions:
+        p, q = one.get(question, 0.0), other.get(question, 0.0)
+        require(
+            abs(p - q) <= _noise(p, m, q, n, len(questions)) + slack, _differs(name, question, one, other)
+        )
+
+
+def _noise(p: float, m: float, q: float, n: float, questions: int) -> float:
+    """Bernstein's bound on |p - q|, shares among `m` and `n` objects of one probability, of any of so many `questions`."""
+    chance = math.log(2 * questions / FALSE_ALARM)
+    mean = min(max((m * p + n * q) / (m + n), 0.0), 1.0)
+    each = 1 / m + 1 / n
+    return math.sqrt(2 * chance * mean * (1 - mean) * each) + chance * each
+
+
+def _worst(one: Mapping[str, float], other: Mapping[str, float]) -> tuple[str, float]:
+    """The question where they differ most, and by how much."""
+    differences = {name: abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in {**one, **other}}
+    name = max(differences, key=lambda found: differences[found])
+    return name, differences[name]
+
+
+def _differs(name: str, question: str, one: Mapping[str, float], other: Mapping[str, float]) -> str:
+    return (
+        f"{name} does not say what the signed model says: {question!a} has {one.get(question, 0.0):.3f} there, and "
+        f"{other.get(question, 0.0):.3f} by the model"
+    )

@@ -17,6 +17,7 @@ from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
 from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED
+from epgfn_coordinator.checking import Checking
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
@@ -31,11 +32,12 @@ from epgfn_coordinator.verify import Announcement, Verifier
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an upload stands: bytes kept, and whether its artifact was accepted."""
+    """Where an upload stands: bytes kept, whether its artifact was accepted, and whether that is being checked."""
 
     upload_id: str
     offset: int
     accepted: bool
+    checking: bool = False
 
 
 class Intake:
@@ -62,7 +64,16 @@ class Intake:
         self._locks = {
             node: threading.Lock() for node in roster
         }  # whatever a node does, it does one at a time
-        self._verifying = threading.Lock()  # one plaintext in memory at a time
+        self._checking = Checking()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a complete upload is being checked: a round does not close over it."""
+        return self._checking.busy
+
+    def close(self) -> None:
+        """Let the check that runs come to its end."""
+        self._checking.close()
 
     def begin(self, caller: Caller, bundle: bytes) -> Standing:
         """Verify an upload statement and say from which byte to send.
@@ -130,7 +141,8 @@ class Intake:
         if accepted is not None and accepted["upload_id"] == upload_id:
             return _accepted_standing(accepted)
         self._upload(caller, upload_id)
-        return Standing(upload_id, _size(self._home.part(upload_id)), False)
+        checking = self._checking.is_checking(upload_id)
+        return Standing(upload_id, _size(self._home.part(upload_id)), False, checking)
 
     def keep(self, caller: Caller, upload_id: str, offset: int, data: bytes, crc32: int) -> int:
         """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
@@ -169,28 +181,56 @@ class Intake:
         """Verify a complete upload and accept it: its receipt (tlog-proof) and its ledger entry. Idempotent.
 
         Raises:
-            CallError: "unknown-upload", "incomplete", "aggregating".
+            CallError: "unknown-upload", "incomplete", "aggregating"; "checking": ask again.
             RefusedError: "digest-mismatch" (send it again) or a check of `Verifier.model` (final).
         """
         with self._locks[caller.node_id]:
             accepted = self._accepted_of(caller)
-            if accepted is None or accepted["upload_id"] != upload_id:
-                row = self._upload(caller, upload_id)
-                try:
-                    self._refusals.require_new(caller.node_id, row["bundle_sha256"])
-                    self._require_taking()
-                    self._accept(caller, row, self._checked_bytes(caller, row))
-                except CallError:
-                    raise
-                except RefusedError as error:
-                    final = error.reason not in ("digest-mismatch", "round-closed")
-                    self._refusals.record(
-                        caller.node_id, row["bundle_sha256"], row["sealed_sha256"], error, final=final
-                    )
-                    if error.reason != "round-closed":
-                        self._home.part(upload_id).unlink(missing_ok=True)
-                    raise
+            if accepted is not None and accepted["upload_id"] == upload_id:
+                return self._receipt(caller)
+            row = self._upload(caller, upload_id)
+            if not self._checking.is_checking(upload_id):
+                self._refusals.require_new(caller.node_id, row["bundle_sha256"])
+                self._require_complete(row)
+        if not self._checking.ended(caller.node_id, upload_id, lambda: self._check(caller, row)):
+            raise CallError(
+                grpc.StatusCode.UNAVAILABLE,
+                "checking",
+                "the coordinator has the whole model and is still checking it; run submit again for the receipt",
+            )
         return self._receipt(caller)
+
+    def _check(self, caller: Caller, row: Row) -> None:
+        """Accept a complete upload, or refuse it for good and say so in the ledger."""
+        upload_id = row["upload_id"]
+        try:
+            accepted = self._accepted_of(caller)
+            if accepted is not None and accepted["upload_id"] == upload_id:
+                return  # asked for twice at once
+            self._require_taking()
+            sealed = self._checked_bytes(caller, row)
+            with self._locks[caller.node_id]:
+                self._upload(caller, upload_id)  # no other has taken its place meanwhile
+                self._accept(caller, row, sealed)
+        except CallError:
+            raise
+        except RefusedError as error:
+            with self._locks[caller.node_id]:
+                final = error.reason not in ("digest-mismatch", "round-closed")
+                self._refusals.record(
+                    caller.node_id, row["bundle_sha256"], row["sealed_sha256"], error, final=final
+                )
+                if error.reason != "round-closed":
+                    self._home.part(upload_id).unlink(missing_ok=True)
+            raise
+
+    def _require_complete(self, row: Row) -> None:
+        if (kept := _size(self._home.part(row["upload_id"]))) < row["sealed_size"]:
+            raise CallError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "incomplete",
+                f"only {kept} of {row['sealed_size']} bytes are kept; ask for Status and go on there",
+            )
 
     def _require_taking(self) -> None:
         state = round_state(self._store)
@@ -205,23 +245,15 @@ class Intake:
         raise _round_closed()
 
     def _checked_bytes(self, caller: Caller, row: Row) -> bytes:
-        part = self._home.part(row["upload_id"])
-        if (kept := _size(part)) < row["sealed_size"]:
-            raise CallError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                "incomplete",
-                f"only {kept} of {row['sealed_size']} bytes are kept; ask for Status and go on there",
+        self._require_complete(row)
+        sealed = self._home.part(row["upload_id"]).read_bytes()
+        if sha256_hex(sealed) != row["sealed_sha256"]:
+            raise RefusedError(
+                "digest-mismatch",
+                "the bytes that arrived are not those the statement names; begin the upload again",
             )
-        with self._verifying:
-            sealed = part.read_bytes()
-            if sha256_hex(sealed) != row["sealed_sha256"]:
-                raise RefusedError(
-                    "digest-mismatch",
-                    "the bytes that arrived are not those the statement names; begin the upload again",
-                )
-            self._verifier.model(
-                sealed, caller.node_id, caller.signing_key.fingerprint, read_round_key(self._home)
-            )
+        key = read_round_key(self._home)
+        self._verifier.model(sealed, caller.node_id, caller.signing_key.fingerprint, key)
         return sealed
 
     def _accept(self, caller: Caller, row: Row, sealed: bytes) -> None:

@@ -168,6 +168,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Give the state back."""
+        self._intake.close()
         self._store.close()
 
     def _keep_moving(self, stop: threading.Event) -> None:
@@ -175,7 +176,8 @@ class Coordinator:
         late: _Worker | None = None
         try:
             while not stop.is_set():
-                self._round.tick()
+                if not self._intake.busy:  # what arrived in time is in time, however long its check takes
+                    self._round.tick()
                 if stalled := self._watch.end_stalled():
                     LOG.warning("ended %d stalled transfers", stalled)
                 state = round_state(self._store)

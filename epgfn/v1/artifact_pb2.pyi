@@ -45,12 +45,14 @@ class StatusRequest(_message.Message):
     def __init__(self, upload_id: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("offset", "accepted")
+    __slots__ = ("offset", "accepted", "checking")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    CHECKING_FIELD_NUMBER: _ClassVar[int]
     offset: int
     accepted: bool
-    def __init__(self, offset: _Optional[int] = ..., accepted: bool = ...) -> None: ...
+    checking: bool
+    def __init__(self, offset: _Optional[int] = ..., accepted: bool = ..., checking: bool = ...) -> None: ...
 
 class CommitRequest(_message.Message):
     __slots__ = ("upload_id",)

@@ -84,6 +84,7 @@ class ArtifactServiceServicer(object):
 
     def Commit(self, request, context):
         """Commit has the artifact verified and entered in the ledger. Idempotent: the same artifact gets the same receipt.
+        A check that takes long goes on by itself: the call then ends with the reason "checking", and is to be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

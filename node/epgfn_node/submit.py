@@ -30,6 +30,7 @@ UNCERTAIN = (
     "tls",
     "internal",
 )  # no answer to the question: the coordinator may have failed after it accepted
+ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 
 
@@ -58,11 +59,24 @@ def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Re
     write_atomic(home.sending, package.sealed_sha256.encode("ascii") + b"\n")
     try:
         upload_id = _upload(home, package, coordinator, report)
-        return coordinator.call(coordinator.artifact.Commit, artifact_pb2.CommitRequest(upload_id=upload_id))
+        return _commit(upload_id, coordinator, report)
     except RefusedError as error:
         if error.reason not in UNCERTAIN:
             home.sending.unlink(missing_ok=True)  # a plain no: this artifact is not in
         raise
+
+
+def _commit(upload_id: str, coordinator: Coordinator, report: Reporter) -> Any:
+    """The answer to Commit, however long the coordinator checks what it was sent."""
+    request = artifact_pb2.CommitRequest(upload_id=upload_id)
+    while True:
+        try:
+            return coordinator.call(coordinator.artifact.Commit, request)
+        except RefusedError as error:
+            if error.reason != "checking":
+                raise
+        report.event("checking", "the coordinator has the whole model and is checking it")
+        time.sleep(ASK_AGAIN)
 
 
 def check_receipt(connection: Connection, package: Package, receipt: bytes, entry: bytes) -> Checkpoint:

@@ -51,7 +51,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     def Status(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See artifact.proto."""
         standing = self._intake.standing(self._identity.caller(context), request.upload_id)
-        return artifact_pb2.StatusResponse(offset=standing.offset, accepted=standing.accepted)
+        return artifact_pb2.StatusResponse(
+            offset=standing.offset, accepted=standing.accepted, checking=standing.checking
+        )
 
     @guarded
     def Commit(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -17,6 +17,7 @@ from epgfn.base.console import run_app
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.cli.bench import app as bench_app
 from epgfn.cli.privacy import app as privacy_app
+from epgfn.cli.study import app as study_app
 
 app = typer.Typer(
     name="epgfn",
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(bench_app)
 app.add_typer(privacy_app)
+app.add_typer(study_app)
 
 RunDir = Annotated[
     Path, typer.Argument(help="A run directory made by `epgfn demo` or `epgfn-coordinator export`.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
+
+from epgfn.study.mistakes import all_of, of_variable, require_none
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -33,41 +36,36 @@ class Columns:
 
 
 def _numbers(study: Study) -> None:
-    for v in study.variables:
-        if v.categories is not None:
-            raise ValueError(
-                f"variable {v.name}: target '{study.target.kind}' takes numbers, so it has no categories; use target.kind = 'bdeu'"
-            )
+    what = f"target '{study.target.kind}' takes numbers, so it has no categories; use target.kind = 'bdeu'"
+    require_none(of_variable(v.name, what) for v in study.variables if v.categories is not None)
 
 
 def _bounded(study: Study) -> None:
-    _numbers(study)
     unbounded = [v.name for v in study.variables if v.lower is None or v.upper is None]
-    if unbounded:
-        raise ValueError(
-            f"the places of a hypergrid lie between public bounds: set lower and upper of {', '.join(unbounded)}"
-        )
-    check_logarithms(study)
+    what = "the places of a hypergrid lie between public bounds: set lower and upper"
+    require_none(
+        [
+            *all_of(partial(_numbers, study)),
+            *(of_variable(name, what) for name in unbounded),
+            *all_of(partial(check_logarithms, study)),
+        ]
+    )
 
 
 def check_logarithms(study: Study) -> None:
     """Raises:
-    ValueError: a logarithm is taken of a variable whose lower bound is not above zero.
+    Mistakes: a logarithm is taken of a variable whose lower bound is not above zero.
     """
-    for v in study.variables:
-        if v.transform == "log" and v.lower is not None and v.lower <= 0:
-            raise ValueError(
-                f"variable {v.name}: lower must be above 0, because the study takes its logarithm"
-            )
+    require_none(
+        of_variable(v.name, "lower must be above 0, because the study takes its logarithm")
+        for v in study.variables
+        if v.transform == "log" and v.lower is not None and v.lower <= 0
+    )
 
 
 def _categories(study: Study) -> None:
-    for v in study.variables:
-        if v.categories is None or not v.is_plain:
-            raise ValueError(
-                f"variable {v.name}: target '{study.target.kind}' takes categories: list them as categories = [...], with nothing else "
-                "but the name"
-            )
+    what = f"target '{study.target.kind}' takes categories: list them as categories = [...], with nothing else but the name"
+    require_none(of_variable(v.name, what) for v in study.variables if v.categories is None or not v.is_plain)
 
 
 def _one_category(study: Study) -> None:
@@ -81,11 +79,16 @@ def _one_category(study: Study) -> None:
 def _taxa(study: Study) -> None:
     if len(study.variables) < 3:
         raise ValueError("a study of trees needs at least three taxa as its variables")
-    for v in study.variables:
-        if v.categories is not None or not v.is_plain:
-            raise ValueError(f"variable {v.name}: a taxon has a name and nothing else")
-        if len(v.name.split()) != 1 or set(v.name) & set("(),;:'[]"):
-            raise ValueError(f"variable {v.name}: a taxon's name holds no space and none of (),;:'[]")
+    require_none(
+        of_variable(v.name, "a taxon has a name and nothing else")
+        if v.categories is not None or not v.is_plain
+        else of_variable(v.name, "a taxon's name holds no space and none of (),;:'[]")
+        for v in study.variables
+        if v.categories is not None
+        or not v.is_plain
+        or len(v.name.split()) != 1
+        or set(v.name) & set("(),;:'[]")
+    )
 
 
 NUMBERS = Columns("numbers", _numbers, numeric=True, must_vary=True, scaled=True)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from epgfn.base.errors import UsageError
+from epgfn.study.mistakes import of_variable, require_none
 
 if TYPE_CHECKING:
     from epgfn.study import Study
 
+WITH_SCALES: Final = {"scales": True}
+"""The context of a validation that takes a scale that is left out for a mistake."""
 HOW: Final = (
     "they are the centre and the spread of ordinary values, after the transform: a published mean and standard deviation, or, for a usual "
     "range L to U from the literature, the instrument or reference values, centre = (L + U) / 2 and scale = (U - L) / 4 (with transform = "
@@ -27,6 +30,16 @@ def unscaled(study: Study) -> dict[str, list[str]]:
         return {}
     lacks = {v.name: [key for key in ("centre", "scale") if key not in v.model_fields_set] for v in study.variables}  # fmt: skip
     return {name: keys for name, keys in lacks.items() if keys}
+
+
+def check_scales(study: Study) -> None:
+    """Raises:
+    Mistakes: variables leave out their scale.
+    """
+    require_none(
+        of_variable(name, f"{' and '.join(keys)} {'are' if len(keys) > 1 else 'is'} missing")
+        for name, keys in unscaled(study).items()
+    )
 
 
 def require_scales(study: Study) -> None:

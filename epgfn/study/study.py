@@ -12,11 +12,15 @@ Nothing in here may depend on anyone's data: centres, scales and bounds are publ
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import (
+    BaseModel,
     Field,
     PrivateAttr,
     SerializeAsAny,
@@ -43,8 +47,10 @@ from epgfn.study.kinds import (
 )
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
+from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
 from epgfn.study.records.names import plain
+from epgfn.study.scales import WITH_SCALES, check_scales
 from epgfn.study.settings import (
     AggregationSettings,
     DataSettings,
@@ -100,51 +106,81 @@ class Study(Settings):
     @field_validator("roster")
     @classmethod
     def _node_ids(cls, value: list[str]) -> list[str]:
-        for node in value:
-            if not NODE_ID.fullmatch(node):
-                raise ValueError(f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63")
-        if len(set(value)) != len(value):
-            raise ValueError("a node id is listed twice in the roster")
+        wrong = [node for node in value if not NODE_ID.fullmatch(node)]
+        twice = [node for node, count in Counter(value).items() if count > 1]
+        require_none(
+            [
+                *(Mistake("roster", _node_id(node)) for node in wrong),
+                *(
+                    Mistake("roster", f"node id '{node}' is listed twice")
+                    for node in twice
+                    if node not in wrong
+                ),
+            ]
+        )
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        names = self.variable_names
-        if len({plain(name) for name in names}) != len(names):
-            raise ValueError("a variable name is listed twice")
-        self._check_kind()
+    def _fits_together(self, info: ValidationInfo) -> Self:
+        scales = [partial(check_scales, self)] if info.context == WITH_SCALES else []
+        require_none(
+            all_of(
+                self._check_names,
+                self._check_kind,
+                partial(self.columns.check, self),
+                partial(self.kind.check, self),
+                self._check_data,
+                self._check_aggregation,
+                self._check_target_of_privacy,
+                self._check_roster_of_privacy,
+                self._check_bounds_of_privacy,
+                self._check_objectives,
+                *scales,
+            )
+        )
+        return self
+
+    def _check_names(self) -> None:
+        counts = Counter(plain(name) for name in self.variable_names)
+        twice = [name for name in dict.fromkeys(map(plain, self.variable_names)) if counts[name] > 1]
+        require_none(Mistake(f"variable '{name}'", "a variable name is listed twice") for name in twice)
+
+    def _check_data(self) -> None:
         if self.columns.alignment and self.data.model_fields_set:
             raise ValueError(
                 "[data] says how tables are written, and this study's files are alignments; take it out"
             )
+
+    def _check_aggregation(self) -> None:
+        found = []
         if self.aggregation.quorum > len(self.roster):
-            raise ValueError("aggregation.quorum is larger than the roster")
+            found.append("aggregation.quorum is larger than the roster")
         if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
-            raise ValueError(
+            found.append(
                 "aggregation.late = 'new-aggregate' opens uploads after the round was published, so it needs "
                 "transport.keep_round_key = true"
             )
         if self.aggregation.leave_one_out and len(self.roster) < 2:
-            raise ValueError("aggregation.leave_one_out needs a roster of at least two nodes")
-        self._check_privacy()
+            found.append("aggregation.leave_one_out needs a roster of at least two nodes")
+        require_none(Mistake("", what) for what in found)
+
+    def _check_objectives(self) -> None:
         if not self.kind.may_stop_anywhere and (
             self.training.loss == "modified-detailed" or self.aggregation.objective == "aggregating-edges"
         ):
             raise ValueError(
                 "objectives 'modified-detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
             )
-        return self
 
     def _check_kind(self) -> None:
-        kind = self.kind
+        kind, found = self.kind, []
         if self.policy.kind not in kind.policies:
-            raise ValueError(
+            found.append(
                 f"policy '{self.policy.kind}' does not go with space '{kind.name}'; choose {' or '.join(kind.policies)}"
             )
         if self.prior.kind not in kind.priors:
-            raise ValueError(f"prior '{self.prior.kind}' is for graphs only; use kind = 'uniform'")
-        self.columns.check(self)
-        kind.check(self)
+            found.append(f"prior '{self.prior.kind}' is for graphs only; use kind = 'uniform'")
+        require_none(Mistake("", what) for what in found)
 
     @property
     def kind(self) -> Kind:
@@ -212,17 +248,13 @@ class Study(Settings):
         )
         return old and not self.says_mean
 
-    def _check_privacy(self) -> None:
+    def _check_target_of_privacy(self) -> None:
         self.privacy.check_target(self.target_kind)
-        self.privacy.check_roster(self.roster)
-        if not self.privacy.is_private:
-            return
         if self.privacy.mode == "gradient" and self.training.until == "good":
             raise ValueError(
                 "under privacy mode 'gradient' each step of training is paid for, so training.until = 'good' makes no sense; "
                 "set training.steps"
             )
-        check_logarithms(self)
         if self.privacy.mode == "answers":
             count = self.number_of_objects
             if count > MAX_ANSWERED:
@@ -230,12 +262,17 @@ class Study(Settings):
                     f"mode 'answers' answers for every object, and this study is about {count:.3g}, more than {MAX_ANSWERED}; "
                     "choose a smaller space, or mode = 'gradient'"
                 )
+
+    def _check_roster_of_privacy(self) -> None:
+        self.privacy.check_roster(self.roster)
+
+    def _check_bounds_of_privacy(self) -> None:
+        if not self.privacy.is_private:
+            return
         unbounded = [v.name for v in self.variables if v.lower is None or v.upper is None]
-        if unbounded and self.columns.numeric:
-            raise ValueError(
-                f"privacy needs public bounds for every variable: set lower and upper of {', '.join(unbounded)}, from the literature "
-                "or the instrument, never from anyone's records"
-            )
+        what = "privacy needs public bounds: set lower and upper, from the literature or the instrument, never from anyone's records"
+        bounds = [of_variable(name, what) for name in unbounded] if self.columns.numeric else []
+        require_none([*all_of(partial(check_logarithms, self)), *bounds])
 
     @classmethod
     def from_bytes(cls, raw: bytes, source: str = STUDY_NAME) -> Study:
@@ -249,16 +286,16 @@ class Study(Settings):
                 f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data"
             )
         try:
-            study = cls.model_validate(_parsed(raw))
+            values = parsed(raw)
+            study = cls.model_validate(values)
         except UnicodeDecodeError:
             raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{source} is not valid TOML: {error}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "study"
-            what = first["msg"].removeprefix("Value error, ")
-            raise UsageError(f"{source}: {where}: {what}; correct it and run again") from None
+            said = [str(m) for detail in error.errors() for m in in_words(detail, values)]
+            more = f" ({len(said) - 1} more: epgfn study check lists them all)" if len(said) > 1 else ""
+            raise UsageError(f"{source}: {said[0]}; correct it and run again{more}") from None
         study._raw = raw
         return study
 
@@ -273,7 +310,7 @@ class Study(Settings):
 
     def with_changes(self, changes: dict[str, Any]) -> Study:
         """A new study, with a digest of its own, whose top-level keys or tables are updated by `changes`."""
-        values = _parsed(self.raw)
+        values = parsed(self.raw)
         for key, value in changes.items():
             old = values.get(key)
             values[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
@@ -347,9 +384,47 @@ class Study(Settings):
         return parts
 
 
-def _parsed(raw: bytes) -> dict[str, Any]:
-    """What the file says; a byte-order mark, as some editors write one, says nothing."""
+def parsed(raw: bytes) -> dict[str, Any]:
+    """What the file says; a byte-order mark, as some editors write one, says nothing.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+        tomllib.TOMLDecodeError: it is no TOML.
+    """
     return tomllib.loads(raw.decode("utf-8-sig"))
+
+
+def _node_id(node: str) -> str:
+    if node == PLACEHOLDER:
+        return (
+            'is still to be filled in: the ids of the institutions that take part, as in ["north", "south"]'
+        )
+    return f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63"
+
+
+def in_words(detail: Mapping[str, Any], values: dict[str, Any]) -> list[Mistake]:
+    """One of the `errors()` of a study file that says `values`."""
+    return read(detail, values, lambda table: settings_of(table, values))
+
+
+def settings_of(table: str, values: dict[str, Any]) -> dict[str, set[str]]:
+    """The names of the settings of `table` and of all others; "" is the head of the file."""
+    models = {name: field.annotation for name, field in Study.model_fields.items()}
+    known = {
+        name: set(model.model_fields)
+        for name, model in models.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+    }
+    space = values.get("space")
+    named, package = (space.get("kind"), space.get("package")) if isinstance(space, dict) else (None, None)
+    try:
+        kind = find_kind(named or "dag-by-sinks", package)
+    except (ValueError, TypeError):
+        kind = find_kind("dag-by-sinks")
+    known["space"] = set(kind.settings.model_fields)
+    known["target"] = {name for target in kind.targets for name in target.settings.model_fields}
+    known |= {"variables": set(Variable.model_fields), "": set(Study.model_fields)}
+    return {table: known.get(table, set()), **known}
 
 
 def load_study(path: Path | str) -> Study:

@@ -56,11 +56,11 @@ class Variable(Settings):
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.lower is not None and self.upper is not None and self.lower >= self.upper:
-            raise ValueError(f"variable {self.name}: lower must be below upper")
+            raise ValueError("lower must be below upper")
         if self.categories is not None and len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"variable {self.name}: a category is listed twice")
+            raise ValueError("a category is listed twice")
         if self.categories is not None and any(c != c.strip() for c in self.categories):
-            raise ValueError(f"variable {self.name}: a category begins or ends with a space")
+            raise ValueError("a category begins or ends with a space")
         return self
 
     @property

@@ -45,7 +45,7 @@ def test_no_privacy_is_said_plainly_and_written_as_before() -> None:
         ('mode = "statistic"', 'mode = "none"', "protects nothing"),
         ('mode = "statistic"', 'mode = "answers"', "use mode = 'statistic'"),
         ('mode = "statistic"', 'mode = "gradient"', "use mode = 'statistic'"),
-        ("lower = -6.0\n", "", "public bounds for every variable: set lower and upper of b"),
+        ("lower = -6.0\n", "", "variable 'b': privacy needs public bounds: set lower and upper"),
         ("lower = -6.0", 'lower = -6.0\ntransform = "log"', "logarithm"),
         ("delta = 1e-5", 'delta = 1e-5\nadjacency = "replace-one"', "numbers of records are public"),
         ("delta = 1e-5", "delta = 1e-5\nrecords = {north = 9, south = 9}", "secret"),

@@ -29,6 +29,7 @@ from epgfn.study.kinds.multiset import MULTISET
 from epgfn.study.kinds.phylogeny import PHYLOGENY
 from epgfn.study.kinds.plugins import foreign_kind
 from epgfn.study.kinds.sequence import SEQUENCE
+from epgfn.study.mistakes import did_you_mean
 from epgfn.study.settings import TrainingSettings
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -52,8 +53,8 @@ def find_kind(name: str, package: str | None = None) -> Kind:
         return KINDS[name]
     if package is None:
         raise ValueError(
-            f"there is no space '{name}' in epgfn; choose one of {', '.join(KINDS)}, or name the package that has it with its exact "
-            'version, as in package = "epgfn-ring==1.0"'
+            f"there is no space '{name}' in epgfn{did_you_mean(name, KINDS)}; choose one of {', '.join(KINDS)}, or name the package that "
+            'has it with its exact version, as in package = "epgfn-ring==1.0"'
         )
     return foreign_kind(name, package)
 

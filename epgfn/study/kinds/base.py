@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from epgfn.study.columns import Columns
+from epgfn.study.mistakes import did_you_mean
 from epgfn.study.variables import Settings, Shown
 
 if TYPE_CHECKING:
@@ -188,8 +189,9 @@ class Kind(ABC):
         for target in self.targets:
             if target.name == name:
                 return target
+        names = [target.name for target in self.targets]
         raise ValueError(
-            f"target '{name}' does not go with space '{self.name}'; choose one of {', '.join(t.name for t in self.targets)}"
+            f"target '{name}' does not go with space '{self.name}'{did_you_mean(name, names)}; choose one of {', '.join(names)}"
         )
 
     def number_of_objects(self, study: Study) -> float:

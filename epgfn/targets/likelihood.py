@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor
 
+from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.spaces.parent_sets import popcount
 from epgfn.targets.gaussian import (
     DegenerateError,
@@ -53,8 +54,10 @@ def profile_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> T
 
     Raises:
         DegenerateError: a variable is a linear combination of others, or constant.
+        EpgfnError: the records are too few to leave anything unexplained by as many parents.
     """
     scatter, n = moments.of_score(settings.mean), moments.n
+    _require_records(n, int(popcount(masks).max()) + (settings.mean == "unknown"))
     left = log_unexplained(scatter, masks)
     members = (masks >> torch.arange(len(scatter))[:, None]) & 1  # (V, K)
     _require_full_rank(left, members)
@@ -95,6 +98,14 @@ def pooled_profile_score(
     without, family = where
     share = torch.where(rank[family] > rank[without], (log_det[family] - log_det[without]).exp(), 0.0)
     return _fixed_variance(scatter.diagonal() * share, moments.n, sigma).sum(1)
+
+
+def _require_records(n: float, coefficients: int) -> None:
+    if n < coefficients + 1:
+        raise EpgfnError(
+            f"there are too few records: with as many parents as the study allows this target needs at least {coefficients + 1}; "
+            'lower space.max_parents, or take target "bge", whose prior serves where records are few'
+        )
 
 
 def _require_full_rank(left: Tensor, members: Tensor) -> None:

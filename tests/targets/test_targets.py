@@ -377,3 +377,14 @@ def test_popcount_counts_members(masks: list[int]) -> None:
         == [mask.bit_count() for mask in masks]
         == parent_matrix(tensor, 62).sum(1).tolist()
     )
+
+
+@pytest.mark.parametrize("kind", ["bic", "profile-likelihood"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_too_few_records_are_called_that(kind: str, n: int) -> None:
+    """Two parents and a mean take three of them, and a residual one more."""
+    study = make_study(3, 2, target={"kind": kind})
+    with pytest.raises(EpgfnError, match="too few records"):
+        score_table(study, records(n, 3, 4), 2)
+    assert bool(torch.isfinite(score_table(study, records(4, 3, 4), 2)).any())
+    assert bool(torch.isfinite(score_table(make_study(3, 2), records(n, 3, 4), 2)).any())

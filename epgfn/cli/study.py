@@ -1,30 +1,38 @@
-"""`epgfn study`: what is wrong with a study file, all at once."""
+"""`epgfn study`: a first study file from a table, and what is wrong with one, all at once."""
 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from epgfn.base.errors import EpgfnError, UsageError
-from epgfn.base.files import read_bytes
+from epgfn.base.files import read_bytes, write_atomic
 
 if TYPE_CHECKING:
     from epgfn.study import Study
 
 app = typer.Typer(
     name="study",
-    help="Study files: check one.",
+    help="Study files: draft one, check one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 
+class About(StrEnum):
+    """What the variables of a study of graphs are."""
+
+    numbers = "numbers"
+    categories = "categories"
+
+
 @app.callback()
 def study() -> None:
-    """Study files: check one."""
+    """Study files: draft one, check one."""
 
 
 @app.command()
@@ -60,6 +68,85 @@ def check(
         raise EpgfnError(
             f"{path} has {len(said)} mistake{'s' if len(said) > 1 else ''}; correct {'them' if len(said) > 1 else 'it'} and check again"
         )
+
+
+@app.command()
+def draft(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Tables, CSV or Parquet; made-up ones will do.")
+    ],
+    out: Annotated[Path, typer.Option(help="The study file to make.")] = Path("study.toml"),
+    name: Annotated[str, typer.Option(help="Name of the study.")] = "my study",
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range",
+            metavar="NAME=LOW:HIGH",
+            help="Public range of a column's usual values; repeat for more.",
+        ),
+    ] = None,
+    categories: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=A,B,...", help="All categories that may occur in a column; repeat for more."
+        ),
+    ] = None,
+    about: Annotated[
+        About | None, typer.Option(help="Which columns to take (default: whichever are more).")
+    ] = None,
+    from_my_data: Annotated[
+        bool,
+        typer.Option(
+            "--from-my-data",
+            help="Take scales and categories from the records. Whoever reads the study then reads the mean and spread of every column.",
+        ),
+    ] = False,
+) -> None:
+    """Write a first study file from the columns of a table: names, numbers or categories, transforms.
+
+    Scales are public: give usual ranges with --range, or fill in what is marked "?". Nothing is taken from the records unless you ask.
+
+    Example: epgfn study draft north.csv --out study.toml --range LDL=40:250 --range age=20:90
+    """
+    from epgfn.study.draft import GIVES_AWAY, Public, draft_study
+    from epgfn.study.records.columns import called
+
+    if out.exists():
+        raise UsageError(f"{out} exists; choose another file with --out")
+    public = Public(dict(map(_range, ranges or [])), dict(map(_list, categories or [])))
+    made = draft_study(
+        files, name, public, from_my_data=from_my_data, about=None if about is None else about.value
+    )
+    write_atomic(out, made.text.encode("utf-8"))
+    print(f"{out}: {len(made.variables)} variables")
+    for column, why in made.left_out:
+        print(f"left out: {called(column)} ({why})")
+    if from_my_data:
+        print(f"FROM YOUR DATA: {GIVES_AWAY}.")
+    for note in made.notes:
+        print(f"note: {note}")
+    if made.open:
+        print(f'to be filled in, where it says "?": {", ".join(made.open)}')
+    print(f"next: epgfn study check {out}")
+
+
+def _range(said: str) -> tuple[str, tuple[float, float]]:
+    """NAME=LOW:HIGH"""
+    name, _, ends = said.rpartition("=")
+    low, _, high = ends.partition(":")
+    try:
+        return name.strip(), (float(low), float(high))
+    except ValueError:
+        raise UsageError(f"--range {said!r}: write NAME=LOW:HIGH, as in LDL=40:250") from None
+
+
+def _list(said: str) -> tuple[str, list[str]]:
+    """NAME=A,B"""
+    name, _, values = said.rpartition("=")
+    listed = [value.strip() for value in values.split(",") if value.strip()]
+    if not name or len(listed) < 2:
+        raise UsageError(f"--categories {said!r}: write NAME=A,B,... with two at least, as in smoker=no,yes")
+    return name.strip(), listed
 
 
 def _impossible(study: Study) -> list[str]:

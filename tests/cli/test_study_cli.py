@@ -46,3 +46,21 @@ def test_what_nobody_could_train_is_a_mistake(tmp_path: Path, capsys: pytest.Cap
     path.write_text(SMALL_STUDY + "\n[transport]\nmax_upload_bytes = 1024\n")
     code, out, _ = study(capsys, "check", path)
     assert code == 1 and "transport.max_upload_bytes" in out
+
+
+def test_a_draft_says_what_is_left_to_do_and_is_never_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "north.csv", tmp_path / "study.toml"
+    data.write_text("LDL,age\n130.5,41\n99.5,43\n121.0,\n")
+    code, said, _ = study(capsys, "draft", data, "--out", out, "--range", "LDL=40:250")
+    assert code == 0 and 'where it says "?": age' in said and f"next: epgfn study check {out}" in said
+    assert "column 'age' has 1 cell without a value, and training" in said and "cells" not in out.read_text()
+    assert study(capsys, "check", out)[0] == 1
+    assert "choose another file with --out" in study(capsys, "draft", data, "--out", out)[2]
+    code, said, _ = study(capsys, "draft", data, "--out", tmp_path / "own.toml", "--from-my-data")
+    assert code == 0 and "FROM YOUR DATA: centre and scale are the mean" in said
+    assert study(capsys, "check", tmp_path / "own.toml")[0] == 0
+    assert (
+        "write NAME=LOW:HIGH" in study(capsys, "draft", data, "--out", tmp_path / "x", "--range", "LDL=4")[2]
+    )

@@ -35,7 +35,7 @@ MISSING: Final = frozenset(
 )
 """What programs write for a cell without a value, in lower case."""
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 _WITH_COMMA: Final = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 _THOUSANDS: Final = r"^\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*$"
 _WITH_POINT: Final = r"^\s*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?\s*$"
@@ -57,7 +57,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     Raises:
         UsageError: it is no such file; the sentence says what is wrong and where.
     """
-    text = _text(raw, path)
+    text = text_of(raw, path)
     header = _header(text, path, study)
     order, extra = match_columns(header.cells, study.variable_names, path)
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
@@ -234,7 +234,7 @@ def parse_cells(
         written = cell.strip(" \t\r\n")
         if decimal == ",":
             written = written.replace(".", "x").replace(",", ".")
-        if not _NUMBER.fullmatch(written):
+        if not NUMBER.fullmatch(written):
             faults.cell(variable.name, places[at], _unreadable(cell, "number"))
             continue
         values[at] = float(written)
@@ -251,7 +251,7 @@ def _unreadable(cell: str, otherwise: Fault) -> Fault:
     return "missing" if cell.strip().lower() in MISSING else otherwise
 
 
-def _text(raw: bytes, path: Path) -> str:
+def text_of(raw: bytes, path: Path) -> str:
     """Raises:
     UsageError: it is no text in UTF-8.
     """
@@ -283,7 +283,7 @@ def _header(text: str, path: Path, study: Study) -> _Header:
     """
     asked: str | None = study.data.separator
     begins = line = 0
-    for shown in _lines(text, 0):
+    for shown in lines_from(text, 0):
         if told := re.fullmatch(r"sep=(.)[\r\n]*", shown, re.IGNORECASE):  # spreadsheets write this
             asked = asked or (told[1] if told[1] in SEPARATORS else None)
         elif shown.startswith("#"):
@@ -305,16 +305,16 @@ def _header(text: str, path: Path, study: Study) -> _Header:
 
 def _split(text: str, begins: int, line: int, separator: str) -> _Header:
     """The header that begins at that place, behind that many lines, cut at that separator; nothing in it where it cannot be."""
-    reader = csv.reader(_lines(text, begins), strict=True, delimiter=separator)
+    reader = csv.reader(lines_from(text, begins), strict=True, delimiter=separator)
     try:
         cells = next(reader)
     except csv.Error:
         return _Header([], separator, begins, line)
-    read = list(islice(_lines(text, begins), reader.line_num))
+    read = list(islice(lines_from(text, begins), reader.line_num))
     return _Header(cells, separator, begins + sum(map(len, read)), line + len(read))
 
 
-def _lines(text: str, begins: int) -> Iterator[str]:
+def lines_from(text: str, begins: int) -> Iterator[str]:
     """The lines from there on, with their ends, as an editor tells them apart."""
     for found in _LINE.finditer(text, begins):
         yield found[0]
@@ -339,7 +339,7 @@ def _no_header(shown: str, tried: Sequence[_Header], path: Path, study: Study) -
             f"{path}: the study says separator = {study.data.separator!r} under [data], and the columns of this file are separated by "
             f"{others[0]!r}; save it with the study's"
         )
-    if any(h.cells and all(_NUMBER.fullmatch(c.strip().replace(",", ".")) for c in h.cells) for h in tried):
+    if any(h.cells and all(NUMBER.fullmatch(c.strip().replace(",", ".")) for c in h.cells) for h in tried):
         return UsageError(
             f"{path} has no header line: its first line holds numbers; put a line with the study's names of the columns above it"
         )

@@ -1,0 +1,281 @@
+"""A first study.toml from the columns of a table, for people to go on from.
+
+From the table it takes the names of its columns, what sort each is, and how their values are shaped, which suggests a transform.
+Scales and lists of categories are public: they come from ranges and lists that a person gives, or are left to be filled in. Only where
+asked for are they taken from the records, and then the file says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+
+from epgfn.base.errors import UsageError
+from epgfn.base.identifiers import NODE_ID
+from epgfn.study.mistakes import PLACEHOLDER, did_you_mean
+from epgfn.study.records.columns import Column, Sort, called, read_columns
+from epgfn.study.records.names import Names
+from epgfn.study.records.table import Floats
+
+MOST_VARIABLES: Final = 64
+Transform = Literal["none", "log", "arcsinh"]
+GIVES_AWAY: Final = (
+    "centre and scale are the mean and standard deviation of these records after the transform, rounded to two digits, and categories "
+    "those that occur in them: whoever reads the study, which all parties and the public do, reads that. Do not use it under "
+    "differential privacy, which does not cover it"
+)
+_WHY_NOT: Final[dict[Sort, str]] = {
+    "date": "dates or times",
+    "identifier": "looks like an identifier",
+    "text": "free text, or too many categories",
+    "empty": "empty",
+    "constant": "holds one value only",
+    "category": "categories, and this study is about numbers",
+    "number": "numbers, and this study is about categories",
+}
+
+
+@dataclass(frozen=True)
+class Public:
+    """What a person says: a usual range of a column's values, in the column's units, and the categories of others."""
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class Draft(NamedTuple):
+    """The `text` of the file; the names of its `variables`, of those that still need something (`open`); names and reasons of columns that
+    were `left_out`; and `notes` on the records, for their owner alone."""
+
+    text: str
+    variables: list[str]
+    open: list[str]
+    left_out: list[tuple[str, str]]
+    notes: list[str]
+
+
+def draft_study(
+    paths: Sequence[Path],
+    name: str,
+    public: Public = Public(),
+    *,
+    from_my_data: bool = False,
+    about: Literal["numbers", "categories"] | None = None,
+) -> Draft:
+    """A study of graphs over the columns that all the files have.
+
+    about: which columns it takes; None: numbers, unless there are more of categories.
+
+    Raises:
+        UsageError: a file is no table; what a person says is of no column, or makes no sense; or too few columns are left.
+    """
+    columns, some, commas = read_columns(paths)
+    known = Names([column.name for column in columns])
+    ranges = {_named(key, columns, known): _checked(key, value) for key, value in public.ranges.items()}
+    lists = {_named(key, columns, known): value for key, value in public.categories.items()}
+    columns = [_as_told(column, ranges, lists) for column in columns]
+    numeric = sum(column.sort == "number" for column in columns)
+    chosen = about or ("numbers" if numeric >= sum(c.sort == "category" for c in columns) else "categories")
+    wanted: Sort = "number" if chosen == "numbers" else "category"
+    taken: list[Column] = []
+    left_out = [(column, "not in all files") for column in some]
+    for column in columns:
+        why = _unfit(column, wanted)
+        if why is None and len(taken) == MOST_VARIABLES:
+            why = f"a study has {MOST_VARIABLES} variables at most"
+        if why is None:
+            taken.append(column)
+        else:
+            left_out.append((column.name, why))
+    if len(taken) < 2:
+        raise UsageError(
+            f"{_files(paths)} leave{'s' if len(paths) == 1 else ''} {len(taken)} column{'' if len(taken) == 1 else 's'} of {chosen}, and a "
+            f"study of graphs needs two at least{_told(left_out)}"
+        )
+    parts, still = [], []
+    for column in taken:
+        lines, complete = (
+            _of_numbers(column, ranges.get(column.name), from_my_data)
+            if wanted == "number"
+            else _of_categories(column, lists.get(column.name), from_my_data)
+        )
+        parts.append("\n".join(["[[variables]]", f"name = {_text(column.name)}", *lines]))
+        still += [] if complete else [column.name]
+    head = _head(name, paths, wanted, len(taken), commas, from_my_data, left_out)
+    notes = [
+        f"column '{column.name}' has {column.blanks} cell{'s' if column.blanks > 1 else ''} without a value, and training takes no record "
+        "that has one"
+        for column in taken
+        if column.blanks
+    ]
+    return Draft("\n\n".join([head, *parts]) + "\n", [c.name for c in taken], still, left_out, notes)
+
+
+def suggested(values: Floats, public: tuple[float, float] | None) -> Transform:
+    """The transform that makes the values more even: of a public range that spans a decade a logarithm; else by the skewness."""
+    finite = values[np.isfinite(values)]
+    if public is not None:
+        low, high = public
+        return "log" if low > 0 and high / low >= 10 else "none"
+    if len(finite) < 8 or abs(_skewness(finite)) < 1.5:
+        return "none"
+    if (finite > 0).all():
+        return "log" if abs(_skewness(np.log(finite))) < abs(_skewness(finite)) / 2 else "none"
+    bent = np.arcsinh(finite)
+    return "arcsinh" if abs(_skewness(bent)) < abs(_skewness(finite)) / 2 else "none"
+
+
+def _of_numbers(
+    column: Column, public: tuple[float, float] | None, from_my_data: bool
+) -> tuple[list[str], bool]:
+    """The lines of a variable of numbers, and whether nothing is left to fill in."""
+    transform = suggested(column.numbers, public)
+    lines = []
+    if transform != "none":
+        why = "the range spans a decade or more" if public else "the values are skewed"
+        lines.append(f'transform = "{transform}"    # suggested, because {why}; or "none"')
+    if public is not None:
+        low, high = (math.log(end) if transform == "log" else end for end in public)
+        lines += [
+            f"centre = {_digits((low + high) / 2, 4)}    # from the public range {public[0]:g} to {public[1]:g}",
+            f"scale = {_digits((high - low) / 4, 4)}",
+            f"lower = {_digits(public[0], 12)}",
+            f"upper = {_digits(public[1], 12)}",
+        ]
+        return lines, True
+    if from_my_data:
+        values = column.numbers[np.isfinite(column.numbers)]
+        x = np.log(values) if transform == "log" else np.arcsinh(values) if transform == "arcsinh" else values
+        lines += [
+            f"centre = {_digits(float(x.mean()), 2)}    # from the records",
+            f"scale = {_digits(float(x.std()), 2)}",
+        ]
+        return lines, True
+    unit = "" if transform == "none" else f", after the {'logarithm' if transform == 'log' else 'arcsinh'}"
+    lines += [
+        f'centre = "{PLACEHOLDER}"    # where ordinary values lie{unit}: a published mean, or the middle of a usual range',
+        f'scale = "{PLACEHOLDER}"     # how far they spread: a published standard deviation, or a quarter of that range',
+    ]
+    return lines, False
+
+
+def _of_categories(
+    column: Column, public: Sequence[str] | None, from_my_data: bool
+) -> tuple[list[str], bool]:
+    if public is not None or from_my_data:
+        listed = ", ".join(_text(value) for value in (public or column.values))
+        return [f"categories = [{listed}]" + ("" if public else "    # from the records")], True
+    return [f'categories = "{PLACEHOLDER}"    # all that may occur, as in ["no", "yes"]'], False
+
+
+def _head(
+    name: str,
+    paths: Sequence[Path],
+    wanted: Sort,
+    count: int,
+    commas: bool,
+    from_my_data: bool,
+    left_out: Sequence[tuple[str, str]],
+) -> str:
+    said = [
+        "# A draft: read it, fill in what is marked \"?\", and run: epgfn study check",
+        "# Of the table it holds the names of columns, what sort each is, and transforms that the values' shape suggests.",
+    ]  # fmt: skip
+    if from_my_data:
+        said += ["# FROM THE RECORDS: " + GIVES_AWAY + "."]
+    said += [f"# Left out: {called(column)} ({why})" for column, why in left_out]
+    nodes = list(dict.fromkeys(_node(path) for path in paths))
+    lines = [
+        "",
+        f"name = {_text(name)}",
+        f"roster = [{', '.join(map(_text, nodes))}]    # the institutions that take part",
+        "",
+        "[space]",
+        'kind = "dag-by-sinks"',
+        f"max_parents = {min(3, count - 1)}",
+        "",
+        "[target]",
+        'kind = "bge"' if wanted == "number" else 'kind = "bdeu"',
+    ]
+    if wanted == "number":
+        lines.append('mean = "unknown"')
+    if commas:
+        lines += ["", "[data]", 'decimal = ","']
+    return "\n".join(said + lines)
+
+
+def _unfit(column: Column, wanted: Sort) -> str | None:
+    """Why a column is left out."""
+    if column.sort != wanted:
+        return _WHY_NOT[column.sort]
+    if not column.name.isprintable() or len(column.name) > 64 or ";" in column.name or "->" in column.name:
+        return "its name does not do for a variable: at most 64 characters, neither ';' nor '->'"
+    if wanted == "category" and any(len(v) > 64 or not v.isprintable() for v in column.values):
+        return "its values do not do for categories: at most 64 characters"
+    return None
+
+
+def _as_told(column: Column, ranges: Mapping[str, object], lists: Mapping[str, object]) -> Column:
+    """What a person gives a range of are numbers, and what they list are categories."""
+    if column.name in lists:
+        return Column(column.name, "category", column.numbers, column.values, column.blanks)
+    if column.name in ranges:
+        if not len(column.numbers) and column.sort not in ("constant", "identifier"):
+            raise UsageError(
+                f"column '{column.name}' does not hold numbers, so it has no range; take it out of --range"
+            )
+        return Column(column.name, "number", column.numbers, [], column.blanks)
+    return column
+
+
+def _named(key: str, columns: Sequence[Column], known: Names) -> str:
+    place = known.place(key)
+    if place is None:
+        names = [column.name for column in columns]
+        raise UsageError(
+            f"there is no column '{key}' in all files{did_you_mean(key, names)}; write its name as the header has it"
+        )
+    return columns[place].name
+
+
+def _checked(key: str, value: tuple[float, float]) -> tuple[float, float]:
+    if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
+        raise UsageError(f"the range of '{key}' must be two numbers, the lower first, as in {key}=40:250")
+    return value
+
+
+def _node(path: Path) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63].strip("-")
+    return plain if NODE_ID.fullmatch(plain) else "node-1"
+
+
+def _skewness(values: Floats) -> float:
+    spread = values.std()
+    return float((((values - values.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
+
+
+def _digits(value: float, digits: int) -> str:
+    """As TOML writes a float."""
+    return repr(float(f"{value:.{digits}g}"))
+
+
+def _text(value: str) -> str:
+    """As TOML writes a text."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _files(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else "the files"
+
+
+def _told(left_out: Sequence[tuple[str, str]]) -> str:
+    if not left_out:
+        return ""
+    return "; left out: " + ", ".join(f"{called(name)} ({why})" for name, why in left_out[:12])

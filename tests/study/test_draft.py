@@ -1,0 +1,180 @@
+"""A first study file from a table: kinds of columns, transforms, and no scale from the records unless somebody asks for it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from epgfn.base.errors import UsageError
+from epgfn.study import Study
+from epgfn.study.check import check_study
+from epgfn.study.draft import Public, draft_study, suggested
+from epgfn.study.records.tables import load_records
+
+N = 120
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    return pd.DataFrame(
+        {
+            "patient": np.arange(1001, 1001 + N),
+            "born": [f"1960-01-{1 + i % 28:02d}" for i in range(N)],
+            "age": rng.integers(20, 90, N),
+            "LDL µ": rng.normal(130, 30, N).round(1),
+            "triglycerides": np.exp(rng.normal(5, 0.7, N)).round(1),
+            "net": np.sinh(rng.normal(0, 2, N)).round(3),
+            "sex": rng.choice(["f", "m"], N),
+            "stage": rng.integers(0, 3, N),
+            "remark": [f"word {i}" for i in range(N)],
+            "unit": ["mg"] * N,
+        }
+    )
+
+
+@pytest.fixture
+def path(table: pd.DataFrame, tmp_path: Path) -> Path:
+    table.to_csv(tmp_path / "North Clinic.csv", index=False)
+    return tmp_path / "North Clinic.csv"
+
+
+def filled(text: str) -> str:
+    return (
+        text.replace('centre = "?"', "centre = 1.0")
+        .replace('scale = "?"', "scale = 1.0")
+        .replace('"?"', '["f", "m"]')
+    )
+
+
+def test_columns_of_numbers_are_variables_and_all_others_are_named_with_the_reason(path: Path) -> None:
+    draft = draft_study([path], "first")
+    assert draft.variables == draft.open == ["age", "LDL µ", "triglycerides", "net"]
+    why = dict(draft.left_out)
+    assert set(why) == {"patient", "born", "sex", "stage", "remark", "unit"}
+    assert "identifier" in why["patient"] and "dates" in why["born"] and "categories" in why["stage"]
+    assert "# Left out: born (dates or times)\n" in draft.text
+
+
+def test_a_draft_is_refused_until_its_scales_are_filled_in_and_then_is_a_study(path: Path) -> None:
+    draft = draft_study([path], "first")
+    found = check_study(draft.text.encode())
+    assert [str(m) for m in found.mistakes] == [
+        f"variable '{name}', {key}: is still to be filled in"
+        for name in draft.variables
+        for key in ("centre", "scale")
+    ]
+    study = check_study(filled(draft.text).encode()).study
+    assert study is not None and study.roster == ["north-clinic"] and study.space.max_parents == 3
+    assert [v.transform for v in study.variables] == ["none", "none", "log", "arcsinh"]
+    assert len(load_records(path, study)) == N
+
+
+def test_nothing_of_the_records_is_in_a_draft(path: Path, table: pd.DataFrame) -> None:
+    """The same text from other records of the same shape: names, sorts and transforms alone."""
+    other = path.with_name("other") / path.name
+    other.parent.mkdir()
+    changed = table.assign(
+        age=table.age + 1, net=table.net * 2, triglycerides=table.triglycerides * 1.5, stage=table.stage + 4
+    )
+    changed.to_csv(other, index=False)
+    for about in ("numbers", "categories"):
+        assert draft_study([path], "s", about=about).text == draft_study([other], "s", about=about).text
+
+
+def test_a_public_range_gives_the_scale(path: Path) -> None:
+    ranges = {"LDL \u03bc": (40.0, 250.0), "triglycerides": (30.0, 600.0), "age": (20, 90), "net": (-50, 50)}
+    draft = draft_study([path], "first", Public(ranges))
+    assert draft.open == []
+    study = Study.from_bytes(draft.text.encode())
+    age, ldl, triglycerides, net = study.variables
+    assert (ldl.centre, ldl.scale, ldl.lower, ldl.upper) == (145.0, 52.5, 40.0, 250.0)
+    assert triglycerides.transform == "log" and triglycerides.centre == pytest.approx(
+        math.log(30 * 600) / 2, rel=1e-3
+    )
+    assert triglycerides.scale == pytest.approx(math.log(20) / 4, rel=1e-3)
+    assert (age.transform, net.transform, net.centre, net.scale) == ("none", "none", 0.0, 25.0)
+
+
+def test_scales_from_the_records_only_if_asked_for_and_the_file_says_so(
+    path: Path, table: pd.DataFrame
+) -> None:
+    draft = draft_study([path], "first", from_my_data=True)
+    assert (
+        "FROM THE RECORDS: centre and scale are the mean and standard deviation" in draft.text
+        and draft.open == []
+    )
+    study = Study.from_bytes(draft.text.encode())
+    assert study.variables[0].centre == float(f"{table.age.mean():.2g}")
+    assert study.variables[2].scale == float(f"{np.log(table.triglycerides).std(ddof=0):.2g}")
+    assert abs(load_records(path, study).mean(0)).max() < 0.2
+
+
+def test_categories_are_listed_by_people(path: Path) -> None:
+    draft = draft_study([path], "first", Public({}, {"sex": ["f", "m", "x"]}), about="categories")
+    assert (draft.variables, draft.open) == (["sex", "stage"], ["stage"])
+    assert "'stage', categories: is still to be filled in" in str(
+        check_study(draft.text.encode()).mistakes[0]
+    )
+    study = Study.from_bytes(draft_study([path], "s", about="categories", from_my_data=True).text.encode())
+    assert [v.categories for v in study.variables] == [["f", "m"], ["0", "1", "2"]]
+    assert load_records(path, study).shape == (N, 2)
+
+
+def test_several_files_are_one_table_in_whatever_form(table: pd.DataFrame, tmp_path: Path) -> None:
+    north, south = tmp_path / "north.csv", tmp_path / "south.csv"
+    table.to_csv(north, index=False, sep=";", decimal=",")
+    table.drop(columns="age")[table.columns[::-1].drop("age")].to_csv(
+        south, index=False, sep=";", decimal=","
+    )
+    draft = draft_study([north, south], "two")
+    assert (
+        draft.variables == ["LDL µ", "triglycerides", "net"] and ("age", "not in all files") in draft.left_out
+    )
+    study = Study.from_bytes(filled(draft.text).encode())
+    assert (study.roster, study.data.decimal) == (["north", "south"], ",")
+    assert len(load_records(south, study)) == N
+    table.to_parquet(tmp_path / "north.parquet")
+    assert draft_study([tmp_path / "north.parquet"], "p").variables == [
+        "age",
+        "LDL µ",
+        "triglycerides",
+        "net",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "what"),
+    [
+        ("1,2\n3,4\n", {}, "has no header line"),
+        ("a,b\n1,2\n3\n", {}, "not as many cells as the header"),
+        ("a,day\n1.5,2020-01-01\n2.5,2020-01-02\n", {}, "leaves 1 column of numbers"),
+        ("", {}, "is empty"),
+        (
+            "age,b\n1.5,2.5\n2.5,7.5\n",
+            {"Age2": (1.0, 2.0)},
+            r"no column 'Age2' in all files \(did you mean 'age'\?\)",
+        ),
+        ("age,b\n1.5,2.5\n2.5,7.5\n", {"age": (2.0, 1.0)}, "the lower first"),
+        ("age,b\nx,2.5\ny,7.5\n", {"age": (1.0, 2.0)}, "does not hold numbers"),
+    ],
+)
+def test_what_cannot_be_drafted_is_a_sentence(
+    text: str, options: dict[str, tuple[float, float]], what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=what):
+        draft_study([path], "s", Public(options))
+
+
+def test_a_logarithm_is_suggested_for_skewed_positive_values_alone() -> None:
+    rng = np.random.default_rng(2)
+    assert suggested(rng.normal(5, 1, 500), None) == "none"
+    assert suggested(np.exp(rng.normal(0, 1, 500)), None) == "log"
+    assert suggested(rng.normal(5, 1, 500), (1.0, 100.0)) == "log"
+    assert suggested(np.exp(rng.normal(0, 1, 500)), (0.0, 100.0)) == "none"

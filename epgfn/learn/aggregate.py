@@ -19,6 +19,7 @@ from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.measure.diagnostics import diagnose
+from epgfn.gflownet.measure.trust import error_of_product, verdict_of_product
 from epgfn.gflownet.policies import apart, make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.product import FrozenProduct, train_product
@@ -97,15 +98,24 @@ def train_global(
     history = _train(study, policy, product, judge, generator, Watch(progress, stop))
     found = diagnose(space, policy, stack, list(models), prior, generator)
     judged = judge.last()
-    if judged.basis == "exact" and best.kind == "product of the models":
-        judged = judged._replace(basis="product")
-    found["trust"] = {"target": best.kind, **judged.trust}
     if len(models) > 1:
         own = None
         if table is not None and family.scores is not None:
             own = [table_target(space, model[family.scores]) for model in models.values()]
         found["overlap"] = told(overlap_of(space, policy, local, generator, own), list(models))
+    if best.kind == "product of the models":
+        judged = _of_product(judged, found)
+    found["trust"] = {"target": best.kind, **judged.trust}
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
+
+
+def _of_product(judged: Judged, found: Mapping[str, Any]) -> Judged:
+    """With what the local models' own inconsistency, in the diagnostics `found`, says of a target that is their product."""
+    error = error_of_product([node["spread_nats"] for node in found["nodes"].values()])
+    contradict = found.get("overlap", {}).get("verdict") == "contradict"
+    grade = verdict_of_product(judged.trust["verdict"], error, contradict=contradict)
+    trust = {**judged.trust, "product_error": error, "verdict": grade}
+    return judged._replace(trust=trust, basis="product" if judged.basis == "exact" else judged.basis)
 
 
 def _train(

@@ -33,7 +33,7 @@ from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
 from epgfn.learn.target import Target, target_of
-from epgfn.learn.trust import LOCAL_SAMPLES, Judge, parts_of
+from epgfn.learn.trust import LOCAL_SAMPLES, MULTIPLIED, Judge, parts_of
 from epgfn.study.objects import space_of
 from epgfn.targets.gaussian import Moments
 
@@ -120,7 +120,9 @@ def train_on_target(
         start = at_random(study, seed)
         elsewhere = chains_of_walks(study, log_reward, start, seed)
     exact = partial(_exact, study, target, log_reward)
-    judge = Judge(study, policy, log_reward, seed, exact, elsewhere, start, LOCAL_SAMPLES)
+    multiplied = len(study.roster) > 1 and (target.table is None or family.scores is None)
+    share = MULTIPLIED if multiplied else 0.0
+    judge = Judge(study, policy, log_reward, seed, exact, elsewhere, start, LOCAL_SAMPLES, share)
     history = fit(
         policy,
         space,

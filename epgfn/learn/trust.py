@@ -39,6 +39,9 @@ SAMPLES, LOCAL_SAMPLES = 10_000, 4096
 """Own samples behind a judgement of a global and of a local model: a standard error of at most .005 and .008 where all count alike."""
 GOAL: Final = 0.03
 """Training goes on while a probability is known to be off by more than this: several models' errors add up in their product."""
+MULTIPLIED: Final = 0.9
+"""Effective share up to which a local model is trained whose own log p_T, and no score table, goes into the product of all nodes': its
+errors, of a standard deviation of about .3 nats there, count in full where all of them add up."""
 EXPLORED: Final = 256
 """Tempered and exploring trajectories that look for what it lacks."""
 BLOCK: Final = 1024
@@ -71,11 +74,14 @@ class Judge:
         elsewhere: Elsewhere,
         others: Start,
         samples: int = SAMPLES,
+        share: float = 0.0,
     ) -> None:
         """The first model of `policy`, as it then is, against `log_reward` (nats); every judgement draws the same with `seed`.
-        `elsewhere` draws from the target, `others` are objects of any kind."""
+        `elsewhere` draws from the target, `others` are objects of any kind. Below `share`, the effective one of its samples, no model
+        is good enough for what is yet made of it."""
         self.log_reward = log_reward
         self._study, self._policy, self._seed, self._samples = study, policy, seed, samples
+        self._share = share
         self._exact, self._elsewhere, self._others = cache(exact), elsewhere, cache(others)
         self._found: Judged | None = None
         self._good: Judged | None = None
@@ -84,7 +90,8 @@ class Judge:
         """Whether the model as it is now is "good", with something to spare for what is yet made of it."""
         self._found = found = self._look()
         error = found.trust.get("exact_largest_error", found.trust["moved_by_weights"])
-        good = bool(found.trust["verdict"] == "good" and error <= GOAL)
+        enough = error <= GOAL and found.trust["effective_share"] >= self._share
+        good = bool(found.trust["verdict"] == "good" and enough)
         self._good = found if good else None
         return good
 

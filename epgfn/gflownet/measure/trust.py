@@ -12,6 +12,7 @@ elsewhere, such as exact probabilities, or objects drawn by others (`measure.cov
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -105,3 +106,19 @@ def verdict_of(
         return "not to be relied on"  # so far off, there may be more that nothing shows
     good = missing is not None and moved <= LARGEST_ERROR and effective_samples >= ENOUGH_SAMPLES
     return "good" if good else "usable after weighting"
+
+
+def error_of_product(spreads: Sequence[float]) -> float:
+    """The most that errors of models, of standard deviation `spreads` nats in log p, move a probability under their product by:
+    between two halves of the mass a difference of s nats moves s / 4, and independent errors add up to s = sqrt(sum of squares)."""
+    return math.sqrt(sum(spread**2 for spread in spreads)) / 4
+
+
+def verdict_of_product(verdict: Verdict, error: float, *, contradict: bool) -> Verdict:
+    """The grade of a model that was held against a product of models which may be wrong themselves by `error` (`error_of_product`). Models
+    that `contradict` one another say little of where their product lies: they have hardly been there."""
+    if error > 2 * LARGEST_ERROR:
+        return "not to be relied on"
+    if verdict == "good" and (error > LARGEST_ERROR or contradict):
+        return "usable after weighting"
+    return verdict

@@ -24,6 +24,7 @@ DIAGNOSTICS = {
     "overlap": "the nodes",
     "trust": "against the best target known",
     "missing_share": "lacking at least",
+    "product_error": "the local models' own error, about",
     "exact_l1": "L1",
     "khat": "Pareto k̂",
     "moved_by_weights": "moved by weights",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, get_args
 
+from epgfn.gflownet.measure.trust import LARGEST_ERROR
 from epgfn.gflownet.measure.trust import Verdict as Grade
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.words import Words, words_of
 
 UNRELIABLE = "Do not rely on these probabilities: the global model missed its target."
+UNCERTAIN = "Do not rely on these probabilities: the nodes' models are too inaccurate to be multiplied."
 
 
 class Trusted(NamedTuple):
@@ -31,16 +33,19 @@ def trusted(run: Run) -> Trusted | None:
         trust.get("moved_by_weights"),
         trust.get("exact_largest_error", 0.0),
     ]
-    wanted.append(trust.get("missing_share", 0.0))
+    wanted += [trust.get("missing_share", 0.0), trust.get("product_error", 0.0)]
     if not all(isinstance(x, int | float) for x in wanted):
         return None
     words, basis, grade = words_of(run.study), run.summary.get("probabilities_from"), trust["verdict"]
     if basis == "exact":
         return Trusted("good", "", _exact(trust, words))
+    wrong = trust.get("product_error", 0.0) > 2 * LARGEST_ERROR
     if basis == "product":
+        if wrong:
+            return Trusted("poor", UNCERTAIN, _product(trust, words))
         return Trusted("good" if grade == "good" else "fair", "", _product(trust, words))
     if grade == "not to be relied on":
-        return Trusted("poor", UNRELIABLE, _sampled(trust, words))
+        return Trusted("poor", UNCERTAIN if wrong else UNRELIABLE, _sampled(trust, words))
     return Trusted("good" if grade == "good" else "fair", "", _sampled(trust, words))
 
 
@@ -54,14 +59,21 @@ def _exact(trust: dict[str, Any], words: Words) -> str:
 def _product(trust: dict[str, Any], words: Words) -> str:
     return (
         f"These probabilities are those of the product of what the nodes' models sample, worked out over all {words.objects}; they are as "
-        f"good as these models. {_own_samples(trust)}"
+        f"good as these models.{_of_models(trust, 'these')} {_own_samples(trust)}"
     )
+
+
+def _of_models(trust: dict[str, Any], models: str) -> str:
+    """What the nodes' models say of their own errors."""
+    if "product_error" not in trust:
+        return ""
+    return f" What {models} contradict themselves by may move a probability by about {number(trust['product_error'])}."
 
 
 def _own_samples(trust: dict[str, Any]) -> str:
     """What the model itself adds to probabilities that do not come from it."""
     said, error = "The global model's own samples", number(trust.get("exact_largest_error", 0.0))
-    if trust["verdict"] == "good":
+    if trust["verdict"] == "good" or trust.get("exact_largest_error", 1.0) <= LARGEST_ERROR:
         return f"{said} differ from them by {error} at most."
     if trust["verdict"] == "usable after weighting":
         return f"{said} differ from them by up to {error}; weighted towards them they agree."
@@ -77,6 +89,7 @@ def _sampled(trust: dict[str, Any], words: Words) -> str:
         f"The coordinator compared its model with what {towards}: the effective share of its samples is "
         f"{number(trust['effective_share'])}, and weighting them moves a probability by {number(trust['moved_by_weights'])} at most."
     )
+    said += _of_models(trust, "the nodes' models")
     if "exact_largest_error" in trust:
         return f"{said} The exact answer differs from the model's by {number(trust['exact_largest_error'])} at most."
     if "missing_share" in trust:

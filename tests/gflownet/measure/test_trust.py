@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from epgfn.gflownet.measure.trust import pareto_khat, verdict_of
+from epgfn.gflownet.measure.trust import (
+    Verdict,
+    error_of_product,
+    pareto_khat,
+    verdict_of,
+    verdict_of_product,
+)
+
+POOR: Verdict = "not to be relied on"
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.5])
@@ -66,3 +74,16 @@ def test_objects_from_elsewhere_make_a_verdict_good_or_undo_it() -> None:
 def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:
     for samples, khat, moved in ((4096, 0.8, 0.0), (50, 0.1, 0.0), (4096, 0.1, 0.3)):
         assert verdict_of(effective_samples=samples, khat=khat, moved=moved) == "not to be relied on"
+
+
+def test_what_models_may_be_off_by_lowers_the_grade_of_their_product() -> None:
+    for spreads, grade in (([0.05] * 4, "good"), ([0.3], "usable after weighting"), ([0.4] * 2, POOR)):
+        assert verdict_of_product("good", error_of_product(spreads), contradict=False) == grade
+    assert verdict_of_product("good", 0.0, contradict=True) == "usable after weighting"
+    assert verdict_of_product(POOR, 0.0, contradict=False) == POOR
+
+
+def test_the_error_of_a_product_is_what_moves_between_two_halves() -> None:
+    """Two halves of the mass, whose log-odds are off by s with independent errors of two models."""
+    off = math.hypot(0.1, 0.1)
+    assert error_of_product([0.1, 0.1]) == pytest.approx(1 / (1 + math.exp(-off)) - 0.5, rel=0.01)

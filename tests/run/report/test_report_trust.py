@@ -85,3 +85,15 @@ def test_nodes_that_contradict_one_another_are_named_first(tmp_path: Path, small
 )
 def test_who_contradicts_whom_is_said_once_for_each_pair(pairs: list[tuple[str, str]], words: str) -> None:
     assert in_words(pairs) == words
+
+
+@pytest.mark.parametrize(("error", "tone"), [(0.01, "good"), (0.2, "poor")])
+def test_a_product_of_inaccurate_models_is_not_to_be_relied_on(
+    tmp_path: Path, small_study: Study, error: float, tone: str
+) -> None:
+    grade = "good" if tone == "good" else "not to be relied on"
+    trust = {"verdict": grade, "product_error": error, "exact_largest_error": 0.01}
+    found = said(tmp_path, small_study, trust, "product")
+    assert found.tone == tone and f"{error:.3f}" in found.detail
+    assert ("too inaccurate" in found.headline) == (tone == "poor")
+    assert "samples are not to be relied on" not in found.detail

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from epgfn.base.canonical import canonical_json
 from epgfn.base.console import Reporter
@@ -19,6 +19,9 @@ from epgfn_node.privacy import Operator, Release, keep_claim, release, tell_note
 if TYPE_CHECKING:
     from epgfn.gflownet.training.loop import LocalResult, TrainingProgress
     from epgfn.privacy.of_study.releases import Released
+
+LEAST: Final = 0.01
+"""Less that a model lacks is not worth mentioning."""
 
 Train = Callable[..., "LocalResult"]
 """A training that only wants to be told `progress` and `checkpoint`."""
@@ -76,8 +79,24 @@ def train(
     keep_claim(home, digest, done)
     write_secret(home.model, raw)
     forget_unfinished(home)
-    report.event("trained", f"trained; the model is in {home.model} and stays there until you approve it")
+    said = "trained" if result.trust is None else f"trained, and {graded(result.trust, study)}"
+    report.event("trained", f"{said}; the model is in {home.model} and stays there until you approve it")
     return digest
+
+
+def graded(trust: Mapping[str, Any], study: Study) -> str:
+    """How far the model may be believed, for the node's own people: the grade depends on the records and is sent to nobody."""
+    grade = str(trust["verdict"])
+    if grade == "good":
+        return "graded good, for its samples fit what the records say"
+    said, missing = f"graded {grade}", trust.get("missing_share", 0.0)
+    if "exact_largest_error" in trust:
+        said += f", for a probability of its samples is off by {trust['exact_largest_error']:.2f}"
+    elif missing >= LEAST:
+        said += f", for it lacks {missing:.0%} of what the records say"
+    if study.space.kind == "dag-by-sinks":
+        return f"{said} (the common result is put right by the scores that go with it)"
+    return f"{said} (the common result can be no better: more training.steps in the study may help)"
 
 
 def _prepared(

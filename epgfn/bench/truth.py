@@ -7,10 +7,12 @@ a probability of the model's samples, or one that is delivered, is off by more t
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ import torch
 from epgfn.base.errors import UsageError
 from epgfn.bench.truth_cases import CASES, Case
 from epgfn.gflownet.measure import exact as sums
+from epgfn.gflownet.measure.trust import Verdict
 from epgfn.learn import exact
 from epgfn.learn.aggregate import GlobalResult, train_global
 from epgfn.learn.local import train_local
@@ -40,12 +43,14 @@ def truth(
     *,
     count: int | None = None,
     seed: int = 0,
+    kept: Path | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a case, on one thread.
 
     Args:
         only: sorts of cases from `CASES`; none for all. count: of each sort (None: its own number). seed: of the first of each.
+        kept: a file of one JSON object a line, to which each row is added as soon as it is there; what it holds is not worked out again.
         on_row: called with each row as soon as it is there.
 
     Returns:
@@ -62,6 +67,7 @@ def truth(
             raise UsageError(f"there is no case {name!r}; choose one of {', '.join(CASES)}")
     if count is not None and count < 1:
         raise UsageError("a benchmark needs at least one case")
+    held = {} if kept is None or not kept.exists() else {_named(row): row for row in read_rows(kept)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -69,24 +75,96 @@ def truth(
         for name in only or CASES:
             make, usual = CASES[name]
             for number in range(seed, seed + (count or usual)):
-                rows.append({"case": name, "seed": number, **_row(make(number), number)})
+                row = held.get((name, number))
+                if row is None:
+                    row = {"case": name, "seed": number, **_row(make(number), number)}
+                    _keep(row, kept)
+                rows.append(row)
                 if on_row is not None:
-                    on_row(rows[-1])
+                    on_row(row)
         return rows
     finally:
         torch.set_num_threads(threads)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """What `kept` holds.
+
+    Raises:
+        UsageError: it is no file of rows.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [row for row in rows if _named(row)]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is no file of rows that this benchmark wrote; name another") from None
+
+
+def _named(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["case"], row["seed"]
+
+
+def _keep(row: Mapping[str, Any], kept: Path | None) -> None:
+    if kept is not None:
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How often the verdict was good, and how often that was wrong; the 95th percentile of the largest delivered error."""
+    """How often the verdict was good, and how often that was wrong; the 95th percentile of the largest error, delivered and of the models'
+    own samples."""
     good = [row for row in rows if row["verdict"] == "good"]
-    wrong = [row for row in good if max(row["max_error"], row["model_error"]) > WRONG]
     return {
         "cases": len(rows),
         "good": len(good),
-        "wrongly_good": len(wrong),
+        "wrongly_good": sum(_worst(row) > WRONG for row in good),
         "max_error_p95": float(np.quantile([row["max_error"] for row in rows], 0.95)),
+        "model_error_p95": float(np.quantile([row["model_error"] for row in rows], 0.95)),
     }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: a row a sort of cases, and one of all of them."""
+    sorts = {str(row["case"]): [r for r in rows if r["case"] == row["case"]] for row in rows}
+    lines = [
+        "| Cases | Number | Variables | Records | Delivered from | Largest error delivered | Of samples | Good | Usable | Not "
+        "| Wrongly good | CPU-s, median |",
+        "|" + "---|" * 12,
+        *(_line(name, some) for name, some in sorts.items()),
+        _line("**all**", rows),
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    grades = [row["verdict"] for row in rows]
+    wrong = sum(_worst(row) > WRONG for row in rows if row["verdict"] == "good")
+    columns = [
+        name,
+        len(rows),
+        _range([row["variables"] for row in rows]),
+        _range([row["records"] for row in rows]),
+        ", ".join(sorted({str(row["from"]) for row in rows})),
+        _points(max(row["max_error"] for row in rows)),
+        _points(max(row["model_error"] for row in rows)),
+        *(grades.count(grade) for grade in get_args(Verdict)),
+        wrong,
+        f"{float(np.median([row['cpu_s'] for row in rows])):.0f}",
+    ]
+    return "| " + " | ".join(map(str, columns)) + " |"
+
+
+def _worst(row: Mapping[str, Any]) -> float:
+    return float(max(row["max_error"], row["model_error"]))
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _points(error: float) -> str:
+    return "below .0001" if error < 1e-4 else f"{error:.4f}".removeprefix("0")
 
 
 def _row(case: Case, seed: int) -> dict[str, Any]:

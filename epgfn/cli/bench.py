@@ -262,17 +262,26 @@ def truth(
         int | None, typer.Option(help="Cases of each sort (default: each sort's own number).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first case of each sort.", min=0)] = 0,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add each row to this file, one JSON object a line, and take from it what it holds."
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table, as in docs/accuracy.md.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
     """What studies deliver at their defaults against the exact posterior, and what their verdict says of it.
 
     Example: epgfn bench truth --only worlds --count 5
     """
-    from epgfn.bench.truth import summary
+    from epgfn.bench.truth import summary, table
     from epgfn.bench.truth import truth as measure
 
     def on_row(row: dict[str, Any]) -> None:
-        if as_json:
+        if as_json or markdown:
             return
         khat = "-" if row["khat"] is None else f"{row['khat']:.2f}"
         print(
@@ -282,12 +291,15 @@ def truth(
             flush=True,
         )
 
-    rows = measure(only or (), count=count, seed=seed, on_row=on_row)
+    rows = measure(only or (), count=count, seed=seed, kept=kept, on_row=on_row)
     found = summary(rows)
     if as_json:
         print(json.dumps({"rows": rows, "summary": found}))
         return
+    if markdown:
+        print(table(rows))
+        return
     print(
-        f"{found['cases']} cases: {found['good']} graded good, {found['wrongly_good']} of them wrongly; "
-        f"largest error below {found['max_error_p95']:.4f} in 95 % of them"
+        f"{found['cases']} cases: {found['good']} graded good, {found['wrongly_good']} of them wrongly; in 95 % of them the largest error "
+        f"is below {found['max_error_p95']:.4f} as delivered, and {found['model_error_p95']:.4f} of the model's own samples"
     )

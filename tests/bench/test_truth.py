@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from epgfn.base.errors import UsageError
-from epgfn.bench.truth import summary, truth
+from epgfn.bench.truth import read_rows, summary, table, truth
 from epgfn.bench.truth_cases import CASES
 
 FIELDS = {"case", "variables", "nodes", "records", "mean_error", "max_error", "verdict", "khat", "cpu_s"}
@@ -38,6 +40,28 @@ def test_good_is_wrong_where_a_probability_is_off_by_more_than_a_tenth() -> None
     rows += [{**right, "verdict": "not to be relied on", "model_error": 0.9}, {**right, "verdict": None}]
     found = summary(rows)
     assert (found["cases"], found["good"], found["wrongly_good"]) == (5, 3, 2)
+
+
+def test_rows_are_kept_and_not_worked_out_again(tmp_path: Path) -> None:
+    kept = tmp_path / "rows.jsonl"
+    row = {**dict.fromkeys(FIELDS, 1), "case": "means", "seed": 7}
+    kept.write_text(json.dumps(row) + "\n")
+    assert truth(["means"], count=1, seed=7, kept=kept) == [row]
+    found = truth(["units"], count=1, seed=7, kept=kept)
+    assert read_rows(kept) == [row, *found] and found[0]["case"] == "units"
+    kept.write_text("not a row\n")
+    with pytest.raises(UsageError):
+        truth(["means"], kept=kept)
+
+
+def test_the_table_has_a_row_a_sort_and_counts_grades() -> None:
+    one = {"case": "a", "variables": 3, "records": 10, "from": "exact", "max_error": 0.0, "cpu_s": 2.0}
+    rows = [{**one, "model_error": error, "verdict": "good"} for error in (0.02, 0.3)]
+    rows += [{**one, "case": "b", "model_error": 0.2, "verdict": "not to be relied on", "from": "samples"}]
+    lines = table(rows).splitlines()
+    assert lines[2] == "| a | 2 | 3 | 10 | exact | below .0001 | .3000 | 2 | 0 | 0 | 1 | 2 |"
+    assert lines[3] == "| b | 1 | 3 | 10 | samples | below .0001 | .2000 | 0 | 0 | 1 | 0 | 2 |"
+    assert lines[4].startswith("| **all** | 3 |")
 
 
 @pytest.mark.parametrize("wrong", [{"only": ["lies"]}, {"count": 0}])

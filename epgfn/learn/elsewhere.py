@@ -10,7 +10,7 @@ Where all objects can be listed, they are drawn from what is exact instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -30,10 +30,12 @@ from epgfn.study.objects import space_of
 
 CHAINS, MOST_SCORES = 128, 1 << 18
 """Chains of graphs, fewer where there are many parent sets: a move scores so many of them in all."""
-BURN_IN, KEPT, APART = 12, 4, 2
-"""Sweeps of chains of graphs while they cool down; how often each is looked at, and after how many sweeps again."""
-WALKERS, MOVES, KEPT_MOVES = 256, 60, 20
-"""Chains of other objects, moves while they cool down, and moves between two looks."""
+KEPT: Final = 4
+"""How often each chain is looked at."""
+BURN_IN, APART = 12, 2
+"""Sweeps of chains of graphs while they cool down, and before each of the looks."""
+WALKERS, MOVES, APART_MOVES = 128, 40, 10
+"""Chains of other objects, moves while they cool down, and moves before each of the looks: what is proposed has to be scored."""
 
 Start = Callable[[], Any]
 """Finished states to start from."""
@@ -74,8 +76,8 @@ def chains_of_walks(study: Study, log_reward: LogReward[Any], start: Start, seed
         chains = WalkChains(space, policy, log_reward, _resized(start(), WALKERS, generator), generator)
         chains.cool(MOVES)
         seen = []
-        for _ in range(2):
-            for _ in range(KEPT_MOVES):
+        for _ in range(KEPT):
+            for _ in range(APART_MOVES):
                 chains.move()
             seen.append(chains.state)
         return joined(seen)
@@ -88,7 +90,7 @@ def draws_of(exact: Exact, seed: int) -> Elsewhere | None:
     if exact.listed is None or exact.mass is None:
         return None
     state, mass = exact.listed.state, exact.mass
-    rows = torch.multinomial(mass, 2 * WALKERS, replacement=True, generator=seeded(seed))
+    rows = torch.multinomial(mass, KEPT * WALKERS, replacement=True, generator=seeded(seed))
     return lambda policy: take(state, rows)
 
 

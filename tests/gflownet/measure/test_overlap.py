@@ -35,3 +35,9 @@ def test_a_constant_of_a_model_changes_nothing() -> None:
     log_prob = of_normals((0.0, 1.0), (3.0, 2.0))
     shifted = log_prob + torch.tensor([5e3, -7.0])[:, None, None]
     assert torch.allclose(overlap(log_prob).inside, overlap(shifted).inside, atol=0.01)
+
+
+def test_models_a_few_nats_apart_do_not_contradict_one_another() -> None:
+    """Each is sure of itself, as from few records, and neither finds the other's impossible."""
+    assert overlap(of_normals((0.0, 1.0), (5.0, 1.0))).contradictions == []
+    assert overlap(of_normals((0.0, 1.0), (9.0, 1.0))).contradictions == [(0, 1)]

@@ -34,7 +34,8 @@ from epgfn.run.report.run import Ledger, Run, Upload
 from epgfn.study import Study
 from epgfn.study.kinds import Kind
 from epgfn.study.objects import marginals, questions, space_of, written
-from epgfn.study.records.tables import load_bounded_records, load_records, off_scale
+from epgfn.study.records.scale import off_scale
+from epgfn.study.records.tables import load_bounded_records, load_records
 
 NODES = ("north", "south")
 RECORDS, STEPS, SAMPLES = 60, 20, 64

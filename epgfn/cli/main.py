@@ -80,6 +80,9 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to make (default: runs/<study>-<time>).")
     ] = None,
+    accept_warnings: Annotated[
+        bool, typer.Option("--accept-warnings", help="Train in spite of loud warnings about the records.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run your own study on this machine, one data file per node.
@@ -97,7 +100,8 @@ def simulate(
             "give one per node with --data"
         )
     target = out or Path("runs") / f"{study.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    figures = run_study(loaded, dict(zip(loaded.roster, files, strict=True)), target, quiet=False)
+    by_node = dict(zip(loaded.roster, files, strict=True))
+    figures = run_study(loaded, by_node, target, quiet=False, accept_warnings=accept_warnings)
     _tell(figures, as_json)
 
 

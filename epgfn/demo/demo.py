@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import write_atomic
 from epgfn.demo.simulation import COORDINATOR, Simulation, coordinator_key, simulate
 from epgfn.demo.view import View
@@ -31,11 +31,15 @@ from epgfn.run.report.found import most_frequent
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.run.samples import counted
 from epgfn.study import Study
-from epgfn.study.records.tables import load_bounded_records, load_records, split_table
+from epgfn.study.records.examine import examine
+from epgfn.study.records.table import Table
+from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table
+from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
 
 COMPARISON_SAMPLES = 20_000
 TOP = 12
+MOST_NAMED = 6
 QUICK_STEPS = 20
 
 
@@ -101,15 +105,23 @@ def run_study(
     *,
     quiet: bool,
     reference: list[tuple[str, str]] | None = None,
+    accept_warnings: bool = False,
 ) -> dict[str, Any]:
     """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
     # Read every file first: a mistake in the last one must not cost the training of the others.
-    records = {node: _records(path, study) for node, path in data.items()}
+    require_scales(study)
+    records, odd = {}, []
+    for node, path in data.items():
+        table = load_table(path, study)
+        records[node] = _records(table, path, study)
+        odd += [f"{path}: {text}" for text in examine(table, study).loud]
+    if not (accept_warnings or study.privacy.is_private):
+        _require_nothing_odd(odd)
     torch.set_num_threads(
         1
     )  # the parties are processes of their own; more threads here would only take their cores
     with View([COORDINATOR, *study.roster], quiet=quiet) as view:
-        simulation = simulate(study, data, out, view)
+        simulation = simulate(study, data, out, view, accept_warnings)
         view.event(COORDINATOR, {"phase": "comparing"})
         summary = json.loads(RunLayout(out).summary.read_bytes())
         models = {
@@ -134,11 +146,26 @@ def run_study(
     return {**_figures(study, simulation, report), **_graded(summary), **found}
 
 
-def _records(path: Path, study: Study) -> Any:
+def _records(table: Table, path: Path, study: Study) -> Any:
     """As a node of the study reads its file."""
     if study.privacy.is_private:
-        return load_bounded_records(path, study).scaled
-    return load_records(path, study)
+        return bounded_of(table, study).scaled
+    return records_of(table, path, study)
+
+
+def _require_nothing_odd(found: list[str]) -> None:
+    """As a node that nobody watches.
+
+    Raises:
+        RefusedError: "warnings".
+    """
+    if found:
+        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        raise RefusedError(
+            "warnings",
+            f"records do not look as the study expects: {'; '.join(found[:MOST_NAMED])}{more}. Nothing was trained; look with epgfn-node "
+            "check --study STUDY --data FILE, correct file or study, or add --accept-warnings if they are as they should be",
+        )
 
 
 def _compare(

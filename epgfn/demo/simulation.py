@@ -88,7 +88,9 @@ class _Party:
         self._sink.close()
 
 
-def simulate(study: Study, data: Mapping[str, Path], out: Path, view: View) -> Simulation:
+def simulate(
+    study: Study, data: Mapping[str, Path], out: Path, view: View, accept_warnings: bool = False
+) -> Simulation:
     """Run `study` with one data file a node and export the run directory to `out`.
 
     Raises:
@@ -133,6 +135,8 @@ def simulate(study: Study, data: Mapping[str, Path], out: Path, view: View) -> S
                 str(data[node].resolve()),
             ]
             command += ["--accept-study", study.digest, "--approve-automatically", "--events"]
+            if accept_warnings:
+                command.append("--accept-warnings")
             if (
                 study.privacy.epsilon is not None
             ):  # each node of a simulation spends what this one study asks for

@@ -109,6 +109,42 @@ def enroll(
         )
 
 
+@app.command(epilog="Example: epgfn-node check --home node-home --data records.csv")
+def check(
+    home: Home = DEFAULT_HOME,
+    data: Data = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study file, before this node is enrolled for it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Look at your records on the study's scale: units, codes for missing values, copies. For your eyes alone; nothing is sent or kept.
+
+    What it prints is computed from the records, without noise. The exit code says only whether the file can be read.
+    """
+    from epgfn.base.errors import UsageError
+    from epgfn.study import Study
+    from epgfn.study.records.tables import load_table
+    from epgfn_node.check import check as look
+    from epgfn_node.check import in_words
+    from epgfn_node.settings import NodeSettings
+    from epgfn_node.study import load_agreement
+
+    settings = NodeSettings()
+    if study is None:
+        with _session(home) as (node_home, _):
+            connection = _connection(node_home)
+            settings = NodeSettings.load(node_home.settings)
+            loaded = load_agreement(node_home, connection.trust).study
+    else:
+        loaded = Study.load(study)
+    file = data or settings.data
+    if file is None:
+        raise UsageError("no records are named; add --data FILE")
+    facts = look(load_table(file, loaded), file, loaded)
+    print(json.dumps(facts, indent=2) if as_json else in_words(facts))
+
+
 @app.command(epilog="Example: epgfn-node train --home node-home --data records.csv --accept-study DIGEST")
 def train(
     home: Home = DEFAULT_HOME,
@@ -229,6 +265,13 @@ def run(
     approve_automatically: Annotated[
         bool, typer.Option("--approve-automatically", help="Send without anyone looking first.")
     ] = False,
+    accept_warnings: Annotated[
+        bool,
+        typer.Option(
+            "--accept-warnings",
+            help="With --approve-automatically: train and send in spite of loud warnings about the records.",
+        ),
+    ] = False,
     seed: Seed = None,
     privacy_budget: Budget = None,
     device: Device = "cpu",
@@ -246,6 +289,7 @@ def run(
             data=data,
             accept_study=accept_study,
             approve_automatically=approve_automatically,
+            accept_warnings=accept_warnings,
             seed=seed,
             wait=wait,
             privacy_budget=privacy_budget,

@@ -7,7 +7,7 @@ keys/{signing.key,signing.pem}       signs what is sent
 trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, never changed
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
-local/{model.safetensors,history.json,records.sha256} 0600: never leave this machine
+local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
 privacy/                             0600: the ledger of releases, unless node.toml names another folder
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
@@ -109,6 +109,11 @@ class NodeHome:
     def records_digest(self) -> Path:
         """SHA-256 of the data file the model was trained on, so that a restart notices another file."""
         return self.root / "local" / "records.sha256"
+
+    @property
+    def check(self) -> Path:
+        """What the records looked like when the model was trained; never leaves this machine."""
+        return self.root / "local" / "check.json"
 
     @property
     def privacy_claim(self) -> Path:

@@ -8,6 +8,8 @@ from typing import Any
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
+from epgfn_node.check import PRIVATE, said
+from epgfn_node.check import kept as kept_check
 from epgfn_node.enroll import Connection
 from epgfn_node.outbox import load_package, planned_predicate, read_local_header
 from epgfn_node.privacy import in_words as in_plain_words
@@ -17,10 +19,12 @@ from epgfn_node.study import Agreement
 
 NEVER = (
     "the records, any single value or the number of rows",
+    "what the records look like (local/check.json)",
     "training losses and history (local/history.json), and what an unfinished training keeps (local/training.state)",
     "the private keys in keys/",
 )
 
+NOT_CHECKED = "they were not looked at when this model was trained; epgfn-node check does"
 NEVER_UNDER_PRIVACY = (
     "the statistic without noise, and anything else computed from the records but the release",
     "the spending log and this node's key to it",
@@ -71,6 +75,8 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "caution": study.caution,
         "foreign_code": study.foreign,
         "statement": predicate.model_dump(mode="json"),
+        "records_check": None if study.privacy.is_private else kept_check(home, study),
+        "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
         "never_leaves": list(NEVER) + (list(NEVER_UNDER_PRIVACY) if kept else []),
     }  # fmt: skip
 
@@ -108,6 +114,9 @@ def in_words(facts: dict[str, Any]) -> str:
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]
+    lines += ["", "Your records, for your eyes alone"]
+    found = facts["records_check"]
+    lines += [f"  {line}" for line in (said(found) if found else [facts["unchecked"]])]
     if facts["status"] == "trained":
         lines += ["", f"To approve this very model: epgfn-node approve --model {facts['model_sha256']}"]
     return "\n".join(lines)

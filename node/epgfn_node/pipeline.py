@@ -7,6 +7,7 @@ from pathlib import Path
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, UsageError
+from epgfn_node.check import kept, require_nothing_loud
 from epgfn_node.enroll import Connection, enroll
 from epgfn_node.fetch import fetch
 from epgfn_node.home import NodeHome
@@ -29,6 +30,7 @@ class Plan:
     data: Path | None = None
     accept_study: str | None = None
     approve_automatically: bool = False
+    accept_warnings: bool = False
     seed: int | None = None
     wait: float = 0.0
     patience: float = 0.0
@@ -42,6 +44,7 @@ class Plan:
             data=self.data or settings.data,
             accept_study=self.accept_study or settings.accept_study,
             approve_automatically=self.approve_automatically or settings.approve_automatically,
+            accept_warnings=self.accept_warnings or settings.accept_warnings,
             seed=self.seed if self.seed is not None else settings.seed,
             wait=self.wait,
             patience=settings.connect_wait,
@@ -83,6 +86,10 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
                 f"trained, and nothing was sent: look with epgfn-node inspect --home {home.root}, then run epgfn-node "
                 f"approve --home {home.root} and this command again (or add --approve-automatically)",
             )
+        if plan.approve_automatically and not (plan.accept_warnings or home.approved.exists()):
+            facts = kept(home, agreement.study)
+            if facts is not None:  # the model may have been trained where somebody looked
+                require_nothing_loud(facts)
         if plan.approve_automatically:
             approve(connection, agreement, report)
     submit(connection, agreement, report, plan.patience)
@@ -115,8 +122,10 @@ def train_step(
     settings: NodeSettings,
     budget: float | None = None,
     device: str = "cpu",
+    accept_warnings: bool = True,
 ) -> str:
-    """Train on `data`; the model's SHA-256. `budget`: of all releases on these records, before that in `settings`.
+    """Train on `data`; the model's SHA-256. `budget`: of all releases on these records, before that in `settings`. Without
+    `accept_warnings` records that look odd are not trained on.
 
     Raises:
         UsageError: no data file was named, or it does not fit the study; or no budget was set where the study needs one.
@@ -127,7 +136,7 @@ def train_step(
         seed = default_seed(agreement.study, connection.node_id)
     home, study = connection.home, agreement.study
     operator = operator_of(home, settings, study, budget) if study.privacy.is_private else None
-    return train(home, study, connection.node_id, data, seed, report, operator, device)
+    return train(home, study, connection.node_id, data, seed, report, operator, device, accept_warnings)
 
 
 def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
@@ -159,7 +168,15 @@ def _train_once(
         report.event("trained", f"trained already: {home.model}")
         return
     train_step(
-        connection, agreement, plan.data, plan.seed, report, settings, plan.privacy_budget, plan.device
+        connection,
+        agreement,
+        plan.data,
+        plan.seed,
+        report,
+        settings,
+        plan.privacy_budget,
+        plan.device,
+        plan.accept_warnings or not plan.approve_automatically,  # else somebody looks before anything is sent
     )
 
 

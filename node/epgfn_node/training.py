@@ -13,12 +13,14 @@ from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
 from epgfn.study import Study
+from epgfn_node.check import PRIVATE, check, keep, loud, require_nothing_loud
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, Release, keep_claim, release, tell_notes
 
 if TYPE_CHECKING:
     from epgfn.gflownet.training.loop import LocalResult, TrainingProgress
     from epgfn.privacy.of_study.releases import Released
+    from epgfn.study.records.table import Table
 
 LEAST: Final = 0.01
 """Less that a model lacks is not worth mentioning."""
@@ -41,16 +43,19 @@ def train(
     report: Reporter,
     operator: Operator | None = None,
     device: str = "cpu",
+    accept_warnings: bool = True,
 ) -> str:
     """Train on `data`, write local/model.safetensors and local/history.json, and return the model's SHA-256.
 
     Under differential privacy `operator` says what may be spent, and the training sees a release of the records with noise
     instead of the records. A training that was interrupted goes on, where study, records and seed are still the same. A model that
-    was approved before is no longer approved.
+    was approved before is no longer approved. The records are looked at first, and what is odd is kept in local/check.json; with
+    `accept_warnings` nothing of it stops the training. Under differential privacy nobody looks here.
 
     Raises:
         UsageError: the records do not fit the study.
-        RefusedError: "already-sent", "being-sent": the coordinator has accepted a model from this node, or may have. "budget-spent"
+        RefusedError: "warnings": the records look odd, and that is not accepted. "already-sent", "being-sent": the coordinator has
+            accepted a model from this node, or may have. "budget-spent"
             and others of `privacy.release`.
         EpgfnError: a file cannot be written.
     """
@@ -65,8 +70,19 @@ def train(
             "being-sent",
             f"the model in {home.root} may have arrived already, only the receipt is missing; run epgfn-node submit to get it",
         )
+    found: list[dict[str, Any]] = []
+
+    def look(table: Table) -> None:
+        found.append(check(table, data, study))
+        for text in loud(found[0]):
+            report.event("warning", f"WARNING: {text}")
+        if not accept_warnings:
+            require_nothing_loud(found[0])
+
+    if operator is not None:
+        report.event("unchecked", f"{PRIVATE} --home {home.root}")
     done = None if operator is None else release(study, node_id, data, operator, report)
-    prepared = _on(device, _prepared(study, node_id, data, seed, done, report))
+    prepared = _on(device, _prepared(study, node_id, data, seed, done, report, look))
     result = _train_or_go_on(home, prepared, data.name, report)
     from epgfn.sealing.model_file import write_model
 
@@ -75,6 +91,7 @@ def train(
     # Approval goes first: at no moment may it stand beside a model it was not given for.
     withdraw_approval(home)
     write_secret(home.records_digest, sha256_file(data).encode("ascii"))
+    keep(home, found[0] if found else None)
     write_secret(home.history, canonical_json(result.history) + b"\n")
     keep_claim(home, digest, done)
     write_secret(home.model, raw)
@@ -100,7 +117,13 @@ def graded(trust: Mapping[str, Any], study: Study) -> str:
 
 
 def _prepared(
-    study: Study, node_id: str, data: Path, seed: int, done: Release | None, report: Reporter
+    study: Study,
+    node_id: str,
+    data: Path,
+    seed: int,
+    done: Release | None,
+    report: Reporter,
+    look: Callable[[Table], None],
 ) -> Train:
     """The training of this study on the release, or on the records themselves where no privacy is asked for."""
     # Loaded here, because no other command needs it and all others start faster without.
@@ -112,6 +135,7 @@ def _prepared(
         table = load_table(data, study)
         tell_notes(table.notes, data, report)
         records = records_of(table, data, study)
+        look(table)
         number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
         return partial(train_local, study, records, seed=seed)
     number_from_first(seed)

@@ -69,7 +69,9 @@ def test_before_enrolling_every_step_says_to_enrol(node: Node, verb: str) -> Non
     assert "epgfn-node enroll" in node.fails(REFUSED, verb)
 
 
-@pytest.mark.parametrize("verb", ["init", "enroll", "train", "inspect", "approve", "submit", "fetch", "run"])
+@pytest.mark.parametrize(
+    "verb", ["init", "enroll", "check", "train", "inspect", "approve", "submit", "fetch", "run"]
+)
 def test_every_command_has_help_with_an_example(node: Node, verb: str) -> None:
     assert f"Example: epgfn-node {verb}" in " ".join(node.ok(verb, "--help").split())
 

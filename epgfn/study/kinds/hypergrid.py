@@ -85,7 +85,7 @@ def public_box(study: Study) -> tuple[Tensor, Tensor]:
     """(V,) float64 each: the lower and upper bounds of the study's variables, on its scale."""
     import torch
 
-    from epgfn.study.records.tables import on_scale
+    from epgfn.study.records.scale import on_scale
 
     bounds = [on_scale([v.lower or 0.0, v.upper or 0.0], v).tolist() for v in study.variables]
     low, high = torch.tensor(bounds, dtype=torch.float64).unbind(1)
@@ -96,7 +96,7 @@ def places(study: Study) -> list[list[float]]:
     """For each variable the places of a hypergrid along it, on its own untransformed scale; evenly spaced on the study's."""
     import numpy as np
 
-    from epgfn.study.records.tables import off_scale, on_scale
+    from epgfn.study.records.scale import off_scale, on_scale
 
     steps = np.linspace(0, 1, study.space.side)
     out = []

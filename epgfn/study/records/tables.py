@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from epgfn.base.errors import UsageError
@@ -25,6 +24,7 @@ from epgfn.study.records.csv_file import read_csv
 from epgfn.study.records.faults import Faults
 from epgfn.study.records.names import listed
 from epgfn.study.records.parquet_file import read_parquet
+from epgfn.study.records.scale import on_scale
 from epgfn.study.records.table import Floats, Numbers, Table
 from epgfn.study.scales import require_scales
 from epgfn.study.settings import Variable
@@ -115,28 +115,6 @@ def bounded_of(table: Table, study: Study) -> BoundedRecords:
     pairs = zip(columns, study.variables, strict=True)
     scaled = [on_scale(np.clip(values, v.lower, v.upper), v) for values, v in pairs]
     return BoundedRecords(np.stack(columns, axis=1), np.stack(scaled, axis=1))
-
-
-def on_scale(values: npt.ArrayLike, variable: Variable) -> Floats:
-    """Raw numbers of a variable on the study's scale; not finite where its transform is not defined."""
-    x = np.asarray(values, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        x = x / variable.transform_scale
-        if variable.transform == "arcsinh":
-            x = np.arcsinh(x)
-        elif variable.transform == "log":
-            x = np.log(x)
-        return np.asarray((x - variable.centre) / variable.scale, dtype=np.float64)
-
-
-def off_scale(scaled: npt.ArrayLike, variable: Variable) -> Floats:
-    """The raw numbers that `on_scale` makes `scaled` of."""
-    x = np.asarray(scaled, dtype=np.float64) * variable.scale + variable.centre
-    if variable.transform == "arcsinh":
-        x = np.sinh(x)
-    elif variable.transform == "log":
-        x = np.exp(x)
-    return np.asarray(x * variable.transform_scale, dtype=np.float64)
 
 
 def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:

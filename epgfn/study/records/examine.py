@@ -1,0 +1,292 @@
+"""What the owner of a file should look at before anything is trained on it: each column on the study's public scale, and what is odd.
+
+Everything here is computed from the records, without noise: for local eyes alone. Warnings are loud where training would give a
+result that means something else than people think: another unit, codes that stand for missing values, records that are there several
+times, columns that are copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from epgfn.study import Study
+from epgfn.study.records.names import listed
+from epgfn.study.records.scale import on_scale
+from epgfn.study.records.table import Floats, Numbers, Table
+from epgfn.study.records.units import fitting, place
+from epgfn.study.settings import Variable
+
+CODES: Final = (
+    *(sign * float("9" * digits) for digits in range(1, 8) for sign in (-1, 1)),
+    *(-1.0, -8.0, 0.0, 77.0, 88.0, 777.0, 888.0, -998.0, 9998.0, -88.0, -77.0),
+)
+"""Numbers that people write for a value that is missing."""
+FEWEST: Final = 10
+"""Records below which nothing is said of spreads."""
+OFF, WIDE, NARROW = 4.0, 6.0, 1 / 8
+"""Scale units from the centre, and spreads, beyond which a column is hardly on its scale, whatever the reason."""
+SUSPECT_OFF, SUSPECT_WIDE, SUSPECT_NARROW = 3.0, 4.0, 1 / 4
+"""The same where a known change of units would put it there."""
+ALONE, ALONE_AND_AGAIN = 5.0, 1.5
+"""Spreads between a code and the nearest other value; of one that is there more than once."""
+FAR: Final = 30.0
+ALIKE, COPIES = 0.98, 0.99999
+"""Absolute correlations."""
+OUTSIDE, MOST = 0.10, 0.50
+"""Shares beyond the public bounds; the second where noise about a point carries records over them."""
+AGAIN: Final = 0.10
+SHARE: Final = 0.30
+
+
+class Warned(NamedTuple):
+    """A sentence; `loud` where nobody should train without having read it."""
+
+    text: str
+    loud: bool
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """One column. Numbers: mean, standard deviation, smallest and largest on the study's scale, in units of it; `outside`: the share beyond
+    the public bounds, None without. Categories: None for all of these. `blanks`: cells without a number on the scale. `repeated`: the share
+    of the value that is there most often, of `different` ones."""
+
+    name: str
+    count: int
+    blanks: int
+    mean: float | None
+    sd: float | None
+    smallest: float | None
+    largest: float | None
+    outside: float | None
+    repeated: float
+    different: int
+
+
+@dataclass(frozen=True)
+class Examined:
+    """`again`: records that equal an earlier one. `unit`: what a record is called."""
+
+    records: int
+    unit: str
+    columns: list[ColumnFacts]
+    again: int
+    warnings: list[Warned]
+
+    @property
+    def loud(self) -> list[str]:
+        """The sentences of the loud warnings."""
+        return [warned.text for warned in self.warnings if warned.loud]
+
+
+def examine(table: Table, study: Study) -> Examined:
+    """What there is to know about the file of one institution that was read for `study`."""
+    facts = [_facts(raw, v) for raw, v in zip(table.columns, study.variables, strict=True)]
+    warnings: list[Warned] = []
+    for raw, variable in zip(table.columns, study.variables, strict=True):
+        if study.columns.numeric:
+            warnings += _of_numbers(raw, variable, table, study)
+        elif variable.categories is not None:
+            warnings += _of_categories(raw, variable)
+    again = 0
+    if not (study.columns.alignment or study.columns.single):
+        counts = _multiplicities(table.columns)
+        again = table.size - len(counts)
+        warnings += _repeated(counts, table.columns, study.columns.numeric)
+    if study.columns.must_vary:
+        warnings += _collinear(table.columns, study.variables)
+    return Examined(
+        table.size, study.unit, facts, again, sorted(warnings, key=lambda warned: not warned.loud)
+    )
+
+
+def _facts(raw: Numbers, variable: Variable) -> ColumnFacts:
+    counts = np.unique(raw, return_counts=True)[1]
+    repeated, different = float(counts.max()) / len(raw), len(counts)
+    if not np.issubdtype(raw.dtype, np.floating):
+        return ColumnFacts(variable.name, len(raw), 0, None, None, None, None, None, repeated, different)
+    x = on_scale(raw, variable)
+    x = x[np.isfinite(x)]
+    some = len(x) > 0
+    return ColumnFacts(
+        variable.name,
+        len(raw),
+        len(raw) - len(x),
+        float(x.mean()) if some else None,
+        float(x.std()) if some else None,
+        float(x.min()) if some else None,
+        float(x.max()) if some else None,
+        _outside(raw, variable),
+        repeated,
+        different,
+    )
+
+
+def _outside(raw: Floats, variable: Variable) -> float | None:
+    if variable.lower is None and variable.upper is None:
+        return None
+    low, high = np.float64(-np.inf), np.float64(np.inf)
+    below = raw < (low if variable.lower is None else variable.lower)
+    return float((below | (raw > (high if variable.upper is None else variable.upper))).mean())
+
+
+def _of_numbers(raw: Floats, variable: Variable, table: Table, study: Study) -> Iterator[Warned]:
+    called = f"column {variable.name}"
+    if variable.transform == "log" and (none := raw / variable.transform_scale <= 0).any():
+        yield Warned(
+            f"{called}: {_cells(none, table)} 0 or below, and the study takes the logarithm: does 0 stand for a missing value?",
+            True,
+        )
+    x = on_scale(raw, variable)
+    codes = _codes(raw, x)
+    for code in codes:
+        yield Warned(
+            f"{called}: {_cells(raw == code, table)} {code:g}, far from all others: does it stand for a missing value?",
+            True,
+        )
+    kept = ~np.isin(raw, codes) & np.isfinite(x)
+    if study.columns.scaled and kept.any():
+        yield from _of_scale(raw[kept], x[kept], variable)
+    outside = _outside(raw, variable)
+    if outside and outside > 0.01:
+        yield Warned(
+            f"{called}: {_percent(outside)} of the values are outside the public bounds: another unit, or bounds that are too narrow?",
+            outside > (OUTSIDE if study.columns.scaled else MOST),
+        )
+    counts = np.unique(raw, return_counts=True)[1]
+    if len(counts) > FEWEST and counts.max() > SHARE * len(raw):
+        yield Warned(
+            f"{called}: one value is in {_percent(counts.max() / len(raw))} of the records: a limit of detection, or a filled-in value?",
+            False,
+        )
+
+
+def _of_scale(raw: Floats, x: Floats, variable: Variable) -> Iterator[Warned]:
+    """Whether a column is on the study's scale."""
+    called, (middle, spread) = f"column {variable.name}", place(x)
+    wide, narrow = (spread > SUSPECT_WIDE, spread < SUSPECT_NARROW) if len(x) >= FEWEST else (False, False)
+    suspect = abs(middle) > SUSPECT_OFF or wide or narrow
+    changes = fitting(raw, partial(on_scale, variable=variable), variable.name) if suspect else []
+    surely = len(x) >= FEWEST and not NARROW <= spread <= WIDE
+    if changes or abs(middle) > OFF or surely:
+        what = (
+            f"mean {abs(float(x.mean())):.3g} scale units from the centre"
+            if abs(float(x.mean())) > max(SUSPECT_OFF, spread)
+            else f"its spread is {spread:.3g} times the study's scale"
+        )
+        fits = " or ".join(change.words + (f" ({change.name})" if change.name else "") for change in changes)
+        yield Warned(
+            f"{called}: {what}: another unit?" + (f" The values {fits} would fit." if changes else ""), True
+        )
+        return
+    far = int((np.abs(x) > FAR).sum())
+    if far:
+        yield Warned(
+            f"{called}: {far} {'values are' if far > 1 else 'value is'} more than {FAR:g} scale units from the centre: mistyped, or in "
+            "another unit?",
+            True,
+        )
+    elif suspect:
+        yield Warned(
+            f"{called}: mean {x.mean():.2g}, spread {spread:.2g} on the study's scale, which should be near 0 and 1",
+            False,
+        )
+
+
+def _codes(raw: Floats, x: Floats) -> list[float]:
+    """Which `CODES` are there, apart from all other values."""
+    present = [code for code in CODES if (raw == code).any()]
+    if not present:
+        return []
+    rest = ~np.isin(raw, present) & np.isfinite(x)
+    if rest.sum() < FEWEST // 2:
+        return []
+    low, high, (_, spread) = x[rest].min(), x[rest].max(), place(x[rest])
+    found = []
+    for code in dict.fromkeys(present):
+        at = x[raw == code]
+        gap = spread * (ALONE if len(at) == 1 else ALONE_AND_AGAIN)
+        if np.isfinite(at[0]) and gap > 0 and (at[0] < low - gap or at[0] > high + gap):
+            found.append(code)
+    return found
+
+
+def _of_categories(codes: Numbers, variable: Variable) -> Iterator[Warned]:
+    names = variable.categories or []
+    absent = [f"'{name}'" for at, name in enumerate(names) if not (codes == at).any()]
+    if absent:
+        verb = "does" if len(absent) == 1 else "do"
+        yield Warned(f"column {variable.name}: {listed(absent, 8)} {verb} not occur", False)
+
+
+def _multiplicities(columns: Sequence[Numbers]) -> Numbers:
+    """How often each different record is there."""
+    rows = np.ascontiguousarray(np.stack([np.asarray(c, dtype=np.float64) + 0.0 for c in columns], axis=1))
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+    return np.asarray(np.unique(keys, return_counts=True)[1])
+
+
+def _repeated(counts: Numbers, columns: Sequence[Numbers], numeric: bool) -> Iterator[Warned]:
+    """Records that are there several times, more than columns without any dependence would make them."""
+    n, times = int(counts.sum()), int(np.gcd.reduce(counts))
+    if times > 1 and len(counts) >= FEWEST // 2:
+        yield Warned(
+            f"every record is there {times} times, or a multiple of it: is the file a copy of copies?", True
+        )
+        return
+    pairs = float((counts * (counts - 1.0)).sum()) / 2
+    share = (n - len(counts)) / n
+    if not numeric or not pairs:
+        return
+    expected = n * (n - 1) / 2
+    for column in columns:
+        each = np.unique(column, return_counts=True)[1] / n
+        expected *= float((each**2).sum())
+    odd = share > AGAIN and pairs > 10 * expected + 10
+    yield Warned(
+        f"{n - len(counts)} of {n} records equal an earlier one" + (": are some there twice?" if odd else ""),
+        odd,
+    )
+
+
+def _collinear(columns: Sequence[Numbers], variables: Sequence[Variable]) -> Iterator[Warned]:
+    scaled = np.stack([on_scale(c, v) for c, v in zip(columns, variables, strict=True)])
+    scaled = scaled[:, np.isfinite(scaled).all(0)]
+    if scaled.shape[1] < FEWEST:
+        return
+    centred = scaled - scaled.mean(1, keepdims=True)
+    norms = np.sqrt((centred**2).sum(1))
+    varies = norms > 0
+    with np.errstate(all="ignore"):
+        r = np.where(varies[:, None] & varies, centred @ centred.T / np.outer(norms, norms), 0.0)
+    for i, j in zip(*np.nonzero(np.triu(np.abs(r) >= ALIKE, 1)), strict=True):
+        same = abs(r[i, j]) >= COPIES
+        yield Warned(
+            f"columns {variables[i].name} and {variables[j].name}: "
+            + (
+                "one is a copy of the other, perhaps in another unit"
+                if same
+                else f"correlation {r[i, j]:.3f}, nearly the same"
+            ),
+            bool(same),
+        )
+
+
+def _cells(which: Numbers, table: Table) -> str:
+    """ "3 cells are (lines 4, 9 and 12)" """
+    found = np.flatnonzero(which)
+    places = table.places()
+    shown = listed([str(places[at]) for at in found[:9].tolist()], 8) + (
+        " and more" if len(found) > 9 else ""
+    )
+    many = len(found) > 1
+    return f"{len(found)} cell{'s' if many else ''} ({table.unit}{'s' if many else ''} {shown}) {'are' if many else 'is'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"

@@ -303,3 +303,26 @@ def truth(
         f"{found['cases']} cases: {found['good']} graded good, {found['wrongly_good']} of them wrongly; in 95 % of them the largest error "
         f"is below {found['max_error_p95']:.4f} as delivered, and {found['model_error_p95']:.4f} of the model's own samples"
     )
+
+
+@app.command()
+def reading(
+    rows: Annotated[int, typer.Option(help="Rows of the file.", min=1)] = 100_000,
+    columns: Annotated[int, typer.Option(help="Columns of the file.", min=1)] = 11,
+    rounds: Annotated[int, typer.Option(help="Turns that each takes.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """CPU-seconds to read and check a CSV file of numbers, beside pandas reading it unchecked.
+
+    Example: epgfn bench reading --rows 10000
+    """
+    from epgfn.bench.reading import reading as measure
+
+    found = measure(rows=rows, columns=columns, rounds=rounds)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(
+        f"{rows:,} rows of {columns} numbers, {found['bytes']:,} bytes: {found['epgfn_cpu_s']:.3f} CPU-s, "
+        f"pandas {found['pandas_cpu_s']:.3f}: {found['ratio']:.1f} times"
+    )

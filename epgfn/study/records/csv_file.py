@@ -8,6 +8,7 @@ Python's reader, which can say in which line the trouble is.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -61,7 +62,9 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     header = _header(text, path, study)
     order, extra = match_columns(header.cells, study.variable_names, path)
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
-    below, faults = _Below(text[header.end :], header, order, path), Faults(path)
+    below, faults = _Below(raw, text, header, order, path), Faults(path)
+    if study.columns.numeric and study.data.decimal != "," and (numbers := below.numbers()):
+        return Table(numbers, notes, "line", below.lines)
     cells = below.quickly() or below.slowly(faults)
     numeric = [c for c, v in zip(cells, study.variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
@@ -76,32 +79,47 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
 class _Below:
     """What is below the header line: the text of each variable's column, (n,) strings."""
 
-    def __init__(self, text: str, header: _Header, order: Sequence[int], path: Path) -> None:
+    def __init__(self, raw: bytes, text: str, header: _Header, order: Sequence[int], path: Path) -> None:
+        """`raw` the file, and `text` what it says."""
         self.text, self.header, self.order, self.path = text, header, order, path
+        mark = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
+        self._raw = raw[mark + len(text[: header.end].encode("utf-8")) :]
+        self._plain = _quoted_plainly(self._raw, header.separator)
         self._lines: list[int] | None = None
+
+    def numbers(self) -> list[Numbers] | None:
+        """Each variable's (n,) float64. None: a cell is not a finite number with a decimal point, or as `quickly`."""
+        table = self._read(pa.float64())
+        if table is None or any(column.null_count for column in table):
+            return None
+        found = [np.array(column, dtype=np.float64) for column in table]  # writeable
+        return found if all(np.isfinite(column).all() for column in found) else None
 
     def quickly(self) -> list[pa.Array] | None:
         """None: it is not written plainly, or rows are not as long as the header."""
-        raw = self.text.encode("utf-8")
-        if not raw.strip(b"\r\n") or not _quoted_plainly(raw, self.header.separator):
+        table = self._read(pa.string())
+        return None if table is None else [column.combine_chunks() for column in table]
+
+    def _read(self, cell: pa.DataType) -> list[pa.ChunkedArray] | None:
+        if self._raw.isspace() or not self._raw or not self._plain:
             return None
         names = [str(at) for at in range(len(self.header.cells))]
         wanted = [names[at] for at in self.order]
         try:
             table = pacsv.read_csv(
-                io.BytesIO(raw),
-                read_options=pacsv.ReadOptions(column_names=names),
+                pa.BufferReader(self._raw),
+                read_options=pacsv.ReadOptions(column_names=names, use_threads=False),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=self.header.separator, newlines_in_values=b'"' in raw
+                    delimiter=self.header.separator, newlines_in_values=b'"' in self._raw
                 ),
                 convert_options=pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, cell), include_columns=wanted,
                     null_values=[], strings_can_be_null=False,
                 ),
             )  # fmt: skip
         except pa.ArrowException:  # its text quotes cells
             return None
-        return [table.column(name).combine_chunks() for name in wanted]
+        return [table.column(name) for name in wanted]
 
     def slowly(self, faults: Faults) -> list[pa.Array]:
         """Row by row; rows that are not as long as the header go to `faults`.
@@ -109,7 +127,11 @@ class _Below:
         Raises:
             UsageError: a quotation mark is not closed; or most rows are too long or too short.
         """
-        reader = csv.reader(io.StringIO(self.text, newline=""), strict=True, delimiter=self.header.separator)
+        reader = csv.reader(
+            io.StringIO(self.text[self.header.end :], newline=""),
+            strict=True,
+            delimiter=self.header.separator,
+        )
         width, wrong = len(self.header.cells), 0
         rows: list[list[str]] = []
         lines: list[int] = []
@@ -268,7 +290,7 @@ def text_of(raw: bytes, path: Path) -> str:
         ) from None
     if "\0" in text:
         raise not_a_table(path)
-    if not text.strip():
+    if not text or text.isspace():
         raise UsageError(
             f"{path} is empty; give a CSV or Parquet file with one column for each variable of the study"
         )

@@ -6,8 +6,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from epgfn import rpc
+from epgfn.base.addresses import parse_address
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes, read_secret
+from epgfn.rpc.diagnosis import Target, diagnose
+from epgfn.rpc.hello import Identity
 from epgfn_coordinator.home import WILDCARDS, Config, Home, split_address
 from epgfn_coordinator.keys import HEALTH_CERTIFICATE, HEALTH_KEY
 
@@ -25,18 +28,16 @@ def require_healthy(home: Home) -> str:
     host, port = split_address(config.effective_address or config.address)
     # Whatever it listens on, it is on this machine, and its certificate names localhost.
     address = f"{'127.0.0.1' if host in WILDCARDS else host}:{port}"
-    credentials = rpc.channel_credentials(
-        read_bytes(home.ca, "certificate"),
-        read_secret(home.key(HEALTH_KEY)),
-        read_bytes(home.key(HEALTH_CERTIFICATE), "certificate"),
-    )
-    with grpc.secure_channel(address, credentials, options=rpc.CHANNEL_OPTIONS) as channel:
+    own = Identity(read_secret(home.key(HEALTH_KEY)), read_bytes(home.key(HEALTH_CERTIFICATE), "certificate"))
+    target = Target(parse_address(address), read_bytes(home.ca, "certificate"), own)
+    credentials = rpc.channel_credentials(target.ca_pem, own.key_pem, own.certificate_pem)
+    with rpc.open_channel(target.address, credentials) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=TIMEOUT
             )
         except grpc.RpcError as error:
-            raise rpc.as_error(error, address) from None
+            raise diagnose(target).error or rpc.as_error(error, address) from None
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise EpgfnError(f"the coordinator at {address} answers but does not serve; look at its log")
     return address

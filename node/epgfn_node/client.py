@@ -16,7 +16,8 @@ import grpc
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.rpc import CHANNEL_OPTIONS, UNARY_DEADLINE, as_error, channel_credentials, is_transient
+from epgfn.rpc import UNARY_DEADLINE, as_error, channel_credentials, is_transient, open_channel
+from epgfn.rpc.diagnosis import NetworkError, Target, diagnose
 from epgfn.v1 import (
     artifact_pb2_grpc,
     enrollment_pb2_grpc,
@@ -29,12 +30,12 @@ QUICK_PATIENCE: Final = 2.0  # seconds of trying again when nobody asked to wait
 STALL: Final = 60.0  # seconds without a byte before a stream is given up and resumed
 MAX_PAUSE: Final = 5.0
 REPORT_EVERY: Final = 5.0
+LOOK_AGAIN: Final = 10.0
 MAX_SENTENCE: Final = 500
 # A piece was damaged, or one of a connection that broke arrived late: beginning again tells where to go on.
 RESUMABLE: Final = ("bad-crc", "bad-offset")
 
 _OPTIONS: Final = [
-    *CHANNEL_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
@@ -50,39 +51,26 @@ class Stalled(EpgfnError):
 
 
 class Coordinator:
-    """A channel to the coordinator at `address`. Use as a context manager.
+    """A channel to the coordinator that `target` names; with an identity both ends show their certificates. Use as a context manager.
 
     `patience` is how many seconds a call is tried again while nobody answers; progress goes to `report`.
     """
 
-    def __init__(
-        self, address: str, credentials: grpc.ChannelCredentials, report: Reporter, patience: float = 0.0
-    ) -> None:
-        self.address, self.patience, self._report = address, max(patience, QUICK_PATIENCE), report
-        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+    def __init__(self, target: Target, report: Reporter, patience: float = 0.0) -> None:
+        self.target, self.address, self._report = target, str(target.address), report
+        self.patience = max(patience, QUICK_PATIENCE)
+        self._known: NetworkError | None = None
+        self._known_since = 0.0
+        own = target.identity
+        credentials = channel_credentials(
+            target.ca_pem, own.key_pem if own else None, own.certificate_pem if own else None
+        )
+        self._channel = open_channel(target.address, credentials, _OPTIONS)
         self.enrollment = _stub(enrollment_pb2_grpc.EnrollmentServiceStub, self._channel)
         self.study = _stub(study_pb2_grpc.StudyServiceStub, self._channel)
         self.artifact = _stub(artifact_pb2_grpc.ArtifactServiceStub, self._channel)
         self.ledger = _stub(ledger_pb2_grpc.LedgerServiceStub, self._channel)
         self.result = _stub(result_pb2_grpc.ResultServiceStub, self._channel)
-
-    @classmethod
-    def for_enrollment(cls, address: str, ca_pem: bytes, report: Reporter, patience: float = 0.0) -> Self:
-        """A channel that checks the server but has no certificate to show yet."""
-        return cls(address, channel_credentials(ca_pem), report, patience)
-
-    @classmethod
-    def for_node(
-        cls,
-        address: str,
-        ca_pem: bytes,
-        key_pem: bytes,
-        certificate_pem: bytes,
-        report: Reporter,
-        patience: float = 0.0,
-    ) -> Self:
-        """A channel on which both ends show their certificates."""
-        return cls(address, channel_credentials(ca_pem, key_pem, certificate_pem), report, patience)
 
     def __enter__(self) -> Self:
         return self
@@ -116,12 +104,12 @@ class Coordinator:
                 return attempt()
             except grpc.RpcError as error:
                 failure = self._failure(error)
-                resumable = isinstance(failure, RefusedError) and failure.reason in RESUMABLE
-                if not (resumable or _worth_repeating(error)) or not waiting.pause():
+                if not _worth_repeating(error, failure):
                     raise failure from None
-            except Stalled:
-                if not waiting.pause():
-                    raise
+            except Stalled as stalled:
+                failure = stalled
+            if not waiting.pause():
+                raise failure from None
 
     def _failure(self, error: grpc.RpcError) -> EpgfnError:
         call: Any = error
@@ -133,7 +121,13 @@ class Coordinator:
         if isinstance(failure, RefusedError):
             # Words from the network: nothing in them may steer a terminal.
             return RefusedError(plain(failure.reason), plain(str(failure)))
-        return failure
+        return self._why() or failure
+
+    def _why(self) -> NetworkError | None:
+        """What keeps this node from reaching the coordinator, if anything does; looked at again every `LOOK_AGAIN` seconds."""
+        if self._known is None or time.monotonic() - self._known_since > LOOK_AGAIN:
+            self._known, self._known_since = diagnose(self.target).error, time.monotonic()
+        return self._known
 
     def tell_waiting(self, seconds: float) -> None:
         """Say that nobody answers yet."""
@@ -170,11 +164,12 @@ def _stub(kind: Any, channel: grpc.Channel) -> Any:
     return kind(channel)
 
 
-def _worth_repeating(error: grpc.RpcError) -> bool:
+def _worth_repeating(error: grpc.RpcError, failure: EpgfnError) -> bool:
     call: Any = error
-    text = (call.details() or "").lower()
-    if "certificate" in text or "alert" in text:
-        return False  # one side does not trust the other: that does not pass by waiting
+    if isinstance(failure, RefusedError):
+        return failure.reason in RESUMABLE
+    if isinstance(failure, NetworkError) and not failure.may_pass:
+        return False
     return is_transient(error) or call.code() == grpc.StatusCode.CANCELLED
 
 

@@ -10,10 +10,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from epgfn.base.addresses import parse_address
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, read_secret, write_atomic, write_secret
 from epgfn.rpc import ENROLLMENT_LABEL
+from epgfn.rpc.certificates import in_words
+from epgfn.rpc.diagnosis import Target
+from epgfn.rpc.hello import Identity
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.pki import make_csr, node_id_from_cert
 from epgfn.v1 import enrollment_pb2
@@ -55,16 +59,19 @@ class Connection:
         address = settings.address or Invitation.load(home.invitation).address or _answered_address(home)
         return cls(home, node_id, address, trust, keys, certificate)
 
+    @property
+    def target(self) -> Target:
+        """The coordinator's port for enrolled nodes, and what this node shows there.
+
+        Raises:
+            UsageError: the address is none.
+        """
+        identity = Identity(self.keys.tls.private_pem(), self.certificate_pem)
+        return Target(parse_address(self.address), self.trust.ca_pem, identity)
+
     def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
         """A channel on which both ends show certificates; use as a context manager."""
-        return Coordinator.for_node(
-            self.address,
-            self.trust.ca_pem,
-            self.keys.tls.private_pem(),
-            self.certificate_pem,
-            report,
-            patience,
-        )
+        return Coordinator(self.target, report, patience)
 
 
 def enroll(
@@ -116,20 +123,20 @@ def _get_certificate(
     patience: float,
 ) -> None:
     request = _request(home, invitation, keys)
-    address = settings.enroll_address or invitation.enroll_address
-    with Coordinator.for_enrollment(address, trust.ca_pem, report, patience) as coordinator:
+    address = parse_address(settings.enroll_address or invitation.enroll_address)
+    with Coordinator(Target(address, trust.ca_pem), report, patience) as coordinator:
         answer = coordinator.call(coordinator.enrollment.Enroll, request)
     certificate = bytes(answer.certificate_pem)
     if _require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
             "other-node", "the coordinator answered with another node's certificate; tell its operator"
         )
-    address = str(answer.address)
-    if not ADDRESS.fullmatch(address):
+    answered = str(answer.address)
+    if not ADDRESS.fullmatch(answered):
         raise RefusedError(
             "malformed", "the coordinator answered with something that is not an address; tell its operator"
         )
-    write_atomic(home.trust / "address", address.encode("ascii") + b"\n")
+    write_atomic(home.trust / "address", answered.encode("ascii") + b"\n")
     write_atomic(home.tls_certificate, certificate)
 
 
@@ -167,10 +174,18 @@ def _require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) 
             "the certificate was not issued by the coordinator's authority; restore keys/ and trust/ from one backup, or "
             "enrol a new home",
         ) from None
-    if not parsed.not_valid_before_utc <= datetime.now(UTC) <= parsed.not_valid_after_utc:
+    now, begins, ends = datetime.now(UTC), parsed.not_valid_before_utc, parsed.not_valid_after_utc
+    if now < begins:
         raise RefusedError(
             "bad-certificate",
-            "the node's certificate is not valid today; check this machine's clock, or enrol a new home",
+            f"this node's certificate begins {in_words(begins)} by the coordinator's clock, and this machine's clock says "
+            f"{in_words(now)}; set the clock that is wrong, then run again",
+        )
+    if now > ends:
+        raise RefusedError(
+            "bad-certificate",
+            f"this node's certificate ended {in_words(ends)}, and this machine's clock says {in_words(now)}; set this clock if it is "
+            "wrong, otherwise ask the coordinator's operator for an invitation to a new round",
         )
     return node_id
 

@@ -104,8 +104,7 @@ def _answer(call: Callable[[], Any]) -> str:
         try:
             call()
         except RefusedError as error:
-            if error.reason != "tls":
-                return error.reason
+            return error.reason
         except EpgfnError:
             continue
     raise AssertionError("it was not refused")

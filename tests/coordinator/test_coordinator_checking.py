@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from coordinator_client import Events, FakeNode, InProcess, make_home, reason_of, tiny_study
+from epgfn.base.addresses import parse_address
 from epgfn.base.errors import RefusedError
+from epgfn.rpc.diagnosis import Target
+from epgfn.rpc.hello import Identity
 from epgfn.study import Study
 from epgfn_coordinator import checking
 from epgfn_coordinator.home import Home
@@ -68,13 +71,9 @@ def test_a_node_is_told_that_its_model_is_being_checked_and_gets_its_receipt(
         gate.set()
         events = Events()
         invitation = node.invitation
-        with Coordinator.for_node(
-            invitation["address"],
-            invitation["ca_pem"].encode(),
-            node.tls.private_pem(),
-            node.certificate,
-            events,
-        ) as client:
+        own = Identity(node.tls.private_pem(), node.certificate)
+        target = Target(parse_address(invitation["address"]), invitation["ca_pem"].encode(), own)
+        with Coordinator(target, events) as client:
             answer = _commit(name, client, events)
         assert answer.receipt == node.commit(name).receipt
         assert node.status(name).accepted and not node.status(name).checking

@@ -118,7 +118,7 @@ def make_home(path: Path, study: Study) -> Home:
 
 
 # What a node is told, in one of several words, when the coordinator dies under a call.
-GONE = r"no coordinator answers|broke off|TLS handshake|stopped in the middle|failed \((unknown|cancelled)\)"
+GONE = r"no coordinator answers|broke off|hangs up|stopped in the middle|failed \((unknown|cancelled)\)"
 DYING = """
 import importlib, os, signal, sys
 module, _, path = sys.argv.pop(1).partition(":")

@@ -31,10 +31,10 @@ WRONG_USE, REFUSED = 2, 1
 class CoordinatorProcess:
     """`epgfn-coordinator` on free ports of 127.0.0.1. Use as a context manager."""
 
-    def __init__(self, home: Path, study: Path) -> None:
+    def __init__(self, home: Path, study: Path, *options: str) -> None:
         self.home = home
         loopback = ["--address", "127.0.0.1:0", "--enroll-address", "127.0.0.1:0"]
-        self.command("init", "--study", str(study), *loopback)
+        self.command("init", "--study", str(study), *loopback, *options)
         self.process: subprocess.Popen[str] | None = None
         self.address = self.enroll_address = ""
 

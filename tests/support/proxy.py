@@ -17,14 +17,14 @@ def split(address: str) -> tuple[str, int]:
 
 
 class RecordingProxy:
-    """Listens on a free port of 127.0.0.1 and passes everything on to `target` ("host:port"). Use as a context manager.
+    """Listens on a free port of `host` and passes everything on to `target` ("host:port"). Use as a context manager.
 
     `cut_after(n)` cuts every connection once n more bytes have come from clients, one time.
     """
 
-    def __init__(self, target: str) -> None:
-        self.target = split(target)
-        self._server = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
+        self.target, self._host = split(target), host
+        self._server = socket.create_server((host, 0))
         self._lock = threading.Lock()
         self._recorded: list[
             bytearray
@@ -38,7 +38,7 @@ class RecordingProxy:
     @property
     def address(self) -> str:
         """Where clients connect to."""
-        return f"127.0.0.1:{self._server.getsockname()[1]}"
+        return f"{self._host}:{self._server.getsockname()[1]}"
 
     def recorded(self) -> bytes:
         """Every byte that passed: one connection and direction after the other, each in order."""

@@ -1,17 +1,23 @@
 """What both ends of a call share: credentials, limits, and errors that say what happened and what to do.
 
-Nothing here opens a socket. Every channel is TLS with P-256 certificates; there is no plaintext variant to fall back to.
+Every channel is TLS with P-256 certificates; there is no plaintext variant to fall back to. gRPC's own words are never shown and
+never read: a status tells what the coordinator said, and why nobody said anything is found out by `diagnosis`.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final, NoReturn
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its log lines are not for users
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from epgfn.base.addresses import Address
 from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.rpc.proxies import channel_options, proxy_for
 
 MAX_PIECE: Final = 1 << 20  # bytes of data in one streamed message; the default message limit of 4 MiB stays
 PIECE: Final = 256 << 10
@@ -29,6 +35,7 @@ CHANNEL_OPTIONS: Final = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.enable_retries", 0),  # retried by hand, only where a call is idempotent
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # how long connecting may take, TLS included
 ]
 
 
@@ -50,6 +57,20 @@ def channel_credentials(
     )
 
 
+def open_channel(
+    address: Address, credentials: grpc.ChannelCredentials, options: list[tuple[str, Any]] | None = None
+) -> grpc.Channel:
+    """A channel to `address`, through the proxy of the environment if there is one for it.
+
+    Raises:
+        UsageError: the environment names a proxy that is none.
+    """
+    proxied = channel_options(proxy_for(address))
+    return grpc.secure_channel(
+        str(address), credentials, options=[*CHANNEL_OPTIONS, *proxied, *(options or [])]
+    )
+
+
 def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, sentence: str) -> NoReturn:
     """End a call with a google.rpc.Status: a sentence for people, a stable `reason` for programs."""
     status = status_pb2.Status(code=code.value[0], message=sentence)
@@ -66,37 +87,23 @@ def abort_with(context: grpc.ServicerContext, error: EpgfnError) -> NoReturn:
 
 
 def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
-    """The sentence a user should read for a failed call to `address`; a `RefusedError` where the server gave a reason."""
+    """What a failed call to `address` says by its status alone; a `RefusedError` where the server gave a reason."""
     call: Any = error  # grpc's client errors are also calls; its types do not say so
     status = rpc_status.from_call(call)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN and status is not None:
             return RefusedError(info.reason, status.message)
-    code, text = call.code(), (call.details() or "").lower()
-    if code == grpc.StatusCode.UNAVAILABLE and (
-        "handshake" in text or "ssl" in text or "certificate" in text
-    ):
-        return RefusedError(
-            "tls",
-            f"the TLS handshake with the coordinator at {address} failed; run again, and if it keeps failing check that the "
-            "invitation belongs to this coordinator and enrol anew if the certificate has expired",
-        )
-    if code == grpc.StatusCode.UNAVAILABLE and ("closed" in text or "reset" in text or "broken pipe" in text):
+    if call.code() == grpc.StatusCode.UNAVAILABLE:
         return EpgfnError(
-            f"the connection to the coordinator at {address} broke off; run again, and if it keeps breaking check that this "
-            "node's certificate is one of this coordinator's and still valid"
+            f"the connection to the coordinator at {address} broke off; run again, and tell its operator if it keeps breaking"
         )
-    if code == grpc.StatusCode.UNAVAILABLE:
+    if call.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return EpgfnError(
-            f"no coordinator answers at {address}; check the address and that it is running, then run again"
-        )
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return EpgfnError(
-            f"the coordinator at {address} did not answer in time; check the network, then run again"
+            f"the coordinator at {address} did not answer in time; run again, and tell its operator if it persists"
         )
     return EpgfnError(
-        f"the call to the coordinator at {address} failed ({code.name.lower()}); run again, and tell its operator if it persists"
+        f"the call to the coordinator at {address} failed ({call.code().name.lower()}); run again, and tell its operator if it persists"
     )
 
 

@@ -58,12 +58,13 @@ class NetworkError(EpgfnError):
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to reach: the coordinator at `address`, known by its authority `ca_pem`. With an `identity` it is the port for enrolled nodes
-    that is meant, without one that for enrolling."""
+    """Whom to reach: the coordinator at `address`, known by its authority `ca_pem`. `for_nodes`, or an `identity`: it is the port for
+    enrolled nodes that is meant, otherwise that for enrolling."""
 
     address: Address
     ca_pem: bytes
     identity: Identity | None = None
+    for_nodes: bool = False
 
 
 @dataclass(frozen=True)
@@ -371,6 +372,11 @@ class _Walk:
             time.sleep(_ONCE_MORE)
             hello = self._again(ips, identity)
             self._require_tls(hello)
+        if identity is None and self._target.for_nodes:
+            if hello.answers:
+                raise self._for_enrolling()
+            self._passed("it wants a certificate, which this node gets by enrolling")
+            return
         if not hello.answers and identity is None:
             raise NetworkError(
                 "wrong-port",
@@ -386,9 +392,12 @@ class _Walk:
                 "have its operator check the coordinator's clock, and if both are right enrol a new home",
             )
         if identity is not None and self._again(ips, None).answers:
-            raise NetworkError(
-                "wrong-port",
-                f"at {at} is the coordinator's port for enrolling, and not the one for nodes that have a certificate; correct "
-                "address in node.toml, or ask the coordinator's operator for the right one",
-            )
+            raise self._for_enrolling()
         self._passed("HTTP/2, and it takes this node's certificate" if identity else "HTTP/2")
+
+    def _for_enrolling(self) -> NetworkError:
+        return NetworkError(
+            "wrong-port",
+            f"at {self._address} is the coordinator's port for enrolling, and not the one for nodes that have a certificate; correct "
+            "address in node.toml, or ask the coordinator's operator for the right one",
+        )

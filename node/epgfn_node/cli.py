@@ -109,6 +109,27 @@ def enroll(
         )
 
 
+@app.command(epilog="Example: epgfn-node doctor --home node-home")
+def doctor(
+    home: Home = DEFAULT_HOME,
+    invite: Annotated[
+        Path | None,
+        typer.Option("--invite", help="An invitation file, before this node is enrolled with it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Go the way to the coordinator step by step and say where it ends. Changes nothing, and may be run beside another command."""
+    from epgfn_node.doctor import examine, require_well
+
+    node_home = NodeHome(home)
+    examined = examine(node_home, invite, make_reporter(_party(node_home), events=False))
+    if as_json:
+        print(json.dumps([each.as_json() for each in examined], indent=2))
+    else:
+        print("\n\n".join(each.in_words() for each in examined))
+    require_well(examined)
+
+
 @app.command(epilog="Example: epgfn-node check --home node-home --data records.csv")
 def check(
     home: Home = DEFAULT_HOME,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from epgfn.rpc import diagnosis
 from epgfn.rpc.proxies import EXEMPTING, VARIABLES
-from epgfn.sealing.pki import CertificateAuthority
+from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.study import Study
 from epgfn_node import client
 from epgfn_node.client import Coordinator
 from networks import ConnectProxy, Dropping, Plaintext, closed_address
-from parties import REFUSED, CoordinatorProcess, Node
+from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 from proxy import RecordingProxy
 
 NAMED = "localhost.epgfn.test"
@@ -29,7 +33,7 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def coordinator(small_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
     folder = tmp_path_factory.mktemp("network")
-    study = small_study.with_changes({"roster": ["north", "south", "east", "west"]})
+    study = small_study.with_changes({"roster": ["north", "south", "east", "west", "centre", "coast"]})
     (folder / "study.toml").write_bytes(study.raw)
     with CoordinatorProcess(folder / "home", folder / "study.toml", "--tls-name", NAMED) as serving:
         yield serving
@@ -145,3 +149,70 @@ def test_loopback_goes_through_no_proxy(coordinator: CoordinatorProcess, tmp_pat
     invitation = coordinator.invite("east", tmp_path / "invitation.json")
     dead = f"http://{closed_address()}"
     node.ok("enroll", "--invite", str(invitation), http_proxy=dead, https_proxy=dead, grpc_proxy=dead)
+
+
+def steps_of(done: CompletedProcess[str]) -> list[dict[str, bool | None]]:
+    """Of each port, which step passed."""
+    return [{step["name"]: step["passed"] for step in port["steps"]} for port in json.loads(done.stdout)]
+
+
+def test_the_doctor_goes_the_way_before_and_after_enrolling(
+    coordinator: CoordinatorProcess, tmp_path: Path
+) -> None:
+    node = Node(tmp_path / "home")
+    assert "epgfn-node init" in node.fails(WRONG_USE, "doctor")
+    node.ok("init")
+    assert "--invite" in node.fails(WRONG_USE, "doctor")
+    invitation = str(coordinator.invite("centre", tmp_path / "invitation.json"))
+    said = node.ok("doctor", "--invite", invitation)
+    assert f"{coordinator.enroll_address}, for enrolling" in said
+    assert f"{coordinator.address}, for nodes" in said
+    assert "which this node gets by enrolling" in said
+    node.ok("enroll", "--invite", invitation)
+    before = node.files()
+    done = node.command("doctor", "--json")
+    assert done.returncode == 0
+    assert steps_of(done) == [dict.fromkeys(diagnosis.STEPS, True)]
+    said = node.ok("doctor")
+    assert "the round is open" in said
+    assert f"this machine's clock says {datetime.now(UTC):%Y-%m-%d}" in said
+    assert node.files() == before
+
+    node.set(address=closed_address())
+    done = node.command("doctor", "--json")
+    assert done.returncode == REFUSED
+    assert json.loads(done.stdout)[0]["cause"] == "port-closed"
+    passed = steps_of(done)[0]
+    assert [passed[name] for name in diagnosis.STEPS] == [True, True, False, None, None, None, None]
+    assert "ends at connect" in node.fails(REFUSED, "doctor")
+    node.set(address=coordinator.enroll_address)
+    assert json.loads(node.command("doctor", "--json").stdout)[0]["cause"] == "wrong-port"
+
+
+def test_the_doctor_goes_through_the_proxy(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
+    node = Node(tmp_path / "home")
+    node.ok("init")
+    ports = [address.rpartition(":")[2] for address in (coordinator.enroll_address, coordinator.address)]
+    enrolling, main = (f"{NAMED}:{port}" for port in ports)
+    invitation = str(coordinator.invite("coast", tmp_path / "i.json", enroll_address=enrolling, address=main))
+    leads = {enrolling: coordinator.enroll_address, main: coordinator.address}
+    with ConnectProxy("ada:secret", instead_of=leads) as proxy:
+        right = f"http://ada:secret@{proxy.address}"
+        said = node.ok("doctor", "--invite", invitation, https_proxy=right)
+        assert f"through the proxy {proxy.address} (from https_proxy)" in said
+        assert "secret" not in said
+        done = node.command("doctor", "--invite", invitation, https_proxy=f"http://{proxy.address}")
+        assert done.returncode == REFUSED
+        assert "wants a user and a password (407)" in done.stdout
+
+
+def test_the_doctor_says_what_a_refused_node_is_told(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
+    node = Node(tmp_path / "home").join(coordinator, "coast")
+    authority = CertificateAuthority.load(coordinator.home / "keys")
+    key = SigningKey.load(node.home / "keys" / "tls.key")
+    other = authority.issue_node(make_csr(key, "nobody"), "nobody")
+    (node.home / "keys" / "tls.pem").write_bytes(other)
+    done = node.command("doctor", "--json")
+    assert done.returncode == REFUSED
+    assert json.loads(done.stdout)[0]["cause"] == "not-enrolled"
+    assert steps_of(done)[0]["answer"] is False

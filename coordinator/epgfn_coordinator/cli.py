@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +105,13 @@ def serve(
     device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
     ] = "cpu",
+    clock_is_right: Annotated[
+        bool,
+        typer.Option(
+            "--clock-is-right",
+            help="You have checked this machine's clock; let it decide about the deadline.",
+        ),
+    ] = False,
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
 
@@ -124,7 +132,7 @@ def serve(
         log_to_stderr()
         reporter, trainer = make_reporter("coordinator", events), Trainer(where)
         try:
-            run(Home(home), Journal(reporter, events), trainer=trainer)
+            run(Home(home), Journal(reporter, events), trainer=trainer, clock_is_right=clock_is_right)
         finally:
             reporter.close()
             trainer.end()
@@ -148,7 +156,8 @@ def status(
     width = max(map(len, found))
     for name, value in found.items():
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
-        print(f"{name.replace('_', ' '):<{width}}  {'unknown' if shown is None else shown}")
+        missing = "unknown" if name.endswith("address") else "none"
+        print(f"{name.replace('_', ' '):<{width}}  {missing if shown is None else shown}")
 
 
 @app.command()
@@ -161,22 +170,67 @@ def close(home: HomeOption = DEFAULT_HOME) -> None:
     try:
         if not Home(home).is_served():
             raise EpgfnError(f"no coordinator serves from {home}; start {NAME} serve --home {home} first")
-        number = store.write("INSERT INTO requests DEFAULT VALUES")
-        until = time.monotonic() + ANSWER_WITHIN
-        while time.monotonic() < until:
-            row = store.row("SELECT done, answer FROM requests WHERE number = ?", number)
-            if row is not None and row["done"] is not None:
-                if not row["done"]:
-                    raise EpgfnError(row["answer"])
-                print(row["answer"])
-                return
-            time.sleep(0.1)
-        store.write("DELETE FROM requests WHERE number = ? AND done IS NULL", number)
-        raise EpgfnError(
-            f"the coordinator serving from {home} did not answer; look at its log, then try again"
-        )
+        print(_ask(home, store))
     finally:
         store.close()
+
+
+@app.command()
+def extend(
+    deadline: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="The new deadline with its time zone, such as 2030-01-31T12:00:00Z."
+        ),
+    ],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Extend the deadline. A round that waits for you because it passed without a quorum is open again. The ledger and the nodes are told.
+
+    Example: epgfn-coordinator extend --deadline 2030-01-31T12:00:00Z --home coordinator-home
+    """
+    from epgfn_coordinator.main_loop import extend as put_off
+
+    moment = _moment(deadline)
+    store = _store(home)
+    try:
+        if Home(home).is_served():
+            print(_ask(home, store, moment))
+            return
+    finally:
+        store.close()
+    log_to_stderr()
+    print(put_off(Home(home), Journal(make_reporter("coordinator", events=False)), moment))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time; write it like 2030-01-31T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise UsageError(f"{text!r} has no time zone; write it like 2030-01-31T12:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def _ask(home: Path, store: Store, deadline: datetime | None = None) -> str:
+    """Ask the serving process to close the round, or to extend its deadline; its answer.
+
+    Raises:
+        EpgfnError: it says no, or nothing.
+    """
+    asked = None if deadline is None else deadline.isoformat()
+    number = store.write("INSERT INTO requests (deadline) VALUES (?)", asked)
+    until = time.monotonic() + ANSWER_WITHIN
+    while time.monotonic() < until:
+        row = store.row("SELECT done, answer FROM requests WHERE number = ?", number)
+        if row is not None and row["done"] is not None:
+            if not row["done"]:
+                raise EpgfnError(row["answer"])
+            return str(row["answer"])
+        time.sleep(0.1)
+    store.write("DELETE FROM requests WHERE number = ? AND done IS NULL", number)
+    raise EpgfnError(f"the coordinator serving from {home} did not answer; look at its log, then try again")
 
 
 @app.command()

@@ -23,7 +23,9 @@ from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate
 from epgfn.study import Study
 from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
+from epgfn_coordinator import clock as clocks
 from epgfn_coordinator import keys
+from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home, split_address
 from epgfn_coordinator.store import Store
 
@@ -37,7 +39,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
 
     Raises:
         UsageError: `home` holds a coordinator for another study, an address is none, the roster a reserved id, or nobody could
-            train for the study, or send what was trained, or a new study has no scales.
+            train for the study, or send what was trained, or a new study has no scales or a deadline that has passed.
         EpgfnError: a file cannot be written.
     """
     for address in (config.address, config.enroll_address):
@@ -60,11 +62,21 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
                 return False
         else:
             require_scales(study)
+            _require_time_left(study)
             _make(home, study, config, store)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:
         store.close()
     return True
+
+
+def _require_time_left(study: Study) -> None:
+    deadline, time = study.aggregation.deadline, clocks.now()
+    if deadline is not None and deadline <= time:
+        raise UsageError(
+            f"the study's deadline, {spelled(deadline)}, has passed by this machine's clock, which says {spelled(time)}; "
+            "agree on a study with a later one, or put the clock right"
+        )
 
 
 def _make(home: Home, study: Study, config: Config, store: Store) -> None:
@@ -111,6 +123,7 @@ def _make(home: Home, study: Study, config: Config, store: Store) -> None:
         store.set_fact("round_id", round_id)
         store.set_fact("state", OPEN)
         store.set_fact("study_digest", study.digest)
+        Clock(store).believe()
     TileLog(home.ledger, ledger).publish(store.entries())
 
 

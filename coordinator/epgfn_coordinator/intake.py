@@ -16,7 +16,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
-from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED
+from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED, WAITING
 from epgfn_coordinator.checking import Checking
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
@@ -83,7 +83,8 @@ class Intake:
         Raises:
             RefusedError: see `Verifier.announcement`; "already-accepted": another artifact of this node is in;
                 "round-closed": no more artifacts are taken.
-            CallError: "aggregating": none are taken now, but late ones will be.
+            CallError: "aggregating": none are taken now, but late ones will be; "waiting": perhaps later, if the operator extends
+                the deadline.
         """
         with self._locks[caller.node_id]:
             return self._begin(caller, bundle)
@@ -148,7 +149,7 @@ class Intake:
         """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
 
         Raises:
-            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space", "aggregating".
+            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space", "aggregating", "waiting".
             RefusedError: "round-closed".
         """
         with self._locks[caller.node_id]:
@@ -181,7 +182,7 @@ class Intake:
         """Verify a complete upload and accept it: its receipt (tlog-proof) and its ledger entry. Idempotent.
 
         Raises:
-            CallError: "unknown-upload", "incomplete", "aggregating"; "checking": ask again.
+            CallError: "unknown-upload", "incomplete", "aggregating", "waiting"; "checking": ask again.
             RefusedError: "digest-mismatch" (send it again) or a check of `Verifier.model` (final).
         """
         with self._locks[caller.node_id]:
@@ -241,6 +242,12 @@ class Intake:
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "aggregating",
                 "the global model is being trained; this study takes late models as soon as it is published, so submit again then",
+            )
+        if state == WAITING:
+            raise CallError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "waiting",
+                f"no model is taken now: {self._store.text('detail')}; ask that operator, and submit again if the round is opened again",
             )
         raise _round_closed()
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,7 @@ from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_o
 from epgfn.study import Study
 from epgfn_coordinator import places
 from epgfn_coordinator.aggregation import Interrupted
+from epgfn_coordinator.clock import Clock
 from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.identity import Identity
@@ -41,9 +43,15 @@ LAST_STEP = 30.0  # seconds that aggregation gets to notice that it should stop
 
 
 def serve(
-    home: Home, journal: Journal, stop: threading.Event | None = None, trainer: Trainer | None = None
+    home: Home,
+    journal: Journal,
+    stop: threading.Event | None = None,
+    trainer: Trainer | None = None,
+    *,
+    clock_is_right: bool = False,
 ) -> None:
     """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
+    `clock_is_right`: the operator vouches for the machine's clock as it is now.
 
     Raises:
         EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
@@ -55,7 +63,7 @@ def serve(
     with home.served():
         coordinator = Coordinator(home, journal, trainer)
         try:
-            coordinator.run(stop)
+            coordinator.run(stop, clock_is_right=clock_is_right)
         finally:
             coordinator.close()
 
@@ -75,6 +83,20 @@ def abandon(home: Home, journal: Journal) -> str:
             coordinator.close()
 
 
+def extend(home: Home, journal: Journal, deadline: datetime) -> str:
+    """Extend the round's deadline where nobody serves from `home`; a sentence that says so.
+
+    Raises:
+        EpgfnError: a coordinator serves from `home`, or see `Round.extend`.
+    """
+    with home.served():
+        coordinator = Coordinator(home, journal)
+        try:
+            return coordinator.extend(deadline)
+        finally:
+            coordinator.close()
+
+
 class Coordinator:
     """One serving process."""
 
@@ -89,7 +111,8 @@ class Coordinator:
         self._watch = StreamWatch()
         manifest = self._manifest()
         self._identity = Identity(self._store, self._study.roster)
-        self._round = Round(self._study, self._store, self._log, journal)
+        self._clock = Clock(self._store, keep=True)
+        self._round = Round(self._study, self._store, self._log, journal, self._clock)
         verifier = Verifier(self._study, manifest, self._store, self._log)
         self._intake = Intake(
             home,
@@ -115,8 +138,10 @@ class Coordinator:
             trainer or Trainer(),
         )
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, *, clock_is_right: bool = False) -> None:
         """Serve until `stop` is set."""
+        if clock_is_right:
+            self._clock.believe()
         _remove_strays(self._home, self._store)
         # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
         self._store.write("DELETE FROM requests WHERE done IS NULL")
@@ -166,6 +191,11 @@ class Coordinator:
         self._publication.abandon()
         return round_state(self._store)
 
+    def extend(self, deadline: datetime) -> str:
+        """See `Round.extend`."""
+        self._log.publish()
+        return self._round.extend(deadline)
+
     def close(self) -> None:
         """Give the state back."""
         self._intake.close()
@@ -176,8 +206,9 @@ class Coordinator:
         late: _Worker | None = None
         try:
             while not stop.is_set():
-                if not self._intake.busy:  # what arrived in time is in time, however long its check takes
-                    self._round.tick()
+                self._round.tick(
+                    busy=self._intake.busy
+                )  # what arrived in time is in time, however long its check takes
                 if stalled := self._watch.end_stalled():
                     LOG.warning("ended %d stalled transfers", stalled)
                 state = round_state(self._store)

@@ -1,23 +1,27 @@
-"""The round: open → aggregating → published; or it fails, or is abandoned. It closes once, in one transaction.
+"""The round: open → aggregating → published; or it waits for its operator, fails, or is abandoned. Each step is one transaction.
 
 open          uploads are taken
 aggregating   closed with at least a quorum; the global model is being trained (again after a restart)
 published     the global model is signed and in the ledger
-failed        the deadline passed with fewer models than the quorum
+waiting       the deadline passed with fewer models than the quorum: the operator may extend it, which opens the round again
+failed        the operator let the grace period pass, too
 abandoned     the operator gave it up before there was a result
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from epgfn.ledger.entries import StateEntry, encode
-from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.ledger.entries import DeadlineEntry, StateEntry, encode
+from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, WAITING
 from epgfn.study import Study
+from epgfn_coordinator import clock as clocks
+from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.schedule import DEADLINE_FACT, WAITING_FACT, deadline_of, due
 from epgfn_coordinator.store import Store
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
@@ -31,7 +35,7 @@ class Decision(NamedTuple):
 
 
 def round_state(store: Store) -> str:
-    """One of the five states."""
+    """One of the six states."""
     return store.text("state")
 
 
@@ -40,13 +44,13 @@ def accepted_nodes(store: Store) -> list[str]:
     return [row["node_id"] for row in store.rows("SELECT node_id FROM artifacts ORDER BY node_id")]
 
 
-def decide(study: Study, accepted: int, now: datetime, *, asked: bool = False) -> Decision | None:
-    """What the study's rules make of an open round with `accepted` models; None: wait. `asked`: the operator closes.
+def decide(study: Study, accepted: int, *, late: bool = False, asked: bool = False) -> Decision | None:
+    """What the study's rules make of an open round with `accepted` models; None: go on. `late`: its deadline has passed; `asked`: the
+    operator closes it.
 
-    A round never closes below the quorum; at the deadline it fails instead.
+    A round never closes below the quorum; at the deadline it waits for its operator instead.
     """
     rules, total = study.aggregation, len(study.roster)
-    late = rules.deadline is not None and now >= rules.deadline
     if accepted >= rules.quorum:
         if accepted == total:
             return Decision(AGGREGATING, "every node of the roster has sent its model")
@@ -58,9 +62,9 @@ def decide(study: Study, accepted: int, now: datetime, *, asked: bool = False) -
             return Decision(AGGREGATING, f"the operator closed it with {accepted} of {total} models")
     elif late:
         return Decision(
-            FAILED,
-            f"the deadline passed with {accepted} of {total} models, fewer than the quorum of {rules.quorum}; "
-            "agree on a new study with a later deadline or a smaller quorum",
+            WAITING,
+            f"the deadline passed with {accepted} of {total} models, fewer than the quorum of {rules.quorum}; the round waits for the "
+            "coordinator's operator, who can extend the deadline or abandon the round",
         )
     return None
 
@@ -68,8 +72,12 @@ def decide(study: Study, accepted: int, now: datetime, *, asked: bool = False) -
 class Round:
     """The state of the one round in a coordinator's store."""
 
-    def __init__(self, study: Study, store: Store, log: PublishedLog, journal: Journal) -> None:
+    def __init__(
+        self, study: Study, store: Store, log: PublishedLog, journal: Journal, clock: Clock | None = None
+    ) -> None:
         self._study, self._store, self._log, self._journal = study, store, log, journal
+        self._clock = clock or Clock(store)
+        self._doubt = ""
         self._round_id = store.text("round_id")
 
     def standing(self) -> tuple[str, str]:
@@ -78,17 +86,70 @@ class Round:
         if state != OPEN:
             return state, self._store.text("detail")
         accepted, total = len(accepted_nodes(self._store)), len(self._study.roster)
-        return state, f"{accepted} of {total} nodes have sent their model"
+        deadline = deadline_of(self._study, self._store)
+        until = f"; the deadline is {spelled(deadline)}" if deadline is not None else ""
+        extended = ", extended by the operator" if self._store.fact(DEADLINE_FACT) is not None else ""
+        return state, f"{accepted} of {total} nodes have sent their model{until}{extended}"
 
-    def tick(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Close the round if it is time, and answer what operators asked for meanwhile."""
-        requests = [
-            row["number"] for row in self._store.rows("SELECT number FROM requests WHERE done IS NULL")
-        ]
-        if round_state(self._store) == OPEN:
-            self._close_if_due(now(), bool(requests))
-        for number in requests:
+    def tick(self, *, busy: bool = False) -> None:
+        """Close the round or end its waiting if it is time, and answer what operators asked for meanwhile. `busy`: nothing is to be
+        decided now, since a model that arrived in time is being checked."""
+        moment = due(self._study, self._store)
+        reading = self._clock.read(moment)
+        self._say(reading.doubt)
+        if busy:
+            return
+        late = moment is not None and not reading.doubt and reading.time >= moment
+        requests = self._store.rows("SELECT number, deadline FROM requests WHERE done IS NULL")
+        for row in requests:
+            if row["deadline"] is not None:
+                self._answer_extension(row["number"], datetime.fromisoformat(row["deadline"]))
+        late = late and due(self._study, self._store) == moment
+        closing = [row["number"] for row in requests if row["deadline"] is None]
+        state = round_state(self._store)
+        if state == OPEN:
+            self._close_if_due(late, bool(closing))
+        elif state == WAITING and late:
+            self._fail()
+        for number in closing:
             self._answer(number)
+
+    def extend(self, deadline: datetime) -> str:
+        """Extend the deadline of an open round, or open one again that waits; a sentence that says so.
+
+        Raises:
+            EpgfnError: the round is past that.
+            UsageError: `deadline` is not later than now and than the one that stands.
+        """
+        with self._store.transaction():
+            said = self._extend(deadline)
+        self._log.publish()
+        self._journal.decision("extended", said)
+        return said
+
+    def _extend(self, deadline: datetime) -> str:
+        deadline = deadline.replace(microsecond=0)
+        state, standing = round_state(self._store), deadline_of(self._study, self._store)
+        if state not in (OPEN, WAITING):
+            raise EpgfnError(f"the round is {state}, so its deadline means nothing any more")
+        if state == OPEN and standing is None:
+            raise EpgfnError(
+                "the study has no deadline, so the round stays open until it is closed or abandoned"
+            )
+        time = clocks.now()
+        if deadline <= time:
+            raise UsageError(
+                f"{spelled(deadline)} has passed by this machine's clock, which says {spelled(time)}"
+            )
+        if standing is not None and deadline <= standing:
+            raise UsageError(f"the deadline is {spelled(standing)} already; give a later one")
+        said = f"the operator extended the deadline to {spelled(deadline)}"
+        self._store.append_entry(encode(DeadlineEntry(round_id=self._round_id, deadline=spelled(deadline))))
+        self._store.set_fact(DEADLINE_FACT, spelled(deadline))
+        if state == WAITING:
+            self._enter(OPEN, said)
+            said += " and the round is open again"
+        return said
 
     def advance(self, state: str, detail: str, entries: list[bytes] | None = None) -> None:
         """Put the round into `state`, with `entries` before the ledger entry that says so, all at once."""
@@ -98,35 +159,56 @@ class Round:
             self._enter(state, detail)
         self._log.publish()
 
-    def _close_if_due(self, now: datetime, asked: bool) -> None:
+    def _say(self, doubt: str) -> None:
+        if doubt and not self._doubt:
+            self._journal.decision("held", doubt, warn=True)
+        elif self._doubt and not doubt:
+            self._journal.decision("released", "the clock is believed again")
+        self._doubt = doubt
+
+    def _fail(self) -> None:
+        why = f"the operator let the grace period of {self._study.aggregation.grace_days:g} days pass; {self._store.text('detail')}"
+        self.advance(FAILED, why)
+        self._journal.decision("failed", why, warn=True)
+
+    def _close_if_due(self, late: bool, asked: bool) -> None:
         with self._store.transaction():
             # Counted inside the transaction: an artifact is in before the round closes, or it is refused.
             accepted = len(accepted_nodes(self._store))
-            decision = decide(self._study, accepted, now, asked=asked)
+            decision = decide(self._study, accepted, late=late, asked=asked)
             if decision is None or round_state(self._store) != OPEN:
                 return
             self._enter(decision.state, decision.why)
         self._log.publish()
-        failed = decision.state == FAILED
-        phase = "failed" if failed else "closed"
-        self._journal.decision(phase, decision.why, warn=failed, accepted=accepted)
+        waits = decision.state == WAITING
+        self._journal.decision("waiting" if waits else "closed", decision.why, warn=waits, accepted=accepted)
 
     def _enter(self, state: str, detail: str) -> None:
         numbers = {"accepted": self._store.count("artifacts"), "roster": len(self._study.roster)}
         self._store.set_fact("state", state)
-        self._store.set_fact("detail", detail)
+        self._store.set_fact("detail", "" if state == OPEN else detail)
+        if state == WAITING:
+            self._store.set_fact(WAITING_FACT, clocks.now().isoformat())
         self._store.append_entry(
             encode(StateEntry(round_id=self._round_id, state=state, detail={"why": detail, **numbers}))
         )
 
     def _answer(self, number: int) -> None:
         state, detail = self.standing()
-        done = state != OPEN
+        done = state not in (OPEN, WAITING)
         answer = f"the round is {state}: {detail}"
-        if not done:
+        if state == OPEN:
             quorum = self._study.aggregation.quorum
             answer = f"the round stays open: {detail} and the quorum is {quorum}; wait for more, or for the deadline"
-        with self._store.transaction():
-            self._store.write(
-                "UPDATE requests SET done = ?, answer = ? WHERE number = ?", int(done), answer, number
-            )
+        self._record(number, done, answer)
+
+    def _answer_extension(self, number: int, deadline: datetime) -> None:
+        try:
+            self._record(number, True, self.extend(deadline))
+        except EpgfnError as error:
+            self._record(number, False, str(error))
+
+    def _record(self, number: int, done: bool, answer: str) -> None:
+        self._store.write(
+            "UPDATE requests SET done = ?, answer = ? WHERE number = ?", int(done), answer, number
+        )

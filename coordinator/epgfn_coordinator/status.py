@@ -10,9 +10,11 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
 from epgfn_coordinator import places
+from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.round import accepted_nodes
+from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import Store
 
 
@@ -26,6 +28,7 @@ def status(home: Home) -> dict[str, Any]:
     study, config, store = Study.load(home.study), Config.load(home.config), Store(home.state)
     try:
         accepted = accepted_nodes(store)
+        deadline, grace = deadline_of(study, store), grace_ends(study, store)
         enrolled = [row["node_id"] for row in store.rows("SELECT node_id FROM nodes ORDER BY node_id")]
         result = {
             "study": study.name,
@@ -35,6 +38,12 @@ def status(home: Home) -> dict[str, Any]:
             "detail": store.text("detail")
             or f"{len(accepted)} of {len(study.roster)} nodes have sent their model",
             "serving": home.is_served(),
+            "next": outlook(study, store),
+            "held": Clock(store).read(due(study, store)).doubt or None,
+            "deadline": None if deadline is None else spelled(deadline),
+            "extended": store.fact(DEADLINE_FACT) is not None,
+            "grace_days": study.aggregation.grace_days,
+            "grace_ends": None if grace is None else spelled(grace),
             "enrolled": enrolled,
             "accepted": accepted,
             "missing": sorted(set(study.roster) - set(accepted)),

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS refusals (
     node_id TEXT NOT NULL, bundle_sha256 TEXT NOT NULL, reason TEXT NOT NULL, sentence TEXT NOT NULL,
     final INTEGER NOT NULL, PRIMARY KEY (node_id, bundle_sha256, reason)) STRICT;
 CREATE TABLE IF NOT EXISTS requests (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT) STRICT;
+    number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, deadline TEXT) STRICT;
 """
 
 
@@ -59,10 +59,19 @@ class Store:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.executescript(_SCHEMA)
+            self._add_what_is_new()
         except sqlite3.Error:
             raise EpgfnError(
                 f"cannot open the coordinator's state {path}; check space and permissions, or restore it from a backup"
             ) from None
+
+    def _add_what_is_new(self) -> None:
+        """A column that homes of before do not have."""
+        self._db.execute("BEGIN IMMEDIATE")
+        columns = {row["name"] for row in self._db.execute("PRAGMA table_info(requests)")}
+        if "deadline" not in columns:
+            self._db.execute("ALTER TABLE requests ADD COLUMN deadline TEXT")
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Give the file back."""

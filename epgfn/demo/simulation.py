@@ -200,5 +200,6 @@ def _follow(parties: dict[str, _Party], events: queue.Queue[tuple[str, Any]], vi
             running.discard(name)
         else:
             view.event(name, event)
-            if event["phase"] == "failed":
+            stuck = event["phase"] == "waiting" and name == COORDINATOR  # for its operator, who is not here
+            if event["phase"] == "failed" or stuck:
                 raise EpgfnError(f"{name}: {event.get('message', 'failed')} (log: {parties[name].log})")

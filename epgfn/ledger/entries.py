@@ -9,6 +9,7 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     refused         an upload that did not, and why (a stable slug)
     withdrawn       an accepted upload that must not count
     state           the round's state changed
+    deadline        the operator extended the round's deadline
     global          the signed global model; a later one is of a round that takes late models
     leave-one-out   the signed model of everybody but one node
     key-destroyed   the round's private key is gone, so no upload can be opened any more
@@ -16,9 +17,10 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import RefusedError
@@ -29,6 +31,18 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NodeId = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 RoundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+
+
+def _is_moment(value: str) -> str:
+    datetime.fromisoformat(value)  # ValueError where there is no such day or hour
+    return value
+
+
+Moment = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    AfterValidator(_is_moment),
+]
 Pem = Annotated[
     str,
     Field(
@@ -106,6 +120,14 @@ class StateEntry(_Entry):
     detail: dict[Slug, str | int] = {}
 
 
+class DeadlineEntry(_Entry):
+    """The operator extended the round's deadline, to a time in UTC such as 2030-01-31T12:00:00Z."""
+
+    kind: Literal["deadline"] = "deadline"
+    round_id: RoundId
+    deadline: Moment
+
+
 class GlobalEntry(_Entry):
     """The global model was published: digests of its bundle file and of the model file."""
 
@@ -141,6 +163,7 @@ Entry = (
     | RefusedEntry
     | WithdrawnEntry
     | StateEntry
+    | DeadlineEntry
     | GlobalEntry
     | LeaveOneOutEntry
     | KeyDestroyedEntry

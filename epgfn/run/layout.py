@@ -50,6 +50,7 @@ PICTURES: Final = tuple(
 
 OPEN: Final = "open"
 AGGREGATING: Final = "aggregating"
+WAITING: Final = "waiting"
 PUBLISHED: Final = "published"
 FAILED: Final = "failed"
 ABANDONED: Final = "abandoned"

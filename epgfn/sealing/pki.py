@@ -171,6 +171,15 @@ def certificate_fingerprint(certificate: bytes) -> str:
     return sha256_hex(_load_certificate(certificate).public_bytes(Encoding.DER))
 
 
+def issued_at(certificate: bytes) -> datetime:
+    """When a certificate of ours (PEM or DER) was issued, by the clock of then.
+
+    Raises:
+        RefusedError: "bad-certificate": it does not parse.
+    """
+    return _load_certificate(certificate).not_valid_before_utc + _CLOCK_SKEW
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: VerifyKey, lifetime: timedelta
 ) -> x509.CertificateBuilder:

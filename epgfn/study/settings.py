@@ -65,7 +65,8 @@ class AggregationSettings(TrainingSettings):
     `objective`: one of `epgfn.gflownet.product`; without it the space decides.
 
     The round closes when every node of the roster has sent its model (`close_when = "all"`), when `quorum` of them
-    have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it fails and says so.
+    have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it waits `grace_days` for its operator, who
+    may extend the deadline, and then fails.
     `samples` graphs are drawn for publication.
 
     `late`: what becomes of a model that comes after the round was published. "refuse", or "new-aggregate": one more global
@@ -80,6 +81,7 @@ class AggregationSettings(TrainingSettings):
     quorum: Annotated[int, Field(ge=1)] = 1
     close_when: Literal["all", "quorum"] = "all"
     deadline: datetime | None = None
+    grace_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
     late: Literal["refuse", "new-aggregate"] = "refuse"
     leave_one_out: bool = False

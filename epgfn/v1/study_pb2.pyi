@@ -12,11 +12,13 @@ class RoundState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROUND_STATE_AGGREGATING: _ClassVar[RoundState]
     ROUND_STATE_PUBLISHED: _ClassVar[RoundState]
     ROUND_STATE_FAILED: _ClassVar[RoundState]
+    ROUND_STATE_WAITING: _ClassVar[RoundState]
 ROUND_STATE_UNSPECIFIED: RoundState
 ROUND_STATE_OPEN: RoundState
 ROUND_STATE_AGGREGATING: RoundState
 ROUND_STATE_PUBLISHED: RoundState
 ROUND_STATE_FAILED: RoundState
+ROUND_STATE_WAITING: RoundState
 
 class GetStudyRequest(_message.Message):
     __slots__ = ()

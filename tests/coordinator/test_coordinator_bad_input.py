@@ -98,19 +98,6 @@ def test_a_study_of_one_node_publishes_that_nodes_posterior(tmp_path: Path) -> N
     assert summary["diagnostics"]["nodes"]["a"]["disagreement_nats"] == 0.0
 
 
-def test_with_everybody_absent_the_round_fails_at_the_deadline(tmp_path: Path) -> None:
-    study = tiny_study(quorum=1, deadline="deadline = 2020-01-01T00:00:00Z")
-    home = make_home(tmp_path / "home", study)
-    with InProcess(home) as server:
-        assert "0 of 2" in server.events.wait_for("failed")["message"]
-        node = FakeNode.enrolled(home, "a")
-        assert reason_of(node.result) == "round-failed"
-    export(home, tmp_path / "run")
-    report = audit_run(tmp_path / "run")
-    said = {finding.check: finding.message for finding in report.findings}
-    assert report.ok and "no global model" in said["global"]
-
-
 def stuck_round(root: Path, **changes: object) -> Home:
     """A round that can never be aggregated: the disk has lost an accepted model."""
     study = tiny_study(**changes)

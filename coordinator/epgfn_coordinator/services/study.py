@@ -17,6 +17,7 @@ _STATES = {
     "open": study_pb2.ROUND_STATE_OPEN,
     "aggregating": study_pb2.ROUND_STATE_AGGREGATING,
     "published": study_pb2.ROUND_STATE_PUBLISHED,
+    "waiting": study_pb2.ROUND_STATE_WAITING,
     "failed": study_pb2.ROUND_STATE_FAILED,
     "abandoned": study_pb2.ROUND_STATE_FAILED,
 }

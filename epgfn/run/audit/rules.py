@@ -6,6 +6,7 @@ purpose: whoever distrusts a coordinator must not have to run its checks.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from epgfn.base.canonical import parse_canonical_json
@@ -13,6 +14,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    DeadlineEntry,
     EnrolledEntry,
     Entry,
     GlobalEntry,
@@ -24,7 +26,7 @@ from epgfn.ledger.entries import (
     WithdrawnEntry,
 )
 from epgfn.ledger.log import LogView
-from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED
+from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED, WAITING
 from epgfn.sealing.binding import MODEL_PAYLOAD
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NEXT = {
-    OPEN: {OPEN, AGGREGATING, FAILED, ABANDONED},
+    OPEN: {OPEN, AGGREGATING, WAITING, FAILED, ABANDONED},
     AGGREGATING: {PUBLISHED, FAILED, ABANDONED},
+    WAITING: {OPEN, FAILED, ABANDONED},
     PUBLISHED: set[str](),
     FAILED: set[str](),
     ABANDONED: set[str](),
@@ -55,6 +58,7 @@ class Failed(EpgfnError):
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
+    With fewer uploads than the quorum a round may wait for its operator; only an extended deadline opens it again.
     Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
     models without each node come between the first result and its publication. A round key is destroyed once: after the last
     model that needs it and before the result is published, or after the round ended without one.
@@ -66,7 +70,8 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
     takes_late = study.aggregation.late == "new-aggregate"
-    state, is_open, results, destroyed = OPEN, True, 0, False
+    deadline = study.aggregation.deadline
+    state, is_open, extended, results, destroyed = OPEN, True, False, 0, False
     for place, entry in enumerate(entries, start=2):
         where = f"ledger entry {place}"
         require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
@@ -90,8 +95,22 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
             )
         elif isinstance(entry, StateEntry):
             require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
-            state = entry.state
+            enough = len(accepted) >= study.aggregation.quorum
+            require(
+                entry.state != WAITING or not enough, f"{where} lets a round wait that has enough uploads"
+            )
+            require(
+                state != WAITING or entry.state != OPEN or extended,
+                f"{where} opens a round again without a new deadline",
+            )
+            state, extended = entry.state, False
             is_open = state == OPEN
+        elif isinstance(entry, DeadlineEntry):
+            later = datetime.fromisoformat(entry.deadline)
+            fits = (state == OPEN and deadline is not None) or state == WAITING
+            require(fits, f"{where} extends the deadline of a round that is {state}, or has none")
+            require(deadline is None or later > deadline, f"{where} puts the deadline earlier than it was")
+            deadline, extended = later, True
         elif isinstance(entry, GlobalEntry):
             results += 1
             fits = state == (AGGREGATING if results == 1 else PUBLISHED) and (results == 1 or takes_late)

@@ -21,6 +21,7 @@ from epgfn.base.errors import EpgfnError, one_line
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    DeadlineEntry,
     EnrolledEntry,
     Entry,
     KeyDestroyedEntry,
@@ -251,6 +252,8 @@ class _Audit:
         self.entries = entries
         refused = sorted({entry.node_id for entry in entries if isinstance(entry, RefusedEntry)})
         said = f", with refused uploads of {', '.join(refused)}" if refused else ""
+        moved = [entry.deadline for entry in entries if isinstance(entry, DeadlineEntry)]
+        said += f", deadline extended to {moved[-1]}" if moved else ""
         return (
             f"the ledger records one round of this study in a possible order ({len(entries)} entries{said})"
         )

@@ -13,6 +13,7 @@ from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, sha256_file
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    DeadlineEntry,
     Entry,
     RefusedEntry,
     StateEntry,
@@ -122,6 +123,11 @@ class Run:
     def withdrawn(self) -> list[tuple[int, WithdrawnEntry]]:
         """Withdrawn uploads with their ledger index."""
         return self.ledger.numbered(WithdrawnEntry)
+
+    @property
+    def deadlines(self) -> list[tuple[int, DeadlineEntry]]:
+        """Deadlines that the operator has set instead of the study's, with their ledger index."""
+        return self.ledger.numbered(DeadlineEntry)
 
     @property
     def states(self) -> list[tuple[int, StateEntry]]:

@@ -216,6 +216,10 @@ def sent(run: Run) -> Markup:
         f"Refused, entry {index}: an upload of {entry.node_id} ({plain(entry.reason)})." for index, entry in run.refused
     ]  # fmt: skip
     notes += [f"Withdrawn, entry {index}: the upload of {entry.node_id}." for index, entry in run.withdrawn]
+    notes += [
+        f"The operator extended the deadline to {entry.deadline}, entry {index}."
+        for index, entry in run.deadlines
+    ]
     return section(
         "Who sent what",
         paragraph(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
+    DeadlineEntry,
     EnrolledEntry,
     GlobalEntry,
     KeyDestroyedEntry,
@@ -479,6 +480,49 @@ def test_a_failed_round_publishes_nothing(tmp_path: Path) -> None:
     run.send("south")
     run.log(StateEntry(round_id=ROUND_ID, state="failed"))
     run.close()
+    assert "ledger-entries" in failed(audit_run(run.finish()))
+
+
+@pytest.mark.parametrize(
+    ("story", "fits"),
+    [
+        (["waiting", "2031-01-01T00:00:00Z", "open"], True),
+        (["2031-01-01T00:00:00Z", "2031-01-01T00:00:01Z"], True),
+        (["waiting", "open"], False),
+        (["2031-01-01T00:00:00Z", "waiting", "open"], False),
+        (["waiting", "2029-01-01T00:00:00Z", "open"], False),
+        (["2031-01-01T00:00:00Z", "2031-01-01T00:00:00Z"], False),
+        (["waiting", "aggregating"], False),
+        (["failed", "2031-01-01T00:00:00Z"], False),
+    ],
+)
+def test_an_extended_deadline_has_its_place_in_the_story(
+    tmp_path: Path, story: list[str], fits: bool
+) -> None:
+    text = opened(tmp_path / "a").study.raw.decode()
+    assert "quorum = 2" in text
+    text = text.replace("quorum = 2", "quorum = 2\ndeadline = 2030-01-01T00:00:00Z")
+    run = opened(tmp_path / "run", Study.from_bytes(text.encode()))
+    run.send("north")
+    for step in story:
+        said = DeadlineEntry if step[0] == "2" else StateEntry
+        run.log(said(**{"round_id": ROUND_ID, "deadline" if step[0] == "2" else "state": step}))
+    if fits:
+        run.send("south")
+        run.close()
+    report = audit_run(run.finish())
+    assert ("ledger-entries" not in failed(report)) == fits
+    if fits:
+        assert report.ok
+        finding = next(f for f in report.findings if f.check == "ledger-entries")
+        assert "deadline extended to 2031-01-01T00:00:0" in finding.message
+
+
+def test_a_round_does_not_wait_where_enough_have_sent(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.send("north")
+    run.send("south")
+    run.log(StateEntry(round_id=ROUND_ID, state="waiting"))
     assert "ledger-entries" in failed(audit_run(run.finish()))
 
 

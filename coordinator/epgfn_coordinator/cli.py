@@ -63,12 +63,18 @@ def init(
     from epgfn_coordinator.initialise import initialise
 
     parsed = Study.load(study)
-    made = initialise(Home(home), parsed, Config(address, enroll_address, tuple(tls_name or ())))
+    config = Config(address, enroll_address, tuple(tls_name or ()))
+    made = initialise(Home(home), parsed, config)
     print(f"study {parsed.name}  digest {parsed.digest}")
     for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
     if not made:
         print(f"{home} was initialised for this study before; nothing is changed")
+        kept = Config.load(Home(home).config)
+        if (kept.address, kept.enroll_address, kept.tls_names) != (address, enroll_address, config.tls_names):
+            print(
+                f"note: addresses and TLS names stay as they are in {Home(home).config}; change them there, then serve"
+            )
     else:
         print(f"next: {NAME} serve --home {home}, and for each node: {NAME} token NODE --home {home}")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from epgfn import rpc
+from epgfn.base.addresses import Address, parse_listening
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
 from epgfn.base.passphrase import key_passphrase
@@ -24,7 +25,7 @@ from epgfn.v1 import (
     study_pb2,
     study_pb2_grpc,
 )
-from epgfn_coordinator.home import Config, Home, split_address
+from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
@@ -121,23 +122,24 @@ def _server(threads: int, *options: tuple[str, int]) -> grpc.Server:
 
 def _bind(server: grpc.Server, credentials: grpc.ServerCredentials, address: str, last: str) -> str:
     """Listen on `address`; where its port is 0, on the port of last time if it is free, so that nodes find us again."""
-    host, port = split_address(address)
-    if port == 0 and last:
+    wanted = parse_listening(address)
+    if wanted.port == 0 and last:
         try:
-            return _listen(server, credentials, host, split_address(last)[1])
+            return _listen(server, credentials, replace(wanted, port=parse_listening(last).port))
         except EpgfnError:
             pass  # somebody else has that port now
-    return _listen(server, credentials, host, port)
+    return _listen(server, credentials, wanted)
 
 
-def _listen(server: grpc.Server, credentials: grpc.ServerCredentials, host: str, port: int) -> str:
+def _listen(server: grpc.Server, credentials: grpc.ServerCredentials, address: Address) -> str:
+    everywhere = replace(address, host=address.host or "::")  # no host: all addresses, of both kinds
     try:
-        bound = server.add_secure_port(f"{host}:{port}", credentials)
+        bound = server.add_secure_port(str(everywhere), credentials)
     except RuntimeError:
         bound = 0
     if not bound:
         raise EpgfnError(
-            f"cannot listen on {host}:{port}: the port is in use or the address is not this machine's; "
+            f"cannot listen on {address}: the port is in use or the address is not this machine's; "
             "stop the other program, or set another address in coordinator.toml"
         )
-    return f"{host}:{bound}"
+    return str(replace(address, port=bound))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from epgfn import rpc
-from epgfn.base.addresses import parse_address
+from epgfn.base.addresses import parse_listening
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes, read_secret
 from epgfn.rpc.diagnosis import Target, diagnose
 from epgfn.rpc.hello import Identity
-from epgfn_coordinator.home import WILDCARDS, Config, Home, split_address
+from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import HEALTH_CERTIFICATE, HEALTH_KEY
 
 TIMEOUT = 5.0  # seconds
@@ -25,11 +27,12 @@ def require_healthy(home: Home) -> str:
     """
     home.require()
     config = Config.load(home.config)
-    host, port = split_address(config.effective_address or config.address)
-    # Whatever it listens on, it is on this machine, and its certificate names localhost.
-    address = f"{'127.0.0.1' if host in WILDCARDS else host}:{port}"
+    address = parse_listening(config.effective_address or config.address)
+    if address.is_wildcard:
+        # Whatever it listens on, it is on this machine, and its certificate names localhost.
+        address = replace(address, host="127.0.0.1")
     own = Identity(read_secret(home.key(HEALTH_KEY)), read_bytes(home.key(HEALTH_CERTIFICATE), "certificate"))
-    target = Target(parse_address(address), read_bytes(home.ca, "certificate"), own)
+    target = Target(address, read_bytes(home.ca, "certificate"), own)
     credentials = rpc.channel_credentials(target.ca_pem, own.key_pem, own.certificate_pem)
     with rpc.open_channel(target.address, credentials) as channel:
         try:
@@ -37,7 +40,7 @@ def require_healthy(home: Home) -> str:
                 health_pb2.HealthCheckRequest(), timeout=TIMEOUT
             )
         except grpc.RpcError as error:
-            raise diagnose(target).error or rpc.as_error(error, address) from None
+            raise diagnose(target).error or rpc.as_error(error, str(address)) from None
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise EpgfnError(f"the coordinator at {address} answers but does not serve; look at its log")
-    return address
+    return str(address)

@@ -26,12 +26,12 @@ from typing import Any
 
 import tomli_w
 
+from epgfn.base.addresses import parse_listening, parse_name
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
 DEFAULT_ENROLL_ADDRESS = "127.0.0.1:8444"
-WILDCARDS = ("0.0.0.0", "[::]", "::", "")
 
 
 @dataclass(frozen=True)
@@ -154,16 +154,39 @@ class Config:
         """
         try:
             values: dict[str, Any] = tomllib.loads(read_bytes(path, "settings file").decode("utf-8"))
-            values["tls_names"] = tuple(values.get("tls_names", ()))
-            config = cls(**values)
+            names = values.get("tls_names", [])
+            if not isinstance(names, list) or not all(
+                isinstance(value, str) for value in (*names, *values.values()) if value is not names
+            ):
+                raise TypeError
+            config = cls(**{**values, "tls_names": tuple(names)})
         except (ValueError, TypeError):
             known = ", ".join(cls.__dataclass_fields__)
             raise UsageError(
                 f"{path} is not a valid settings file; it may hold these keys: {known}"
             ) from None
-        for address in (config.address, config.enroll_address):
-            split_address(address)
+        config.require_addresses(f" in {path}")
         return config
+
+    def require_addresses(self, where: str = "") -> None:
+        """Refuse addresses and names that nobody could listen on, connect to, or put into a certificate; `where` they are from.
+
+        Raises:
+            UsageError: the sentence names the setting and its right form.
+        """
+        named = [("address", self.address), ("enroll address", self.enroll_address)]
+        checks = [(name, text, parse_listening) for name, text in named]
+        names = [("TLS name", text, parse_name) for text in self.tls_names]
+        for name, text, parse in [*checks, *names]:
+            try:
+                parse(text)
+            except UsageError as error:
+                raise UsageError(f"{name}{where}: {error}") from None
+        one, other = (parse_listening(text) for _, text in named)
+        if one.port == other.port != 0 and (one.host == other.host or one.is_wildcard or other.is_wildcard):
+            raise UsageError(
+                f"address and enroll address{where} are the same port, {one.port}; nodes with and without a certificate need one each"
+            )
 
     def save(self, path: Path) -> None:
         """Write coordinator.toml."""
@@ -187,18 +210,20 @@ class Config:
         """What nodes connect to for their certificate."""
         return self._public(self.enroll_address, self.effective_enroll_address)
 
-    def _public(self, address: str, effective: str) -> str:
-        host, port = split_address(address)
-        if port == 0:
+    def _public(self, text: str, effective: str) -> str:
+        address = parse_listening(text)
+        if address.port == 0:
             if not effective:
                 raise UsageError(
-                    f"the port of {address} is chosen when serving starts; start epgfn-coordinator serve first, "
+                    f"the port of {text} is chosen when serving starts; start epgfn-coordinator serve first, "
                     "or set a port in coordinator.toml"
                 )
-            port = split_address(effective)[1]
-        if host in WILDCARDS:
-            host = self.tls_names[0] if self.tls_names else socket.gethostname()
-        return f"{host}:{port}"
+            address = replace(address, port=parse_listening(effective).port)
+        if address.is_wildcard:
+            address = replace(
+                address, host=parse_name(self.tls_names[0] if self.tls_names else socket.gethostname())
+            )
+        return str(address)
 
 
 def _lock(handle: int) -> bool:
@@ -209,17 +234,3 @@ def _lock(handle: int) -> bool:
         except OSError:
             time.sleep(0.05)
     return False
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port".
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(
-            f"{address!r} is not an address; write it as host:port, for example {DEFAULT_ADDRESS}"
-        )
-    return host, int(port)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import secrets
-import socket
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import sha256_hex, write_atomic
@@ -17,7 +15,7 @@ from epgfn.ledger.note import NoteSigner
 from epgfn.run.layout import OPEN
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey
-from epgfn.sealing.pki import CertificateAuthority, make_csr
+from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
 from epgfn.study import Study
@@ -25,11 +23,10 @@ from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import clock as clocks
 from epgfn_coordinator import keys
+from epgfn_coordinator.certificates import HEALTH_ID, issue
 from epgfn_coordinator.clock import Clock, spelled
-from epgfn_coordinator.home import Config, Home, split_address
+from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.store import Store
-
-HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
 
 
 def initialise(home: Home, study: Study, config: Config) -> bool:
@@ -42,8 +39,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
             train for the study, or send what was trained, or a new study has no scales or a deadline that has passed.
         EpgfnError: a file cannot be written.
     """
-    for address in (config.address, config.enroll_address):
-        split_address(address)
+    config.require_addresses()
     if HEALTH_ID in study.roster:
         raise UsageError(
             f"the node id {HEALTH_ID} is reserved for the coordinator; rename that node in the study"
@@ -83,7 +79,7 @@ def _make(home: Home, study: Study, config: Config, store: Store) -> None:
     secret = key_passphrase()
     authority = CertificateAuthority.create()
     authority.save(home.keys, secret)
-    _make_tls(home, authority, config)
+    issue(home, authority, config)
     signing = SigningKey.generate()
     signing.save(home.key(keys.SIGNING_KEY), secret)
     write_atomic(home.key(keys.SIGNING_PUBLIC), signing.public.pem)
@@ -125,32 +121,3 @@ def _make(home: Home, study: Study, config: Config, store: Store) -> None:
         store.set_fact("study_digest", study.digest)
         Clock(store).believe()
     TileLog(home.ledger, ledger).publish(store.entries())
-
-
-def _make_tls(home: Home, authority: CertificateAuthority, config: Config) -> None:
-    """The server's certificate, and one for our own health check, which is a client like any other."""
-    dns, addresses = _names(config)
-    server = SigningKey.generate()
-    server.save(home.key(keys.TLS_KEY), key_passphrase())
-    write_atomic(home.key(keys.TLS_CERTIFICATE), authority.issue_server(server, dns, addresses))
-    health = SigningKey.generate()
-    # No passphrase: the health check must run without one, and this certificate opens nothing but the health service.
-    health.save(home.key(keys.HEALTH_KEY))
-    write_atomic(
-        home.key(keys.HEALTH_CERTIFICATE), authority.issue_node(make_csr(health, HEALTH_ID), HEALTH_ID)
-    )
-
-
-def _names(config: Config) -> tuple[list[str], list[str]]:
-    hosts = [split_address(address)[0].strip("[]") for address in (config.address, config.enroll_address)]
-    dns, addresses = ["localhost"], ["127.0.0.1"]
-    for name in [socket.gethostname(), *hosts, *config.tls_names]:
-        try:
-            ip = ipaddress.ip_address(name)
-        except ValueError:
-            if name and name not in dns:
-                dns.append(name)
-            continue
-        if not ip.is_unspecified and str(ip) not in addresses:
-            addresses.append(str(ip))
-    return dns, addresses

@@ -52,4 +52,26 @@ def invite(home: Home, store: Store, node_id: str) -> bytes:
             node_id,
             token_digest(invitation["token"]),
         )
+        store.set_fact(_told(node_id), f"{invitation['enroll_address']} {invitation['address']}")
     return (json.dumps(invitation, indent=2) + "\n").encode("utf-8")
+
+
+def moved(store: Store, config: Config) -> tuple[list[str], list[str]]:
+    """Whose invitations lead to an address that is not ours any more: nodes that have not enrolled yet, and nodes that have."""
+    enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
+    waiting, inside = [], []
+    for row in store.rows("SELECT node_id FROM tokens ORDER BY node_id"):
+        node_id = row["node_id"]
+        enroll_address, _, address = store.text(_told(node_id)).partition(" ")
+        if not address:
+            continue  # invited before addresses were kept
+        if node_id in enrolled:
+            inside += [node_id] if address != config.public_address else []
+        elif (enroll_address, address) != (config.public_enroll_address, config.public_address):
+            waiting.append(node_id)
+    return waiting, inside
+
+
+def _told(node_id: str) -> str:
+    """The fact that keeps which addresses a node's invitation holds."""
+    return f"invited {node_id}"

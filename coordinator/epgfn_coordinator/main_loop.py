@@ -18,11 +18,13 @@ from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_o
 from epgfn.study import Study
 from epgfn_coordinator import places
 from epgfn_coordinator.aggregation import Interrupted
+from epgfn_coordinator.certificates import renew
 from epgfn_coordinator.clock import Clock
 from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.intake import Intake
+from epgfn_coordinator.invitation import moved
 from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.publication import Publication
@@ -147,6 +149,8 @@ class Coordinator:
         self._store.write("DELETE FROM requests WHERE done IS NULL")
         self._log.publish()
         self._log.fill_receipts()
+        if why := renew(self._home, self._keys.authority, self._config):
+            self._journal.decision("certificate", f"the server's certificate is issued anew: {why}")
         listener = Listener(self._home, self._config, len(self._study.roster))
         config = self._config.with_effective(listener.address, listener.enroll_address)
         if config != self._config:
@@ -163,11 +167,30 @@ class Coordinator:
                 enroll_address=config.public_enroll_address,
                 pid=os.getpid(),
             )
+            self._tell_who_is_misled(config)
             if disclosure := self._study.disclosure:
                 LOG.warning("disclosure: %s", disclosure)
             self._keep_moving(stop)
         finally:
             listener.stop()
+
+    def _tell_who_is_misled(self, config: Config) -> None:
+        """Say whose invitations lead to an address that this coordinator no longer has."""
+        waiting, inside = moved(self._store, config)
+        if waiting:
+            again = "; ".join(f"epgfn-coordinator token {node} --home {self._home.root}" for node in waiting)
+            self._journal.decision(
+                "invitations-void",
+                f"the address has changed, and these invitations lead elsewhere: {', '.join(waiting)}; make them anew: {again}",
+                warn=True,
+            )
+        if inside:
+            self._journal.decision(
+                "nodes-misled",
+                f"the address has changed, and these enrolled nodes know the old one: {', '.join(inside)}; have each set "
+                f'address = "{config.public_address}" in its node.toml',
+                warn=True,
+            )
 
     def abandon(self) -> str:
         """Give up a round that has no result: the round key is destroyed, and the ledger says so; the round's state then.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from epgfn.base.addresses import parse_address
 from epgfn.base.console import Reporter
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_bytes, read_secret, write_atomic, write_secret
 from epgfn.rpc import ENROLLMENT_LABEL
 from epgfn.rpc.certificates import in_words
@@ -28,8 +27,6 @@ from epgfn_node.keys import NodeKeys, load_keys
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, fetch_agreement, require_on_roster
 from epgfn_node.trust import Invitation, Trust, pin
-
-ADDRESS = re.compile(r"[!-~]{3,512}")  # it is shown while waiting, so nothing in it may steer a terminal
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,7 @@ def enroll(
         EpgfnError: nobody answers, or a file cannot be written.
     """
     home.require_initialised()
+    _require_addresses(home, invitation, settings)
     keys = load_keys(home)
     pin(home, invitation)
     _keep_invitation(home, invitation)
@@ -105,6 +103,28 @@ def enroll(
         ledger.follow(home, coordinator, trust)
     report.event("enrolled", f"enrolled as {invitation.node_id}", node=invitation.node_id)
     return agreement
+
+
+def _require_addresses(home: NodeHome, invitation: Invitation, settings: NodeSettings) -> None:
+    """Refuse what is no address before a token is spent on it.
+
+    Raises:
+        UsageError: the sentence says where it is from and what the right form is.
+    """
+    for name, own, given in (
+        ("enroll_address", settings.enroll_address, invitation.enroll_address),
+        ("address", settings.address, invitation.address),
+    ):
+        try:
+            if own or given:
+                parse_address(own or given)
+        except UsageError as error:
+            whose = (
+                str(home.settings)
+                if own
+                else "the invitation, of which the coordinator's operator has to make a new one"
+            )
+            raise UsageError(f"{name} in {whose}: {error}") from None
 
 
 def _keep_invitation(home: NodeHome, invitation: Invitation) -> None:
@@ -131,11 +151,12 @@ def _get_certificate(
         raise RefusedError(
             "other-node", "the coordinator answered with another node's certificate; tell its operator"
         )
-    answered = str(answer.address)
-    if not ADDRESS.fullmatch(answered):
+    try:
+        answered = str(parse_address(str(answer.address)))
+    except UsageError:
         raise RefusedError(
             "malformed", "the coordinator answered with something that is not an address; tell its operator"
-        )
+        ) from None
     write_atomic(home.trust / "address", answered.encode("ascii") + b"\n")
     write_atomic(home.tls_certificate, certificate)
 

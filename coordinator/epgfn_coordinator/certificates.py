@@ -7,7 +7,7 @@ not in the server's. Nodes trust the authority, so that they notice nothing.
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from cryptography import x509
 
@@ -18,7 +18,7 @@ from epgfn.base.passphrase import key_passphrase
 from epgfn.rpc.certificates import fits
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority, make_csr
-from epgfn_coordinator import keys
+from epgfn_coordinator import clock, keys
 from epgfn_coordinator.home import Config, Home
 
 HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
@@ -53,20 +53,23 @@ def names_of(config: Config) -> list[str]:
 
 
 def renew(home: Home, authority: CertificateAuthority, config: Config) -> str:
-    """Issue both anew if they end within a month or lack a name of `config`; why, or nothing.
+    """Issue both anew if they end within a month, have not begun, or lack a name of `config`; why, or nothing.
 
     Raises:
         EpgfnError: a file cannot be read or written.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     raw = [
         read_bytes(home.key(name), "certificate") for name in (keys.TLS_CERTIFICATE, keys.HEALTH_CERTIFICATE)
     ]
     server, health = map(x509.load_pem_x509_certificate, raw)
     missing = [name for name in names_of(config) if not fits(name, server)]
     ends = min(server.not_valid_after_utc, health.not_valid_after_utc)
+    begins = max(server.not_valid_before_utc, health.not_valid_before_utc)
     if ends - now < _SOON:
         why = f"the old one ends {ends:%Y-%m-%d}"
+    elif now < begins:  # issued while the clock was ahead
+        why = f"the old one begins {begins:%Y-%m-%d}"
     elif missing:
         why = f"the old one is not for {', '.join(missing)}"
     else:

@@ -2,7 +2,7 @@
 
 data = "/data/records.csv"      # the records; relative to this file
 invite = "/secrets/invitation"  # for `run`
-address = "proxy.example:443"   # instead of the invitation's address, for example behind a proxy
+address = "new.example:443"     # instead of the invitation's address, for example where the coordinator has moved
 enroll_address = "…"            # likewise for enrolling
 accept_study = "<digest>"       # the study the operator has read and accepted
 approve_automatically = false   # true: `run` sends without anyone looking first

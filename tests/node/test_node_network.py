@@ -216,3 +216,29 @@ def test_the_doctor_says_what_a_refused_node_is_told(coordinator: CoordinatorPro
     assert done.returncode == REFUSED
     assert json.loads(done.stdout)[0]["cause"] == "not-enrolled"
     assert steps_of(done)[0]["answer"] is False
+
+
+@pytest.mark.parametrize(
+    ("address", "word"),
+    [
+        ("https://posterior.example.org:8443", "write posterior.example.org:8443"),
+        ("posterior.example.org", "no port"),
+        ("posterior.example.org.:8443", "dot at the end"),
+        ("::1", "[::1]:8443"),
+        ("0.0.0.0:8443", "nobody can connect"),
+    ],
+)
+def test_what_is_no_address_is_refused_before_the_token_is_spent(
+    coordinator: CoordinatorProcess, node: Node, address: str, word: str
+) -> None:
+    invitation = node.home.with_suffix(".invitation.json")
+    coordinator.invite("east", invitation, address=address)
+    sentence = node.fails(WRONG_USE, "enroll", "--invite", str(invitation))
+    assert word in sentence
+    assert "address in the invitation" in sentence
+    node.set(address=address)
+    sentence = node.fails(WRONG_USE, "enroll", "--invite", str(invitation))
+    assert f"address in {node.home / 'node.toml'}: " in sentence
+    node.set(address=coordinator.address, enroll_address=address)
+    assert word in node.fails(WRONG_USE, "enroll", "--invite", str(invitation))
+    assert not (node.home / "keys" / "tls.pem").exists()

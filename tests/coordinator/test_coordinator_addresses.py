@@ -18,6 +18,8 @@ from coordinator_client import FakeNode, InProcess, tiny_study
 from epgfn.base.errors import UsageError
 from epgfn.rpc.certificates import names_of as names_in
 from epgfn.sealing import pki
+from epgfn.sealing.pki import CertificateAuthority
+from epgfn_coordinator.certificates import issue
 from epgfn_coordinator.health import require_healthy
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.initialise import initialise
@@ -143,9 +145,11 @@ def test_a_new_name_gets_into_the_certificate_when_serving_starts(tmp_path: Path
 def test_a_certificate_that_ends_soon_or_was_issued_by_a_wrong_clock_is_issued_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constant: str, days: int, word: str
 ) -> None:
+    config = Config("127.0.0.1:0", "127.0.0.1:0")
+    home = made(tmp_path / "home", config)
     with monkeypatch.context() as wrong:
         wrong.setattr(pki, constant, dt.timedelta(days=days))
-        home = made(tmp_path / "home", Config("127.0.0.1:0", "127.0.0.1:0"))
+        issue(home, CertificateAuthority.load(home.keys), config)
     with InProcess(home) as server:
         assert f"the old one {word}" in server.events.wait_for("certificate")["message"]
         require_healthy(home)

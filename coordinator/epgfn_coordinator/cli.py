@@ -16,7 +16,7 @@ os.environ.setdefault(
 import typer
 
 from epgfn.base.console import make_reporter, run_app
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, UsageError, WaitingError
 from epgfn.base.files import write_secret
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
@@ -36,6 +36,7 @@ app = typer.Typer(
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Directory of this coordinator.")]
 DEFAULT_HOME = Path("coordinator-home")
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
 def main() -> None:
@@ -54,6 +55,7 @@ def init(
     tls_name: Annotated[
         list[str] | None, typer.Option(help="Name or IP address that nodes will use; may be given again.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make keys, sign the study, open its round.
 
@@ -65,6 +67,14 @@ def init(
     parsed = Study.load(study)
     config = Config(address, enroll_address, tuple(tls_name or ()))
     made = initialise(Home(home), parsed, config)
+    if as_json:
+        print(
+            json.dumps(
+                {"study": parsed.name, "study_digest": parsed.digest, "made": made, "home": str(home)},
+                indent=2,
+            )
+        )
+        return
     print(f"study {parsed.name}  digest {parsed.digest}")
     for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
@@ -86,6 +96,7 @@ def token(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an invitation with a one-time token, to be given to that node's operator over a trusted channel.
 
@@ -96,9 +107,16 @@ def token(
     path = out or Path(f"{node}.invitation.json")
     store = _store(home)
     try:
-        write_secret(path, invite(Home(home), store, node))
+        raw = invite(Home(home), store, node)
+        write_secret(path, raw)
     finally:
         store.close()
+    if as_json:
+        shown = {
+            key: json.loads(raw)[key] for key in ("node_id", "enroll_address", "address", "study_digest")
+        }
+        print(json.dumps({"invitation": str(path), **shown}, indent=2))
+        return
     print(
         f"{path}: invitation for {node}, good for one enrolment; whoever holds it can enrol, so send it safely"
     )
@@ -147,7 +165,7 @@ def serve(
 @app.command()
 def status(
     home: HomeOption = DEFAULT_HOME,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where the round stands.
 
@@ -167,7 +185,7 @@ def status(
 
 
 @app.command()
-def close(home: HomeOption = DEFAULT_HOME) -> None:
+def close(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Close the round now, if a quorum of models is in; the serving process does it.
 
     Example: epgfn-coordinator close --home coordinator-home
@@ -176,7 +194,7 @@ def close(home: HomeOption = DEFAULT_HOME) -> None:
     try:
         if not Home(home).is_served():
             raise EpgfnError(f"no coordinator serves from {home}; start {NAME} serve --home {home} first")
-        print(_ask(home, store))
+        _tell_round(store, _ask(home, store), as_json)
     finally:
         store.close()
 
@@ -190,6 +208,7 @@ def extend(
         ),
     ],
     home: HomeOption = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
     """Extend the deadline. A round that waits for you because it passed without a quorum is open again. The ledger and the nodes are told.
 
@@ -201,12 +220,17 @@ def extend(
     store = _store(home)
     try:
         if Home(home).is_served():
-            print(_ask(home, store, moment))
-            return
+            said = _ask(home, store, moment)
+        else:
+            log_to_stderr()
+            said = put_off(Home(home), Journal(make_reporter("coordinator", events=False)), moment)
+        _tell_round(store, said, as_json)
     finally:
         store.close()
-    log_to_stderr()
-    print(put_off(Home(home), Journal(make_reporter("coordinator", events=False)), moment))
+
+
+def _tell_round(store: Store, said: str, as_json: bool) -> None:
+    print(json.dumps({"state": store.text("state"), "detail": said}, indent=2) if as_json else said)
 
 
 def _moment(text: str) -> datetime:
@@ -223,6 +247,7 @@ def _ask(home: Path, store: Store, deadline: datetime | None = None) -> str:
     """Ask the serving process to close the round, or to extend its deadline; its answer.
 
     Raises:
+        WaitingError: it cannot close the round yet.
         EpgfnError: it says no, or nothing.
     """
     asked = None if deadline is None else deadline.isoformat()
@@ -232,7 +257,7 @@ def _ask(home: Path, store: Store, deadline: datetime | None = None) -> str:
         row = store.row("SELECT done, answer FROM requests WHERE number = ?", number)
         if row is not None and row["done"] is not None:
             if not row["done"]:
-                raise EpgfnError(row["answer"])
+                raise EpgfnError(row["answer"]) if deadline else WaitingError("too-few", row["answer"])
             return str(row["answer"])
         time.sleep(0.1)
     store.write("DELETE FROM requests WHERE number = ? AND done IS NULL", number)
@@ -243,6 +268,7 @@ def _ask(home: Path, store: Store, deadline: datetime | None = None) -> str:
 def abandon(
     home: HomeOption = DEFAULT_HOME,
     yes: Annotated[bool, typer.Option("--yes", help="Really do it; there is no way back.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Give up a round that will have no result: destroy its key, so that no upload can ever be opened, and say so in the ledger.
 
@@ -260,6 +286,9 @@ def abandon(
     log_to_stderr()
     state = give_up(Home(home), Journal(make_reporter("coordinator", events=False)))
     kept = Study.load(Home(home).study).transport.keep_round_key
+    if as_json:
+        print(json.dumps({"state": state, "round_key": "kept" if kept else "destroyed"}, indent=2))
+        return
     key = "kept, as the study says" if kept else "destroyed"
     print(f"the round is {state}; its key is {key}")
 
@@ -268,6 +297,7 @@ def abandon(
 def export(
     out: Annotated[Path, typer.Option(help="Run directory to write; must not exist, or be empty.")],
     home: HomeOption = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
     """Write the run directory that an auditor checks offline with `epgfn audit`.
 
@@ -278,21 +308,26 @@ def export(
 
     state = write(Home(home), out)
     study = Study.load(Home(home).study)
-    for note in filter(None, (study.disclosure, study.caution)):
+    notes = [note for note in (study.disclosure, study.caution) if note]
+    if as_json:
+        print(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
+        return
+    for note in notes:
         print(f"note: {note}")
     state_note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
     print(f"{out}{state_note}")
 
 
 @app.command()
-def health(home: HomeOption = DEFAULT_HOME) -> None:
+def health(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Ask the serving process over TLS whether it serves; exit code 0 if so.
 
     Example: epgfn-coordinator health --home coordinator-home
     """
     from epgfn_coordinator.health import require_healthy
 
-    print(f"serving at {require_healthy(Home(home))}")
+    address = require_healthy(Home(home))
+    print(json.dumps({"serving": True, "address": address}, indent=2) if as_json else f"serving at {address}")
 
 
 def _store(home: Path) -> Store:

@@ -1,4 +1,4 @@
-"""How the three commands speak: one sentence per error, exit codes 0, 1 and 2, and progress that suits its reader.
+"""How the three commands speak: one sentence per error, exit codes (docs/exit-codes.md), and progress that suits its reader.
 
 A command reports through a `Reporter`. On a terminal that is a progress bar, in a pipe plain lines, and with
 `--events` one JSON object a line, which `epgfn demo` reads to show all parties in one view.
@@ -30,7 +30,8 @@ _WrongUse: type[Exception] = next(
 
 
 def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> None:
-    """Run a typer application and exit: 0 done, 1 refused or failed check, 2 wrong use. Never a traceback.
+    """Run a typer application and exit: 0 done, 1 refused or failed, 2 wrong use, 3 waiting for somebody, 130
+    interrupted. Never a traceback.
 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """

@@ -38,6 +38,13 @@ class RefusedError(EpgfnError):
         self.reason = reason
 
 
+class WaitingError(RefusedError):
+    """Nothing is wrong, and nothing more can be done here until somebody else does something: an operator says yes, other nodes send
+    theirs, the coordinator publishes. Run the same command again then."""
+
+    exit_code = 3
+
+
 class UsageError(EpgfnError):
     """The command, a file or a setting is not of the expected form; nothing was started."""
 

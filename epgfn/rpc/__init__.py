@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from epgfn.base.addresses import Address
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.rpc.proxies import channel_options, proxy_for
 
 MAX_PIECE: Final = 1 << 20  # bytes of data in one streamed message; the default message limit of 4 MiB stays
@@ -24,6 +24,12 @@ PIECE: Final = 256 << 10
 UNARY_DEADLINE: Final = 30.0  # seconds
 ENROLLMENT_LABEL: Final = b"epgfn enrollment v1\n"
 ERROR_DOMAIN: Final = "epgfn"
+WAITING_REASONS: Final = (
+    "not-published",
+    "aggregating",
+    "waiting",
+    "checking",
+)  # a "not yet": the same call again later
 
 SERVER_OPTIONS: Final = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
@@ -87,13 +93,15 @@ def abort_with(context: grpc.ServicerContext, error: EpgfnError) -> NoReturn:
 
 
 def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
-    """What a failed call to `address` says by its status alone; a `RefusedError` where the server gave a reason."""
+    """What a failed call to `address` says by its status alone; a `RefusedError` where the server gave a reason, a
+    `WaitingError` where that may pass."""
     call: Any = error  # grpc's client errors are also calls; its types do not say so
     status = rpc_status.from_call(call)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN and status is not None:
-            return RefusedError(info.reason, status.message)
+            kind = WaitingError if info.reason in WAITING_REASONS else RefusedError
+            return kind(info.reason, status.message)
     if call.code() == grpc.StatusCode.UNAVAILABLE:
         return EpgfnError(
             f"the connection to the coordinator at {address} broke off; run again, and tell its operator if it keeps breaking"

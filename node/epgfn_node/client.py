@@ -120,7 +120,7 @@ class Coordinator:
         failure = as_error(error, self.address)
         if isinstance(failure, RefusedError):
             # Words from the network: nothing in them may steer a terminal.
-            return RefusedError(plain(failure.reason), plain(str(failure)))
+            return type(failure)(plain(failure.reason), plain(str(failure)))
         return self._why() or failure
 
     def _why(self) -> NetworkError | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import MAX_PIECE
@@ -55,7 +55,8 @@ def fetch(
 
     Raises:
         RefusedError: "round-failed", "no-such-aggregate", or a check failed.
-        EpgfnError: it is not published yet, or nobody answers.
+        WaitingError: it is not published yet.
+        EpgfnError: nobody answers.
     """
     home, kept = connection.home, _kept(connection.home, aggregate)
     until = time.monotonic() + wait
@@ -131,8 +132,9 @@ def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: floa
             raise RefusedError("round-failed", f"the round ended without a global model: {detail}")
         left = until - time.monotonic()
         if left <= 0:
-            raise EpgfnError(
-                f"there is no global model yet ({detail}); fetch again later, or wait for it with --wait SECONDS"
+            raise WaitingError(
+                "not-published",
+                f"there is no global model yet ({detail}); fetch again later, or wait for it with --wait SECONDS",
             )
         if detail != told:
             told = detail

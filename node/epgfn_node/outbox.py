@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.console import Reporter
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.run.layout import SEALED
@@ -176,12 +176,13 @@ def load_package(connection: Connection, agreement: Agreement) -> Package:
     """The approved artifact, if every byte of it is what was approved.
 
     Raises:
-        RefusedError: "not-approved": there is no approval, or the model or the sealed bytes changed after it.
+        WaitingError: "not-approved": there is no approval.
+        RefusedError: "not-approved": the model or the sealed bytes changed after it.
     """
     home = connection.home
     require_accepted(home, agreement.study)
     if not home.approved.exists():
-        raise RefusedError(
+        raise WaitingError(
             "not-approved",
             f"nobody has approved sending yet; look with: epgfn-node inspect --home {home.root}, then run: "
             f"epgfn-node approve --home {home.root}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.errors import UsageError, WaitingError
 from epgfn_node.check import kept, require_nothing_loud
 from epgfn_node.enroll import Connection, enroll
 from epgfn_node.fetch import fetch
@@ -69,7 +69,8 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
 
     Raises:
         UsageError: an option is missing.
-        RefusedError: the study or the sending is not approved, or a check failed.
+        WaitingError: the study or the sending is not approved, or there is no global model yet.
+        RefusedError: a check failed.
         EpgfnError: nobody answers, or a file cannot be written.
     """
     initialise(home, plan.data)
@@ -81,7 +82,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
     if not home.receipt.exists():
         _train_once(connection, agreement, plan, settings, report)
         if not home.approved.exists() and not plan.approve_automatically:
-            raise RefusedError(
+            raise WaitingError(
                 "not-approved",
                 f"trained, and nothing was sent: look with epgfn-node inspect --home {home.root}, then run epgfn-node "
                 f"approve --home {home.root} and this command again (or add --approve-automatically)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import RefusedError, WaitingError
 from epgfn.base.files import read_bytes, sha256_hex, write_atomic
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -116,10 +116,10 @@ def require_accepted(home: NodeHome, study: Study) -> None:
     """Refuse to work for a study that the operator has not accepted.
 
     Raises:
-        RefusedError: "study-not-accepted".
+        WaitingError: "study-not-accepted".
     """
     if not is_accepted(home, study):
-        raise RefusedError(
+        raise WaitingError(
             "study-not-accepted",
             f"nobody has accepted the study {study.name!r} with digest {study.digest}; read {home.study} and, "
             f"if you agree, add: --accept-study {study.digest}",

@@ -25,7 +25,7 @@ from epgfn.ledger.proof import verify_proof
 from epgfn.study import Study
 from epgfn_node.cli import NAME, app
 
-WRONG_USE, REFUSED = 2, 1
+REFUSED, WRONG_USE, WAITING = 1, 2, 3
 
 
 class CoordinatorProcess:

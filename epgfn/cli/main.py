@@ -153,6 +153,7 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
 def report(
     run_dir: RunDir,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: global/report.html).")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the report of a run directory again.
 
@@ -160,7 +161,8 @@ def report(
     """
     from epgfn.run.report import write_report
 
-    print(write_report(run_dir, out=out))
+    written = write_report(run_dir, out=out)
+    print(json.dumps({"report": str(written)}) if as_json else written)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from epgfn.v1 import artifact_pb2
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.settings import NodeSettings
-from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
+from parties import REFUSED, WAITING, WRONG_USE, CoordinatorProcess, Node
 
 NODES = ["north", "south", "east", "west"]
 
@@ -71,7 +71,7 @@ def test_enrolling_says_what_to_read_and_accept(south: Node, study: Study) -> No
 
 
 def test_a_study_that_nobody_accepted_is_not_trained_for(south: Node, study: Study, records: Path) -> None:
-    sentence = south.fails(REFUSED, "train", "--data", str(records))
+    sentence = south.fails(WAITING, "train", "--data", str(records))
     assert f"--accept-study {study.digest}" in sentence
     assert "digest" in south.fails(REFUSED, "train", "--data", str(records), "--accept-study", "0" * 64)
     assert not (south.home / "accepted-study").exists()
@@ -126,7 +126,7 @@ def _refused_records(node: Node, study: Study, tmp_path: Path, text: str) -> Non
 
 
 def test_nothing_leaves_unless_it_is_approved(north: Node) -> None:
-    assert "epgfn-node approve" in north.fails(REFUSED, "submit")
+    assert "epgfn-node approve" in north.fails(WAITING, "submit")
     text = north.ok("inspect")
     assert "Nothing has left this machine" in text
     assert "whoever can read the policy can read the subposterior" in text
@@ -340,5 +340,5 @@ def test_sending_twice_gives_the_same_receipt(north: Node, records: Path) -> Non
 
 
 def test_there_is_no_global_model_yet(north: Node) -> None:
-    assert "--wait" in north.fails(REFUSED, "fetch")
+    assert "--wait" in north.fails(WAITING, "fetch")
     assert not (north.home / "global").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from epgfn.study import Study
 from old_home import old_home
-from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
+from parties import REFUSED, WAITING, WRONG_USE, CoordinatorProcess, Node
 from small import PRIVATE_STUDY
 
 NODES = ["north", "south", "east"]
@@ -88,7 +88,7 @@ def test_nobody_watching_means_nothing_is_trained_on_odd_records(
     assert LOUD in sentence and FACTOR in sentence and "--accept-warnings" in sentence
     assert not (node.home / "local" / "model.safetensors").exists()
     assert f"WARNING: {LOUD}" in node.ok("check", "--data", str(odd))
-    node.fails(REFUSED, *run, "--accept-warnings")  # only for want of the other nodes
+    node.fails(WAITING, *run, "--accept-warnings")  # only for want of the other nodes
     assert (node.home / "receipts" / "receipt.tlog-proof").exists()
     assert f"WARNING: {LOUD}" in node.ok("inspect")
 

@@ -164,7 +164,7 @@ def test_approval_is_of_one_model_only(north: Node, study: Study, records: Path)
     north.ok("approve")
     assert json.loads(north.ok("inspect", "--json"))["sealed_sha256"] == approved["sealed_sha256"]
     north.ok("train", "--data", str(records), "--seed", "99")
-    assert "epgfn-node approve" in north.fails(REFUSED, "submit")
+    assert "epgfn-node approve" in north.fails(WAITING, "submit")
     assert json.loads(north.ok("inspect", "--json"))["status"] == "trained"
 
 

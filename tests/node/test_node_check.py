@@ -112,7 +112,7 @@ def test_who_watches_is_told_and_decides(
     assert "Nothing odd was found." in node.ok("inspect")
     node.set(accept_warnings=True)
     node.ok("train", "--data", str(odd))
-    node.fails(REFUSED, *run)
+    node.fails(WAITING, *run)
     assert (node.home / "receipts" / "receipt.tlog-proof").exists()
 
 

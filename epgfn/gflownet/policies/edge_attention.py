@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, relu
 
 from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.bounds import bounded, bounded_hidden
 from epgfn.gflownet.policies.mlp_net import distinct
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.spaces.dag_by_edges import DagByEdges, State
@@ -107,14 +108,14 @@ class EdgeAttention:
         relations = torch.stack([parents, parents.transpose(1, 2), above, above.transpose(1, 2)], 3)
         h = self.weights[VARIABLES].unsqueeze(1).expand(-1, len(parents), -1, -1)  # (N, B, V, d)
         for layer in range(LAYERS):
-            h = h + self._mixed(layer, h, parents, relations)
+            h = bounded_hidden(h + self._mixed(layer, h, parents, relations))
             inner = relu(self._linear(f"{layer}.net.0", _normal(h)))
-            h = h + self._linear(f"{layer}.net.1", inner)
+            h = bounded_hidden(h + self._linear(f"{layer}.net.1", inner))
         h = _normal(h)
         tail, head = self._linear("tail", h), self._linear("head", h)
         edges = tail @ head.transpose(2, 3) / math.sqrt(h.shape[3])  # (N, B, V tail, V head)
         stop = self._linear("stop.1", relu(self._linear("stop.0", h))).mean(2)  # (N, B, 1)
-        return torch.cat([edges.flatten(2), stop], 2)
+        return bounded(torch.cat([edges.flatten(2), stop], 2))
 
     def _mixed(self, layer: int, h: Tensor, parents: Tensor, relations: Tensor) -> Tensor:
         """What each variable takes from the others, (N, B, V, d)."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.bounds import bounded
 from epgfn.gflownet.policies.mlp import mlp, mlp_init, mlp_spec
 from epgfn.gflownet.policies.mlp_net import distinct
 from epgfn.gflownet.policies.spec import TensorSpec
@@ -81,4 +82,4 @@ class EdgeNet:
         # (N, V child, B, V parent)
         column = hidden @ self.weights["column.1.weight"] + self.weights["column.1.bias"]
         edges = logits[:, :, :-1] + column.permute(0, 2, 3, 1).reshape(n, b, v * v)
-        return torch.cat([edges, logits[:, :, -1:]], 2)
+        return bounded(torch.cat([edges, logits[:, :, -1:]], 2))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.bounds import LOGIT, bounded
 from epgfn.gflownet.policies.mlp import (
     LAYERS,
     frozen_layers,
@@ -95,7 +96,7 @@ class MlpNet(Generic[State]):
         once, which = distinct(self.space, state)
         allowed = self.space.forward_mask(once)
         allowed = allowed | ~allowed.any(1, keepdim=True)  # a terminal row is a distribution over anything
-        logits = mlp(self.weights, self.space.features(once), torch.relu)
+        logits = bounded(mlp(self.weights, self.space.features(once), torch.relu))
         log_prob = _log_softmax(logits, allowed)[:, which]
         return Choices(self._actions.expand(len(which), -1), log_prob)
 
@@ -120,6 +121,7 @@ class Recording:
         if not self._hidden or end > len(self._hidden[0]):
             self._make_room(end)
         logits = relu_layers(self._frozen, features, [layer[start:end] for layer in self._hidden])
+        logits.clamp_(-LOGIT, LOGIT)
         self._logits.append(logits)
         self._used = end
         return logits

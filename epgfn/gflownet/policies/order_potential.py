@@ -26,6 +26,7 @@ from torch import Tensor
 
 from epgfn.base.errors import RefusedError
 from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.bounds import bounded
 from epgfn.gflownet.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec
 from epgfn.gflownet.policies.sink_net import n_outputs
 from epgfn.gflownet.policies.spec import TensorSpec
@@ -166,7 +167,7 @@ class OrderPotential:
         space, subsets = self.space, legal.subsets
         matrix, holds_pair = self._matrices(subsets)
         n, b, v = self.n_models, len(sinks), space.n_variables
-        output = mlp(self.weights, space.features(state))
+        output = bounded(mlp(self.weights, space.features(state)))
         variable, edge, pair, count = torch.split(output, self._splits, -1)
         row, j = torch.arange(b)[:, None], legal.candidates  # (B, 1), (B, J)
         first, second = (legal.members[:, index] for index in subsets.pair_index)  # (B, P) each

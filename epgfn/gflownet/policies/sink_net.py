@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.policies.bounds import bounded
 from epgfn.gflownet.policies.mlp import LAYERS
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks, Legal
 
@@ -64,7 +65,7 @@ def heads(weights: dict[str, Tensor], space: DagBySinks) -> Heads:
 
 def linear(h: Tensor, layer: tuple[Tensor, Tensor]) -> Tensor:
     """(N, B, H) -> (N, B, out)."""
-    return torch.baddbmm(layer[1], h, layer[0])
+    return bounded(torch.baddbmm(layer[1], h, layer[0]))
 
 
 def of_all_children(h: Tensor, layer: tuple[Tensor, Tensor]) -> Tensor:

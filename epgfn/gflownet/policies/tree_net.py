@@ -25,6 +25,7 @@ from torch.nn.functional import gelu
 
 from epgfn.gflownet.policies import partitions
 from epgfn.gflownet.policies.base import Choices
+from epgfn.gflownet.policies.bounds import bounded, bounded_hidden
 from epgfn.gflownet.policies.partitions import partitions_of, split_list
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.spaces.base import take
@@ -133,9 +134,9 @@ class TreeNet:
         subtrees = self._subtrees(state, slots)  # (N, B, k, h)
         pair = subtrees @ self._weight("pair.weight")
         forest = subtrees.mean(2, keepdim=True) @ self._weight("forest.weight") + self._weight("forest.bias")
-        hidden = gelu(pair[:, :, side[0]] + pair[:, :, side[1]] + forest)  # (N, B, L, h)
+        hidden = bounded_hidden(gelu(pair[:, :, side[0]] + pair[:, :, side[1]] + forest))  # (N, B, L, h)
         hidden = gelu(hidden @ self._weight("score.0.weight") + self._weight("score.0.bias"))
-        return (hidden @ self._weight("score.1.weight"))[..., 0]
+        return bounded((hidden @ self._weight("score.1.weight"))[..., 0])
 
     def _subtrees(self, state: State, slots: Tensor) -> Tensor:
         """An embedding of each subtree of the forest: (N, B, k, h)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 
 import torch
@@ -50,7 +51,9 @@ def check_tensors(tensors: Mapping[str, Tensor], spec: Mapping[str, TensorSpec])
 
 @torch.no_grad()
 def check_policy(policy: Policy[State], space: Space[State]) -> None:
-    """On states that the policy itself reaches, its probabilities sum to one and an action is open.
+    """On states that the policy itself reaches, and on any others, its probabilities sum to one and an action is open.
+
+    Which states is decided by chance anew each time: whoever made the model cannot know where it will be looked at.
 
     Raises:
         RefusedError: `model-not-a-policy`.
@@ -60,14 +63,15 @@ def check_policy(policy: Policy[State], space: Space[State]) -> None:
     message = (
         "the model is not a policy: its probabilities are not finite or do not sum to one; train it again"
     )
-    generator = seeded(0)
-    try:
-        states = sample(
-            policy, space, SAMPLED, generator=generator, temperature=2.0, exploration=0.1
-        ).trajectories.states
-    except RuntimeError:
-        raise RefusedError("model-not-a-policy", message) from None
-    for state in states:
-        total = policy.choices(state).log_prob.exp().sum(-1)
-        if not bool(((total - 1).abs() < SUM_TOLERANCE).all()):
-            raise RefusedError("model-not-a-policy", message)
+    generator = seeded(secrets.randbits(63))
+    for exploration in (0.1, 1.0):
+        try:
+            states = sample(
+                policy, space, SAMPLED, generator=generator, temperature=2.0, exploration=exploration
+            ).trajectories.states
+        except RuntimeError:
+            raise RefusedError("model-not-a-policy", message) from None
+        for state in states:
+            total = policy.choices(state).log_prob.exp().sum(-1)
+            if not bool(((total - 1).abs() < SUM_TOLERANCE).all()):
+                raise RefusedError("model-not-a-policy", message)

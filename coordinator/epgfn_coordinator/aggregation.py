@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.gflownet.training.loop import Progress
-from epgfn.learn.aggregate import GlobalResult
+from epgfn.learn.aggregate import GlobalResult, UnusableModels
 from epgfn.learn.model import Model
 from epgfn.learn.trust import edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
@@ -49,10 +49,12 @@ def open_artifacts(
     """The accepted policies of `nodes` by node id, every check made once more. They are never written to disk.
 
     Raises:
+        UnusableModels: some are no policy of the study, although they passed when they arrived.
         EpgfnError: a file in artifacts/ is missing or no longer the one that was accepted.
     """
     key = read_round_key(home)
     models: dict[str, dict[str, Tensor]] = {}
+    unusable: dict[str, str] = {}
     for row in store.rows(
         "SELECT node_id, sealed_sha256, signing_key FROM artifacts JOIN nodes USING (node_id) ORDER BY node_id"
     ):
@@ -65,7 +67,17 @@ def open_artifacts(
                 f"{path} is not the artifact that was accepted; the disk or someone changed it, restore it from a backup"
             )
         fingerprint = VerifyKey.from_pem(bytes(row["signing_key"])).fingerprint
-        models[row["node_id"]] = verifier.model(sealed, row["node_id"], fingerprint, key)
+        raw = verifier.opened(
+            sealed, row["node_id"], fingerprint, key
+        )  # where it does not, the trouble is ours
+        try:
+            models[row["node_id"]] = verifier.policy(raw)
+        except RefusedError as error:
+            unusable[row["node_id"]] = error.reason
+    if unusable:
+        raise UnusableModels(
+            unusable, f"the models of {', '.join(unusable)} passed when they arrived and do not pass any more"
+        )
     return models
 
 

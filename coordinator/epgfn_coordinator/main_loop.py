@@ -234,10 +234,12 @@ class Coordinator:
                 )  # what arrived in time is in time, however long its check takes
                 if stalled := self._watch.end_stalled():
                     LOG.warning("ended %d stalled transfers", stalled)
+                # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
+                idle = worker is None or (worker.done and worker.failure is None)
                 state = round_state(self._store)
                 if state in WITHOUT_RESULT:
                     self._publication.abandon()
-                if worker is None and state == AGGREGATING:
+                if idle and state == AGGREGATING:
                     worker = _Worker(self._publication.run, stop, self._wake)
                 if worker is not None and worker.failure is not None:
                     raise worker.failure

@@ -43,5 +43,8 @@ def late_nodes(store: Store) -> list[str]:
     newest = store.row("SELECT MAX(size) AS size FROM aggregates WHERE place NOT LIKE 'leave-one-out/%'")
     if newest is None or newest["size"] is None:
         return []
-    rows = store.rows("SELECT node_id FROM artifacts WHERE position >= ? ORDER BY node_id", newest["size"])
+    rows = store.rows(
+        "SELECT node_id FROM artifacts WHERE position >= ? AND node_id NOT IN (SELECT node_id FROM exclusions) ORDER BY node_id",
+        newest["size"],
+    )
     return [row["node_id"] for row in rows]

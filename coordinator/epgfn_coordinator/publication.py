@@ -1,6 +1,6 @@
 """From an aggregating round to a published one, in steps that can each be the last before a kill.
 
-1. train, write the files in global/          a restart trains again
+1. train, write the files in global/          a restart trains again; whose model cannot be combined is excluded, and it begins anew
 2. sign the files, enter "global"             one transaction; from here on this model is fixed
 3. the same for each node left out            if the study asks for it; a restart goes on with the next node
 4. destroy the round key                      unless the study keeps it
@@ -12,17 +12,18 @@ Where the study takes late models, a published round goes through 1 and 2 once m
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor
 
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
-from epgfn.gflownet.training.loop import TrainingProgress
+from epgfn.gflownet.training.loop import TrainingEnded, TrainingProgress
+from epgfn.learn.aggregate import UnusableModels
 from epgfn.ledger.checkpoint import Checkpoint
-from epgfn.ledger.entries import GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
+from epgfn.ledger.entries import ExcludedEntry, GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.run import layout
-from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES, SUMMARY
+from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES, SUMMARY, WAITING
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
 from epgfn.sealing.statement import (
@@ -41,7 +42,7 @@ from epgfn_coordinator.influence import add_change
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.round import Round
+from epgfn_coordinator.round import Round, excluded_nodes
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
@@ -70,18 +71,34 @@ class Publication:
         self._round, self._journal, self._trainer = current, journal, trainer
 
     def run(self, stop: threading.Event) -> None:
-        """Take the round from aggregating to published.
+        """Take the round from aggregating to published; or let it wait for its operator, where what is left of it cannot be combined.
+
+        Models that cannot be combined with the others are excluded by name, and it begins anew without them.
 
         Raises:
             Interrupted: `stop` was set; a later call goes on.
             EpgfnError: a file cannot be read or written, or training failed.
         """
-        checkpoint = self._log.publish()
-        nodes = self._nodes(checkpoint)
-        models = cache(lambda: open_artifacts(self._home, self._store, self._verifier, nodes))
-        if places.made(self._store, layout.GLOBAL) is None:
-            self._train(layout.GLOBAL, models(), "aggregating", stop)
+        while True:
+            checkpoint = self._log.publish()
+            nodes = self._nodes(checkpoint)
+            models = cache(partial(open_artifacts, self._home, self._store, self._verifier, nodes))
+            if places.made(self._store, layout.GLOBAL) is not None:
+                break
+            quorum = self._study.aggregation.quorum
+            if len(nodes) < quorum:
+                self._wait(f"{len(nodes)} models can be combined, fewer than the quorum of {quorum}")
+                return
+            try:
+                self._train(layout.GLOBAL, models(), "aggregating", stop)
+            except UnusableModels as error:
+                self._exclude(error)
+                continue
+            except TrainingEnded as error:
+                self._wait(f"the models cannot be combined: {error}")
+                return
             self._sign(layout.GLOBAL, nodes, checkpoint)
+            break
         if self._study.aggregation.leave_one_out:
             for node in nodes if len(nodes) > 1 else []:
                 if places.made(self._store, places.without(node)) is None:
@@ -98,8 +115,12 @@ class Publication:
         checkpoint = self._log.publish()
         nodes, before = self._nodes(checkpoint), places.count(self._store)
         place = places.later(before + 1)
-        models = open_artifacts(self._home, self._store, self._verifier, nodes)
-        self._train(place, models, "aggregating-late", stop, number=before + 1)
+        try:
+            models = open_artifacts(self._home, self._store, self._verifier, nodes)
+            self._train(place, models, "aggregating-late", stop, number=before + 1)
+        except UnusableModels as error:
+            self._exclude(error)  # and whoever else came late is aggregated when this is called again
+            return
         mean = add_change(self._home, place, places.later(before))
         self._sign(place, nodes, checkpoint)
         self._journal.decision(
@@ -113,9 +134,43 @@ class Publication:
     def _nodes(self, checkpoint: Checkpoint) -> list[str]:
         """Whose models are accepted in the ledger up to `checkpoint`: a later one belongs to the next aggregate."""
         rows = self._store.rows(
-            "SELECT node_id FROM artifacts WHERE position < ? ORDER BY node_id", checkpoint.size
+            "SELECT node_id FROM artifacts WHERE position < ? AND node_id NOT IN (SELECT node_id FROM exclusions) ORDER BY node_id",
+            checkpoint.size,
         )
         return [row["node_id"] for row in rows]
+
+    def _exclude(self, error: UnusableModels) -> None:
+        """Enter in the ledger whose models do not count, and why."""
+        for node, reason in error.reasons.items():
+            row = self._store.row("SELECT sealed_sha256 FROM artifacts WHERE node_id = ?", node)
+            assert row is not None
+            entry = ExcludedEntry(
+                round_id=self._manifest.round_id,
+                node_id=node,
+                sealed_sha256=row["sealed_sha256"],
+                reason=reason,
+            )
+            with self._store.transaction():
+                position = self._store.append_entry(encode(entry))
+                self._store.write(
+                    "INSERT INTO exclusions (node_id, reason, position) VALUES (?, ?, ?)",
+                    node,
+                    reason,
+                    position,
+                )
+            self._journal.decision(
+                "excluded",
+                f"the model of {node} cannot be combined with the others and does not count",
+                warn=True,
+                node=node,
+                reason=reason,
+            )
+        self._log.publish()
+
+    def _wait(self, why: str) -> None:
+        why = f"{why}; the round waits for the coordinator's operator, who can extend the deadline or abandon the round"
+        self._round.advance(WAITING, why)
+        self._journal.decision("waiting", why, warn=True)
 
     def _leave_out(
         self, node: str, models: dict[str, dict[str, Tensor]], checkpoint: Checkpoint, stop: threading.Event
@@ -210,6 +265,9 @@ class Publication:
     def _finish(self, aggregated: int) -> None:
         self._log.fill_receipts()
         why = f"the global model of {aggregated} of {len(self._study.roster)} nodes is published"
+        if excluded := excluded_nodes(self._store):
+            names = ", ".join(f"{node} ({reason})" for node, reason in excluded.items())
+            why += f"; excluded, since their models cannot be combined with the others: {names}"
         self._round.advance(PUBLISHED, why, self._without_key())
         self._journal.decision("published", why, aggregated=aggregated)
 

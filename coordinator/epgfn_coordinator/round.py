@@ -40,19 +40,29 @@ def round_state(store: Store) -> str:
 
 
 def accepted_nodes(store: Store) -> list[str]:
-    """Ids of the nodes whose model is accepted, sorted."""
-    return [row["node_id"] for row in store.rows("SELECT node_id FROM artifacts ORDER BY node_id")]
+    """Ids of the nodes whose model is accepted and counts, sorted."""
+    rows = store.rows(
+        "SELECT node_id FROM artifacts WHERE node_id NOT IN (SELECT node_id FROM exclusions) ORDER BY node_id"
+    )
+    return [row["node_id"] for row in rows]
 
 
-def decide(study: Study, accepted: int, *, late: bool = False, asked: bool = False) -> Decision | None:
-    """What the study's rules make of an open round with `accepted` models; None: go on. `late`: its deadline has passed; `asked`: the
-    operator closes it.
+def excluded_nodes(store: Store) -> dict[str, str]:
+    """Why each excluded model cannot be combined, by node id."""
+    return {row["node_id"]: row["reason"] for row in store.rows("SELECT * FROM exclusions ORDER BY node_id")}
+
+
+def decide(
+    study: Study, accepted: int, *, excluded: int = 0, late: bool = False, asked: bool = False
+) -> Decision | None:
+    """What the study's rules make of an open round with `accepted` models that count; None: go on. `excluded`: how many do not, and no
+    others will come of their nodes; `late`: its deadline has passed; `asked`: the operator closes it.
 
     A round never closes below the quorum; at the deadline it waits for its operator instead.
     """
     rules, total = study.aggregation, len(study.roster)
     if accepted >= rules.quorum:
-        if accepted == total:
+        if accepted + excluded == total:
             return Decision(AGGREGATING, "every node of the roster has sent its model")
         if rules.close_when == "quorum":
             return Decision(AGGREGATING, f"the quorum of {rules.quorum} models is reached")
@@ -174,8 +184,8 @@ class Round:
     def _close_if_due(self, late: bool, asked: bool) -> None:
         with self._store.transaction():
             # Counted inside the transaction: an artifact is in before the round closes, or it is refused.
-            accepted = len(accepted_nodes(self._store))
-            decision = decide(self._study, accepted, late=late, asked=asked)
+            accepted, excluded = len(accepted_nodes(self._store)), self._store.count("exclusions")
+            decision = decide(self._study, accepted, excluded=excluded, late=late, asked=asked)
             if decision is None or round_state(self._store) != OPEN:
                 return
             self._enter(decision.state, decision.why)
@@ -184,7 +194,7 @@ class Round:
         self._journal.decision("waiting" if waits else "closed", decision.why, warn=waits, accepted=accepted)
 
     def _enter(self, state: str, detail: str) -> None:
-        numbers = {"accepted": self._store.count("artifacts"), "roster": len(self._study.roster)}
+        numbers = {"accepted": len(accepted_nodes(self._store)), "roster": len(self._study.roster)}
         self._store.set_fact("state", state)
         self._store.set_fact("detail", "" if state == OPEN else detail)
         if state == WAITING:

@@ -13,7 +13,7 @@ from epgfn_coordinator import places
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
-from epgfn_coordinator.round import accepted_nodes
+from epgfn_coordinator.round import accepted_nodes, excluded_nodes
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import Store
 
@@ -27,7 +27,7 @@ def status(home: Home) -> dict[str, Any]:
     home.require()
     study, config, store = Study.load(home.study), Config.load(home.config), Store(home.state)
     try:
-        accepted = accepted_nodes(store)
+        accepted, excluded = accepted_nodes(store), excluded_nodes(store)
         deadline, grace = deadline_of(study, store), grace_ends(study, store)
         enrolled = [row["node_id"] for row in store.rows("SELECT node_id FROM nodes ORDER BY node_id")]
         result = {
@@ -46,7 +46,8 @@ def status(home: Home) -> dict[str, Any]:
             "grace_ends": None if grace is None else spelled(grace),
             "enrolled": enrolled,
             "accepted": accepted,
-            "missing": sorted(set(study.roster) - set(accepted)),
+            "missing": sorted(set(study.roster) - set(accepted) - set(excluded)),
+            "excluded": [f"{node} ({reason})" for node, reason in excluded.items()],
             "quorum": study.aggregation.quorum,
             "aggregates": places.all_made(store),
             "late": places.late_nodes(store),

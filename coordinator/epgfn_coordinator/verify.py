@@ -80,7 +80,15 @@ class Verifier:
         """The policy inside sealed bytes whose digest was checked. The plaintext stays in memory.
 
         Raises:
-            RefusedError: it does not open under the binding of this node and round, or is not a policy of the study.
+            RefusedError: see `opened` and `policy`.
+        """
+        return self.policy(self.opened(sealed, node_id, fingerprint, key))
+
+    def opened(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> bytes:
+        """The model file inside.
+
+        Raises:
+            RefusedError: it does not open under the binding of this node and round.
         """
         binding = Binding(
             self._study.digest,
@@ -90,7 +98,14 @@ class Verifier:
             self._manifest.round_key_id,
             MODEL_PAYLOAD,
         )
-        raw = open_sealed(sealed, key, binding)
+        return open_sealed(sealed, key, binding)
+
+    def policy(self, raw: bytes) -> dict[str, Tensor]:
+        """What a model file holds.
+
+        Raises:
+            RefusedError: it is not a policy of the study.
+        """
         tensors, metadata = read_model(raw, policy_spec(self._study))
         self._require_metadata(metadata)
         validate_policy(self._study, tensors)

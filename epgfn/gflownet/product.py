@@ -29,13 +29,31 @@ from epgfn.gflownet.losses import aggregating_modified_detailed_balance, robust_
 from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, EDGE_DELTA, BatchLoss, Loss
 from epgfn.gflownet.losses.modified_detailed import edges_of
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.sampling.rollout import Draw, Evaluated, Rollout, Trajectories, sample, sample_backward
+from epgfn.gflownet.sampling.rollout import (
+    Draw,
+    Evaluated,
+    Rollout,
+    Trajectories,
+    evaluate,
+    sample,
+    sample_backward,
+)
 from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 from epgfn.gflownet.training.loop import LoopSettings, Options, Parts, Progress, Watch, fit
 
 AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
 DRAWS = 4
 """Trajectories into each object that `aggregating-marginal` averages over."""
+
+
+class UnusableFactors(EpgfnError):
+    """Models of a product, by their number in the stack, that give an object which the others allow no probability, or no number."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(
+            "a local model gives an object the others allow no probability at all; ask that node to train again"
+        )
+        self.numbers = numbers
 
 
 class FrozenProduct(Generic[State]):
@@ -97,11 +115,14 @@ class FrozenProduct(Generic[State]):
         """(B,) float32: sum_n [log p_F^n(tau) - log p_B(tau | x)], and the log prior of absent nodes (nats).
 
         Raises:
-            EpgfnError: a local model gives a trajectory no probability at all, or not a number.
+            UnusableFactors: local models give a trajectory no probability at all, or not a number.
         """
         log_pf = self.summed(trajectories).log_pf[0].sum(0)
         target = log_pf - self.policy.n_models * trajectories.log_pb.sum(0)
-        return self._checked(target + self.prior(trajectories.final))
+        target = target + self.prior(trajectories.final)
+        if not bool(torch.isfinite(target).all()):
+            raise UnusableFactors(self._to_blame(trajectories))
+        return target
 
     def prior(self, state: State) -> Tensor:
         """(B,) float32 log prior share of B states, 0 where there is none."""
@@ -128,13 +149,10 @@ class FrozenProduct(Generic[State]):
             return of(action), torch.zeros(len(action), dtype=torch.float64)
         return of(action), of(torch.full_like(action, self.space.stop_action))
 
-    @staticmethod
-    def _checked(target: Tensor) -> Tensor:
-        if not bool(torch.isfinite(target).all()):
-            raise EpgfnError(
-                "a local model gives an object the others allow no probability at all; ask that node to train again"
-            )
-        return target
+    def _to_blame(self, trajectories: Trajectories[State]) -> list[int]:
+        """The models that give one of these trajectories no finite log probability."""
+        finite = torch.isfinite(evaluate(self.policy, self.space, trajectories).log_pf.sum(1)).all(1)
+        return (~finite).nonzero()[:, 0].tolist()
 
 
 def product_loss(

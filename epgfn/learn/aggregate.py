@@ -7,6 +7,7 @@ tables, the global table is the sum of theirs.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.measure.trust import error_of_product, verdict_of_product
 from epgfn.gflownet.policies import apart, make_policy
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.product import FrozenProduct, train_product
+from epgfn.gflownet.product import FrozenProduct, UnusableFactors, train_product
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
@@ -36,6 +37,18 @@ from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
     from epgfn.study import Study
+
+
+NOT_COMBINED = "model-not-combined"
+"""Why a model is excluded that passed every check and yet gives what the others allow no probability, or no number."""
+
+
+class UnusableModels(RefusedError):
+    """Some of the models cannot be combined with the others: `reasons`, stable slugs by node id. Without them it may well go."""
+
+    def __init__(self, reasons: Mapping[str, str], message: str) -> None:
+        super().__init__(next(iter(reasons.values())), message)
+        self.reasons = dict(reasons)
 
 
 class GlobalResult(NamedTuple):
@@ -62,7 +75,8 @@ def train_global(
     The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
 
     Raises:
-        RefusedError: a model that is not a policy of this study, or a node that is not in its roster.
+        RefusedError: a node that is not in its roster; UnusableModels, by name: models that are not a policy of this study, or that give
+            what the others allow no probability, or no number.
         EpgfnError: no models, training diverged, or `stop` was set.
     """
     if not locals:
@@ -71,8 +85,7 @@ def train_global(
         )
     models = {node: locals[node] for node in sorted(locals)}
     with computing_on(CPU):
-        for node, tensors in models.items():
-            _check(study, node, tensors)
+        _check(study, models)
         prior_share = absent_prior_share(study, len(models)) if study.target_kind.likelihood is None else None
     here = torch.get_default_device()
     models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
@@ -95,8 +108,13 @@ def train_global(
         of_models(study, stack, local, prior, seed) if table is None else of_tables(study, table, local, seed)
     )
     judge = Judge(study, policy, best.log_reward, seed, best.exact, best.elsewhere, best.others, best.samples)
-    history = _train(study, policy, product, judge, generator, Watch(progress, stop))
+    try:
+        history = _train(study, policy, product, judge, generator, Watch(progress, stop))
+    except UnusableFactors as error:
+        raise _unusable([list(models)[number] for number in error.numbers], str(error)) from None
     found = diagnose(space, policy, stack, list(models), prior, generator)
+    if lost := [node for node, said in found["nodes"].items() if not math.isfinite(said["spread_nats"])]:
+        raise _unusable(lost, "a local model gives what was drawn no number")
     judged = judge.last()
     if len(models) > 1:
         own = None
@@ -187,12 +205,26 @@ def _start(
     return torch.stack(known).sum(0) if known else None
 
 
-def _check(study: Study, node: str, tensors: Mapping[str, Tensor]) -> None:
-    if node not in study.roster:
-        raise RefusedError(
-            "not-in-roster", f"node {node} is not in the study's roster; aggregate only the roster's models"
-        )
-    try:
-        validate_policy(study, tensors)
-    except RefusedError as error:
-        raise RefusedError(error.reason, f"model of node {node}: {error}") from None
+def _check(study: Study, models: Mapping[str, Mapping[str, Tensor]]) -> None:
+    for node in models:
+        if node not in study.roster:
+            raise RefusedError(
+                "not-in-roster",
+                f"node {node} is not in the study's roster; aggregate only the roster's models",
+            )
+    wrong: dict[str, RefusedError] = {}
+    for node, tensors in models.items():
+        try:
+            validate_policy(study, tensors)
+        except RefusedError as error:
+            wrong[node] = error
+    if wrong:
+        told_of = "; ".join(f"model of node {node}: {error}" for node, error in wrong.items())
+        raise UnusableModels({node: error.reason for node, error in wrong.items()}, told_of)
+
+
+def _unusable(nodes: list[str], message: str) -> EpgfnError:
+    """What to raise of models that were checked and yet fail; where none is to blame, no model can be left out for it."""
+    if not nodes:
+        return EpgfnError(message)
+    return UnusableModels(dict.fromkeys(nodes, NOT_COMBINED), f"models of {', '.join(nodes)}: {message}")

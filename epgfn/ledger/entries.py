@@ -7,6 +7,7 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     enrolled        a node and the key that signs for it
     accepted        an upload that passed every check
     refused         an upload that did not, and why (a stable slug)
+    excluded        an accepted upload that cannot be combined with the others, and why (a stable slug)
     withdrawn       an accepted upload that must not count
     state           the round's state changed
     deadline        the operator extended the round's deadline
@@ -111,6 +112,16 @@ class WithdrawnEntry(_Entry):
     sealed_sha256: Sha256
 
 
+class ExcludedEntry(_Entry):
+    """An accepted upload does not count, because aggregation found that it cannot be combined with others, for `reason`."""
+
+    kind: Literal["excluded"] = "excluded"
+    round_id: RoundId
+    node_id: NodeId
+    sealed_sha256: Sha256
+    reason: Slug
+
+
 class StateEntry(_Entry):
     """The round entered `state`; `detail` says more in public words and numbers, nothing that depends on data."""
 
@@ -162,6 +173,7 @@ Entry = (
     | AcceptedEntry
     | RefusedEntry
     | WithdrawnEntry
+    | ExcludedEntry
     | StateEntry
     | DeadlineEntry
     | GlobalEntry

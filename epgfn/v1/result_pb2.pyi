@@ -11,18 +11,22 @@ class GetResultRequest(_message.Message):
     def __init__(self, aggregate: _Optional[int] = ...) -> None: ...
 
 class GetResultResponse(_message.Message):
-    __slots__ = ("bundle", "entry", "receipt", "model_size", "aggregates")
+    __slots__ = ("bundle", "entry", "receipt", "model_size", "aggregates", "exclusion", "exclusion_receipt")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     AGGREGATES_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSION_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSION_RECEIPT_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     entry: bytes
     receipt: bytes
     model_size: int
     aggregates: int
-    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ..., aggregates: _Optional[int] = ...) -> None: ...
+    exclusion: bytes
+    exclusion_receipt: bytes
+    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ..., aggregates: _Optional[int] = ..., exclusion: _Optional[bytes] = ..., exclusion_receipt: _Optional[bytes] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
     __slots__ = ("offset", "aggregate")

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.entries import ExcludedEntry
+from epgfn.ledger.entries import parse as parse_entry
 from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import MAX_PIECE
 from epgfn.sealing.bundle import verify_bundle
@@ -67,8 +70,14 @@ def fetch(
         bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
         position, _ = verify_proof(receipt, entry, connection.trust.ledger, strict=True)
+        excluded, shown = _exclusion(connection, agreement, package, answer)
         model_sha256 = verify_global(
-            connection, agreement, package, bundle, before=position if aggregate == 1 else None
+            connection,
+            agreement,
+            package,
+            bundle,
+            before=position if aggregate == 1 else None,
+            excluded=bool(excluded),
         )
         require_entry(
             entry,
@@ -80,7 +89,9 @@ def fetch(
             },
             "the ledger records another global model than the one that is published",
         )
-        ledger.follow(home, coordinator, connection.trust, (checkpoint,))
+        ledger.follow(home, coordinator, connection.trust, (checkpoint, *shown))
+        if excluded:
+            report.event("excluded", excluded)
         raw = _download(
             kept.model, coordinator, agreement.study, model_sha256, int(answer.model_size), report, aggregate
         )
@@ -149,11 +160,13 @@ def verify_global(
     bundle: bytes,
     *,
     before: int | None = None,
+    excluded: bool = False,
 ) -> str:
     """SHA-256 of the global model's file, if the signed statement is right and treats this node right.
 
     `package` is what this node sent and has a receipt for; None if it has none. `before`: uploads with a smaller ledger index
     must be in the model; None: those that the checkpoint it quotes holds, which is the rule for a later global model.
+    `excluded`: the ledger says that this node's model cannot be combined with the others.
 
     Raises:
         RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-roster"; or the
@@ -180,8 +193,10 @@ def verify_global(
     ours = present.get(connection.node_id)
     if package is None:
         _require_nothing_invented(connection, agreement, ours is not None)
-    elif ours is None and not _came_late(
-        connection, agreement, predicate.checkpoint.size if before is None else before
+    elif (
+        ours is None
+        and not excluded
+        and not _came_late(connection, agreement, predicate.checkpoint.size if before is None else before)
     ):
         raise RefusedError(
             "left-out",
@@ -198,6 +213,33 @@ def verify_global(
             "tell the other nodes",
         )
     return statement.subjects[SUBJECT]
+
+
+def _exclusion(
+    connection: Connection, agreement: Agreement, package: Package | None, answer: Any
+) -> tuple[str, tuple[Checkpoint, ...]]:
+    """What to say where the ledger excludes what this node sent, and the checkpoint under which it does; nothing if the coordinator shows
+    no such entry.
+
+    Raises:
+        RefusedError: the entry is not in the ledger, or is about something else.
+    """
+    entry = bytes(answer.exclusion)
+    if not entry or package is None:
+        return "", ()
+    checkpoint = verified_receipt(bytes(answer.exclusion_receipt), entry, connection.trust)
+    said = parse_entry(entry)
+    ours = (agreement.round.round_id, connection.node_id, package.sealed_sha256)
+    if not isinstance(said, ExcludedEntry) or (said.round_id, said.node_id, said.sealed_sha256) != ours:
+        raise RefusedError(
+            "left-out",
+            "the coordinator shows a ledger entry that does not exclude what this node sent; tell the other nodes",
+        )
+    told = (
+        f"this node's model is not in the result: the coordinator found that it cannot be combined with the others ({said.reason}) and "
+        "says so in the ledger; if you do not believe it, ask the other nodes, and an auditor where the study keeps the round key"
+    )
+    return told, (checkpoint,)
 
 
 def _came_late(connection: Connection, agreement: Agreement, before: int) -> bool:

@@ -16,7 +16,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.ledger import log as log_module
 from epgfn.ledger import merkle
 from epgfn.ledger.checkpoint import open_checkpoint, verify_extends
-from epgfn.ledger.entries import AcceptedEntry, DeadlineEntry, StateEntry, encode, parse
+from epgfn.ledger.entries import AcceptedEntry, DeadlineEntry, ExcludedEntry, StateEntry, encode, parse
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.log import TileLog, export_log, read_log
 from epgfn.ledger.note import NoteSigner
@@ -305,6 +305,7 @@ def test_entries_read_as_they_were_written() -> None:
     for entry in (
         ACCEPTED,
         StateEntry(round_id="r1", state="closed", detail={"why": "deadline", "accepted": 3}),
+        ExcludedEntry(round_id="r1", node_id="a", sealed_sha256="0" * 64, reason="model-not-combined"),
         DeadlineEntry(round_id="r1", deadline="2030-01-31T12:00:00Z"),
     ):
         assert parse(encode(entry)) == entry

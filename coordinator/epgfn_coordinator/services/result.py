@@ -40,15 +40,18 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
     @guarded
     def GetResult(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See result.proto."""
-        self._identity.caller(context)
+        caller = self._identity.caller(context)
         self._require_published()
         row = self._made(request.aggregate)
+        excluded = self._store.row("SELECT position FROM exclusions WHERE node_id = ?", caller.node_id)
         return result_pb2.GetResultResponse(
             bundle=bytes(row["bundle"]),
             entry=self._store.entry(row["position"]),
             receipt=self._log.receipt(row["position"]),
             model_size=(self._home.aggregate(row["place"]) / MODEL).stat().st_size,
             aggregates=places.count(self._store),
+            exclusion=b"" if excluded is None else self._store.entry(excluded["position"]),
+            exclusion_receipt=b"" if excluded is None else self._log.receipt(excluded["position"]),
         )
 
     @guarded_stream

@@ -13,6 +13,7 @@ from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
     Entry,
+    ExcludedEntry,
     GlobalEntry,
     LeaveOneOutEntry,
     StateEntry,
@@ -103,12 +104,12 @@ def published(entries: list[Entry]) -> list[Aggregate]:
 
 
 def live(entries: list[Entry], before: int | None = None) -> dict[int, AcceptedEntry]:
-    """Accepted and not withdrawn in the first `before` entries (None: all), by ledger index."""
+    """Accepted, and neither withdrawn nor excluded, in the first `before` entries (None: all), by ledger index."""
     alive: dict[str, tuple[int, AcceptedEntry]] = {}
     for index, entry in enumerate(entries[:before]):
         if isinstance(entry, AcceptedEntry):
             alive[entry.node_id] = (index, entry)
-        elif isinstance(entry, WithdrawnEntry):
+        elif isinstance(entry, WithdrawnEntry | ExcludedEntry):
             alive.pop(entry.node_id, None)
     return dict(alive.values())
 

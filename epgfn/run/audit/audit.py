@@ -24,6 +24,7 @@ from epgfn.ledger.entries import (
     DeadlineEntry,
     EnrolledEntry,
     Entry,
+    ExcludedEntry,
     KeyDestroyedEntry,
     RefusedEntry,
     RoundEntry,
@@ -253,6 +254,10 @@ class _Audit:
         refused = sorted({entry.node_id for entry in entries if isinstance(entry, RefusedEntry)})
         said = f", with refused uploads of {', '.join(refused)}" if refused else ""
         moved = [entry.deadline for entry in entries if isinstance(entry, DeadlineEntry)]
+        excluded = [
+            f"{entry.node_id} ({entry.reason})" for entry in entries if isinstance(entry, ExcludedEntry)
+        ]
+        said += f", EXCLUDED from the result: {', '.join(excluded)}" if excluded else ""
         said += f", deadline extended to {moved[-1]}" if moved else ""
         return (
             f"the ledger records one round of this study in a possible order ({len(entries)} entries{said})"
@@ -333,9 +338,16 @@ class _Audit:
 
     def _withdrawn(self, node: str) -> str:
         """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that."""
-        index = max(
-            i for i, e in enumerate(self.entries) if isinstance(e, WithdrawnEntry) and e.node_id == node
+        index, last = max(
+            (i, e)
+            for i, e in enumerate(self.entries)
+            if isinstance(e, WithdrawnEntry | ExcludedEntry) and e.node_id == node
         )
+        if isinstance(last, ExcludedEntry):
+            return (
+                f"; EXCLUDED by ledger entry {index}: the coordinator says that it cannot be combined with the others ({last.reason}), "
+                "so it is not in the global model"
+            )
         return (
             f"; WITHDRAWN by ledger entry {index}, which {node} has not signed: it is not in the global model, "
             f"so ask {node} whether it wanted that"

@@ -17,6 +17,7 @@ from epgfn.ledger.entries import (
     DeadlineEntry,
     EnrolledEntry,
     Entry,
+    ExcludedEntry,
     GlobalEntry,
     KeyDestroyedEntry,
     LeaveOneOutEntry,
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 NEXT = {
     OPEN: {OPEN, AGGREGATING, WAITING, FAILED, ABANDONED},
-    AGGREGATING: {PUBLISHED, FAILED, ABANDONED},
+    AGGREGATING: {PUBLISHED, WAITING, FAILED, ABANDONED},
     WAITING: {OPEN, FAILED, ABANDONED},
     PUBLISHED: set[str](),
     FAILED: set[str](),
@@ -58,7 +59,8 @@ class Failed(EpgfnError):
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
-    With fewer uploads than the quorum a round may wait for its operator; only an extended deadline opens it again.
+    Uploads may be excluded while they are aggregated, by name, and do not count from then on. With fewer uploads than the quorum, or where
+    they cannot be aggregated, a round may wait for its operator; only an extended deadline opens it again.
     Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
     models without each node come between the first result and its publication. A round key is destroyed once: after the last
     model that needs it and before the result is published, or after the round ended without one.
@@ -69,6 +71,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     enrolled: set[str] = set()
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
+    excluded: set[str] = set()
     takes_late = study.aggregation.late == "new-aggregate"
     deadline = study.aggregation.deadline
     state, is_open, extended, results, destroyed = OPEN, True, False, 0, False
@@ -93,9 +96,17 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
                 accepted.pop(entry.node_id, None) == entry.sealed_sha256,
                 f"{where} withdraws what was not accepted",
             )
+        elif isinstance(entry, ExcludedEntry):
+            fits = (state == AGGREGATING and results == 0) or (takes_late and state == PUBLISHED)
+            require(fits, f"{where} excludes an upload while nothing is aggregated")
+            require(
+                accepted.get(entry.node_id) == entry.sealed_sha256 and entry.node_id not in excluded,
+                f"{where} excludes what was not accepted, or was excluded before",
+            )
+            excluded.add(entry.node_id)
         elif isinstance(entry, StateEntry):
             require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
-            enough = len(accepted) >= study.aggregation.quorum
+            enough = state == OPEN and len(accepted) - len(excluded) >= study.aggregation.quorum
             require(
                 entry.state != WAITING or not enough, f"{where} lets a round wait that has enough uploads"
             )
@@ -118,7 +129,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
         elif isinstance(entry, LeaveOneOutEntry):
             fits = state == AGGREGATING and results == 1 and study.aggregation.leave_one_out and not destroyed
             require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
-            new = entry.node_id in accepted and entry.node_id not in left_out
+            new = entry.node_id in accepted and entry.node_id not in left_out | excluded
             require(
                 new, f"{where} leaves out {entry.node_id}, which is not in the result or was left out before"
             )

@@ -15,6 +15,7 @@ from epgfn.ledger.entries import (
     AcceptedEntry,
     DeadlineEntry,
     Entry,
+    ExcludedEntry,
     RefusedEntry,
     StateEntry,
     WithdrawnEntry,
@@ -123,6 +124,11 @@ class Run:
     def withdrawn(self) -> list[tuple[int, WithdrawnEntry]]:
         """Withdrawn uploads with their ledger index."""
         return self.ledger.numbered(WithdrawnEntry)
+
+    @property
+    def excluded(self) -> list[tuple[int, ExcludedEntry]]:
+        """Accepted uploads that could not be combined with the others, with their ledger index."""
+        return self.ledger.numbered(ExcludedEntry)
 
     @property
     def deadlines(self) -> list[tuple[int, DeadlineEntry]]:

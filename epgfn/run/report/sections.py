@@ -217,6 +217,10 @@ def sent(run: Run) -> Markup:
     ]  # fmt: skip
     notes += [f"Withdrawn, entry {index}: the upload of {entry.node_id}." for index, entry in run.withdrawn]
     notes += [
+        f"Excluded, entry {index}: the upload of {entry.node_id}, which could not be combined with the others ({plain(entry.reason)})."
+        for index, entry in run.excluded
+    ]
+    notes += [
         f"The operator extended the deadline to {entry.deadline}, entry {index}."
         for index, entry in run.deadlines
     ]

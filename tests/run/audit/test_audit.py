@@ -17,6 +17,7 @@ from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     DeadlineEntry,
     EnrolledEntry,
+    ExcludedEntry,
     GlobalEntry,
     KeyDestroyedEntry,
     RefusedEntry,
@@ -516,6 +517,45 @@ def test_an_extended_deadline_has_its_place_in_the_story(
         assert report.ok
         finding = next(f for f in report.findings if f.check == "ledger-entries")
         assert "deadline extended to 2031-01-01T00:00:0" in finding.message
+
+
+@pytest.mark.parametrize("case", ["right", "counted", "early", "twice", "another", "late"])
+def test_an_excluded_upload_is_named_and_not_in_the_result(tmp_path: Path, case: str) -> None:
+    run = opened(tmp_path / "run")
+    for node in run.study.roster:
+        run.send(node)
+    sealed = sha256_hex(run.uploads["west"][0])
+
+    def exclude(digest: str = sealed) -> None:
+        run.log(
+            ExcludedEntry(
+                round_id=ROUND_ID, node_id="west", sealed_sha256=digest, reason="model-not-combined"
+            )
+        )
+
+    if case == "early":
+        exclude()
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    if case in ("right", "counted", "twice"):
+        exclude()
+    if case == "twice":
+        exclude()
+    if case == "another":
+        exclude(OTHER_DIGEST)
+    if case != "counted":
+        del run.uploads["west"]
+    run.aggregate("global")
+    if case == "late":
+        exclude()
+    run.end()
+    report = audit_run(run.finish())
+    if case == "right":
+        assert report.ok, report.findings
+        said = {finding.check: finding.message for finding in report.findings}
+        assert "EXCLUDED by ledger entry" in said["upload west"]
+        assert "west (model-not-combined)" in said["ledger-entries"]
+    else:
+        assert {"counted": "global"}.get(case, "ledger-entries") in failed(report)
 
 
 def test_a_round_does_not_wait_where_enough_have_sent(tmp_path: Path) -> None:

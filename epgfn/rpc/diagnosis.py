@@ -304,8 +304,8 @@ class _Walk:
         if hello.failure == "closed":
             raise NetworkError(
                 "closed",
-                f"what takes connections at {at} hangs up as soon as TLS begins: a coordinator that is just stopping, another "
-                "program, or a firewall; check the address, then ask the administrators of both networks",
+                f"what takes connections at {at} hangs up as soon as TLS begins, as a coordinator that is just stopping, "
+                "another program or a firewall does; run again, and if it stays so ask the administrators of both networks",
             )
         if hello.failure:
             raise NetworkError(

@@ -86,6 +86,9 @@ def made_up_records(study: Study, seed: int, n: int = RECORDS) -> Tensor:
     if study.target_kind.likelihood is not None:
         space = space_of(study)
         return likelihood_of(study, space).draw(finished_at_random(space, 1, generator), n, generator)
+    if study.columns.alignment:
+        bases = torch.randint(4, (n, len(study.variables)), generator=generator)
+        return (1 << bases).to(torch.uint8)
     columns = [
         torch.randn(n, generator=generator, dtype=torch.float64)
         if variable.categories is None
@@ -174,6 +177,8 @@ def _check_privacy(study: Study, path: Path) -> None:
         )
         assert require_claim(private, done.claim.to_json()) == done.claim, f"mode {mode} makes no sound claim"
         assert done.claim.unit == private.unit, "the unit of the claim is not the study's"
+    if not study.target_kind.mechanisms:
+        return
     private = study.with_changes({"privacy": {}})
     planned = plan(Question(private, (RECORDS,), (8.0,), worlds=2))
     assert all(np.isfinite(row.error) for row in planned.rows), "planning has no figure"
@@ -198,5 +203,5 @@ def _check_report(study: Study, model: Model) -> None:
         found=found,
     )
     text, _ = report_of(run)
-    for words in (study.kind.noun, study.kind.question, study.kind.components):
+    for words in (study.kind.noun, study.kind.asked(study), study.kind.components):
         assert words in text, f"the report does not say {words!r}"

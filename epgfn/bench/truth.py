@@ -231,7 +231,7 @@ def _delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilitie
 
 def _exact(study: Study, parts: Sequence[Any]) -> Probabilities:
     """The posterior of all records together."""
-    if study.target_kind.likelihood is None:
+    if study.target_kind.is_modular:
         tables = [score_table(study, records, len(parts)) for records in parts]
         with _sums_up_to(MOST_VARIABLES):
             found = exact.exact_of_table(study, torch.stack(tables).sum(0))

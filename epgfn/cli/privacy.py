@@ -108,7 +108,7 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
     from epgfn.privacy.of_study.planning import MOST_LOST, MOST_MOVED
 
     kind = study.kind
-    of_what = kind.probabilities if kind.has_edges else f"probability of each {kind.question}"
+    of_what = kind.probabilities if kind.has_edges else f"probability of each {kind.asked(study)}"
     for scope, several in (("local", "One node's model"), ("product", "The product of all nodes' models")):
         found = [row for row in rows if row.scope == scope]
         if not found:

@@ -86,7 +86,7 @@ def train_global(
     models = {node: locals[node] for node in sorted(locals)}
     with computing_on(CPU):
         _check(study, models)
-        prior_share = absent_prior_share(study, len(models)) if study.target_kind.likelihood is None else None
+        prior_share = absent_prior_share(study, len(models)) if study.target_kind.is_modular else None
     here = torch.get_default_device()
     models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
     space, family = space_of(study), family_of(study)

@@ -134,7 +134,7 @@ class Model:
     def _target(self) -> LogReward[Any] | None:
         """The log-reward that the model carries; None where it carries none."""
         name = family_of(self.study).scores
-        if self.study.target_kind.likelihood is not None or name is None:
+        if not self.study.target_kind.is_modular or name is None:
             return None
         return table_target(self.space, self.policy.tensors()[name])
 

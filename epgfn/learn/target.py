@@ -44,10 +44,12 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
         UsageError, EpgfnError: a setting the target refuses, or scores that are not finite.
     """
     parties = len(study.roster)
-    if study.target_kind.likelihood is None:
-        return Target.of_table(score_table(study, torch.as_tensor(records), n_parties=parties))
     found = torch.as_tensor(records)
-    space = space_of(study)
+    if study.target_kind.is_modular:
+        return Target.of_table(score_table(study, found, n_parties=parties))
+    space, together = space_of(study), study.target_kind.together
+    if together is not None:
+        return Target(None, together(study, space, found), _digest(found))
     additive = Additive.compressed(likelihood_of(study, space).per_record, found, n_parties=parties)
     return Target(None, additive.log_reward, _digest(found))
 

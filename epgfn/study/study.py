@@ -190,7 +190,7 @@ class Study(Settings):
     @property
     def target_kind(self) -> TargetKind:
         """What a record says about the objects."""
-        return self.kind.target(self.target.kind)
+        return self.kind.target_of(self.target)
 
     @property
     def columns(self) -> Columns:

@@ -60,7 +60,7 @@ def of_study(study: Study, done: list[Released], exact: Tensor, seed: int) -> fl
     final = train_global(study, models, seed=seed).tensors if len(models) > 1 else models[study.roster[0]]
     space = space_of(study)
     state, mass = terminating_mass(space, make_policy(space, [final]))
-    if study.target_kind.likelihood is None:
+    if study.target_kind.is_modular:
         exact = modular_score(exact, state.adjacency, space.max_parents)
     return l1(mass, exact_distribution(exact))
 

@@ -180,8 +180,9 @@ class Phylogeny:
         """Newick, leaves by number; a forest is its trees one after the other, `(0,2);1;`."""
         return self.newick(state, [str(i) for i in range(self.n_leaves)])
 
-    def newick(self, state: State, names: Sequence[str]) -> list[str]:
-        """Newick with the leaves' `names`, quoted where Newick asks for it; one string a row."""
+    def newick(self, state: State, names: Sequence[str], outgroup: str | None = None) -> list[str]:
+        """Newick with the leaves' `names`, quoted where Newick asks for it; one string a row. With an `outgroup` finished trees of three
+        leaves or more are written as unrooted ones, that taxon beside the two subtrees below their root."""
         labels = [_label(name) for name in names]
         found = []
         for nodes in state.nodes.tolist():
@@ -191,6 +192,8 @@ class Phylogeny:
             }
             for j, leaves in sorted(sets.items(), key=lambda entry: len(entry[1])):
                 trees[min(leaves)] = f"({trees[min(leaves)]},{trees.pop(j)})"
+            if outgroup is not None:
+                trees[0] = f"{trees[0][:-1]},{_label(outgroup)})"
             found.append("".join(f"{trees[i]};" for i in sorted(trees)))
         return found
 

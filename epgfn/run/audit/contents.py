@@ -115,7 +115,7 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
     from epgfn.study.objects import written
 
     study, name = model.study, family_of(model.study).scores
-    table = tensors[name] if name is not None and study.target_kind.likelihood is None else None
+    table = tensors[name] if name is not None and study.target_kind.is_modular else None
     generator = torch.Generator().manual_seed(study.seed)
     if table is None:
         own = own_samples(model.policy, model.space, _no_reward, DRAWS, generator)

@@ -21,7 +21,7 @@ class Words(NamedTuple):
 def words_of(study: Study) -> Words:
     """The words of a study."""
     kind = study.kind
-    return Words(kind.noun, kind.noun.removesuffix("s"), kind.question, kind.probabilities, study.unit)
+    return Words(kind.noun, kind.noun.removesuffix("s"), kind.asked(study), kind.probabilities, study.unit)
 
 
 def columns(study: Study) -> tuple[str, list[str]]:

@@ -59,7 +59,8 @@ class Questions(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetKind:
-    """One log-reward: a sum over records, which has a `likelihood(study, space)`, or a modular score of graphs, which has None and is
+    """One log-reward: a sum over records, which has a `likelihood(study, space)`; what all of a node's records say together, which has
+    `together(study, space, records)`, a function of finished states to (B,) nats; or a modular score of graphs, which has neither and is
     computed by `epgfn.learn.scores`.
 
     mechanisms: the privacy modes that have a mechanism, and its name in the registries of `epgfn.privacy.of_study`.
@@ -77,6 +78,12 @@ class TargetKind:
     likelihood: Callable[[Study, Any], Likelihood] | None = None
     listed_up_to: int | None = None
     planned: tuple[str, ...] = ()
+    together: Callable[[Study, Any, Tensor], Callable[[Any], Tensor]] | None = None
+
+    @property
+    def is_modular(self) -> bool:
+        """Whether it is a table of scores of graphs."""
+        return self.likelihood is None and self.together is None
 
 
 DRAWN = (
@@ -176,6 +183,14 @@ class Kind(ABC):
     def planned(self, study: Study) -> dict[str, Any]:
         """The sizes that `epgfn privacy plan` names."""
         return {name: getattr(study.space, name) for name in self.sizes}
+
+    def target_of(self, settings: TargetSettings) -> TargetKind:
+        """The log-reward that a study's [target] asks for."""
+        return self.target(settings.kind)
+
+    def asked(self, study: Study) -> str:
+        """What the names of the questions of `study` are, for a heading."""
+        return self.question
 
     @property
     def sizes(self) -> list[str]:

@@ -1,16 +1,20 @@
-"""Rooted binary trees, whose leaves are the variables: taxa.
+"""Binary trees whose leaves are the variables: taxa. A record is a site of their alignment.
 
-A record is a site of their alignment, evolved along the tree after Jukes and Cantor, `branch_length` expected changes per site along each
-branch (`epgfn.targets.jc69`).
+    branch_lengths = "own"      unrooted trees, every branch with a length of its own, which is integrated out
+                                (`epgfn.targets.own_branches`), by Jukes and Cantor or by Hasegawa, Kishino and Yano
+    branch_lengths = "equal"    rooted trees, `branch_length` expected changes per site along each branch, after Jukes and Cantor: the
+                                target of the EP-GFlowNet paper (`epgfn.targets.jc69`), and of a study that does not say
+
+An unrooted tree of n taxa is a rooted one of the first n - 1, the last hanging from its root: as many of the one as of the other.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from epgfn.study.columns import TAXA
 from epgfn.study.kinds.base import (
@@ -25,17 +29,21 @@ from epgfn.study.kinds.base import (
 from epgfn.study.kinds.likelihood import Likelihood
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
     from epgfn.study import Study
 
 MAX_CLADES = 4096
-"""All clades are asked about up to so many (12 taxa); beyond, those that the objects show."""
-MAX_TRUSTED_TAXA = 12
-"""Up to which a policy for trees carries a score of every split."""
+"""All clades are asked about up to so many (12 taxa, 13 of an unrooted tree); beyond, those that the objects show."""
+MAX_TRUSTED_LEAVES = 12
+"""Of the trees that are built, up to which a policy carries a score of every split."""
 MAX_PATTERNS = 8
 """Taxa up to which all patterns of a site are looked at."""
+FEWEST_UNROOTED = 4
+"""Taxa: of three there is one unrooted tree."""
 
 
 class PhylogenySettings(SpaceSettings):
@@ -45,10 +53,41 @@ class PhylogenySettings(SpaceSettings):
 
 
 class Jc69Settings(TargetSettings):
-    """`branch_length`: expected changes per site along every branch."""
+    """`branch_length`: expected changes per site along every branch, where all are equal. `branch_rate`: of the exponential prior of each
+    length where each has its own, one over its mean. `gamma_shape`: of the gamma distribution of sites' rates, in four categories; None:
+    all sites are alike."""
 
     kind: Literal["jc69"]
+    branch_lengths: Literal["equal", "own"] = "equal"
     branch_length: Annotated[float, Field(gt=0, le=10)] = 0.1
+    branch_rate: Annotated[float, Field(gt=0, le=1000)] = 10.0
+    gamma_shape: Annotated[float, Field(ge=0.05, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _of_its_branches(self) -> Self:
+        own = self.branch_lengths == "own"
+        out = ("branch_length",) if own else ("branch_rate", "gamma_shape")
+        for name in out:
+            if name in self.model_fields_set:
+                other = "equal" if own else "own"
+                raise ValueError(
+                    f'{name} has no meaning but with branch_lengths = "{other}"; take it out, or say that'
+                )
+        return self
+
+
+class HkySettings(TargetSettings):
+    """`kappa`: how many times faster transitions are than each transversion. `frequencies` of A, C, G, T, which are scaled to sum to one.
+    All else as for `jc69` with branch lengths of their own."""
+
+    kind: Literal["hky"]
+    branch_lengths: Literal["own"] = "own"
+    branch_rate: Annotated[float, Field(gt=0, le=1000)] = 10.0
+    gamma_shape: Annotated[float, Field(ge=0.05, le=100)] | None = None
+    kappa: Annotated[float, Field(ge=0.01, le=1000)] = 2.0
+    frequencies: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=4, max_length=4)] = [
+        0.25
+    ] * 4
 
 
 def _sites(study: Study, space: Any) -> Likelihood:
@@ -64,32 +103,88 @@ def _sites(study: Study, space: Any) -> Likelihood:
     )
 
 
+def _integrated(study: Study, space: Any, records: Tensor) -> Callable[[Any], Tensor]:
+    from epgfn.targets import substitution
+    from epgfn.targets.own_branches import OwnBranches
+
+    target = study.target
+    model = (
+        substitution.jc69(target.gamma_shape)
+        if target.kind == "jc69"
+        else substitution.hky(target.frequencies, target.kappa, target.gamma_shape)
+    )
+    return OwnBranches(space, records.T, model, target.branch_rate).log_marginal
+
+
 _LOOP = {"batch": 128, "learning_rate": 2e-3, "exploration": 0.05}
+
+
+JC69 = TargetKind(
+    "jc69",
+    Jc69Settings,
+    TAXA,
+    "sites evolve along the tree after Jukes and Cantor, all branches alike",
+    f"{DRAWN} Sites evolve along the tree, one by one.",
+    SUMMED,
+    _sites,
+    listed_up_to=MAX_PATTERNS,
+    planned=("branch_length",),
+)
+JC69_OWN = TargetKind(
+    'jc69 with branch_lengths = "own"',
+    Jc69Settings,
+    TAXA,
+    "sites evolve along the tree after Jukes and Cantor, each branch with a length of its own, integrated out",
+    "",
+    {},
+    together=_integrated,
+)
+HKY = TargetKind(
+    "hky",
+    HkySettings,
+    TAXA,
+    "sites evolve along the tree after Hasegawa, Kishino and Yano, each branch with a length of its own, integrated out",
+    "",
+    {},
+    together=_integrated,
+)
 
 
 @dataclass(frozen=True)
 class Phylogeny(Kind):
     """See the module."""
 
+    def target_of(self, settings: TargetSettings) -> TargetKind:
+        own = settings.kind == "jc69" and settings.branch_lengths == "own"
+        return JC69_OWN if own else super().target_of(settings)
+
+    def check(self, study: Study) -> None:
+        if is_unrooted(study) and len(study.variables) < FEWEST_UNROOTED:
+            raise ValueError(
+                f"a study of unrooted trees needs at least {FEWEST_UNROOTED} taxa: of three there is only one"
+            )
+
     def space(self, study: Study) -> Any:
         from epgfn.gflownet.spaces import make_space
 
-        return make_space("phylogeny", n_leaves=len(study.variables))
+        return make_space("phylogeny", n_leaves=_leaves(study))
 
     def count(self, study: Study) -> float:
-        return math.prod(range(1, 2 * len(study.variables) - 2, 2))
+        return math.prod(range(1, 2 * _leaves(study) - 2, 2))
 
     def written(self, study: Study, state: Any) -> list[str]:
-        """In Newick's format."""
-        return list(self.space(study).newick(state, study.variable_names))
+        """In Newick's format, an unrooted tree with three subtrees side by side."""
+        names, leaves = study.variable_names, _leaves(study)
+        return list(self.space(study).newick(state, names[:leaves], *names[leaves:]))
 
     def questions(self, study: Study, state: Any) -> Questions:
-        """Do these 2 to n - 1 taxa have an ancestor of their own?"""
+        """Do these 2 to n - 1 taxa have an ancestor of their own? In an unrooted tree: does a branch separate these 2 to n - 2 taxa from
+        the rest? Of the two sides the smaller one is named, of equal ones that with the first taxon."""
         import itertools
 
         import torch
 
-        names, n = study.variable_names, len(study.variables)
+        names, n = study.variable_names, _leaves(study)
         if 1 << n <= MAX_CLADES:
             sizes = range(2, n)
             groups = [
@@ -100,7 +195,12 @@ class Phylogeny(Kind):
             groups = sorted(
                 (g for g in found if 1 < (g & ((1 << 64) - 1)).bit_count() < n), key=lambda g: g % (1 << 64)
             )
-        called = ["{" + ", ".join(names[i] for i in range(n) if g >> i & 1) + "}" for g in groups]
+        called = []
+        for group in groups:
+            inside = [i for i in range(len(names)) if group >> i & 1]
+            outside = [i for i in range(len(names)) if not group >> i & 1]
+            other = is_unrooted(study) and (len(outside), outside) < (len(inside), inside)
+            called.append("{" + ", ".join(names[i] for i in (outside if other else inside)) + "}")
         wanted = torch.tensor(groups, dtype=torch.int64)
         answers = (
             torch.stack([(state.nodes == g).any(1) for g in wanted], 1)
@@ -109,34 +209,36 @@ class Phylogeny(Kind):
         )
         return Questions(called, answers.bool())
 
+    def asked(self, study: Study) -> str:
+        return "split" if is_unrooted(study) else "clade"
+
     def in_words(self, study: Study) -> str:
-        return "rooted binary trees whose leaves are the taxa"
+        return f"{'unrooted' if is_unrooted(study) else 'rooted'} binary trees whose leaves are the taxa"
 
     def caution(self, study: Study) -> str:
-        if len(study.variables) <= MAX_TRUSTED_TAXA:
+        most = MAX_TRUSTED_LEAVES + len(study.variables) - _leaves(study)
+        if len(study.variables) <= most:
             return ""
         return (
-            f"beyond {MAX_TRUSTED_TAXA} taxa the policy is a network alone, which trains but was measured to be inaccurate "
+            f"beyond {most} taxa the policy is a network alone, which trains but was measured to be inaccurate "
             "(docs/policies.md); do not rely on the posterior of this study"
         )
+
+
+def is_unrooted(study: Study) -> bool:
+    """Whether its trees have no root, as where each branch has a length of its own."""
+    return bool(study.target.branch_lengths == "own")
+
+
+def _leaves(study: Study) -> int:
+    """Of the trees that are built."""
+    return len(study.variables) - is_unrooted(study)
 
 
 PHYLOGENY = Phylogeny(
     "phylogeny",
     PhylogenySettings,
-    (
-        TargetKind(
-            "jc69",
-            Jc69Settings,
-            TAXA,
-            "sites evolve along the tree after Jukes and Cantor, all branches alike",
-            f"{DRAWN} Sites evolve along the tree, one by one.",
-            SUMMED,
-            _sites,
-            listed_up_to=MAX_PATTERNS,
-            planned=("branch_length",),
-        ),
-    ),
+    (JC69, HKY),
     ("tree-net",),
     "trees",
     "clade",
@@ -150,7 +252,24 @@ variables = [{name = "ape"}, {name = "bat"}, {name = "cat"}, {name = "dog"}]
 [space]
 kind = "phylogeny"
 [target]
+branch_lengths = "own"
+gamma_shape = 0.5
+""",
+        """
+variables = [{name = "ape"}, {name = "bat"}, {name = "cat"}, {name = "dog"}]
+[space]
+kind = "phylogeny"
+[target]
 branch_length = 0.9
+""",
+        """
+variables = [{name = "ape"}, {name = "bat"}, {name = "cat"}, {name = "dog"}, {name = "eel"}]
+[space]
+kind = "phylogeny"
+[target]
+kind = "hky"
+kappa = 4.0
+frequencies = [0.3, 0.2, 0.2, 0.3]
 """,
     ),
 )

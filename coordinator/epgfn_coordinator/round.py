@@ -21,7 +21,7 @@ from epgfn_coordinator import clock as clocks
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.schedule import DEADLINE_FACT, WAITING_FACT, deadline_of, due
+from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FACT, deadline_of, due
 from epgfn_coordinator.store import Store
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
@@ -101,6 +101,13 @@ class Round:
         extended = ", extended by the operator" if self._store.fact(DEADLINE_FACT) is not None else ""
         return state, f"{accepted} of {total} nodes have sent their model{until}{extended}"
 
+    def extension(self) -> tuple[bytes, bytes]:
+        """The ledger entry that extended the deadline last, and its tlog-proof; empty where none did."""
+        position = self._store.text(EXTENSION_FACT)
+        if not position:
+            return b"", b""
+        return self._store.entry(int(position)), self._log.receipt(int(position))
+
     def tick(self, *, busy: bool = False) -> None:
         """Close the round or end its waiting if it is time, and answer what operators asked for meanwhile. `busy`: nothing is to be
         decided now, since a model that arrived in time is being checked."""
@@ -154,7 +161,10 @@ class Round:
         if standing is not None and deadline <= standing:
             raise UsageError(f"the deadline is {spelled(standing)} already; give a later one")
         said = f"the operator extended the deadline to {spelled(deadline)}"
-        self._store.append_entry(encode(DeadlineEntry(round_id=self._round_id, deadline=spelled(deadline))))
+        position = self._store.append_entry(
+            encode(DeadlineEntry(round_id=self._round_id, deadline=spelled(deadline)))
+        )
+        self._store.set_fact(EXTENSION_FACT, str(position))
         self._store.set_fact(DEADLINE_FACT, spelled(deadline))
         if state == WAITING:
             self._enter(OPEN, said)

@@ -11,6 +11,8 @@ from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.store import Store
 
 DEADLINE_FACT: Final = "deadline"
+EXTENSION_FACT: Final = "extension"
+"""Where in the ledger the newest deadline stands."""
 WAITING_FACT: Final = "waiting_since"
 
 

@@ -37,11 +37,15 @@ class GetRoundRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetRoundResponse(_message.Message):
-    __slots__ = ("bundle", "state", "detail")
+    __slots__ = ("bundle", "state", "detail", "extension", "extension_receipt")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    EXTENSION_FIELD_NUMBER: _ClassVar[int]
+    EXTENSION_RECEIPT_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     state: RoundState
     detail: str
-    def __init__(self, bundle: _Optional[bytes] = ..., state: _Optional[_Union[RoundState, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    extension: bytes
+    extension_receipt: bytes
+    def __init__(self, bundle: _Optional[bytes] = ..., state: _Optional[_Union[RoundState, str]] = ..., detail: _Optional[str] = ..., extension: _Optional[bytes] = ..., extension_receipt: _Optional[bytes] = ...) -> None: ...

@@ -274,6 +274,22 @@ def fetch(
         )
 
 
+@app.command(epilog="Example: epgfn-node status --home node-home")
+def status(
+    home: Home = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask the coordinator where the round stands: state, deadline and whether its operator has extended it, as the signed ledger shows."""
+    from epgfn_node.status import in_words
+    from epgfn_node.status import status as ask
+    from epgfn_node.study import load_agreement
+
+    with _session(home) as (node_home, report):
+        connection = _connection(node_home)
+        found = ask(connection, load_agreement(node_home, connection.trust), report)
+    print(json.dumps(found, indent=2) if as_json else in_words(found))
+
+
 @app.command(
     epilog="Example: epgfn-node run --home node-home --invite clinic-a.invitation.json --data records.csv "
     "--accept-study DIGEST --approve-automatically"

@@ -43,4 +43,11 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         """See study.proto."""
         self._identity.caller(context)
         state, detail = self._round.standing()
-        return study_pb2.GetRoundResponse(bundle=self._round_bundle, state=_STATES[state], detail=detail)
+        extension, receipt = self._round.extension()
+        return study_pb2.GetRoundResponse(
+            bundle=self._round_bundle,
+            state=_STATES[state],
+            detail=detail,
+            extension=extension,
+            extension_receipt=receipt,
+        )

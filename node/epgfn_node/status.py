@@ -1,0 +1,87 @@
+"""`epgfn-node status`: where the round stands, as the coordinator says, and what this node has done.
+
+A deadline that the operator has extended counts only as the signed ledger shows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epgfn.base.console import Reporter
+from epgfn.base.errors import RefusedError
+from epgfn.ledger.checkpoint import Checkpoint
+from epgfn.ledger.entries import DeadlineEntry
+from epgfn.ledger.entries import parse as parse_entry
+from epgfn.v1 import study_pb2
+from epgfn_node import ledger
+from epgfn_node.client import plain
+from epgfn_node.enroll import Connection
+from epgfn_node.home import NodeHome
+from epgfn_node.receipts import verified_receipt
+from epgfn_node.study import Agreement
+
+_STATES = {
+    study_pb2.ROUND_STATE_OPEN: "open",
+    study_pb2.ROUND_STATE_AGGREGATING: "aggregating",
+    study_pb2.ROUND_STATE_PUBLISHED: "published",
+    study_pb2.ROUND_STATE_WAITING: "waiting",
+    study_pb2.ROUND_STATE_FAILED: "ended without a result",
+}
+
+
+def status(connection: Connection, agreement: Agreement, report: Reporter) -> dict[str, Any]:
+    """State of the round and the coordinator's sentence about it, its deadline and whether that was extended, and this node's own steps.
+
+    Raises:
+        RefusedError: "ledger-fork", or the extension that the coordinator shows is not in the ledger, or of another round.
+        EpgfnError: nobody answers.
+    """
+    with connection.open(report) as coordinator:
+        answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
+        deadline, extended = agreement.study.aggregation.deadline, False
+        text = None if deadline is None else deadline.isoformat()
+        shown: tuple[Checkpoint, ...] = ()
+        if entry := bytes(answer.extension):
+            shown = (verified_receipt(bytes(answer.extension_receipt), entry, connection.trust),)
+            said = parse_entry(entry)
+            if not isinstance(said, DeadlineEntry) or said.round_id != agreement.round.round_id:
+                raise RefusedError(
+                    "bad-receipt",
+                    "the coordinator shows a ledger entry that does not extend this round's deadline; ask its operator",
+                )
+            text, extended = said.deadline, True
+        ledger.follow(connection.home, coordinator, connection.trust, shown)
+    return {
+        "node": connection.node_id,
+        "study": agreement.study.name,
+        "round": _STATES.get(answer.state, "unknown"),
+        "detail": plain(answer.detail),
+        "deadline": text,
+        "extended": extended,
+        "own_model": _own(connection.home),
+    }
+
+
+def _own(home: NodeHome) -> str:
+    for path, said in (
+        (home.receipt, "sent and accepted"),
+        (home.approved, "approved, not yet sent"),
+        (home.model, "trained, not yet approved"),
+    ):
+        if path.exists():
+            return said
+    return "not trained"
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """For people: a line a fact."""
+    shown = {**found, "deadline": _deadline(found)}
+    del shown["extended"]
+    width = max(map(len, shown))
+    return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items())
+
+
+def _deadline(found: dict[str, Any]) -> str:
+    if found["deadline"] is None:
+        return "none"
+    return f"{found['deadline']}{', extended by the operator (signed in the ledger)' if found['extended'] else ''}"

@@ -18,7 +18,6 @@ import fcntl
 import os
 import socket
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ import tomli_w
 from epgfn.base.addresses import parse_listening, parse_name
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.toml import parse_toml
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
 DEFAULT_ENROLL_ADDRESS = "127.0.0.1:8444"
@@ -153,7 +153,7 @@ class Config:
             UsageError: missing, not TOML, an unknown key or an address that is none.
         """
         try:
-            values: dict[str, Any] = tomllib.loads(read_bytes(path, "settings file").decode("utf-8"))
+            values: dict[str, Any] = parse_toml(read_bytes(path, "settings file"))
             names = values.get("tls_names", [])
             if not isinstance(names, list) or not all(
                 isinstance(value, str) for value in (*names, *values.values()) if value is not names

@@ -7,16 +7,19 @@ reader writes again what it has read and compares, so two different byte strings
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from epgfn.base.errors import RefusedError
+
+MAX_DEPTH: Final = 64
+"""Lists and objects within one another: far more than anything signed here has, far less than any parser or writer can take."""
 
 
 def canonical_json(obj: Any) -> bytes:
     """The canonical bytes of a JSON value; two equal values give the same bytes.
 
     Raises:
-        ValueError: NaN, infinity, or text that is not valid Unicode.
+        ValueError: NaN, infinity, text that is not valid Unicode, or nested more than `MAX_DEPTH` deep.
         TypeError: something in `obj` is no JSON value (keys must be text).
     """
     _require_text_keys(obj)
@@ -28,7 +31,8 @@ def parse_canonical_json(raw: bytes) -> Any:
     """The value that `raw` is the canonical form of.
 
     Raises:
-        RefusedError: "malformed": not JSON, a key given twice, NaN or infinity, or not the canonical form.
+        RefusedError: "malformed": not JSON, a key given twice, NaN or infinity, nested more than `MAX_DEPTH` deep, or not the
+            canonical form.
     """
     try:
         value = json.loads(raw.decode("utf-8"))
@@ -46,13 +50,15 @@ def parse_canonical_json(raw: bytes) -> Any:
     return value
 
 
-def _require_text_keys(obj: Any) -> None:
+def _require_text_keys(obj: Any, left: int = MAX_DEPTH) -> None:
     # json.dumps would turn 1 and True into text without a word, and two keys could become one.
+    if left < 0:
+        raise ValueError("nested too deeply")
     if isinstance(obj, dict):
         for key, value in obj.items():
             if not isinstance(key, str):
                 raise TypeError("every key of a JSON object must be text")
-            _require_text_keys(value)
+            _require_text_keys(value, left - 1)
     elif isinstance(obj, list | tuple):
         for value in obj:
-            _require_text_keys(value)
+            _require_text_keys(value, left - 1)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from epgfn.base.toml import TooMuchError
 from epgfn.study.kinds import KINDS, find_kind
 from epgfn.study.mistakes import Mistake, nearest
 from epgfn.study.scales import HOW, WITH_SCALES
@@ -32,6 +33,8 @@ def check_study(raw: bytes) -> Checked:
         values = parsed(raw)
     except UnicodeDecodeError:
         return Checked([Mistake("", "it is not UTF-8 text; save it as UTF-8")], None, all_found=False)
+    except TooMuchError as error:
+        return Checked([Mistake("", f"{error}; a study holds settings, not data")], None, all_found=False)
     except tomllib.TOMLDecodeError as error:
         return Checked([Mistake("", f"it is not valid TOML: {error}")], None, all_found=False)
     found: list[Mistake] = []

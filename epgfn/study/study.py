@@ -33,6 +33,7 @@ from pydantic import (
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.base.identifiers import NODE_ID
+from epgfn.base.toml import MAX_BYTES, TooMuchError, parse_toml
 from epgfn.study.columns import Columns, check_logarithms
 from epgfn.study.kinds import (
     Kind,
@@ -63,7 +64,7 @@ from epgfn.study.settings import (
     Variable,
 )
 
-MAX_STUDY_BYTES = 1 << 20
+MAX_STUDY_BYTES = MAX_BYTES
 STUDY_NAME = "study.toml"
 
 
@@ -281,15 +282,13 @@ class Study(Settings):
         Raises:
             UsageError: it does not parse, or a setting is missing, unknown or out of range.
         """
-        if len(raw) > MAX_STUDY_BYTES:
-            raise UsageError(
-                f"{source} is larger than {MAX_STUDY_BYTES} bytes; a study holds settings, not data"
-            )
         try:
             values = parsed(raw)
             study = cls.model_validate(values)
         except UnicodeDecodeError:
             raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
+        except TooMuchError as error:
+            raise UsageError(f"{source}: {error}; a study holds settings, not data") from None
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{source} is not valid TOML: {error}") from None
         except ValidationError as error:
@@ -389,9 +388,9 @@ def parsed(raw: bytes) -> dict[str, Any]:
 
     Raises:
         UnicodeDecodeError: it is not UTF-8.
-        tomllib.TOMLDecodeError: it is no TOML.
+        tomllib.TOMLDecodeError: it is no TOML, or beyond the bounds of `epgfn.base.toml`.
     """
-    return tomllib.loads(raw.decode("utf-8-sig"))
+    return parse_toml(raw)
 
 
 def _node_id(node: str) -> str:

@@ -16,7 +16,6 @@ privacy_ledger = "/data/ledger" # folder of the spending log; one for all nodes 
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.toml import parse_toml
 
 
 class NodeSettings(BaseModel):
@@ -54,7 +54,7 @@ class NodeSettings(BaseModel):
         """
         raw = read_bytes(path, "settings file")
         try:
-            settings = cls.model_validate(tomllib.loads(raw.decode("utf-8")))
+            settings = cls.model_validate(parse_toml(raw))
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,6 +294,22 @@ def test_another_study_fails_even_when_the_coordinator_signs_it(copy: Path, run:
     statement = make_statement({"study.toml": digest}, STUDY, {"study_digest": digest, "name": "small"})
     (copy / "study.sigstore.json").write_bytes(run.sign(statement))
     assert {"round", "ledger-entries", "global"} <= failed(audit_run(copy))
+
+
+@pytest.mark.parametrize("hostile", [".".join(["a"] * 30_000) + " = 1\n", "x = " + "[" * 30_000])
+def test_a_study_made_to_break_its_reader_fails_in_its_check_though_signed(
+    copy: Path, run: RunDirectory, hostile: str
+) -> None:
+    raw = hostile.encode() + run.study.raw
+    (copy / "study.toml").write_bytes(raw)
+    digest = sha256_hex(raw)
+    statement = make_statement({"study.toml": digest}, STUDY, {"study_digest": digest, "name": "small"})
+    (copy / "study.sigstore.json").write_bytes(run.sign(statement))
+    started = time.process_time()
+    report = audit_run(copy)
+    assert time.process_time() - started < 30
+    said = next(finding.message for finding in report.findings if finding.check == "study")
+    assert "a study holds settings, not data" in said
 
 
 def test_statements_of_another_run_of_the_same_coordinator_fail(

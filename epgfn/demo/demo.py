@@ -255,14 +255,14 @@ def _top_edges(
 ) -> list[dict[str, Any]]:
     """The most probable edges; beside each, how probable it is that the two are adjacent, and that the edge is compelled."""
     names, p = study.variable_names, np.array(summary["edge_probabilities"])
-    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(counts, study)
+    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(summary, counts, p, study)
     edges: list[dict[str, Any]] = [
         {
             "parent": names[i],
             "child": names[j],
             "probability": float(p[i, j]),
             "adjacent": float(adjacent[i, j]),
-            "compelled": float(compelled[i, j]),
+            "compelled": None if compelled is None else float(compelled[i, j]),
         }
         for i in range(len(names))
         for j in range(len(names))

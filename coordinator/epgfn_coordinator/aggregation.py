@@ -167,7 +167,9 @@ def _named(study: Study, found: Mapping[str, float], more: More) -> dict[str, An
     if study.kind.has_edges:
         edges = edge_matrix(study, found)
         known = more.compelled
-        compelled = {} if known is None else {COMPELLED: (torch.tensor(edges, dtype=torch.float64) * known).tolist()}
+        compelled = (
+            {} if known is None else {COMPELLED: (torch.tensor(edges, dtype=torch.float64) * known).tolist()}
+        )
         return {"edge_probabilities": edges, **compelled}
     top = [{"object": text, "probability": p} for text, p in more.top or []]
     return {"marginals": found, **({TOP: top} if top else {})}

@@ -33,7 +33,9 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def coordinator(small_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
     folder = tmp_path_factory.mktemp("network")
-    study = small_study.with_changes({"roster": ["north", "south", "east", "west", "centre", "coast", "island"]})
+    study = small_study.with_changes(
+        {"roster": ["north", "south", "east", "west", "centre", "coast", "island"]}
+    )
     (folder / "study.toml").write_bytes(study.raw)
     with CoordinatorProcess(folder / "home", folder / "study.toml", "--tls-name", NAMED) as serving:
         yield serving

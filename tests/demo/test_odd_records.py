@@ -39,6 +39,8 @@ def odd(case: str) -> np.ndarray:
         rows[:, 3] *= 38.67
     if case == "code":
         rows[[4, 9, 70], 3] = -999
+    if case == "row":
+        rows[3, [2, 5]] = [-10.0, 35.0]
     return np.repeat(rows, 3, axis=0) if case == "thrice" else rows
 
 
@@ -47,6 +49,10 @@ def odd(case: str) -> np.ndarray:
     [
         ("unit", r"south.csv: column x3: mean 1\d\d scale units from the centre: another unit\? .*38.67"),
         ("code", r"south.csv: column x3: 3 cells \(lines 6, 11 and 72\) are -999"),
+        (
+            "row",
+            r"south.csv: column x2: 1 cell \(line 5\) is far from .*south.csv: column x5: 1 cell \(line 5\) is",
+        ),
         ("thrice", "south.csv: every record is there 3 times"),
     ],
 )

@@ -70,6 +70,23 @@ def test_a_file_can_be_looked_at_before_anything_else(
     assert "no node" in node.fails(WRONG_USE, "check", "--data", str(fine))
 
 
+def test_one_mistyped_row_is_named(study: Study, tmp_path: Path) -> None:
+    """It alone would make an edge certain; and too few records are said before `train` refuses them."""
+    (tmp_path / "study.toml").write_bytes(study.raw)
+    rows = np.random.default_rng(4).normal(size=(200, 3))
+    rows[3] = [0.1, -15.0, 30.0]
+    np.savetxt(tmp_path / "row.csv", rows, delimiter=",", header="a,b,c", comments="", fmt="%.9f")
+    node = Node(tmp_path / "home")
+    shown = node.ok("check", "--study", str(tmp_path / "study.toml"), "--data", str(tmp_path / "row.csv"))
+    for column in "bc":
+        assert f"WARNING: column {column}: 1 cell (line 5) is far from the others, " in shown
+    assert "column a" not in shown and "correct the file, or leave out what is wrong" in shown
+    (tmp_path / "few.csv").write_text("a,b,c\n1,0,1\n0,1,1\n")
+    shown = node.ok("check", "--study", str(tmp_path / "study.toml"), "--data", str(tmp_path / "few.csv"))
+    assert "WARNING: 2 records are fewer than the study has variables (3)" in shown
+    assert "WARNING: column c: is constant" in shown
+
+
 def test_nobody_watching_means_nothing_is_trained_on_odd_records(
     coordinator: CoordinatorProcess, study: Study, odd: Path, tmp_path: Path
 ) -> None:

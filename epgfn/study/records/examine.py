@@ -1,8 +1,8 @@
 """What the owner of a file should look at before anything is trained on it: each column on the study's public scale, and what is odd.
 
 Everything here is computed from the records, without noise: for local eyes alone. Warnings are loud where training would give a
-result that means something else than people think: another unit, codes that stand for missing values, records that are there several
-times, columns that are copies.
+result that means something else than people think: another unit, codes that stand for missing values, values that stand apart, records
+that alone make two columns look related or are there several times, columns that are copies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from epgfn.study import Study
+from epgfn.study.records.apart import Leverage, Places, leverages, standing_apart
 from epgfn.study.records.names import listed
 from epgfn.study.records.scale import on_scale
 from epgfn.study.records.table import Floats, Numbers, Table
-from epgfn.study.records.units import fitting, place
+from epgfn.study.records.units import Change, fitting, place, two_units
 from epgfn.study.settings import Variable
 
 CODES: Final = (
@@ -34,7 +35,16 @@ SUSPECT_OFF, SUSPECT_WIDE, SUSPECT_NARROW = 3.0, 4.0, 1 / 4
 """The same where a known change of units would put it there."""
 ALONE, ALONE_AND_AGAIN = 5.0, 1.5
 """Spreads between a code and the nearest other value; of one that is there more than once."""
-FAR: Final = 30.0
+MOST_OF_TWO: Final = 9.0
+"""What a code is at most that may be one of the two values of an ordinary column."""
+STEPS_OFF: Final = 1.5
+"""Smallest steps between the other values that it must be away at least, as -1 is an ordinary neighbour of 0 and 1."""
+FAR, FAR_AMONG = 30.0, 600
+"""Scale units from the centre beyond which values are loud however long the tail of their column is; of more values than that it grows with
+the cube root of their number, as the largest of an honest column with such a tail does."""
+ORDINARY: Final = 0.75
+"""Scale units that a column is taken to spread at least, when a value is said to be many spreads away."""
+LOOK: Final = "correct the file, or leave out what is wrong"
 ALIKE, COPIES = 0.98, 0.99999
 """Absolute correlations."""
 OUTSIDE, MOST = 0.10, 0.50
@@ -88,9 +98,12 @@ def examine(table: Table, study: Study) -> Examined:
     """What there is to know about the file of one institution that was read for `study`."""
     facts = [_facts(raw, v) for raw, v in zip(table.columns, study.variables, strict=True)]
     warnings: list[Warned] = []
+    apart: set[int] = set()
     for raw, variable in zip(table.columns, study.variables, strict=True):
         if study.columns.numeric:
-            warnings += _of_numbers(raw, variable, table, study)
+            said, named = _of_numbers(raw, variable, table, study)
+            warnings += said
+            apart |= named
         elif variable.categories is not None:
             warnings += _of_categories(raw, variable)
     again = 0
@@ -99,7 +112,10 @@ def examine(table: Table, study: Study) -> Examined:
         again = table.size - len(counts)
         warnings += _repeated(counts, table.columns, study.columns.numeric)
     if study.columns.must_vary:
+        warnings += _too_few(table, study)
         warnings += _collinear(table.columns, study.variables)
+    if study.columns.scaled:
+        warnings += _decided_by_few(table, study, apart)
     return Examined(
         table.size, study.unit, facts, again, sorted(warnings, key=lambda warned: not warned.loud)
     )
@@ -135,60 +151,96 @@ def _outside(raw: Floats, variable: Variable) -> float | None:
     return float((below | (raw > (high if variable.upper is None else variable.upper))).mean())
 
 
-def _of_numbers(raw: Floats, variable: Variable, table: Table, study: Study) -> Iterator[Warned]:
-    called = f"column {variable.name}"
+def _of_numbers(raw: Floats, variable: Variable, table: Table, study: Study) -> tuple[list[Warned], set[int]]:
+    """What to say of a column, and the records that it names one by one."""
+    called, said, named = f"column {variable.name}", [], set[int]()
     if variable.transform == "log" and (none := raw / variable.transform_scale <= 0).any():
-        yield Warned(
-            f"{called}: {_cells(none, table)} 0 or below, and the study takes the logarithm: does 0 stand for a missing value?",
-            True,
+        said.append(
+            Warned(
+                f"{called}: {_cells(none, table)} 0 or below, and the study takes the logarithm: does 0 stand for a missing value?",
+                True,
+            )
         )
     x = on_scale(raw, variable)
     codes = _codes(raw, x)
-    for code in codes:
-        yield Warned(
+    said += [
+        Warned(
             f"{called}: {_cells(raw == code, table)} {code:g}, far from all others: does it stand for a missing value?",
             True,
         )
-    kept = ~np.isin(raw, codes) & np.isfinite(x)
-    if study.columns.scaled and kept.any():
-        yield from _of_scale(raw[kept], x[kept], variable)
+        for code in codes
+    ]
+    named |= set(np.flatnonzero(np.isin(raw, codes)).tolist())
+    kept = np.flatnonzero(~np.isin(raw, codes) & np.isfinite(x))
+    if study.columns.scaled and len(kept):
+        if np.ptp(raw[kept]) == 0:
+            said += _constant(variable, len(kept) == len(raw), len(raw))
+        else:
+            of_scale = list(_of_scale(raw[kept], x[kept], variable))
+            said += of_scale
+            if not any(warned.loud for warned in of_scale):
+                far = kept[_far(x[kept])]
+                named |= set(far.tolist())
+                said += _of_far(far, x, kept, variable, table)
     outside = _outside(raw, variable)
     if outside and outside > 0.01:
-        yield Warned(
-            f"{called}: {_percent(outside)} of the values are outside the public bounds: another unit, or bounds that are too narrow?",
-            outside > (OUTSIDE if study.columns.scaled else MOST),
+        said.append(
+            Warned(
+                f"{called}: {_percent(outside)} of the values are outside the public bounds: another unit, or bounds that are too narrow?",
+                outside > (OUTSIDE if study.columns.scaled else MOST),
+            )
         )
     counts = np.unique(raw, return_counts=True)[1]
     if len(counts) > FEWEST and counts.max() > SHARE * len(raw):
+        said.append(
+            Warned(
+                f"{called}: one value is in {_percent(counts.max() / len(raw))} of the records: a limit of detection, or a filled-in "
+                "value?",
+                False,
+            )
+        )
+    return said, named
+
+
+def _constant(variable: Variable, entirely: bool, n: int) -> Iterator[Warned]:
+    if n > 1:
         yield Warned(
-            f"{called}: one value is in {_percent(counts.max() / len(raw))} of the records: a limit of detection, or a filled-in value?",
-            False,
+            f"column {variable.name}: {'is constant' if entirely else 'is constant but for these'}, and nothing can be learned of what "
+            "does not vary: take it out of the study, or give records in which it varies",
+            True,
         )
 
 
 def _of_scale(raw: Floats, x: Floats, variable: Variable) -> Iterator[Warned]:
     """Whether a column is on the study's scale."""
     called, (middle, spread) = f"column {variable.name}", place(x)
-    wide, narrow = (spread > SUSPECT_WIDE, spread < SUSPECT_NARROW) if len(x) >= FEWEST else (False, False)
+    if (
+        spread < SUSPECT_NARROW
+    ):  # half of the values may be equal, or nearly, and the others as they should be
+        spread = max(spread, float(np.clip(x, *np.quantile(x, [0.05, 0.95])).std()))
+    enough = len(x) >= FEWEST
+    binary = len(np.unique(raw)) == 2
+    wide, narrow = (spread > SUSPECT_WIDE, spread < SUSPECT_NARROW) if enough else (False, False)
     suspect = abs(middle) > SUSPECT_OFF or wide or narrow
-    changes = fitting(raw, partial(on_scale, variable=variable), variable.name) if suspect else []
-    surely = len(x) >= FEWEST and not NARROW <= spread <= WIDE
+    scaled = partial(on_scale, variable=variable)
+    if enough and not binary and (found := two_units(raw, scaled, variable.name)):
+        low, high, low_on_scale, changes = found
+        yield Warned(
+            f"{called}: its values are of two groups, {low} of low and {high} of high ones: two units in one column? The "
+            f"{'high' if low_on_scale else 'low'} ones {_would_fit(changes)}",
+            True,
+        )
+        return
+    changes = fitting(raw, scaled, variable.name) if suspect and not binary else []
+    surely = enough and not binary and not NARROW <= spread <= WIDE
     if changes or abs(middle) > OFF or surely:
         what = (
             f"mean {abs(float(x.mean())):.3g} scale units from the centre"
             if abs(float(x.mean())) > max(SUSPECT_OFF, spread)
             else f"its spread is {spread:.3g} times the study's scale"
         )
-        fits = " or ".join(change.words + (f" ({change.name})" if change.name else "") for change in changes)
         yield Warned(
-            f"{called}: {what}: another unit?" + (f" The values {fits} would fit." if changes else ""), True
-        )
-        return
-    far = int((np.abs(x) > FAR).sum())
-    if far:
-        yield Warned(
-            f"{called}: {far} {'values are' if far > 1 else 'value is'} more than {FAR:g} scale units from the centre: mistyped, or in "
-            "another unit?",
+            f"{called}: {what}: another unit?" + (f" The values {_would_fit(changes)}" if changes else ""),
             True,
         )
     elif suspect:
@@ -198,20 +250,86 @@ def _of_scale(raw: Floats, x: Floats, variable: Variable) -> Iterator[Warned]:
         )
 
 
+def _would_fit(changes: Sequence[Change]) -> str:
+    fits = " or ".join(change.words + (f" ({change.name})" if change.name else "") for change in changes)
+    return f"{fits} would fit."
+
+
+def _far(x: Floats) -> Places:
+    """Places of values that stand apart, or are far off the study's scale, in order."""
+    return np.union1d(
+        standing_apart(x, least_spread=ORDINARY),
+        np.flatnonzero(np.abs(x) > FAR * max(1.0, len(x) / FAR_AMONG) ** (1 / 3)),
+    )
+
+
+def _of_far(far: Places, x: Floats, kept: Places, variable: Variable, table: Table) -> Iterator[Warned]:
+    if not len(far):
+        return
+    which = np.zeros(len(x), dtype=bool)
+    which[far] = True
+    furthest = float(np.abs(x[far] - np.median(x[kept])).max())
+    many = len(far) > 1
+    yield Warned(
+        f"column {variable.name}: {_cells(which, table)} far from the others, {'up to ' if many else ''}{furthest:.3g} scale units from "
+        f"the middle: mistyped, or in another unit? {'They' if many else 'It'} may decide the result: {LOOK}",
+        True,
+    )
+
+
+def _decided_by_few(table: Table, study: Study, apart: set[int]) -> Iterator[Warned]:
+    """Records that alone make two columns look related, or hide that they are, but those in `apart`, which are named already."""
+    scaled = np.stack([on_scale(c, v) for c, v in zip(table.columns, study.variables, strict=True)])
+    kept = np.flatnonzero(np.isfinite(scaled).all(0) & ~np.isin(np.arange(table.size), list(apart)))
+    pairs: dict[tuple[int, ...], list[Leverage]] = {}
+    for each in leverages(scaled[:, kept]):
+        pairs.setdefault(tuple(kept[each.places].tolist()), []).append(each)
+    for places, found in pairs.items():
+        most = max(found, key=lambda each: abs(each.r - each.rest))
+        which = np.zeros(table.size, dtype=bool)
+        which[list(places)] = True
+        many = len(places) > 1
+        others = len(found) - 1
+        yield Warned(
+            f"columns {study.variables[most.i].name} and {study.variables[most.j].name}: {_records(which, table)} alone "
+            f"{'make' if many else 'makes'} their correlation {most.r:.2f}; without {'them' if many else 'it'} it is {most.rest:.2f}"
+            + (
+                f" (and likewise of {others} other pair{'s' if others > 1 else ''} of columns)"
+                if others
+                else ""
+            )
+            + f". Mistyped, or in another unit? {LOOK[0].upper()}{LOOK[1:]}",
+            True,
+        )
+
+
+def _too_few(table: Table, study: Study) -> Iterator[Warned]:
+    if table.size < len(study.variables) and not study.privacy.is_private:
+        yield Warned(
+            f"{table.size} record{'s are' if table.size > 1 else ' is'} fewer than the study has variables ({len(study.variables)}): "
+            "training refuses the file; more records are needed",
+            True,
+        )
+
+
 def _codes(raw: Floats, x: Floats) -> list[float]:
     """Which `CODES` are there, apart from all other values."""
-    present = [code for code in CODES if (raw == code).any()]
-    if not present:
-        return []
-    rest = ~np.isin(raw, present) & np.isfinite(x)
-    if rest.sum() < FEWEST // 2:
-        return []
-    low, high, (_, spread) = x[rest].min(), x[rest].max(), place(x[rest])
+    present = [code for code in dict.fromkeys(CODES) if (raw == code).any()]
     found = []
-    for code in dict.fromkeys(present):
+    for code in present:
+        others = [other for other in present if other != 0.0 or code == 0.0]
+        rest = ~np.isin(raw, others) & np.isfinite(x)
+        if rest.sum() < FEWEST // 2:
+            continue
+        if np.ptp(raw[rest]) == 0:
+            if abs(code) > MOST_OF_TWO:
+                found.append(code)
+            continue
+        low, high, (_, spread) = x[rest].min(), x[rest].max(), place(x[rest])
         at = x[raw == code]
         gap = spread * (ALONE if len(at) == 1 else ALONE_AND_AGAIN)
-        if np.isfinite(at[0]) and gap > 0 and (at[0] < low - gap or at[0] > high + gap):
+        gap = max(gap, STEPS_OFF * float(np.diff(np.unique(x[rest])).min()))
+        if np.isfinite(at[0]) and (at[0] < low - gap or at[0] > high + gap):
             found.append(code)
     return found
 
@@ -278,14 +396,15 @@ def _collinear(columns: Sequence[Numbers], variables: Sequence[Variable]) -> Ite
 
 
 def _cells(which: Numbers, table: Table) -> str:
-    """ "3 cells are (lines 4, 9 and 12)" """
-    found = np.flatnonzero(which)
-    places = table.places()
-    shown = listed([str(places[at]) for at in found[:9].tolist()], 8) + (
-        " and more" if len(found) > 9 else ""
-    )
-    many = len(found) > 1
-    return f"{len(found)} cell{'s' if many else ''} ({table.unit}{'s' if many else ''} {shown}) {'are' if many else 'is'}"
+    """ "3 cells (lines 4, 9 and 12) are" """
+    many = int(which.sum()) > 1
+    return f"{which.sum()} cell{'s' if many else ''} ({_records(which, table)}) {'are' if many else 'is'}"
+
+
+def _records(which: Numbers, table: Table) -> str:
+    """ "lines 4, 9 and 12"; of many the first, and how many there are besides."""
+    found, places = np.flatnonzero(which).tolist(), table.places()
+    return f"{table.unit}{'s' if len(found) > 1 else ''} {listed([str(places[at]) for at in found], 8)}"
 
 
 def _percent(share: float) -> str:

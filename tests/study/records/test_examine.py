@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,131 @@ def test_a_code_among_ordinary_values_is_none(look: Callable[[pd.DataFrame], Exa
     table["CRP"] = table.CRP.round()
     table.loc[[3, 9], "CRP"] = 99
     table.loc[[5, 8], "marker"] = 0
+    assert look(table).loud == []
+
+
+@pytest.mark.parametrize("n", [60, 200, 600])
+def test_one_mistyped_value_is_loud_and_named(look: Callable[[pd.DataFrame], Examined], n: int) -> None:
+    table = ordinary(n)
+    table["height"] = table.height.round(1)
+    table.loc[3, "height"] = 17.3
+    away = (table.height.median() - 17.3) / 10
+    assert look(table).loud == [
+        f"column height: 1 cell (line 5) is far from the others, {away:.3g} scale units from the middle: mistyped, or in another unit? It "
+        "may decide the result: correct the file, or leave out what is wrong"
+    ]
+    table.loc[[7, 8], "LDL"] = [1300.0, 13000.0]
+    (_, ldl) = sorted(look(table).loud, reverse=True)
+    assert ldl.startswith("column LDL: 2 cells (lines 9 and 10) are far from the others, up to 36")
+
+
+def test_one_record_that_makes_two_columns_look_related_is_loud(
+    look: Callable[[pd.DataFrame], Examined],
+) -> None:
+    """Not far enough in either column, and far enough in both together."""
+    table = ordinary(40, seed=6)
+    for name, spreads in (("LDL", 7.4), ("CRP", -7.4)):
+        middle = table[name].median()
+        table.loc[20, name] = middle + spreads * 1.4826 * (table[name] - middle).abs().median()
+    (text,) = look(table).loud
+    r, rest = table.LDL.corr(table.CRP), table.drop(20).LDL.corr(table.drop(20).CRP)
+    assert text == (
+        f"columns LDL and CRP: line 22 alone makes their correlation {r:.2f}; without it it is {rest:.2f}. Mistyped, or in another unit? "
+        "Correct the file, or leave out what is wrong"
+    )
+    table.loc[20, "LDL"] = 130 + 40 * 42  # a record that is named already is not named again
+    (text,) = look(table).loud
+    assert text.startswith("column LDL: 1 cell (line 22) is far from the others")
+
+
+def test_numbers_that_are_0_and_1_raise_nothing_loud(tmp_path: Path) -> None:
+    """Whatever the public scale, and however rare the 1 is; nor scores and counts."""
+    rng = np.random.default_rng(12)
+    columns = {
+        "sex": (0.4, 0.49, rng.integers(0, 2, 200)),
+        "rare": (0.4, 0.49, np.arange(200) < 2),
+        "once": (0.01, 0.1, np.arange(200) == 5),
+        "half": (0.5, 0.5, rng.integers(0, 2, 200)),
+        "change": (0.0, 0.8, rng.integers(-1, 2, 200)),
+        "nyha": (2.0, 1.0, rng.integers(1, 5, 200)),
+        "falls": (0.5, 0.7, rng.poisson(0.5, 200)),
+    }
+    rows = "".join(
+        f'[[variables]]\nname = "{n}"\ncentre = {c}\nscale = {s}\n' for n, (c, s, _) in columns.items()
+    )
+    study = Study.from_bytes(f'name = "ward"\nroster = ["north"]\n{rows}'.encode())
+    table = pd.DataFrame({name: x.astype(float) for name, (_, _, x) in columns.items()})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert examine(load_table(tmp_path / "t.csv", study), study).loud == []
+    table.loc[[3, 8, 12], "sex"] = 9.0
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert examine(load_table(tmp_path / "t.csv", study), study).loud == [
+        "column sex: 3 cells (lines 5, 10 and 14) are 9, far from all others: does it stand for a missing value?"
+    ]
+
+
+def test_many_cells_are_counted_right(look: Callable[[pd.DataFrame], Examined]) -> None:
+    table = ordinary(200)
+    table.loc[:39, "glucose"] = -999
+    (text,) = look(table).loud
+    assert "40 cells (lines 2, 3, 4, 5, 6, 7, 8, 9 and 32 more) are -999" in text
+
+
+def test_too_few_records_and_constant_columns_are_said_as_what_they_are(
+    look: Callable[[pd.DataFrame], Examined],
+) -> None:
+    """As training refuses them."""
+    assert look(ordinary(3)).loud == [
+        "3 records are fewer than the study has variables (8): training refuses the file; more records are needed"
+    ]
+    assert look(ordinary(1)).loud == [
+        "1 record is fewer than the study has variables (8): training refuses the file; more records are needed"
+    ]
+    for value in (100.0, 1.0):
+        table = ordinary()
+        table["CRP"] = value
+        assert look(table).loud == [
+            "column CRP: is constant, and nothing can be learned of what does not vary: take it out of the study, or give records in "
+            "which it varies"
+        ]
+    table.loc[3, "CRP"] = -999
+    assert [text.split(",")[0] for text in look(table).loud] == [
+        "column CRP: 1 cell (line 5) is -999",
+        "column CRP: is constant but for these",
+    ]
+
+
+@pytest.mark.parametrize("some", [20, 100, 180])
+@pytest.mark.parametrize(
+    ("column", "factor", "said"),
+    [
+        ("glucose", 18.02, "divided by 18.02 (glucose in mg/dL and mmol/L)"),
+        ("height", 0.01, "times 100"),
+        ("weight", 1000.0, "divided by 1000"),
+    ],
+)
+def test_two_units_in_one_column_are_told_as_two_groups(
+    look: Callable[[pd.DataFrame], Examined], column: str, factor: float, said: str, some: int
+) -> None:
+    table = ordinary(200)
+    table.loc[: some - 1, column] *= factor
+    (text,) = look(table).loud
+    low, which = (some, "low") if factor < 1 else (200 - some, "high")
+    found = re.fullmatch(
+        rf"column {column}: its values are of two groups, (\d+) of low and (\d+) of high ones: two units in one column\? The (low|high) "
+        r"ones (.*) would fit\.",
+        text,
+    )
+    assert found is not None
+    assert (
+        abs(int(found[1]) - low) <= 1 and int(found[1]) + int(found[2]) == 200
+    )  # one value may be of either
+    assert found[3] == which and found[4].startswith(said)
+
+
+def test_a_pile_of_one_value_is_no_second_unit(look: Callable[[pd.DataFrame], Examined]) -> None:
+    table = ordinary(200)
+    table.loc[:29, "weight"] = 150.0
     assert look(table).loud == []
 
 

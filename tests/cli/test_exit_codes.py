@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import typer
 
-from coordinator_client import FakeNode, InProcess, make_home, tiny_study
+from coordinator_client import FakeNode, InProcess, OwnProcess, make_home, tiny_study
+from epgfn.base.addresses import parse_address
 from epgfn.base.console import INTERRUPTED_CODE, run_app
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError, WaitingError
+from epgfn.rpc.diagnosis import Target, diagnose
 from epgfn_coordinator.cli import app as coordinator_app
 from parties import Node
 
@@ -108,3 +111,21 @@ def test_every_command_of_the_coordinator_speaks_json() -> None:
         if not any({"--json", "--events"} & set(option.opts) for option in command.params)
     }
     assert not silent
+
+
+def test_nothing_of_grpc_is_in_the_log_of_a_coordinator(tmp_path: Path) -> None:
+    """Strangers, hangers-up and wrong ports leave no line of gRPC's, and stopping ends with 0."""
+    home = make_home(tmp_path / "home", tiny_study())
+    with OwnProcess(home) as server:
+        node = FakeNode.invited(home, "a")
+        ca = node.invitation["ca_pem"].encode()
+        for name in ("address", "enroll_address"):
+            diagnose(Target(parse_address(node.invitation[name]), ca))
+            with socket.create_connection(node.invitation[name].split(":")) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                connection.recv(1)
+        server.process.terminate()
+        _, said = server.process.communicate()
+        assert server.process.returncode == 0
+    log = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (INFO|WARNING) ")
+    assert all(log.match(line) for line in said.splitlines()), said

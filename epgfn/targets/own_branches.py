@@ -44,10 +44,12 @@ _GRID = torch.arange(-16.0, 9.1) * 0.75
 
 
 class Mode(NamedTuple):
-    """`length` (B, V): branch lengths where the integrand in log length is largest; `value` (B,) its logarithm there, nats."""
+    """`length` (B, V): branch lengths where the integrand in log length is largest; `value` (B,) its logarithm there, nats, and `bent`
+    (B, V, V) minus that one's second derivatives by log lengths."""
 
     length: Tensor
     value: Tensor
+    bent: Tensor
 
 
 class OwnBranches:
@@ -88,9 +90,8 @@ class OwnBranches:
         return maximised(shape, self.model, self.patterns, self.rate)
 
     def _log_marginal(self, shape: Shape) -> Tensor:
-        length, value = self.mode(shape)
+        length, value, bent = self.mode(shape)
         done = prune(shape, length, self.model, self.patterns)
-        bent = bent_in_logs(done, length.log(), self.model, self.patterns, self.rate)
         own = bent.diagonal(dim1=1, dim2=2)
         whole = length.shape[1] / 2 * math.log(2 * math.pi) - 0.5 * _log_det(bent)
         return value + whole + self._apart(done, length, own)
@@ -117,20 +118,16 @@ class OwnBranches:
 def maximised(shape: Shape, model: Substitution, patterns: Patterns, rate: float) -> Mode:
     """See `OwnBranches.mode`."""
     u = start(shape, patterns, rate).log()
-    near, _ = _climbed(shape, u, partial(_scoring_step, model=model, patterns=patterns, rate=rate), _NEAR)
-    best, value = _climbed(
-        shape, near, partial(_newton_step, model=model, patterns=patterns, rate=rate), _ENOUGH
-    )
-    return Mode(best.exp(), value)
+    near = _climbed(shape, u, partial(_scoring_step, model=model, patterns=patterns, rate=rate), _NEAR)
+    newton = partial(_newton_step, model=model, patterns=patterns, rate=rate)
+    return _climbed(shape, near.length.log(), newton, _ENOUGH)
 
 
-def _climbed(
-    shape: Shape, u: Tensor, step_at: Callable[[Shape, Tensor], Steps], enough: float
-) -> tuple[Tensor, Tensor]:
-    """From log lengths u (B, V) to where no step should gain more than `enough`, and the integrand's logarithm there (B,). A step that
-    loses is halved."""
+def _climbed(shape: Shape, u: Tensor, step_at: Callable[[Shape, Tensor], Steps], enough: float) -> Mode:
+    """From log lengths u (B, V) to where no step should gain more than `enough`. A step that loses is halved."""
     best, value = u.clone(), torch.full((len(u),), -torch.inf, dtype=torch.float64)
     step, gain = torch.zeros_like(u), torch.full_like(value, torch.inf)
+    bent = torch.zeros(*u.shape, u.shape[1], dtype=torch.float64)
     going = torch.arange(len(u))
     for _ in range(_TRIES):
         tried = (best[going] + step[going]).clamp(math.log(SHORTEST), math.log(LONGEST))
@@ -140,16 +137,19 @@ def _climbed(
         value[going] = torch.where(better, there.value, value[going])
         step[going] = torch.where(better[:, None], there.step, step[going] / 2)
         gain[going] = torch.where(better, there.gain, gain[going] / 2)
+        bent[going] = torch.where(better[:, None, None], there.bent, bent[going])
         going = going[gain[going] > enough]
         if not len(going):
             break
-    return best, value
+    return Mode(best.exp(), value, bent)
 
 
 class Steps(NamedTuple):
-    """At log lengths (B, V): the integrand's logarithm `value` (B,), the `step` (B, V) to take and what it should `gain` (B,), nats."""
+    """At log lengths (B, V): the integrand's logarithm `value` (B,), minus its second derivatives or what is taken for them (B, V, V), the
+    `step` (B, V) to take and what it should `gain` (B,), nats."""
 
     value: Tensor
+    bent: Tensor
     step: Tensor
     gain: Tensor
 
@@ -157,7 +157,7 @@ class Steps(NamedTuple):
 def _scoring_step(shape: Shape, u: Tensor, model: Substitution, patterns: Patterns, rate: float) -> Steps:
     """With the scores' outer products for the likelihood's part of the curvature: never indefinite, and cheap."""
     done, slope, safe = _first(shape, u, model, patterns, rate)
-    return Steps(integrand(done, u, patterns, rate), *_solved(safe, slope))
+    return Steps(integrand(done, u, patterns, rate), safe, *_solved(safe, slope))
 
 
 def _newton_step(shape: Shape, u: Tensor, model: Substitution, patterns: Patterns, rate: float) -> Steps:
@@ -168,7 +168,9 @@ def _newton_step(shape: Shape, u: Tensor, model: Substitution, patterns: Pattern
         torch.linalg.cholesky_ex(bent - 1e-9 * torch.diag_embed(bent.diagonal(dim1=1, dim2=2))).info == 0
     )
     return Steps(
-        integrand(done, u, patterns, rate), *_solved(torch.where(definite[:, None, None], bent, safe), slope)
+        integrand(done, u, patterns, rate),
+        bent,
+        *_solved(torch.where(definite[:, None, None], bent, safe), slope),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +147,7 @@ def serve(
     from epgfn.gflownet.device import chosen
     from epgfn.gflownet.parallel import joined
     from epgfn_coordinator.main_loop import serve as run
+    from epgfn_coordinator.main_loop import still_aggregating
     from epgfn_coordinator.together import Trainer, train_along
 
     where = chosen(device)
@@ -160,6 +162,10 @@ def serve(
         finally:
             reporter.close()
             trainer.end()
+        if still_aggregating():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
+from epgfn.gflownet.parallel import workers
 from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
@@ -41,7 +42,9 @@ from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
-LAST_STEP = 30.0  # seconds that aggregation gets to notice that it should stop
+LAST_STEP = 5.0  # seconds that aggregation gets to notice that it should stop: what it has not signed begins anew anyway
+LAST_STEP_TOGETHER = 30.0  # the same in several processes, which are to end after the same step
+AGGREGATION = "aggregation"
 
 
 def serve(
@@ -250,7 +253,7 @@ class Coordinator:
         finally:
             for running in filter(None, (worker, late)):
                 stop.set()
-                running.thread.join(LAST_STEP)
+                running.thread.join(LAST_STEP if workers().size == 1 else LAST_STEP_TOGETHER)
 
     def _aggregate_late(self, worker: _Worker | None, stop: threading.Event) -> _Worker | None:
         """Start on another global model if late models have come and none is being made; the worker at work, if any.
@@ -299,7 +302,7 @@ class _Worker:
         self.done = self.told = False
         self.about = about
         self._work, self._stop, self._wake = work, stop, wake
-        self.thread = threading.Thread(target=self._run, name="aggregation", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=AGGREGATION, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -330,6 +333,15 @@ def _remove_strays(home: Home, store: Store) -> None:
     for path in [*home.uploads.iterdir(), *home.artifacts.iterdir()]:
         if path not in known:
             path.unlink()
+
+
+def still_aggregating() -> bool:
+    """Whether a thread still trains or judges a model although serving has ended: it has not come to look whether it should stop.
+
+    A process must not tidy up around it, since PyTorch then ends it with an abort. It may simply end: whatever is on disk is as a
+    kill would leave it, and a kill is survived anywhere.
+    """
+    return any(thread.name == AGGREGATION and thread.is_alive() for thread in threading.enumerate())
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any, NoReturn, Protocol
@@ -22,11 +23,20 @@ from epgfn.base.errors import EpgfnError
 DEBUG_VARIABLE = "EPGFN_DEBUG"
 INTERRUPTED = "interrupted; nothing half-written is left, run the command again"
 INTERRUPTED_CODE = 130
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask a command to end: Ctrl-C, a container's or a batch system's stop, and a terminal that is closed."""
 
 # Wrong use of a command. Typer brings click along or has it built in, depending on its version; this is its class either way.
 _WrongUse: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
+
+
+def interrupt_on_signals() -> None:
+    """Every one of `STOPPING` ends a command as Ctrl-C does, so that it tidies up; one that is passed over, as by nohup, still is."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from epgfn.base.console import run_app
+from epgfn.base.console import interrupt_on_signals, run_app
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.cli.bench import app as bench_app
 from epgfn.cli.privacy import app as privacy_app
@@ -277,7 +277,8 @@ def _tell_objects(figures: dict[str, Any], console: Console) -> None:
 
 
 def main() -> None:
-    """Entry point of the `epgfn` command."""
+    """Entry point of the `epgfn` command. Whatever asks it to end also ends the processes that it started."""
+    interrupt_on_signals()
     run_app(app, "epgfn")
 
 

@@ -19,11 +19,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from epgfn.base.console import STOPPING
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_atomic
 from epgfn.base.passphrase import key_passphrase
@@ -77,14 +79,18 @@ class _Party:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no message"
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Without waiting for it."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+
+    def stop(self) -> None:
+        self.ask_to_stop()
+        try:
+            self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._sink.close()
 
 
@@ -147,10 +153,27 @@ def simulate(
         pids = {name: party.process.pid for name, party in parties.items()}
         parties[COORDINATOR].stop()
     finally:
-        for party in parties.values():
-            party.stop()
+        with _nothing_interrupts():  # who asks twice that this ends must not leave processes behind
+            for party in parties.values():
+                party.ask_to_stop()
+            for party in parties.values():
+                party.stop()
     _call("epgfn_coordinator", "export", "--home", str(home), "--out", str(out))
     return Simulation(out, home, homes, pids, time.monotonic() - started)
+
+
+@contextmanager
+def _nothing_interrupts() -> Iterator[None]:
+    """Within, the signals that end a command are passed over; outside the main thread none come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def coordinator_key(simulation: Simulation) -> SigningKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,43 @@ def test_a_full_disk_is_said_and_the_upload_goes_on_when_there_is_room(tmp_path:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
         assert node.send(upload).receipt
     assert ledger_kinds(home).count("accepted") == 1
+
+
+JUDGING = """
+import sys
+import torch
+import epgfn.learn.trust as trust
+
+def busy(*given, **more):
+    print('{"phase": "judging"}', flush=True)
+    at = torch.rand(400, 400)
+    while True:  # as a judgement that looks at nothing else, in C++ nearly all of the time
+        at = torch.tanh(at @ at)
+
+trust.Judge.is_good = trust.Judge.last = busy
+from epgfn_coordinator.cli import main
+sys.argv = ["epgfn-coordinator", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_judges_its_model_stops_when_it_is_asked_to(tmp_path: Path) -> None:
+    """Within seconds and without an abort; the next one begins the aggregation anew."""
+    study = tiny_study()
+    home = make_home(tmp_path / "home", study)
+    with OwnProcess(home, program=JUDGING) as server:
+        for node in study.roster:
+            fake = FakeNode.enrolled(home, node)
+            fake.send(fake.make_upload(study))
+        server.wait_for("judging")
+        begun = time.monotonic()
+        server.process.terminate()
+        _, said = server.process.communicate(timeout=60)
+        assert time.monotonic() - begun < 30
+        assert server.process.returncode == 0
+        assert "terminate called" not in said and "Traceback" not in said
+    assert status(home)["state"] == "aggregating"
+    with OwnProcess(home) as server:
+        server.wait_for("published")
+    assert status(home)["state"] == "published"

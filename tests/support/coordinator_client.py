@@ -189,11 +189,14 @@ class InProcess:
 class OwnProcess:
     """`epgfn-coordinator serve` as a process that can be killed, or kills itself at a step named "module:attribute"."""
 
-    def __init__(self, home: Home, die_before: str = "") -> None:
-        self.home, self._die_before = home, die_before
+    def __init__(self, home: Home, die_before: str = "", program: str = "") -> None:
+        """`program`: what runs instead of the command, with its arguments."""
+        self.home, self._die_before, self._program = home, die_before, program
 
     def __enter__(self) -> OwnProcess:
         start = ["-c", DYING, self._die_before] if self._die_before else ["-m", "epgfn_coordinator"]
+        if self._program:
+            start = ["-c", self._program]
         self.process = subprocess.Popen(
             [sys.executable, *start, "serve", "--home", str(self.home.root), "--events"],
             stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
 from epgfn.study import Study
-from epgfn.study.scales import require_scales
+from epgfn.study.new import require_new
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import clock as clocks
 from epgfn_coordinator import keys
@@ -57,7 +57,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
             if home.config.exists():
                 return False
         else:
-            require_scales(study)
+            require_new(study)
             _require_time_left(study)
             _make(home, study, config, store)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator

@@ -31,10 +31,10 @@ from epgfn.run.report.found import most_frequent
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.run.samples import counted
 from epgfn.study import Study
+from epgfn.study.new import require_new
 from epgfn.study.records.examine import examine
 from epgfn.study.records.table import Table
 from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table
-from epgfn.study.scales import require_scales
 from epgfn.study.study import STUDY_NAME
 
 COMPARISON_SAMPLES = 20_000
@@ -109,7 +109,7 @@ def run_study(
 ) -> dict[str, Any]:
     """Simulate `study`, compare with the exact posterior where it is computable, audit, report; returns the figures."""
     # Read every file first: a mistake in the last one must not cost the training of the others.
-    require_scales(study)
+    require_new(study)
     records, odd = {}, []
     for node, path in data.items():
         table = load_table(path, study)

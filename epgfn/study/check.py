@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from epgfn.base.toml import TooMuchError
 from epgfn.study.kinds import KINDS, find_kind
 from epgfn.study.mistakes import Mistake, nearest
+from epgfn.study.new import unlike
 from epgfn.study.scales import HOW, WITH_SCALES
 from epgfn.study.study import Study, in_words, parsed, settings_of
 
@@ -41,7 +42,7 @@ def check_study(raw: bytes) -> Checked:
     mended, repair = copy.deepcopy(values), _Repair()
     for _ in range(ROUNDS):
         try:
-            Study.model_validate(mended, context=WITH_SCALES)
+            study = Study.model_validate(mended, context=WITH_SCALES)
         except ValidationError as error:
             details = error.errors()
             for detail in details:
@@ -52,6 +53,7 @@ def check_study(raw: bytes) -> Checked:
                 whole = all(detail["loc"] == () for detail in details)
                 return Checked(found, None, all_found=whole)
             continue
+        found += unlike(study, mended)
         return Checked(found, None) if found else Checked([], Study.from_bytes(raw))
     return Checked(found, None, all_found=False)
 
@@ -69,6 +71,12 @@ def advice(mistakes: list[Mistake]) -> str:
 def _new(said: list[Mistake], found: list[Mistake], mended: set[str | None]) -> list[Mistake]:
     """Those that were not said before, and are not of a variable of which something was taken out."""
     return [m for m in said if m not in found and m.variable not in mended]
+
+
+def _least(space: dict[str, Any], taken_out: str) -> None:
+    """In place of a limit on parents that was wrong: the default may be one for more variables, which nobody asked for."""
+    if nearest(taken_out, ["max_parents"]):
+        space.setdefault("max_parents", 1)
 
 
 class _Repair:
@@ -98,7 +106,10 @@ class _Repair:
             return values.pop(loc[0], None) is not None and self._gone(loc)
         if detail["type"] == "missing":
             return False
-        return table.pop(loc[1], None) is not None and self._gone(loc)
+        gone = table.pop(loc[1], None) is not None and self._gone(loc)
+        if gone and loc[0] == "space":
+            _least(table, str(loc[1]))
+        return gone
 
     def _variable(self, rows: list[Any], loc: tuple[Any, ...], unknown: bool) -> bool:
         row = rows[loc[1]]
@@ -136,6 +147,8 @@ class _Repair:
         others = [key for key in table if key not in model.model_fields]
         for key in others:
             del table[key]
+            if name == "space":
+                _least(table, key)
         return bool(others)
 
     def _put(self, values: dict[str, Any], loc: tuple[Any, ...], value: Any) -> bool:

@@ -26,6 +26,14 @@ _MUST: Final[dict[str, str]] = {
 }
 
 
+_LENGTHS: Final[dict[str, tuple[str, str, str]]] = {
+    "too_short": ("at least", "entry", "entries"),
+    "too_long": ("at most", "entry", "entries"),
+    "string_too_short": ("at least", "character", "characters"),
+    "string_too_long": ("at most", "character", "characters"),
+}
+
+
 class Mistake(NamedTuple):
     """`what` is wrong, `where`, empty for the study as a whole; `variable`: the name of the one it is about, if it is about one."""
 
@@ -131,7 +139,18 @@ def _what(
         return said + did_you_mean(given, [option.strip("'") for option in options])
     if kind in _MUST:
         return _MUST[kind]
+    if kind in _LENGTHS:
+        return _length(kind, detail.get("ctx", {}))
     return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _length(kind: str, limits: Mapping[str, Any]) -> str:
+    """Of a text or a list that is too short or too long."""
+    bound, one, many = _LENGTHS[kind]
+    count = limits["min_length" if kind.endswith("short") else "max_length"]
+    if kind.endswith("short") and count == 1:
+        return "must not be empty"
+    return f"must have {bound} {count} {one if count == 1 else many}"
 
 
 def _unknown(loc: tuple[Any, ...], settings: Callable[[str], Mapping[str, set[str]]]) -> str:

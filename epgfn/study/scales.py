@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from epgfn.study import Study
 
 WITH_SCALES: Final = {"scales": True}
-"""The context of a validation that takes a scale that is left out for a mistake."""
+"""The context of a validation that takes a scale that is left out for a mistake, and whatever else nothing new is begun with
+(`epgfn.study.new`)."""
 HOW: Final = (
     "they are the centre and the spread of ordinary values, after the transform: a published mean and standard deviation, or, for a usual "
     "range L to U from the literature, the instrument or reference values, centre = (L + U) / 2 and scale = (U - L) / 4 (with transform = "

@@ -51,7 +51,7 @@ from epgfn.study.kinds.plugins import named
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
 from epgfn.study.records.names import plain
-from epgfn.study.scales import WITH_SCALES, check_scales
+from epgfn.study.scales import WITH_SCALES
 from epgfn.study.settings import (
     AggregationSettings,
     DataSettings,
@@ -123,7 +123,11 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Self:
-        scales = [partial(check_scales, self)] if info.context == WITH_SCALES else []
+        new = []
+        if info.context == WITH_SCALES:
+            from epgfn.study.new import check_new
+
+            new = [partial(check_new, self)]
         require_none(
             all_of(
                 self._check_names,
@@ -136,7 +140,7 @@ class Study(Settings):
                 self._check_roster_of_privacy,
                 self._check_bounds_of_privacy,
                 self._check_objectives,
-                *scales,
+                *new,
             )
         )
         return self

@@ -15,7 +15,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.round_key import RoundPublicKey
 from epgfn.sealing.statement import RoundPredicate, StudyPredicate, parse_statement, predicate_of
 from epgfn.study import Study
-from epgfn.study.scales import require_scales
+from epgfn.study.new import require_new
 from epgfn.study.study import STUDY_NAME
 from epgfn.v1 import study_pb2
 from epgfn_node.client import Coordinator
@@ -103,7 +103,7 @@ def accept_study(home: NodeHome, study: Study, digest: str) -> None:
             "read that file and accept its digest only if you agree",
         )
     if not is_accepted(home, study):
-        require_scales(study)
+        require_new(study)
     write_atomic(home.accepted_study, study.digest.encode("ascii") + b"\n")
 
 

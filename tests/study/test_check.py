@@ -9,6 +9,7 @@ import pytest
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
 from epgfn.study.check import advice, check_study
+from epgfn.study.new import require_new
 from small import PRIVATE_STUDY, SMALL_STUDY
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/study*.toml"))
@@ -91,6 +92,55 @@ def test_all_mistakes_of_a_file_are_listed_and_nothing_else() -> None:
     assert [text for text in found if text not in kinds] == SAID.splitlines()
     assert "(did you mean 'dag-by-sinks'?)" in kinds[0] and "(did you mean 'bge'?)" in kinds[1]
     assert len(kinds) == 2
+
+
+TWO = SMALL_STUDY.replace("max_parents = 2", "max_parents = 1").rsplit("[[variables]]", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TWO, []),
+        (TWO + "[target]\nalpha_w = 2\n", ["target.alpha_w: must be above the number of variables plus one (3)"]),
+        (TWO + "[target]\nalpha_w = 1e12\n", ["target.alpha_w: must be above the number of variables plus one (3) and at most 1,000,000"]),
+        (TWO + "[target]\nalpha_w = 3.5\n", []),
+        (TWO + "[target]\nkind = 'bic'\nt = 5\nalpha_w = 20\n", [
+            "target.alpha_w: has no meaning for target 'bic'", "target.t: has no meaning",
+        ]),
+        (TWO + "[target]\nsigma = 2.0\n", ["target.sigma: has no meaning for target 'bge'; take it out"]),
+        (TWO + "[target]\nkind = 'max-likelihood'\nsigma = 2.0\n", []),
+        (TWO.replace('name = "b"', 'name = "b"\nlower = 50\nupper = 60'), [
+            "variable 'b': every value between its bounds is at least 50 scales",
+        ]),
+        (TWO.replace('name = "b"', 'name = "b"\nlower = -9000\nupper = -31'), [
+            "variable 'b': every value between its bounds is at least 31 scales",
+        ]),
+        (TWO.replace('name = "b"', 'name = "b"\nlower = 0\nupper = 60'), []),
+        (TWO.replace("seed = 3", "seed = true"), ["seed: must be a number, not true"]),
+        (TWO.replace("steps = 12", 'steps = "12"', 1), ["training.steps: must be a number, without quotation marks"]),
+        (TWO.replace("scale = 1.0", 'scale = "1"', 1), ["variable 'a'.scale: must be a number, without quotation marks"]),
+        (TWO.replace("max_parents = 1", "max_parents = 0"), ["space.max_parents: must be greater than or equal to 1"]),
+        (TWO.replace("max_parents = 1", "max_parent = 1"), ["space.max_parent: there is no such setting (did you mean 'max_parents'?)"]),
+        (TWO.replace("max_parents = 1", ""), ["space.max_parents must be below the number of variables (2)"]),
+        (TWO.replace('["north", "south"]', "[]"), ["roster: must not be empty"]),
+        (TWO.replace('name = "b"', f'name = "{"b" * 65}"'), [f"variable '{'b' * 65}', name: must have at most 64 characters"]),
+    ],
+)  # fmt: skip
+def test_what_no_training_comes_to_an_end_with_is_said_before_it(text: str, expected: list[str]) -> None:
+    found = said(text)
+    assert len(found) == len(expected), found
+    assert all(sentence.startswith(start) for sentence, start in zip(found, expected, strict=True)), found
+
+
+@pytest.mark.parametrize(
+    "more", ["[target]\nkind = 'bic'\nt = 5\n", "[target]\nalpha_w = 2\n", "[target]\nsigma = 2.0\n"]
+)
+def test_a_study_of_before_still_reads_and_nothing_new_is_begun_with_it(more: str) -> None:
+    study = Study.from_bytes((TWO + more).encode())
+    assert study.raw == (TWO + more).encode() and said(TWO + more)
+    with pytest.raises(UsageError, match=r"study: target\..*correct it and run again"):
+        require_new(study)
+    require_new(Study.from_bytes(TWO.encode()))
 
 
 def test_how_to_choose_a_scale_is_said_where_one_is_missing() -> None:

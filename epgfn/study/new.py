@@ -95,10 +95,9 @@ def _check_bounds(study: Study) -> None:
 def _far_off(variable: Variable) -> Mistake | None:
     """Bounds between which no value is anywhere near the centre: one of them is in another unit, or belongs to another variable."""
     lower, upper = (_scaled(bound, variable) for bound in (variable.lower, variable.upper))
-    above, below = lower is not None and lower > FAR, upper is not None and upper < -FAR
-    if not above and not below:
+    nearest = max(lower if lower is not None else 0.0, -upper if upper is not None else 0.0)
+    if nearest <= FAR:
         return None
-    nearest = abs(lower if above else upper or 0.0)
     return of_variable(
         variable.name,
         f"every value between its bounds is at least {nearest:.3g} scales from its centre; bounds are in the column's own units, centre "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
@@ -18,9 +19,9 @@ from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomi
 from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult, UnusableModels
 from epgfn.learn.model import Model
-from epgfn.learn.trust import edge_matrix
+from epgfn.learn.trust import More, edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
-from epgfn.run.summary import MARGINAL_SAMPLES
+from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, TOP
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
@@ -157,10 +158,21 @@ def _probabilities(study: Study, result: GlobalResult, model: Model) -> dict[str
     found = judged.probabilities
     if judged.basis == "samples":  # of which it takes fewer to judge a model than to say what it says
         found = model.marginals(MARGINAL_SAMPLES, seed=study.seed, weighted=False)
-    named = (
-        {"edge_probabilities": edge_matrix(study, found)} if study.kind.has_edges else {"marginals": found}
-    )
-    return {**named, "probabilities_from": judged.basis}
+    return {**_named(study, found, result.more), "probabilities_from": judged.basis}
+
+
+def _named(study: Study, found: Mapping[str, float], more: More) -> dict[str, Any]:
+    """Probabilities, and what goes with them: of graphs that an edge is there and compelled, of objects that were all listed the most
+    probable ones."""
+    if study.kind.has_edges:
+        edges = edge_matrix(study, found)
+        known = more.compelled
+        compelled = (
+            {} if known is None else {COMPELLED: (torch.tensor(edges, dtype=torch.float64) * known).tolist()}
+        )
+        return {"edge_probabilities": edges, **compelled}
+    top = [{"object": text, "probability": p} for text, p in more.top or []]
+    return {"marginals": found, **({TOP: top} if top else {})}
 
 
 def _plain(value: Any) -> Any:

@@ -69,11 +69,15 @@ class Store:
 
     def _add_what_is_new(self) -> None:
         """A column that homes of before do not have."""
+        if "deadline" in self._columns("requests"):
+            return  # without waiting for whoever writes
         self._db.execute("BEGIN IMMEDIATE")
-        columns = {row["name"] for row in self._db.execute("PRAGMA table_info(requests)")}
-        if "deadline" not in columns:
+        if "deadline" not in self._columns("requests"):
             self._db.execute("ALTER TABLE requests ADD COLUMN deadline TEXT")
         self._db.execute("COMMIT")
+
+    def _columns(self, table: str) -> set[str]:
+        return {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}
 
     def close(self) -> None:
         """Give the file back."""

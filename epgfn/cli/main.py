@@ -34,6 +34,9 @@ app.add_typer(study_app)
 RunDir = Annotated[
     Path, typer.Argument(help="A run directory made by `epgfn demo` or `epgfn-coordinator export`.")
 ]
+MOST_CERTAIN = 12
+"""Certain marginals that are named."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
@@ -236,14 +239,16 @@ def _tell_edges(figures: dict[str, Any], console: Console) -> None:
         shown = (f"{edge['probability']:.3f}", f"{edge['adjacent']:.3f}", compelled)
         table.add_row(escape(edge["parent"]), escape(edge["child"]), *shown)
     console.print(table)
-    if figures["global_edge_mae"] is not None:
+    if figures["published_edge_mae"] is not None:
+        how = "weighted towards its scores" if figures["global_edges_weighted"] else "unweighted"
         console.print(
-            f"\nEdge probabilities differ from the exact posterior by {figures['global_edge_mae']:.4f} on average, "
-            f"{figures['global_edge_max_error']:.3f} at most (an empty graph: {figures['null_edge_mae']:.3f})."
+            f"\nThe published edge probabilities differ from the exact posterior by {figures['published_edge_mae']:.4f} on average, "
+            f"{figures['published_edge_max_error']:.3f} at most (an empty graph: {figures['null_edge_mae']:.3f}). "
+            f"Those of the global model's samples, {how}: {figures['global_edge_mae']:.4f} and {figures['global_edge_max_error']:.3f}."
         )
-    if figures["auroc_global"] is not None:
+    if figures["auroc_published"] is not None:
         console.print(
-            f"AUROC against the published network: {figures['auroc_global']:.3f} (exact posterior: {figures['auroc_exact']:.3f})."
+            f"AUROC against the published network: {figures['auroc_published']:.3f} (exact posterior: {figures['auroc_exact']:.3f})."
         )
 
 
@@ -251,29 +256,58 @@ def _tell_objects(figures: dict[str, Any], console: Console) -> None:
     from epgfn.run.report.text import number
 
     noun, known = figures["noun"], figures["global_l1"] is not None
-    for title, first, key, rows in (
-        (f"Most probable {noun}", "object", "object", figures["top"]),
-        ("Most probable marginals", "marginal", "name", figures["marginals"]),
+    of_samples = figures["top_from"] == "samples"
+    for title, first, p, key, rows in (
+        (
+            f"Most probable {noun}",
+            "object",
+            "share of samples" if of_samples else "probability",
+            "object",
+            figures["top"],
+        ),
+        (
+            "Most probable marginals that are not certain",
+            "marginal",
+            "probability",
+            "name",
+            figures["marginals"],
+        ),
     ):
         table = Table(title=title, title_justify="left", box=None)
-        for column in (first, "probability", *(["exact"] if known else [])):
+        for column in (first, p, *(["exact"] if known else [])):
             table.add_column(column, overflow="fold")
         for row in rows:
             shown = [number(row["probability"]), *([number(row["exact"])] if known else [])]
             table.add_row(escape(row[key] or "(empty)"), *shown)
         console.print(table)
+    console.print(_left_out(figures), markup=False)
     if not known:
         console.print(f"\nThere are too many {noun} to list, so the exact posterior is not known.")
         return
     local = figures["local_l1"].values()
     of_nodes = f"{number(min(local), 4)} to {number(max(local), 4)}"
     console.print(
-        f"\nL1 from the exact posterior over {figures['objects']:,.0f} {noun}, of 2 at most: {number(figures['global_l1'], 4)} "
+        f"\nThe published marginals differ from the exact ones by {number(figures['published_marginal_mae'], 4)} on average, "
+        f"{number(figures['published_marginal_max_error'])} at most; those of the global model itself by "
+        f"{number(figures['global_marginal_mae'], 4)} and {number(figures['global_marginal_max_error'])}.\n"
+        f"Its L1 from the exact posterior over {figures['objects']:,.0f} {noun}, of 2 at most: {number(figures['global_l1'], 4)} "
         f"(the uniform distribution: {number(figures['uniform_l1'])}). Nodes' models from their own: {of_nodes}, "
-        f"their product {number(figures['product_of_locals_l1'], 4)}.\n"
-        f"Marginals differ by {number(figures['global_marginal_mae'], 4)} on average, "
-        f"{number(figures['global_marginal_max_error'])} at most."
+        f"their product {number(figures['product_of_locals_l1'], 4)}."
     )
+
+
+def _left_out(figures: dict[str, Any]) -> str:
+    """Which marginals the table does not show, and why."""
+    certain, shown = figures["certain"], len(figures["marginals"])
+    said = []
+    if figures["marginals_open"] > shown:
+        said.append(f"{figures['marginals_open'] - shown} less probable ones")
+    if certain:
+        more = f" and {len(certain) - MOST_CERTAIN} more" if len(certain) > MOST_CERTAIN else ""
+        said.append(f"{len(certain)} that are certain ({', '.join(certain[:MOST_CERTAIN])}{more})")
+    if figures["impossible"]:
+        said.append(f"{figures['impossible']} that are as good as impossible")
+    return f"Not in the table: {', '.join(said)}." if said else "The table has all marginals."
 
 
 def main() -> None:

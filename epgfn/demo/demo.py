@@ -27,7 +27,7 @@ from epgfn.run.directions import adjacent_probabilities, compelled_probabilities
 from epgfn.run.layout import RunLayout
 from epgfn.run.model import load_model
 from epgfn.run.report import write_report
-from epgfn.run.report.found import most_frequent
+from epgfn.run.report.found import read_found
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.run.samples import counted
 from epgfn.study import Study
@@ -139,7 +139,7 @@ def run_study(
         report = write_report(out)
         view.event(COORDINATOR, {"phase": "done"})
     found = (
-        _found_objects(out, study, comparison)
+        _found_objects(out, study, comparison, summary)
         if isinstance(comparison, ObjectComparison)
         else _found_edges(study, comparison, summary, _counted(out, study))
     )
@@ -223,30 +223,51 @@ def _found_edges(
 ) -> dict[str, Any]:
     keys = ("global_edge_mae", "global_edge_max_error", "null_edge_mae", "null_edge_max_error", "local_edge_mae",
             "local_edge_max_error", "auroc_exact", "auroc_global")  # fmt: skip
-    known = comparison.to_json()
-    return {**{key: known[key] for key in keys}, "edges": _top_edges(study, summary, counts)}
+    known, edges = comparison.to_json(), np.array(summary["edge_probabilities"])
+    mean, largest = comparison.against_exact(edges)
+    published = {
+        "published_edge_mae": mean,
+        "published_edge_max_error": largest,
+        "auroc_published": comparison.auroc(edges),
+    }
+    return {
+        **{key: None if math.isnan(x) else x for key, x in published.items()},
+        "global_edges_weighted": comparison.weighted,
+        **{key: known[key] for key in keys},
+        "edges": _top_edges(study, summary, counts),
+    }
 
 
 def _counted(run_dir: Path, study: Study) -> dict[str, int]:
     return counted(RunLayout(run_dir).samples.read_bytes(), study.kind.column)
 
 
-def _found_objects(run_dir: Path, study: Study, comparison: ObjectComparison) -> dict[str, Any]:
-    """The figures, the most probable objects, and the most probable of the marginals that are neither 0 nor 1."""
-    exact = comparison.exact_marginals or {}
+def _found_objects(
+    run_dir: Path, study: Study, comparison: ObjectComparison, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """The figures, the most probable objects, and the most probable of the published marginals that are neither 0 nor 1; which are."""
+    exact, published = comparison.exact_marginals or {}, summary["marginals"]
     marginals = [
         {"name": name, "probability": p, "exact": exact.get(name)}
-        for name, p in comparison.global_marginals.items()
+        for name, p in published.items()
         if CERTAIN < p < 1 - CERTAIN
     ]
-    top = comparison.top or most_frequent(_counted(run_dir, study))[0]
+    mean, largest = comparison.against_exact(published)
+    found = read_found(study, summary, _counted(run_dir, study), comparison)
+    top = [] if found is None else found.top
     return {
         **comparison.figures(),
+        "published_marginal_mae": None if math.isnan(mean) else mean,
+        "published_marginal_max_error": None if math.isnan(largest) else largest,
+        "top_from": "published" if found is not None and found.published else "samples",
         "top": [
             {"object": text, "probability": p, "exact": None if math.isnan(truth) else truth}
             for text, p, truth in shown_of(top[:TOP])
         ],
         "marginals": sorted(marginals, key=lambda row: -float(str(row["probability"])))[:TOP],
+        "marginals_open": len(marginals),
+        "certain": sorted(name for name, p in published.items() if p >= 1 - CERTAIN),
+        "impossible": sum(p <= CERTAIN for p in published.values()),
     }
 
 
@@ -255,14 +276,14 @@ def _top_edges(
 ) -> list[dict[str, Any]]:
     """The most probable edges; beside each, how probable it is that the two are adjacent, and that the edge is compelled."""
     names, p = study.variable_names, np.array(summary["edge_probabilities"])
-    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(counts, study)
+    adjacent, compelled = adjacent_probabilities(p), compelled_probabilities(summary, counts, p, study)
     edges: list[dict[str, Any]] = [
         {
             "parent": names[i],
             "child": names[j],
             "probability": float(p[i, j]),
             "adjacent": float(adjacent[i, j]),
-            "compelled": float(compelled[i, j]),
+            "compelled": None if compelled is None else float(compelled[i, j]),
         }
         for i in range(len(names))
         for j in range(len(names))

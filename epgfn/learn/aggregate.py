@@ -32,7 +32,7 @@ from epgfn.learn.best_target import of_models, of_tables
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
-from epgfn.learn.trust import Judge, Judged, table_target
+from epgfn.learn.trust import Judge, Judged, More, table_target
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ class UnusableModels(RefusedError):
 
 class GlobalResult(NamedTuple):
     """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step; `diagnostics` as `measure.diagnostics`
-    says; `judged` how far the model may be believed, and the best probabilities that are at hand."""
+    says; `judged` how far the model may be believed, and the best probabilities that are at hand; `more` what is published beside
+    them."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
     diagnostics: dict[str, Any]
     judged: Judged
+    more: More
 
 
 def train_global(
@@ -124,7 +126,7 @@ def train_global(
     if best.kind == "product of the models":
         judged = _of_product(judged, found)
     found["trust"] = {"target": best.kind, **judged.trust}
-    return GlobalResult(on_cpu(policy.tensors()), history, found, judged)
+    return GlobalResult(on_cpu(policy.tensors()), history, found, judged, judge.more(judged.basis))
 
 
 def _of_product(judged: Judged, found: Mapping[str, Any]) -> Judged:

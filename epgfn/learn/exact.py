@@ -3,7 +3,7 @@ and any objects that can be listed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from epgfn.base.errors import UsageError
 from epgfn.gflownet.device import CPU, computing_on
 from epgfn.gflownet.measure.distances import exact_distribution
 from epgfn.gflownet.measure.exact import MAX_VARIABLES as MAX_SUMMED
-from epgfn.gflownet.measure.exact import edge_marginals
+from epgfn.gflownet.measure.exact import edge_marginals, sample_dags
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
@@ -24,6 +24,8 @@ from epgfn.study.objects import questions, space_of
 
 MAX_VARIABLES = MAX_SUMMED
 """Of graphs with a score table."""
+MAX_DRAWN = 12
+"""Variables of graphs up to which they are also drawn exactly, which sums a second time."""
 MAX_LISTED = 60_000
 """Objects that are listed to judge a model; a sweep over them takes a second or two."""
 MAX_LISTED_VARIABLES = 5
@@ -55,11 +57,13 @@ class Listed(NamedTuple):
 
 
 class Exact(NamedTuple):
-    """What a target implies: the `probabilities` of the questions, and of `listed` objects `mass`, (M,) float64 that sum to one."""
+    """What a target implies: the `probabilities` of the questions, and of `listed` objects `mass`, (M,) float64 that sum to one. Of graphs
+    `drawn(n, seed)` gives n independent ones, (n, V, V) bool, unless they are listed or too large for that."""
 
     probabilities: Mapping[str, float]
     listed: Listed | None = None
     mass: Tensor | None = None
+    drawn: Callable[[int, int], Tensor] | None = None
 
 
 def listed(study: Study) -> Listed | None:
@@ -101,4 +105,10 @@ def exact_of_table(study: Study, table: Tensor) -> Exact | None:
         known = table.double().cpu().masked_fill(parent_matrix(masks, space.n_variables).T, -torch.inf)
         edges = edge_marginals(known, masks)
     names = questions(study, space.initial(1)).names
-    return Exact(dict(zip(names, edges[~np.eye(len(edges), dtype=bool)].tolist(), strict=True)))
+    probabilities = dict(zip(names, edges[~np.eye(len(edges), dtype=bool)].tolist(), strict=True))
+
+    def drawn(n: int, seed: int) -> Tensor:
+        with computing_on(CPU):
+            return sample_dags(known, masks, n, seed)
+
+    return Exact(probabilities, drawn=drawn if space.n_variables <= MAX_DRAWN else None)

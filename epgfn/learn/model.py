@@ -110,16 +110,23 @@ class Model:
         A model that carries the scores it was trained on weights its objects towards them, where the weights can be relied on;
         all others, and all without `weighted`, give shares.
         """
+        return self.estimated(n, seed, weighted)[0]
+
+    def estimated(
+        self, n: int = 10_000, seed: int | None = 0, weighted: bool = True
+    ) -> tuple[dict[str, float], bool]:
+        """`marginals`, and whether they are of weighted objects."""
         generator, target = _generator(seed), self._target() if weighted else None
         if target is not None and n >= 1:
             own = own_samples(self.policy, self.space, target, n, generator)
             plain, better = own_probabilities(self.study, own)
-            return better if weights_hold(own.effective_share * n, pareto_khat(own.log_weight)) else plain
+            holds = weights_hold(own.effective_share * n, pareto_khat(own.log_weight))
+            return (better if holds else plain), holds
         found: dict[str, float] = {}
         for size in _blocks(n):
             for name, share in marginals(self.study, self._draw(size, generator)).items():
                 found[name] = found.get(name, 0.0) + share * size / n
-        return found
+        return found, False
 
     def edge_probabilities(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> np.ndarray:
         """(V, V) float64, [i, j] = P(i -> j): `marginals` as a matrix. The standard error of shares is at most 1 / (2 sqrt(n)).

@@ -17,9 +17,10 @@ from typing import Any, Final, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.device import seeded
+from epgfn.gflownet.device import CPU, computing_on, seeded
 from epgfn.gflownet.measure.coverage import missing_from
 from epgfn.gflownet.measure.distances import l1
+from epgfn.gflownet.measure.equivalence import compelled_given_edge
 from epgfn.gflownet.measure.estimates import Own, defended_samples, own_samples
 from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies import untrained
@@ -32,9 +33,13 @@ from epgfn.gflownet.training.loop import Parts, table_reward
 from epgfn.learn.elsewhere import Elsewhere, Start, draws_of
 from epgfn.learn.exact import Exact
 from epgfn.study import Study
-from epgfn.study.objects import questions, space_of
+from epgfn.study.objects import questions, space_of, written
 from epgfn.study.settings import TrainingSettings
 
+MANY_VARIABLES, FEW_GRAPHS = 25, 2000
+"""Beyond so many variables, of how many graphs it is told which edges are compelled: rule 3 takes V^4 steps a graph."""
+TOP: Final = 20
+"""Objects that are named with their probabilities, where all are listed."""
 SAMPLES, LOCAL_SAMPLES = 10_000, 4096
 """Own samples behind a judgement of a global and of a local model: a standard error of at most .005 and .008 where all count alike."""
 GOAL: Final = 0.03
@@ -59,6 +64,14 @@ class Judged(NamedTuple):
     probabilities: dict[str, float]
     basis: Basis
     lacking: Any = None
+
+
+class More(NamedTuple):
+    """What is published beside the probabilities, on their own basis. `compelled`: of graphs, (V, V) float64 P(i -> j is compelled, given
+    that it is there). `top`: of other objects that are listed, the most probable ones, best first."""
+
+    compelled: Tensor | None = None
+    top: list[tuple[str, float]] | None = None
 
 
 class Judge:
@@ -113,6 +126,28 @@ class Judge:
         """Of the trained model. Training ends once a judgement was good, so that is not made twice."""
         return self._good or self._look()
 
+    def more(self, basis: Basis) -> More:
+        """What goes with probabilities that come from `basis`: the model is asked again as it was for them."""
+        study, exact = self._study, self._exact() if basis in ("exact", "product") else None
+        if not study.kind.has_edges:
+            return More(top=None if exact is None else _top(study, exact))
+        if exact is not None and exact.listed is not None and exact.mass is not None:
+            graphs, weight = exact.listed.state.adjacency, exact.mass
+        elif exact is not None and exact.drawn is not None:
+            graphs = exact.drawn(SAMPLES, self._seed)
+            weight = torch.ones(len(graphs), dtype=torch.float64)
+        else:
+            own, _ = _own(
+                study, self._policy, self.log_reward, seeded(self._seed), self._exact(), self._samples
+            )
+            graphs, weight = own.final.adjacency, torch.softmax(own.log_weight.double(), 0)
+            holds = weights_hold(own.effective_share * len(weight), pareto_khat(own.log_weight.cpu()))
+            if not holds:
+                graphs, weight = graphs[: self._samples], torch.ones_like(weight[: self._samples])
+        apart = -(-len(graphs) // FEW_GRAPHS) if graphs.shape[1] > MANY_VARIABLES else 1
+        with computing_on(CPU):
+            return More(compelled=compelled_given_edge(graphs[::apart].cpu(), weight[::apart].cpu()))
+
     def _look(self) -> Judged:
         exact = self._exact()
         elsewhere = None if exact is not None else (self._elsewhere(self._policy), self._others())
@@ -155,11 +190,8 @@ def judge(
     weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `missing_share` by
     `measure.coverage`; and the `verdict` of `measure.trust`.
     """
-    space, defence = space_of(study), untrained(policy) if exact is None else None
-    if defence is None:
-        own = own_samples(policy, space, log_reward, samples, generator)
-    else:
-        own = defended_samples(policy, defence, space, log_reward, samples, generator)
+    space = space_of(study)
+    own, defended = _own(study, policy, log_reward, generator, exact, samples)
     plain, weighted = own_probabilities(study, own, samples)
     khat, moved = pareto_khat(own.log_weight.cpu()), errors(plain, weighted)[1]
     trust: dict[str, Any] = {
@@ -168,7 +200,7 @@ def judge(
         "khat": khat if math.isfinite(khat) else None,  # JSON has no infinity: too few samples to tell
         "moved_by_weights": moved,
     }
-    if defence is not None:
+    if defended:
         trust["defended_by"] = len(own.log_weight) - samples
     largest = after = None
     if exact is not None:
@@ -194,6 +226,30 @@ def judge(
     if weights_hold(effective, khat):
         return Judged(trust, weighted, "weighted", lacking)
     return Judged(trust, plain, "samples", lacking)
+
+
+def _own(
+    study: Study,
+    policy: Policy[Any],
+    log_reward: LogReward[Any],
+    generator: torch.Generator,
+    exact: Exact | None,
+    samples: int,
+) -> tuple[Own[Any], bool]:
+    """The model's own samples, and whether others stand behind them that only count when all are weighted."""
+    space, defence = space_of(study), untrained(policy) if exact is None else None
+    if defence is None:
+        return own_samples(policy, space, log_reward, samples, generator), False
+    return defended_samples(policy, defence, space, log_reward, samples, generator), True
+
+
+def _top(study: Study, exact: Exact) -> list[tuple[str, float]] | None:
+    """The most probable of listed objects."""
+    if exact.listed is None or exact.mass is None:
+        return None
+    best = exact.mass.topk(min(TOP, len(exact.mass)))
+    texts = written(study, take(exact.listed.state, best.indices))
+    return list(zip(texts, best.values.tolist(), strict=True))
 
 
 def _explored(policy: Policy[Any], space: Space[Any], generator: torch.Generator) -> Any:

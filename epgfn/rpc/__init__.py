@@ -64,14 +64,18 @@ def channel_credentials(
 
 
 def open_channel(
-    address: Address, credentials: grpc.ChannelCredentials, options: list[tuple[str, Any]] | None = None
+    address: Address,
+    credentials: grpc.ChannelCredentials,
+    options: list[tuple[str, Any]] | None = None,
+    *,
+    direct: bool = False,
 ) -> grpc.Channel:
-    """A channel to `address`, through the proxy of the environment if there is one for it.
+    """A channel to `address`, through the proxy of the environment if there is one for it and it is not to be `direct`.
 
     Raises:
         UsageError: the environment names a proxy that is none.
     """
-    proxied = channel_options(proxy_for(address))
+    proxied = channel_options(None if direct else proxy_for(address))
     return grpc.secure_channel(
         str(address), credentials, options=[*CHANNEL_OPTIONS, *proxied, *(options or [])]
     )

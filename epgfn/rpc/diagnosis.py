@@ -39,6 +39,7 @@ PASSING: Final = (
     "closed",
 )
 """Causes that may pass by waiting, as when a coordinator is just being started; all others need somebody to do something."""
+MAX_ADDRESSES: Final = 4  # of one name that are tried
 _MAX_HEAD: Final = 1 << 14
 _ONCE_MORE: Final = 0.5  # seconds before a closed connection is taken for an answer
 
@@ -59,12 +60,13 @@ class NetworkError(EpgfnError):
 @dataclass(frozen=True)
 class Target:
     """Whom to reach: the coordinator at `address`, known by its authority `ca_pem`. `for_nodes`, or an `identity`: it is the port for
-    enrolled nodes that is meant, otherwise that for enrolling."""
+    enrolled nodes that is meant, otherwise that for enrolling. `direct`: it is on this machine, and no proxy is between."""
 
     address: Address
     ca_pem: bytes
     identity: Identity | None = None
     for_nodes: bool = False
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ def diagnose(target: Target, patience: float = PATIENCE) -> Diagnosis:
     except UsageError as wrong:
         error = NetworkError("bad-proxy", str(wrong))
         found.failed(error)
+    except ValueError:  # a certificate that no parser takes, whose words would not help
+        error = NetworkError(
+            "stranger",
+            f"what answers at {target.address} is not the coordinator of the invitation: its certificate cannot be read; check host "
+            "and port with the coordinator's operator",
+        )
+        found.failed(error)
     return Diagnosis(tuple(found.all_steps()), error)
 
 
@@ -113,7 +122,7 @@ class _Walk:
             NetworkError: one does not pass.
             UsageError: the proxy is not one.
         """
-        self._proxy = proxy_for(self._address)
+        self._proxy = None if self._target.direct else proxy_for(self._address)
         self._passed(f"through {self._proxy}" if self._proxy else "none; connected to directly")
         ips = self._resolve(self._proxy.address if self._proxy else self._address)
         self._passed(", ".join(ips))
@@ -151,7 +160,7 @@ class _Walk:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(self._patience)
-        ips = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+        ips = list(dict.fromkeys(str(answer[4][0]) for answer in answers))[:MAX_ADDRESSES]
         if ips:
             return ips
         if self._proxy is not None:

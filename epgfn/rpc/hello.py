@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
@@ -28,7 +29,7 @@ class Identity:
     certificate_pem: bytes
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Show it in connections of `context`. Python's ssl reads files only: the key is in one for a moment, encrypted."""
+        """Show it in connections of `context`. Python's ssl reads files only: both are in one for a moment, the key encrypted."""
         key = serialization.load_pem_private_key(self.key_pem, password=None)
         password = secrets.token_bytes(32).hex().encode("ascii")
         sealed = key.private_bytes(
@@ -36,11 +37,22 @@ class Identity:
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(password),
         )
-        with tempfile.TemporaryDirectory() as folder:
-            key_file, certificate_file = Path(folder, "key.pem"), Path(folder, "certificate.pem")
-            key_file.write_bytes(sealed)
-            certificate_file.write_bytes(self.certificate_pem)
-            context.load_cert_chain(certificate_file, key_file, password)
+        with _file_of(self.certificate_pem + b"\n" + sealed) as path:
+            context.load_cert_chain(path, password=password)
+
+
+@contextlib.contextmanager
+def _file_of(data: bytes) -> Iterator[str]:
+    """A file with `data` while it is needed: in memory where the system has such files, since there may be no disk to write on."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        with open(os.memfd_create("identity"), "wb", buffering=0) as file:
+            file.write(data)
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.NamedTemporaryFile() as named:
+        named.write(data)
+        named.flush()
+        yield named.name
 
 
 @dataclass(frozen=True)

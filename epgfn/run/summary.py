@@ -17,6 +17,12 @@ import numpy as np
 MARGINAL_SAMPLES: Final = 10_000
 """Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
 
+COMPELLED: Final = "compelled_probabilities"
+"""Of a summary of graphs, (V, V) like `edge_probabilities`: that the edge is there and compelled, on the same basis."""
+TOP: Final = "most_probable"
+"""Of a summary of other objects, where all are listed: the most probable ones, each an `object` and its `probability`. Earlier versions
+wrote neither."""
+
 Name = str | tuple[str, str]
 """What a probability is of: parent and child of an edge, or the name of another marginal."""
 
@@ -54,6 +60,40 @@ def probabilities_of(summary: Mapping[str, Any]) -> dict[Name, float]:
     if not found:
         raise ValueError("no probabilities")
     return found
+
+
+def compelled_of(summary: Mapping[str, Any]) -> list[list[float]] | None:
+    """What a summary of graphs says of edges that are compelled, which is no more than it says of them; None where it says nothing.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is of another form, or more probable than the edge.
+    """
+    if COMPELLED not in summary:
+        return None
+    edges, rows = summary["edge_probabilities"], summary[COMPELLED]
+    return [
+        [_at_most(p, most) for p, most in zip(row, whole, strict=True)]
+        for row, whole in zip(rows, edges, strict=True)
+    ]
+
+
+def top_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The most probable objects by text, best first; empty where a summary names none.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is of another form.
+    """
+    rows = summary.get(TOP, [])
+    found = {str(row["object"]): _probability(row["probability"]) for row in rows}
+    if not isinstance(rows, list) or len(found) < len(rows) or sum(found.values()) > 1 + 1e-6:
+        raise ValueError("not the most probable objects")
+    return found
+
+
+def _at_most(value: Any, most: Any) -> float:
+    if _probability(value) > _probability(most) + 1e-9:
+        raise ValueError("compelled more often than there")
+    return float(value)
 
 
 def distance(one: Mapping[Name, float], other: Mapping[Name, float]) -> dict[str, Any]:

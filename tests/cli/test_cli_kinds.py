@@ -37,6 +37,10 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
         **comparison.figures(),
         "noun": "sequences",
         "top": top,
+        "top_from": "samples",
+        "marginals_open": 3,
+        "certain": ["length >= 0"],
+        "impossible": 4,
         "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}],
         "privacy": "none: ...",
         "notes": ["a caution"],
@@ -52,6 +56,9 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
     _tell(figures, as_json=False)
     said = " ".join(capsys.readouterr().out.split())
     assert "(empty) 0.250" in said and "length >= 1 0.750" in said and "Note: a caution." in said
+    assert "object share of samples" in said
+    left_out = "Not in the table: 2 less probable ones, 1 that are certain (length >= 0), 4 that are as good as impossible."
+    assert left_out in said
     assert "too many sequences to list" in said and "None" not in said and "nan" not in said
     _tell(figures, as_json=True)
     assert json.loads(capsys.readouterr().out)["global_l1"] is None
@@ -67,6 +74,10 @@ def test_a_study_of_multisets_from_files_to_report(tmp_path: Path) -> None:
     said = " ".join(out.split())
     assert "Most probable multisets" in said and "L1 from the exact posterior over 15 multisets" in said
     assert "Privacy none: whoever can read the policy" in said and "aggregation.leave_one_out" in said
+    assert "The published marginals differ from the exact ones by" in said
+    top = json.loads((run / "global/summary.json").read_text())["most_probable"]
+    assert "object probability exact" in said
+    assert f"{top[0]['object']} {top[0]['probability']:.3f}" in said
     assert "Audit: passed" in said and "edge" not in said
     summary = json.loads((run / "global/summary.json").read_text())
     found = json.loads((run / "global/comparison.json").read_text())["comparison"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import coordinator_client
 from coordinator_client import (
     FakeNode,
     InProcess,
+    OwnProcess,
     ledger_kinds,
     make_home,
     random_tensors,
@@ -38,6 +41,13 @@ from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.status import status
 from epgfn_coordinator.together import Trainer
 
+UNBOUNDED = """
+from epgfn.gflownet.policies import order_potential
+from epgfn.learn import aggregate
+from epgfn_coordinator import verify
+order_potential.bounded = lambda said: said
+aggregate.validate_policy = verify.validate_policy = lambda study, tensors: None
+"""
 ROSTER = '["a", "b", "c"]'
 
 
@@ -148,6 +158,31 @@ def test_a_model_that_fails_in_aggregation_is_excluded_and_the_rest_is_published
     said = {finding.check: finding.message for finding in report.findings}
     assert "EXCLUDED" in said["upload b"] and "b (model-not-combined)" in said["ledger-entries"]
     assert [entry.node_id for _, entry in read_run(tmp_path / "run").excluded] == ["b"]
+
+
+def test_killed_after_an_exclusion_it_goes_on_without_that_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_client, "DYING", UNBOUNDED + coordinator_client.DYING)
+    study = tiny_study(roster=ROSTER, quorum=2)
+    home = make_home(tmp_path / "home", study)
+    with OwnProcess(home, die_before="epgfn_coordinator.publication:sign_statement") as server:
+        for seed, name in enumerate("abc"):
+            node = FakeNode.enrolled(home, name)
+            tensors = overflowing(study) if name == "b" else random_tensors(study, seed)
+            upload = node.make_upload(study, tensors=tensors)
+            with contextlib.suppress(
+                *([EpgfnError] if name == "c" else [])
+            ):  # it may be dead before it answers
+                node.send(upload)
+        server.wait_for_death()
+    assert [entry.node_id for entry in excluded_entries(home)] == ["b"]
+    with OwnProcess(home) as server:
+        server.wait_for("published")
+    assert [entry.node_id for entry in excluded_entries(home)] == ["b"]
+    export(home, tmp_path / "run")
+    report = audit_run(tmp_path / "run")
+    assert report.ok, report.findings
 
 
 def test_a_model_that_was_accepted_before_a_check_was_made_is_excluded(

@@ -155,6 +155,21 @@ def test_only_the_end_of_the_grace_period_destroys_the_key(tmp_path: Path) -> No
     assert report.ok and "no global model" in said["global"]
 
 
+def test_killed_while_it_extends_nothing_is_half_done(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", study_until(soon()))
+    with OwnProcess(home, die_before="epgfn_coordinator.round:DeadlineEntry") as server:
+        server.wait_for("waiting")
+        store = Store(home.state)
+        store.write("INSERT INTO requests (deadline) VALUES ('2090-01-01T00:00:00+00:00')")
+        store.close()
+        server.wait_for_death()
+    assert states(home) == ["open", "waiting"]
+    with OwnProcess(home):
+        assert status(home)["state"] == "waiting"
+        assert run(home, "extend", "--deadline", "2090-01-01T00:00:00Z").returncode == 0
+    assert states(home) == ["open", "waiting", "deadline", "open"]
+
+
 def test_a_waiting_round_can_be_abandoned(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", study_until(soon()))
     with InProcess(home) as server:
@@ -230,6 +245,16 @@ def test_extending_ahead_of_time_needs_no_serving_process(
     assert (found["deadline"], found["extended"]) == ("2030-01-03T12:00:00Z", True)
     assert states(home) == ["open", "deadline"]
     assert "2030-01-03T12:00:00Z" in found["next"]
+
+
+def test_looking_waits_for_nobody_who_writes(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", tiny_study())
+    store = Store(home.state)
+    begun = time.monotonic()
+    with store.transaction():
+        assert status(home)["state"] == "open"
+    store.close()
+    assert time.monotonic() - begun < 25  # and not the 30 s for which a writer is waited for
 
 
 def test_a_home_of_before_there_were_deadlines_to_extend_opens(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.measure.exact import edge_marginals
+from epgfn.gflownet.measure.equivalence import compelled_edges
+from epgfn.gflownet.measure.exact import edge_marginals, posterior
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.training.loop import TrainingProgress
 from epgfn.learn import exact as exact_sums
@@ -86,6 +87,11 @@ def test_what_a_brief_aggregation_publishes_is_right(known: bool, monkeypatch: p
     tolerance = 1e-5 if known else 0.03
     np.testing.assert_allclose(edge_matrix(brief, result.judged.probabilities), exact, atol=tolerance)
     assert ("exact_largest_error" in result.diagnostics["trust"]) == known
+    # That an edge is there and compelled has the same basis, and not the shares of a model of three steps.
+    graphs, mass = posterior(tables.sum(0), study_masks(brief))
+    truth = torch.einsum("b,bij->ij", mass, compelled_edges(graphs).double())
+    assert result.more.compelled is not None and result.more.top is None
+    np.testing.assert_allclose(torch.from_numpy(exact) * result.more.compelled, truth, atol=0.03)
 
 
 SOON = {"steps": 40, "until": "good", "batch": 64, "learning_rate": 1e-2}

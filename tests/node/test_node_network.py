@@ -33,7 +33,9 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def coordinator(small_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
     folder = tmp_path_factory.mktemp("network")
-    study = small_study.with_changes({"roster": ["north", "south", "east", "west", "centre", "coast"]})
+    study = small_study.with_changes(
+        {"roster": ["north", "south", "east", "west", "centre", "coast", "island"]}
+    )
     (folder / "study.toml").write_bytes(study.raw)
     with CoordinatorProcess(folder / "home", folder / "study.toml", "--tls-name", NAMED) as serving:
         yield serving
@@ -146,7 +148,7 @@ def test_enrolling_through_a_proxy(coordinator: CoordinatorProcess, tmp_path: Pa
 def test_loopback_goes_through_no_proxy(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
     node = Node(tmp_path / "home", processes=True)
     node.ok("init")
-    invitation = coordinator.invite("east", tmp_path / "invitation.json")
+    invitation = coordinator.invite("island", tmp_path / "invitation.json")
     dead = f"http://{closed_address()}"
     node.ok("enroll", "--invite", str(invitation), http_proxy=dead, https_proxy=dead, grpc_proxy=dead)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator_client import FakeNode, InProcess, make_home, tiny_study
 from epgfn.base.addresses import parse_address
+from epgfn.rpc import diagnosis
 from epgfn.rpc.diagnosis import STEPS, Diagnosis, Target, diagnose
-from epgfn.rpc.hello import Identity
+from epgfn.rpc.hello import Hello, Identity
 from epgfn.rpc.proxies import EXEMPTING, VARIABLES
 from epgfn.sealing import pki
 from epgfn.sealing.keys import SigningKey
@@ -245,3 +249,38 @@ def test_loopback_and_who_is_exempt_go_through_no_proxy(
     assert cause(enrolled(node, node.invitation["address"])) == ""
     monkeypatch.setenv("no_proxy", "other.test, .invalid")
     assert cause(enrolling(node, "no-such-host.invalid:8443"), 10.0) == "unknown-host"
+
+
+def test_a_certificate_that_cannot_be_read_is_a_strangers(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        diagnosis, "say_hello", lambda *_: Hello("", "TLSv1.3", "h2", b"no certificate", True)
+    )
+    target = enrolling(node, node.invitation["enroll_address"])
+    assert cause(target) == "stranger"
+    assert "cannot be read" in sentence(diagnose(target))
+
+
+def test_the_node_shows_its_certificate_where_nothing_can_be_written(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refused)
+    assert cause(enrolled(node, node.invitation["address"])) == ""
+
+
+def test_what_is_on_this_machine_is_asked_directly(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{closed_address()}")
+    target = enrolling(node, "no-such-host.invalid:8443")
+    assert cause(target) == "proxy-dead"
+    assert cause(replace(target, direct=True), 10.0) == "unknown-host"
+
+
+def test_the_node_shows_its_certificate_on_systems_without_files_in_memory(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert cause(enrolled(node, node.invitation["address"])) == ""

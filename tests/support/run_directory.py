@@ -13,6 +13,7 @@ import torch
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.gflownet.measure.equivalence import compelled_given_edge
 from epgfn.learn.exact import exact_of_table
 from epgfn.learn.model import Model
 from epgfn.learn.policy import family_of, policy_spec
@@ -59,9 +60,13 @@ def contents(study_raw: bytes, model: bytes) -> tuple[dict[str, object], bytes]:
     name = family_of(study).scores
     exact = None if name is None or not study.kind.has_edges else exact_of_table(study, tensors[name])
     found = made.marginals(seed=study.seed, weighted=False) if exact is None else dict(exact.probabilities)
-    named = (
-        {"edge_probabilities": edge_matrix(study, found)} if study.kind.has_edges else {"marginals": found}
-    )
+    named: dict[str, object] = {"marginals": found}
+    if study.kind.has_edges:
+        edges = edge_matrix(study, found)
+        named = {"edge_probabilities": edges}
+        if exact is not None and exact.drawn is not None:
+            told = compelled_given_edge(exact.drawn(10_000, 3), torch.ones(10_000))
+            named["compelled_probabilities"] = (torch.tensor(edges, dtype=torch.float64) * told).tolist()
     table = io.BytesIO()
     made.sample(study.aggregation.samples, seed=study.seed).rows().to_parquet(table, index=False)
     return {**named, "probabilities_from": "samples" if exact is None else "exact"}, table.getvalue()
@@ -229,6 +234,8 @@ class RunDirectory:
         }
         found, samples = contents(self.study.raw, model)
         said = {**self.said(place, used, model), **found, **self.summary}
+        if "edge_probabilities" in self.summary and "compelled_probabilities" not in self.summary:
+            said.pop("compelled_probabilities", None)  # those of other edges
         if left_out is not None:
             said["left_out"] = left_out
             predicate["left_out"] = left_out

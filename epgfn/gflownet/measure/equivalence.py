@@ -23,6 +23,18 @@ def compelled_edges(adjacency: Tensor) -> Tensor:
     return torch.cat([_compelled(block) for block in torch.split(adjacency.bool(), BLOCK)])
 
 
+def compelled_given_edge(adjacency: Tensor, weight: Tensor) -> Tensor:
+    """(V, V) float64 [i, j]: of the `weight` (B,) of the graphs (B, V, V) that have i -> j, the share in which it is compelled; 0 where
+    no graph has it.
+
+    Times P(i -> j) that is P(i -> j is there and compelled), which never exceeds it, whatever chance did to the graphs at hand.
+    """
+    weight = weight.double()
+    there = torch.einsum("b,bij->ij", weight, adjacency.double())
+    told = torch.einsum("b,bij->ij", weight, compelled_edges(adjacency).double())
+    return torch.where(there > 0, told / there.clamp_min(torch.finfo(torch.float64).tiny), 0.0).clamp(0, 1)
+
+
 def _compelled(edges: Tensor) -> Tensor:
     apart = ~(edges | edges.mT) & ~torch.eye(edges.shape[1], dtype=torch.bool)
     found = edges & _any(apart, edges)  # (i, k): some j -> k that i is not adjacent to

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epgfn.run.audit.rules import require, require_all
 from epgfn.run.samples import adjacency, counted
-from epgfn.run.summary import MARGINAL_SAMPLES, probabilities_of, read_summary
+from epgfn.run.summary import (
+    MARGINAL_SAMPLES,
+    TOP,
+    compelled_of,
+    probabilities_of,
+    read_summary,
+    top_of,
+)
 from epgfn.sealing.predicates import GlobalPredicate
 from epgfn.study import Study
 
@@ -42,7 +49,8 @@ class Drawn(NamedTuple):
 
     texts: shares of objects by text, where they are no graphs. shares: probabilities by question, of the objects as they are. weighted:
     the same weighted towards the score table that the model carries, where weights can be relied on; `effective` objects are behind it.
-    exact: from that table, where it can be worked out.
+    exact: from that table, where it can be worked out. compelled: of graphs drawn in each of these ways, (V, V) share of those with an
+    edge in which it is compelled, by basis.
     """
 
     texts: dict[str, float]
@@ -50,6 +58,7 @@ class Drawn(NamedTuple):
     weighted: dict[str, float] | None = None
     effective: float = 0.0
     exact: dict[str, float] | None = None
+    compelled: Mapping[str, Tensor] = {}
 
 
 def require_summary(
@@ -64,6 +73,8 @@ def require_summary(
     try:
         summary = read_summary(raw)
         probabilities_of(summary)
+        compelled_of(summary)
+        top_of(summary)
     except (ValueError, KeyError, TypeError, AttributeError):
         require(False, form)
         raise
@@ -79,7 +90,8 @@ def require_summary(
         "noun": study.kind.noun,
         **more,
     }
-    right_kind = ("edge_probabilities" in summary) == study.kind.has_edges != ("marginals" in summary)
+    right_kind = not (study.kind.has_edges and TOP in summary)
+    right_kind &= ("edge_probabilities" in summary) == study.kind.has_edges != ("marginals" in summary)
     found = {key: summary.get(key) == value for key, value in expected.items()}
     require_all({**found, "probabilities": right_kind}, f"{name} is not of the model that lies beside it")
     return summary
@@ -106,6 +118,7 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
     """What `model`, made of `tensors`, says when it is asked again."""
     import torch
 
+    from epgfn.gflownet.measure.equivalence import compelled_given_edge
     from epgfn.gflownet.measure.estimates import defended_samples, own_samples
     from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
     from epgfn.gflownet.policies import untrained
@@ -123,7 +136,10 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
         texts: dict[str, float] = {}
         for text in [] if study.kind.has_edges else written(study, own.final):
             texts[text] = texts.get(text, 0.0) + 1 / DRAWS
-        return Drawn(texts, shares)
+        if not study.kind.has_edges:
+            return Drawn(texts, shares)
+        alike = torch.ones(DRAWS, dtype=torch.float64)
+        return Drawn(texts, shares, compelled={"samples": compelled_given_edge(own.final.adjacency, alike)})
     exact = exact_of_table(study, table) if len(study.variables) <= EXACT_VARIABLES else None
     defence = untrained(model.policy) if exact is None else None
     drawing = (model.space, table_target(model.space, table), DRAWS, generator)
@@ -134,12 +150,20 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
     )
     shares, weighted = own_probabilities(study, own, DRAWS)
     effective = own.effective_share * len(own.log_weight)
+    holds = weights_hold(effective, pareto_khat(own.log_weight))
+    alike, graphs = torch.ones(DRAWS, dtype=torch.float64), own.final.adjacency
+    compelled = {"samples": compelled_given_edge(graphs[:DRAWS], alike)}
+    if holds:
+        compelled["weighted"] = compelled_given_edge(graphs, torch.softmax(own.log_weight.double(), 0))
+    if exact is not None and exact.drawn is not None:
+        compelled["exact"] = compelled_given_edge(exact.drawn(DRAWS, study.seed), alike)
     return Drawn(
         {},
         shares,
-        weighted if weights_hold(effective, pareto_khat(own.log_weight)) else None,
+        weighted if holds else None,
         effective,
         None if exact is None else dict(exact.probabilities),
+        compelled,
     )
 
 
@@ -169,6 +193,43 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
     else:
         require(False, f"{name} says that its probabilities are {basis!a}, which this model cannot give")
     _require_error(drawn, summary, name)
+    _require_compelled(drawn, summary, name)
+    _require_top(drawn, summary, name)
+
+
+def _require_compelled(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
+    """Edges that the summary says are compelled are so as often as the model has it, among graphs on the basis of the probabilities.
+
+    What rests on the nodes' own models is only held against the edges, which it may not exceed.
+    """
+    from epgfn.learn.best_target import FEW_SAMPLES
+
+    told, basis = compelled_of(summary), summary.get("probabilities_from")
+    if basis == "exact" and "exact" not in drawn.compelled:
+        basis = "weighted"
+    if told is None or basis not in drawn.compelled:
+        return
+    given, found = _by_question(summary), drawn.compelled[str(basis)].tolist()
+    order = [(i, j) for i in range(len(found)) for j in range(len(found)) if i != j]
+    said = {f"{edge} compelled": told[i][j] for edge, (i, j) in zip(given, order, strict=True)}
+    expected = {
+        f"{edge} compelled": p * found[i][j] for (edge, p), (i, j) in zip(given.items(), order, strict=True)
+    }
+    weighted = basis == "weighted"
+    n = drawn.effective if weighted else DRAWS
+    m = FEW_SAMPLES if basis == "samples" else n
+    _require_near(said, m, expected, n, name, WEIGHTED_SLACK if weighted else 0.0)
+
+
+def _require_top(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
+    """What the summary calls the most probable objects is as probable by the model, no further off than it says."""
+    said = top_of(summary)
+    if not said:
+        return
+    moved = _figure(summary, "exact_largest_error")
+    require(moved is not None, f"{name} does not say how far its probabilities are from the model's own")
+    found = {text: drawn.texts.get(text, 0.0) for text in said}
+    _require_near(said, MARGINAL_SAMPLES, found, DRAWS, name, moved or 0.0)
 
 
 def require_sampled(

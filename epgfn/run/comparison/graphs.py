@@ -28,6 +28,7 @@ import torch
 
 from epgfn.gflownet.measure.exact import MAX_VARIABLES, auroc, edge_errors, edge_marginals
 from epgfn.learn.scores import prior_table, score_table, study_masks
+from epgfn.learn.trust import edge_matrix as named_matrix
 from epgfn.study import Study
 from epgfn.targets.likelihood import pooled_profile_score
 
@@ -70,9 +71,10 @@ def compare(
     tell: Progress = progress or (lambda done, of: None)
     tell(0, len(models))
     exact, exact_local = _exact_edges(study, records)
-    edges, scores = [], []
+    edges, scores, weighted = [], [], False
     for done, model in enumerate(models, start=1):
-        edges.append(model.edge_probabilities(n=samples, seed=seed))
+        found, weighted = model.estimated(samples, seed)
+        edges.append(np.array(named_matrix(study, found)))
         scores.append(_pooled_scores(study, records, model, min(samples, POOLED_SAMPLES), seed))
         tell(done, len(models))
     return Comparison(
@@ -85,6 +87,7 @@ def compare(
         reference_edges=None if reference_edges is None else list(reference_edges),
         pooled_global=scores.pop(),
         pooled_local=dict(zip(nodes, scores, strict=True)) if study.columns.numeric else {},
+        weighted=weighted,
     )
 
 
@@ -127,8 +130,10 @@ def edge_matrix(edges: Sequence[Edge], variables: Sequence[str]) -> npt.NDArray[
 class Comparison:
     """Learned against exact. Matrices are (V, V) float64, [i, j] = P(i -> j); every figure is derived from them.
 
-    `exact_edges` is None and `exact_local_edges` empty where the exact posterior is out of reach; `reference_edges`
-    is None where no published network is known. Pooled scores are in nats, one a sampled graph.
+    `exact_edges` is None and `exact_local_edges` empty where the exact posterior is out of reach; `reference_edges` is None where no
+    published network is known. `weighted`: whether `global_edges` are of samples weighted towards the scores that the model carries, or
+    of samples as they are; None where that was not noted. They are not what a round publishes. Pooled scores are in nats, one a
+    sampled graph.
     """
 
     variables: list[str]
@@ -140,26 +145,27 @@ class Comparison:
     reference_edges: list[Edge] | None = None
     pooled_global: Array = field(default_factory=lambda: np.zeros(0))
     pooled_local: dict[str, Array] = field(default_factory=dict)
+    weighted: bool | None = None
 
     @property
     def global_edge_mae(self) -> float:
         """Mean |p - p_exact| of the global model; NaN where the exact posterior is out of reach."""
-        return self._against_exact(self.global_edges)[0]
+        return self.against_exact(self.global_edges)[0]
 
     @property
     def global_edge_max_error(self) -> float:
         """Largest |p - p_exact| of the global model."""
-        return self._against_exact(self.global_edges)[1]
+        return self.against_exact(self.global_edges)[1]
 
     @property
     def null_edge_mae(self) -> float:
         """Mean |0 - p_exact|: the error of saying that there is no edge at all."""
-        return self._against_exact(np.zeros_like(self.global_edges))[0]
+        return self.against_exact(np.zeros_like(self.global_edges))[0]
 
     @property
     def null_edge_max_error(self) -> float:
         """Largest |0 - p_exact|."""
-        return self._against_exact(np.zeros_like(self.global_edges))[1]
+        return self.against_exact(np.zeros_like(self.global_edges))[1]
 
     @property
     def local_edge_mae(self) -> dict[str, float]:
@@ -174,12 +180,12 @@ class Comparison:
     @property
     def auroc_exact(self) -> float:
         """AUROC of the exact edge probabilities against the reference network; NaN if either is unknown."""
-        return math.nan if self.exact_edges is None else self._auroc(self.exact_edges)
+        return math.nan if self.exact_edges is None else self.auroc(self.exact_edges)
 
     @property
     def auroc_global(self) -> float:
         """AUROC of the global model's edge probabilities against the reference network; NaN if there is none."""
-        return self._auroc(self.global_edges)
+        return self.auroc(self.global_edges)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value: the figures, then the matrices and scores they come from. NaN becomes null."""
@@ -199,6 +205,7 @@ class Comparison:
             "exact_edges": None if self.exact_edges is None else self.exact_edges.tolist(),
             "exact_local_edges": {node: edges.tolist() for node, edges in self.exact_local_edges.items()},
             "reference_edges": None if self.reference_edges is None else [list(e) for e in self.reference_edges],
+            "weighted": self.weighted,
             "pooled_global": _rounded(self.pooled_global),
             "pooled_local": {node: _rounded(scores) for node, scores in self.pooled_local.items()},
         }  # fmt: skip
@@ -223,9 +230,11 @@ class Comparison:
             reference_edges=None if reference is None else [(str(a), str(b)) for a, b in reference],
             pooled_global=_matrix(value["pooled_global"], None),
             pooled_local={node: _matrix(x, None) for node, x in value["pooled_local"].items()},
+            weighted=value["weighted"] if isinstance(value.get("weighted"), bool) else None,
         )
 
-    def _against_exact(self, learned: Array) -> tuple[float, float]:
+    def against_exact(self, learned: Array) -> tuple[float, float]:
+        """Mean and largest |p - p_exact| of (V, V) probabilities; NaN where the exact posterior is out of reach."""
         return (math.nan, math.nan) if self.exact_edges is None else edge_errors(learned, self.exact_edges)
 
     def _local_errors(self) -> dict[str, tuple[float, float]]:
@@ -235,7 +244,8 @@ class Comparison:
             for node, edges in self.local_edges.items()
         }  # fmt: skip
 
-    def _auroc(self, probability: Array) -> float:
+    def auroc(self, probability: Array) -> float:
+        """Of (V, V) probabilities against the reference network; NaN if there is none."""
         if self.reference_edges is None:
             return math.nan
         return auroc(probability, edge_matrix(self.reference_edges, self.variables))

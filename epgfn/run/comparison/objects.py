@@ -143,6 +143,10 @@ class ObjectComparison:
             top=[TopObject(str(text), _finite(p), _finite(q)) for text, p, q in value["top"]],
         )
 
+    def against_exact(self, marginals: Marginals) -> tuple[float, float]:
+        """Mean and largest |p - p_exact| of `marginals`; NaN where the exact posterior is out of reach."""
+        return _errors(marginals, self.exact_marginals)
+
     def _local_errors(self) -> dict[str, tuple[float, float]]:
         return {
             node: _errors(found, self.exact_local_marginals.get(node))

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from epgfn.run.comparison.objects import TOP, Marginals, ObjectComparison, TopObject, read_marginals
+from epgfn.run.summary import top_of
 from epgfn.study import Study
 
 
 @dataclass(frozen=True)
 class Found:
-    """`marginals`, empty where none are signed. `top`: what shows most often among the `sampled` samples; exact probabilities are NaN
-    where nobody knows them."""
+    """`marginals`, empty where none are signed. `top`: the most probable objects, as they are `published`, or else what shows most often
+    among the `sampled` samples; exact probabilities are NaN where nobody knows them."""
 
     marginals: Marginals
     top: list[TopObject]
     sampled: int
     comparison: ObjectComparison | None = None
+    published: bool = False
 
 
 def read_found(
@@ -34,9 +36,16 @@ def read_found(
         return None
     marginals = {} if summary is None else read_marginals(summary["marginals"])
     top, sampled = most_frequent(counts)
+    published = {} if summary is None else top_of(summary)
+    if published:
+        top = [TopObject(text, p, math.nan) for text, p in published.items()]
     exact = {row.text: row.exact for row in comparison.top} if comparison is not None else {}
     return Found(
-        marginals, [row._replace(exact=exact.get(row.text, math.nan)) for row in top], sampled, comparison
+        marginals,
+        [row._replace(exact=exact.get(row.text, math.nan)) for row in top],
+        sampled,
+        comparison,
+        bool(published),
     )
 
 

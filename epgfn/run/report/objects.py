@@ -68,7 +68,12 @@ def _top_table(found: Found, words: Words) -> Markup:
     if not found.top:
         return paragraph(f"No signed samples of {words.objects} are in the run directory.")
     exact = found.comparison is not None and found.comparison.is_exact
-    head = [words.one, "probability", "", *(["exact", "difference"] if exact else [])]
+    head = [
+        words.one,
+        "probability" if found.published else "share of samples",
+        "",
+        *(["exact", "difference"] if exact else []),
+    ]
     rows = []
     shown = shown_of(found.top)
     for text, learned, truth in shown:
@@ -77,9 +82,11 @@ def _top_table(found: Found, words: Words) -> Markup:
         rows.append([*row, *([number(truth), signed(learned - truth) if known else "–"] if exact else [])])
     share = sum(row.learned for row in shown)
     caption = f"The {len(shown)} that show most often among {found.sampled:,} signed samples; together they have {number(share)}."
+    if found.published:
+        caption = f"The {len(shown)} most probable, as published with the marginals; together they have {number(share)}."
     if exact:
         caption += f" Exact probabilities are the simulation's, from {COMPARISON}."
-    return table(caption, head, rows, numeric=("probability", "exact", "difference"))
+    return table(caption, head, rows, numeric=(head[1], "exact", "difference"))
 
 
 def _marginal_table(found: Found, words: Words) -> Markup:

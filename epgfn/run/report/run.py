@@ -76,8 +76,8 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Run:
-    """What verifies of a run directory, read. Of graphs `edges` (V, V), `compelled` (V, V) by the samples, and, where the truth is known,
-    `comparison`; of other objects `found`. What there is no signed file for is None or empty."""
+    """What verifies of a run directory, read. Of graphs `edges` and, on the same basis, `compelled`, (V, V); where the truth is known,
+    their `comparison`; of other objects `found`. What there is no signed file for is None or empty."""
 
     study: Study
     edges: Array | None
@@ -158,17 +158,18 @@ def read_run(run_dir: Path) -> Run:
     compared, local_histories, left_out = _compared(verified, study)
     among_graphs, among_objects = _by_kind(compared)
     found = read_found(study, summary, counts, among_objects)
+    edges = None if found else _edges(study, summary, counts)
     return Run(
         study=study,
         failures=verified.failures,
-        edges=None if found else _edges(study, summary, counts),
+        edges=edges,
         summary=summary or {},
         uploads=[_upload(run_dir, node, node in nodes, ledger, verified) for node in study.roster],
         ledger=ledger,
         coordinator_fingerprint=_fingerprint(RunLayout(run_dir).coordinator_key),
         comparison=among_graphs,
         found=found,
-        compelled=compelled_probabilities(counts, study) if counts and study.kind.has_edges else None,
+        compelled=None if edges is None else compelled_probabilities(summary or {}, counts, edges, study),
         history=_history((summary or {}).get("history")),
         local_histories={node: _history(rows) for node, rows in local_histories.items()},
         influence=read_influence(verified, study, nodes) if models else None,

@@ -9,6 +9,7 @@ from epgfn.run.comparison.graphs import Comparison, edge_matrix
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import adjacent_probabilities
 from epgfn.run.layout import COMPARISON, GLOBAL
+from epgfn.run.report.found import Found
 from epgfn.run.report.html import (
     Markup,
     bar,
@@ -32,7 +33,7 @@ LEAST_EDGES, MOST_EDGES = 12, 40
 EQUIVALENCE = (
     "Records cannot always tell which way an edge goes: graphs that imply the same independences are equally supported, so an edge and its "
     "reverse may share a probability. Adjacent: that there is an edge, whichever way. Compelled: that there is this edge and every "
-    "equivalent graph has it too, counted among the samples. Parent and child are words for a graph, not for cause and effect."
+    "equivalent graph has it too. Parent and child are words for a graph, not for cause and effect."
 )
 SIMULATED = (
     "This run is a simulation by somebody who held all records, and so can say how far the global model is from the exact posterior; no "
@@ -48,9 +49,9 @@ def header(run: Run) -> Markup:
     pairs = [("nodes in the product", nodes), (called, str(len(names)))]
     errors: list[tuple[str, str]] = []
     if run.found is not None and run.found.comparison is not None:
-        errors = _distance_tiles(run.found.comparison)
+        errors = _distance_tiles(run.found, run.found.comparison)
     if run.comparison is not None:
-        errors = _error_tiles(run.comparison)
+        errors = _error_tiles(run, run.comparison)
     return join([
         tag("h1", run.study.name),
         tag("p", run.study.description or "A federated study.", class_="lead"),
@@ -76,29 +77,35 @@ def _warning(run: Run) -> Markup | str:
     return tag("div", said, bullets(run.failures), class_="warning")
 
 
-def _error_tiles(comparison: Comparison) -> list[tuple[str, str]]:
+def _error_tiles(run: Run, comparison: Comparison) -> list[tuple[str, str]]:
+    if run.edges is None:
+        return []
     pairs = []
     if comparison.exact_edges is not None:
+        mean, largest = comparison.against_exact(run.edges)
         pairs = [
-            ("mean error of an edge probability", number(comparison.global_edge_mae, 4)),
-            ("largest error", number(comparison.global_edge_max_error)),
+            ("mean error of a published edge probability", number(mean, 4)),
+            ("largest error of one", number(largest)),
             ("mean error of an empty graph", number(comparison.null_edge_mae, 4)),
         ]
     if comparison.reference_edges is not None:
         exact = (
             "" if comparison.exact_edges is None else f" (exact posterior: {number(comparison.auroc_exact)})"
         )
-        pairs.append((f"AUROC against the published network{exact}", number(comparison.auroc_global)))
+        pairs.append((f"AUROC against the published network{exact}", number(comparison.auroc(run.edges))))
     return pairs
 
 
-def _distance_tiles(comparison: ObjectComparison) -> list[tuple[str, str]]:
+def _distance_tiles(found: Found, comparison: ObjectComparison) -> list[tuple[str, str]]:
     if not comparison.is_exact:
         return []
     return [
-        (f"L1 from the exact posterior over {comparison.noun}, 0 to 2", number(comparison.global_l1, 4)),
+        (
+            f"L1 of the global model from the exact posterior over {comparison.noun}, 0 to 2",
+            number(comparison.global_l1, 4),
+        ),
         ("the same of the uniform distribution", number(comparison.uniform_l1)),
-        ("largest error of a marginal", number(comparison.global_marginal_max_error)),
+        ("largest error of a published marginal", number(comparison.against_exact(found.marginals)[1])),
     ]
 
 
@@ -321,9 +328,11 @@ def meaning(run: Run) -> Markup:
         shows_not.append(left_out)
     simulated = run.found.comparison if run.found is not None else None
     if comparison is not None or (simulated is not None and simulated.is_exact):
-        how = "" if comparison is None else f", from {comparison.samples:,} graphs drawn from each model"
+        how = ""
+        if comparison is not None:
+            how = f" and that of {comparison.samples:,} graphs drawn from each model"
         shows.append(
-            f"The distance from the exact posterior{how}, as the simulation signed it. It could be computed only "
+            f"The distance of what is published from the exact posterior{how}, as the simulation signed it. It could be computed only "
             "because one machine held all records. In a real study nobody does."
         )
         if comparison is not None and comparison.reference_edges is not None:

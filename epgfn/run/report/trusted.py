@@ -51,15 +51,15 @@ def trusted(run: Run) -> Trusted | None:
 
 def _exact(trust: dict[str, Any], words: Words) -> str:
     return (
-        "These probabilities are exact for what the nodes sent: the coordinator worked them out from the sum of their score tables, over "
-        f"all {words.objects}. {_own_samples(trust)}"
+        f"The published {words.probabilities} are exact for what the nodes sent: the coordinator worked them out from the sum of their "
+        f"score tables, over all {words.objects}. {_own_samples(trust)}"
     )
 
 
 def _product(trust: dict[str, Any], words: Words) -> str:
     return (
-        f"These probabilities are those of the product of what the nodes' models sample, worked out over all {words.objects}; they are as "
-        f"good as these models.{_of_models(trust, 'these')} {_own_samples(trust)}"
+        f"The published {words.probabilities} are those of the product of what the nodes' models sample, worked out over all "
+        f"{words.objects}; they are as good as these models.{_of_models(trust, 'these')} {_own_samples(trust)}"
     )
 
 
@@ -74,10 +74,10 @@ def _own_samples(trust: dict[str, Any]) -> str:
     """What the model itself adds to probabilities that do not come from it."""
     said, error = "The global model's own samples", number(trust.get("exact_largest_error", 0.0))
     if trust["verdict"] == "good" or trust.get("exact_largest_error", 1.0) <= LARGEST_ERROR:
-        return f"{said} differ from them by {error} at most."
+        return f"{said}, unweighted, differ from them by {error} at most."
     if trust["verdict"] == "usable after weighting":
-        return f"{said} differ from them by up to {error}; weighted towards them they agree."
-    return f"{said} are not to be relied on: they differ from them by up to {error}."
+        return f"{said}, unweighted, differ from them by up to {error}; weighted towards them they agree."
+    return f"{said} are not to be relied on: unweighted, they differ from them by up to {error}."
 
 
 def _sampled(trust: dict[str, Any], words: Words) -> str:

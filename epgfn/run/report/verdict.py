@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from epgfn.run.comparison.graphs import Comparison
+from epgfn.run.comparison.graphs import Array, Comparison
 from epgfn.run.comparison.objects import ObjectComparison
 from epgfn.run.directions import adjacent_probabilities
 from epgfn.run.report.disagreement import contradictions, in_words
@@ -60,25 +61,34 @@ def _of_model(run: Run) -> Verdict:
 def compared(run: Run) -> Verdict | None:
     """How far the global model is from the exact posterior, by a simulation, which held all records; None where there was none."""
     if run.found is not None:
-        return _objects_compared(run, run.found.comparison)
+        return _objects_compared(run, run.found)
     comparison = run.comparison
     if comparison is None or comparison.exact_edges is None:
         return None
-    mean, largest = comparison.global_edge_mae, comparison.global_edge_max_error
+    assert run.edges is not None
+    mean, largest = comparison.against_exact(run.edges)
     null = comparison.null_edge_mae
     tone: Literal["good", "fair", "poor"]
     if mean <= CLOSE_MEAN and largest <= CLOSE_MAX:
-        tone, headline = "good", "The global model is close to the exact posterior."
+        tone, headline = "good", "The published probabilities are close to the exact posterior."
     elif mean <= null / 2:
-        tone, headline = "fair", "The global model finds most of the exact posterior, with visible errors."
+        tone, headline = (
+            "fair",
+            "The published probabilities hold most of the exact posterior, with visible errors.",
+        )
     elif mean < 0.9 * null:
-        tone, headline = "poor", "The global model is far from the exact posterior."
+        tone, headline = "poor", "The published probabilities are far from the exact posterior."
     else:
-        tone, headline = "poor", "The global model says no more about the edges than an empty graph would."
-    parent, child, learned, exact = worst_edge(comparison)
+        tone, headline = (
+            "poor",
+            "The published probabilities say no more about the edges than an empty graph would.",
+        )
+    parent, child, learned, exact = worst_edge(run.edges, comparison)
     detail = (
-        f"Its edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by {number(null, 4)}. "
-        f"The largest error is {number(largest)}, at {parent} → {child}: learned {number(learned)}, exact {number(exact)}. "
+        f"The published edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by "
+        f"{number(null, 4)}. Their largest error is {number(largest)}, at {parent} → {child}: published {number(learned)}, exact "
+        f"{number(exact)}. {samples_in_words(comparison)} differ by {number(comparison.global_edge_mae, 4)} on average and "
+        f"{number(comparison.global_edge_max_error)} at most. "
         "The exact posterior is the product of what each node's own records say; no node shared a record."
     )
     return Verdict(tone, headline, detail)
@@ -103,7 +113,8 @@ def _finding(run: Run) -> str:
     return f"More probably adjacent than not: {shown}{more}{told}."
 
 
-def _objects_compared(run: Run, comparison: ObjectComparison | None) -> Verdict | None:
+def _objects_compared(run: Run, found: Found) -> Verdict | None:
+    comparison = found.comparison
     if comparison is None or not comparison.is_exact:
         return None
     words = words_of(run.study)
@@ -117,12 +128,13 @@ def _objects_compared(run: Run, comparison: ObjectComparison | None) -> Verdict 
         tone, headline = "poor", "The global model is far from the exact posterior."
     else:
         tone, headline = "poor", f"The global model says no more than that all {words.objects} are alike."
-    name, learned, exact = worst_marginal(comparison)
+    name, learned, exact = worst_marginal(found.marginals, comparison)
     detail = (
-        f"The errors of its probabilities of all {comparison.objects:,.0f} {words.objects} add up to {number(distance, 4)} (L1, which "
+        f"The largest error of a published marginal is {number(abs(learned - exact))}, at {name}: published {number(learned)}, exact "
+        f"{number(exact)}. The errors of the probabilities with which the global model itself samples each of all "
+        f"{comparison.objects:,.0f} {words.objects} add up to {number(distance, 4)} (L1, which "
         f"goes from 0 to 2); those of the uniform distribution to {number(null)}, and those of the product of the local models, as they "
-        f"are, to {number(comparison.product_of_locals_l1, 4)}. The largest error of a marginal is {number(abs(learned - exact))}, at "
-        f"{name}: learned {number(learned)}, exact {number(exact)}. "
+        f"are, to {number(comparison.product_of_locals_l1, 4)}. "
         f"The exact posterior is the product of what each node's own records say; no node shared a {words.unit}."
     )
     if run.study.privacy.is_private:
@@ -130,9 +142,15 @@ def _objects_compared(run: Run, comparison: ObjectComparison | None) -> Verdict 
     return Verdict(tone, headline, detail)
 
 
-def worst_marginal(comparison: ObjectComparison) -> tuple[str, float, float]:
-    """Name, learned and exact probability where they differ most. The exact marginals must be known."""
-    exact, learned = comparison.exact_marginals or {}, comparison.global_marginals
+def samples_in_words(comparison: Comparison) -> str:
+    """What the comparison's own figures of the global model are of."""
+    how = {True: ", weighted towards the scores it carries,", False: ", unweighted,", None: ""}
+    return f"Those of {comparison.samples:,} samples of the global model{how[comparison.weighted]}"
+
+
+def worst_marginal(learned: Mapping[str, float], comparison: ObjectComparison) -> tuple[str, float, float]:
+    """Name, `learned` and exact probability where they differ most. The exact marginals must be known."""
+    exact = comparison.exact_marginals or {}
     name = max(exact, key=lambda found: abs(exact[found] - learned.get(found, 0.0)))
     return name, learned.get(name, 0.0), exact[name]
 
@@ -147,6 +165,11 @@ def _of_objects(run: Run, found: Found) -> Verdict:
     if found.top:
         first = found.top[0]
         headline = f"The most probable {words.one} has probability {number(first.learned)} in the joint posterior of {nodes}."
+        if not found.published:
+            headline = (
+                f"Of {found.sampled:,} samples of the joint posterior of {nodes}, {number(first.learned)} are the {words.one} that shows "
+                "most often."
+            )
         detail = f"It is {first.text or 'the empty one'}. "
     trust = trusted(run)
     if trust is not None:
@@ -162,14 +185,14 @@ def _unknown(run: Run, why: str) -> str:
     return f"How far these probabilities are from the exact ones is not known here: {why}."
 
 
-def worst_edge(comparison: Comparison) -> tuple[str, str, float, float]:
-    """Parent, child, learned and exact probability where they differ most. The exact marginals must be known."""
+def worst_edge(learned: Array, comparison: Comparison) -> tuple[str, str, float, float]:
+    """Parent, child, `learned` (V, V) and exact probability where they differ most. The exact marginals must be known."""
     assert comparison.exact_edges is not None
-    errors = np.abs(comparison.global_edges - comparison.exact_edges)
+    errors = np.abs(learned - comparison.exact_edges)
     np.fill_diagonal(errors, -1.0)
     i, j = (int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
     names = comparison.variables
-    return names[i], names[j], float(comparison.global_edges[i, j]), float(comparison.exact_edges[i, j])
+    return names[i], names[j], float(learned[i, j]), float(comparison.exact_edges[i, j])
 
 
 def _of_graphs(run: Run) -> Verdict:

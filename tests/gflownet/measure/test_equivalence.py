@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.measure.equivalence import compelled_edges
+from epgfn.gflownet.measure.equivalence import compelled_edges, compelled_given_edge
 from epgfn.gflownet.measure.exact import enumerate_dags
 
 
@@ -41,6 +41,14 @@ def test_compelled_is_what_all_equivalent_graphs_share(v: int) -> None:
     for members in classes.values():
         shared = graphs[members].all(0)
         assert bool((found[members] == shared).all())
+
+
+def test_how_often_an_edge_that_is_there_is_compelled() -> None:
+    """A collider, one of the two chains that share no direction, and a graph that counts for nothing."""
+    graphs = torch.zeros(3, 3, 3, dtype=torch.bool)
+    graphs[0, 0, 2] = graphs[0, 1, 2] = graphs[1, 0, 1] = graphs[1, 1, 2] = graphs[2, 2, 0] = True
+    found = compelled_given_edge(graphs, torch.tensor([1.0, 3.0, 0.0]))
+    assert found.tolist() == [[0, 0, 1], [0, 0, 0.25], [0, 0, 0]]
 
 
 def test_rule_three_by_hand() -> None:

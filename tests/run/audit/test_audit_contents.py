@@ -33,6 +33,58 @@ def truth(study: Study) -> dict[str, Any]:
     return dict(contents(study.raw, made_model(study))[0])
 
 
+def changed(study: Study, change: Any) -> dict[str, Any]:
+    """The true table of compelled edges, with one entry changed by what it and its edge are."""
+    told = json.loads(json.dumps(truth(study)))
+    edges, compelled = told["edge_probabilities"], told["compelled_probabilities"]
+    i, j = max(
+        ((i, j) for i in range(len(edges)) for j in range(len(edges)) if i != j),
+        key=lambda at: edges[at[0]][at[1]],
+    )
+    compelled[i][j] = change(compelled[i][j], edges[i][j])
+    return {"compelled_probabilities": compelled}
+
+
+def test_an_edge_that_is_said_to_be_compelled_must_be_so(tmp_path: Path, small_study: Study) -> None:
+    assert not failure(make_run(tmp_path / "true", small_study))
+    turned = changed(small_study, lambda told, edge: 0.0 if told > edge / 2 else edge)
+    said = failure(make_run(tmp_path / "turned", small_study, summary=turned))
+    assert "does not say what the signed model says" in said and "compelled" in said
+    above = changed(small_study, lambda told, edge: edge + 1e-3)
+    assert "is not of the form" in failure(make_run(tmp_path / "above", small_study, summary=above))
+
+
+def test_a_summary_of_before_compelled_edges_were_published_passes(
+    tmp_path: Path, small_study: Study
+) -> None:
+    made = made_model(small_study)
+    known = contents(small_study.raw, made)[0].pop("compelled_probabilities")
+    try:
+        assert not failure(make_run(tmp_path / "run", small_study))
+    finally:
+        contents(small_study.raw, made)[0]["compelled_probabilities"] = known
+
+
+def test_the_most_probable_objects_are_no_further_off_than_the_summary_says(tmp_path: Path) -> None:
+    study = named("multiset")
+    told: dict[str, Any] = {"probabilities_from": "product"}
+    table = pd.read_parquet(io.BytesIO(contents(study.raw, made_model(study))[1]))
+    first = table["object"].value_counts(normalize=True)
+    for number, (added, why) in enumerate([
+        (0.0, ""),
+        (0.3, "does not say what the signed model says"),
+        (2.0, "is not of the form"),
+    ]):  # fmt: skip
+        top = [{"object": str(first.index[0]), "probability": float(first.iloc[0]) + added}]
+        trust = {"trust": {"exact_largest_error": 0.02}}
+        root = make_run(
+            tmp_path / str(number),
+            study,
+            summary={**told, "most_probable": top, "diagnostics": trust},
+        )
+        assert why in failure(root) and bool(why) == bool(failure(root))
+
+
 @pytest.mark.parametrize("kind", ["dag", "multiset", "phylogeny"])
 def test_samples_of_another_model_of_the_study_are_found(
     tmp_path: Path, small_study: Study, kind: str

@@ -90,6 +90,29 @@ def test_a_real_run_shows_samples_and_says_that_the_truth_is_not_known(kind: str
     assert "How far the global model is from the exact posterior" in text
 
 
+def test_the_most_probable_object_has_the_published_probability(tmp_path: Path) -> None:
+    """A share of 200 samples is not what the product says."""
+    study = named("multiset")
+    plain = read_run(run_of(tmp_path / "plain", study))
+    assert plain.found is not None and not plain.found.published
+    first = plain.found.top[0]
+    said = verdict(plain).headline
+    assert f"Of 200 samples of the joint posterior of 2 of 2 nodes, {number(first.learned)} are" in said
+    published = round(first.learned + 0.0123, 4)
+    run_dir = run_of(
+        tmp_path / "told",
+        study,
+        most_probable=[{"object": first.text, "probability": published}],
+        probabilities_from="product",
+        diagnostics={"trust": {"verdict": "good", "exact_largest_error": 0.02}},
+    )
+    run = read_run(run_dir)
+    assert not run.failures
+    assert f"multiset has probability {number(published)} in" in verdict(run).headline
+    text = Page(write_report(run_dir).read_text("utf-8")).text
+    assert "as published with the marginals" in text and number(first.learned) not in text.split("Bars of")[0]
+
+
 @pytest.mark.parametrize(("learned", "tone"), [(0.02, "good"), (0.3, "fair"), (1.2, "poor"), (1.9, "poor")])
 def test_the_headline_follows_from_the_distance(learned: float, tone: str, tmp_path: Path) -> None:
     run = read_run(run_of(tmp_path, named("multiset"), simulated=True))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,6 +16,7 @@ from epgfn.base.files import read_bytes, write_atomic
 if TYPE_CHECKING:
     from epgfn.study import Study
 
+T = TypeVar("T")
 app = typer.Typer(
     name="study",
     help="Study files: draft one, check one.",
@@ -113,7 +115,9 @@ def draft(
 
     if out.exists():
         raise UsageError(f"{out} exists; choose another file with --out")
-    public = Public(dict(map(_range, ranges or [])), dict(map(_list, categories or [])))
+    public = Public(
+        _once("--range", map(_range, ranges or [])), _once("--categories", map(_list, categories or []))
+    )
     made = draft_study(
         files, name, public, from_my_data=from_my_data, about=None if about is None else about.value
     )
@@ -128,6 +132,18 @@ def draft(
     if made.open:
         print(f'to be filled in, where it says "?": {", ".join(made.open)}')
     print(f"next: epgfn study check {out}")
+
+
+def _once(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Raises:
+    UsageError: a column is named twice.
+    """
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{option} is given twice for '{name}'; give each column once")
+        found[name] = value
+    return found
 
 
 def _range(said: str) -> tuple[str, tuple[float, float]]:

@@ -20,14 +20,19 @@ import numpy as np
 from epgfn.base.errors import UsageError
 from epgfn.base.identifiers import NODE_ID
 from epgfn.study.mistakes import PLACEHOLDER, did_you_mean
+from epgfn.study.records.apart import standing_apart
 from epgfn.study.records.columns import Column, Sort, called, read_columns
-from epgfn.study.records.names import Names
+from epgfn.study.records.examine import missing_codes
+from epgfn.study.records.names import Names, listed
 from epgfn.study.records.table import Floats
 
 MOST_VARIABLES: Final = 64
+MOST_OUTSIDE: Final = 0.1
+"""Share of a column's values outside its public range, beyond which its owner is told."""
 Transform = Literal["none", "log", "arcsinh"]
 GIVES_AWAY: Final = (
-    "centre and scale are the mean and standard deviation of these records after the transform, rounded to two digits, and categories "
+    "centre and scale are the mean and standard deviation of these records (values far from all others left out) after the transform, "
+    "rounded to two digits, and categories "
     "those that occur in them: whoever reads the study, which all parties and the public do, reads that. Do not use it under "
     "differential privacy, which does not cover it"
 )
@@ -37,6 +42,7 @@ _WHY_NOT: Final[dict[Sort, str]] = {
     "text": "free text, or too many categories",
     "empty": "empty",
     "constant": "holds one value only",
+    "commas": "its commas may stand before decimals or between thousands; write its numbers without them, or with a decimal point",
     "category": "categories, and this study is about numbers",
     "number": "numbers, and this study is about categories",
 }
@@ -79,7 +85,9 @@ def draft_study(
     columns, some, commas = read_columns(paths)
     known = Names([column.name for column in columns])
     ranges = {_named(key, columns, known): _checked(key, value) for key, value in public.ranges.items()}
-    lists = {_named(key, columns, known): value for key, value in public.categories.items()}
+    lists = {_named(key, columns, known): _listed(key, value) for key, value in public.categories.items()}
+    _require_once(ranges, lists, public)
+    seen = {column.name: column for column in columns}
     columns = [_as_told(column, ranges, lists) for column in columns]
     numeric = sum(column.sort == "number" for column in columns)
     chosen = about or ("numbers" if numeric >= sum(c.sort == "category" for c in columns) else "categories")
@@ -99,8 +107,14 @@ def draft_study(
             f"{_files(paths)} leave{'s' if len(paths) == 1 else ''} {len(taken)} column{'' if len(taken) == 1 else 's'} of {chosen}, and a "
             f"study of graphs needs two at least{_told(left_out)}"
         )
-    parts, still = [], []
+    parts, still, odd = [], [], list[str]()
     for column in taken:
+        if wanted == "number":
+            column, said = _without_suspects(column)
+            odd += [
+                f"{text}; {'left out of its centre and scale' if from_my_data and column.name not in ranges else 'look at it'}"
+                for text in said
+            ]
         lines, complete = (
             _of_numbers(column, ranges.get(column.name), from_my_data)
             if wanted == "number"
@@ -115,6 +129,11 @@ def draft_study(
         for column in taken
         if column.blanks
     ]
+    notes += odd
+    notes += [text for name, value in ranges.items() for text in _of_range(seen[name], value)]
+    notes += [text for name, value in lists.items() for text in _of_list(seen[name], value)]
+    unused = [key for key in (*ranges, *lists) if key not in {column.name for column in taken}]
+    notes += [f"what was said of column '{key}' is not used, as the study does not take it" for key in unused]
     return Draft("\n\n".join([head, *parts]) + "\n", [c.name for c in taken], still, left_out, notes)
 
 
@@ -152,7 +171,7 @@ def _of_numbers(
         return lines, True
     if from_my_data:
         values = column.numbers[np.isfinite(column.numbers)]
-        x = np.log(values) if transform == "log" else np.arcsinh(values) if transform == "arcsinh" else values
+        x = _transformed(values, transform)
         lines += [
             f"centre = {_digits(float(x.mean()), 2)}    # from the records",
             f"scale = {_digits(float(x.std()), 2)}",
@@ -170,8 +189,8 @@ def _of_categories(
     column: Column, public: Sequence[str] | None, from_my_data: bool
 ) -> tuple[list[str], bool]:
     if public is not None or from_my_data:
-        listed = ", ".join(_text(value) for value in (public or column.values))
-        return [f"categories = [{listed}]" + ("" if public else "    # from the records")], True
+        names = ", ".join(_text(value) for value in (public or column.values))
+        return [f"categories = [{names}]" + ("" if public else "    # from the records")], True
     return [f'categories = "{PLACEHOLDER}"    # all that may occur, as in ["no", "yes"]'], False
 
 
@@ -233,6 +252,80 @@ def _as_told(column: Column, ranges: Mapping[str, object], lists: Mapping[str, o
             )
         return Column(column.name, "number", column.numbers, [], column.blanks)
     return column
+
+
+def _without_suspects(column: Column) -> tuple[Column, list[str]]:
+    """A column of numbers without codes for missing values and values that stand apart, and what to tell its owner of them."""
+    raw, said = column.numbers[np.isfinite(column.numbers)], []
+    for code in missing_codes(raw, raw):
+        count = int((raw == code).sum())
+        said.append(
+            f"column '{column.name}': {count} cell{'s are' if count > 1 else ' is'} {code:g}, far from all others: does it stand for a "
+            "missing value?"
+        )
+        raw = raw[raw != code]
+    apart = standing_apart(_transformed(raw, suggested(raw, None)))
+    if count := len(apart):
+        said.append(
+            f"column '{column.name}': {count} value{'s are' if count > 1 else ' is'} far from all others: mistyped, or in another unit?"
+        )
+        raw = np.delete(raw, apart)
+    return Column(column.name, column.sort, raw, column.values, column.blanks), said
+
+
+def _transformed(values: Floats, transform: Transform) -> Floats:
+    return np.asarray(
+        np.log(values) if transform == "log" else np.arcsinh(values) if transform == "arcsinh" else values
+    )
+
+
+def _of_range(column: Column, public: tuple[float, float]) -> list[str]:
+    """What to tell the owner where the records contradict a public range."""
+    if not len(column.numbers):
+        return []
+    outside = float(((column.numbers < public[0]) | (column.numbers > public[1])).mean())
+    if outside <= MOST_OUTSIDE:
+        return []
+    return [
+        f"column '{column.name}': {100 * outside:.0f} % of its values are outside the range {public[0]:g} to {public[1]:g}: another unit, "
+        "or a range that is too narrow?"
+    ]
+
+
+def _of_list(column: Column, public: Sequence[str]) -> list[str]:
+    """What to tell the owner where the records have a category that is not in a list."""
+    known = Names(public)
+    values = column.values or sorted({f"{number:g}" for number in column.numbers})
+    if not values:
+        return [
+            f"column '{column.name}': {_WHY_NOT[column.sort]}, and --categories lists what may occur in it"
+        ]
+    more = [f"'{called(value)}'" for value in values if known.place(value) is None]
+    if not more:
+        return []
+    return [
+        f"column '{column.name}' has {listed(more, 8)}, which --categories does not list: training refuses a file with a category that is "
+        "not listed"
+    ]
+
+
+def _listed(key: str, values: Sequence[str]) -> Sequence[str]:
+    twice = [value for value in dict.fromkeys(values) if list(values).count(value) > 1]
+    if twice:
+        raise UsageError(f"--categories of '{key}' lists '{twice[0]}' twice; list each category once")
+    return values
+
+
+def _require_once(ranges: Mapping[str, object], lists: Mapping[str, object], public: Public) -> None:
+    """Raises:
+    UsageError: two things are said of one column.
+    """
+    if len(ranges) < len(public.ranges) or len(lists) < len(public.categories):
+        raise UsageError(
+            "two names that were given to --range, or to --categories, are of one column; give each column once"
+        )
+    if both := [name for name in ranges if name in lists]:
+        raise UsageError(f"column '{both[0]}' has a range and categories; give one of them")
 
 
 def _named(key: str, columns: Sequence[Column], known: Names) -> str:

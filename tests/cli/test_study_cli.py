@@ -64,3 +64,5 @@ def test_a_draft_says_what_is_left_to_do_and_is_never_written_over(
     assert (
         "write NAME=LOW:HIGH" in study(capsys, "draft", data, "--out", tmp_path / "x", "--range", "LDL=4")[2]
     )
+    twice = ("--range", "LDL=40:250", "--range", "LDL=1:6")
+    assert "given twice for 'LDL'" in study(capsys, "draft", data, "--out", tmp_path / "x", *twice)[2]

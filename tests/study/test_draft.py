@@ -114,6 +114,56 @@ def test_scales_from_the_records_only_if_asked_for_and_the_file_says_so(
     assert abs(load_records(path, study).mean(0)).max() < 0.2
 
 
+def test_codes_and_mistyped_values_have_no_say_in_scales(table: pd.DataFrame, tmp_path: Path) -> None:
+    """And their owner is told of them, in whatever way scales are found."""
+    path, clean = tmp_path / "odd.csv", tmp_path / "clean.csv"
+    table.drop(index=[3, 4, 5, 9]).to_csv(clean, index=False)
+    table.loc[[3, 4, 5], "LDL µ"] = -999
+    table.loc[9, "LDL µ"] = 1300.0
+    table.to_csv(path, index=False)
+    for own in (True, False):
+        draft = draft_study([path], "s", from_my_data=own)
+        what = "left out of its centre and scale" if own else "look at it"
+        assert [note for note in draft.notes if "LDL" in note] == [
+            f"column 'LDL µ': 3 cells are -999, far from all others: does it stand for a missing value?; {what}",
+            f"column 'LDL µ': 1 value is far from all others: mistyped, or in another unit?; {what}",
+        ]
+    odd, right = (
+        Study.from_bytes(draft_study([file], "s", from_my_data=True).text.encode()).variables[1]
+        for file in (path, clean)
+    )
+    assert (odd.transform, odd.centre, odd.scale) == (right.transform, right.centre, right.scale)
+
+
+def test_what_a_person_says_and_the_file_does_not_is_told(path: Path) -> None:
+    public = Public({"LDL µ": (1.0, 6.0), "age": (20.0, 90.0)}, {})
+    assert draft_study([path], "s", public).notes == [
+        "column 'LDL µ': 100 % of its values are outside the range 1 to 6: another unit, or a range that is too narrow?"
+    ]
+    public = Public({}, {"sex": ["f", "x"], "stage": ["0", "1", "2", "3"]})
+    assert draft_study([path], "s", public, about="categories").notes == [
+        "column 'sex' has 'm', which --categories does not list: training refuses a file with a category that is not listed"
+    ]
+    assert draft_study([path], "s", Public({}, {"sex": ["f", "m"]})).notes == [
+        "what was said of column 'sex' is not used, as the study does not take it"
+    ]
+    for public, what in (
+        (Public({}, {"sex": ["f", "f"]}), "lists 'f' twice"),
+        (Public({"LDL µ": (1.0, 6.0), "LDL \u03bc": (1.0, 7.0)}), "are of one column"),
+        (Public({"stage": (0.0, 3.0)}, {"stage": ["0", "1", "2"]}), "a range and categories"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            draft_study([path], "s", public)
+
+
+def test_commas_that_may_be_between_thousands_are_left_to_the_owner(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b,c\n"1,234",2.5,1.5\n999,5.5,3.5\n"12,001",2,4.5\n')
+    draft = draft_study([path], "s")
+    assert draft.variables == ["b", "c"] and "[data]" not in draft.text
+    assert "its commas may stand before decimals or between thousands" in dict(draft.left_out)["a"]
+
+
 def test_categories_are_listed_by_people(path: Path) -> None:
     draft = draft_study([path], "first", Public({}, {"sex": ["f", "m", "x"]}), about="categories")
     assert (draft.variables, draft.open) == (["sex", "stage"], ["stage"])

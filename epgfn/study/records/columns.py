@@ -22,13 +22,14 @@ from epgfn.study.records.csv_file import MISSING, NUMBER, SEPARATORS, lines_from
 from epgfn.study.records.names import Names
 from epgfn.study.records.table import Floats
 
-Sort = Literal["number", "category", "date", "identifier", "text", "empty", "constant"]
+Sort = Literal["number", "category", "date", "identifier", "text", "empty", "constant", "commas"]
 MOST_CATEGORIES: Final = 12
 """Different values of a column that is taken for one of categories; whole numbers up to half of it."""
 _LOOKED_AT: Final = 50
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?Z?)?"
 )
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 _TIME = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
 _CALLED_ID = re.compile(
     r"(^|[\W_])(id|ids|nr|no|uuid|guid|mrn|ssn|index|key|rownames|subject|patient)([\W_]|$)|^unnamed",
@@ -139,9 +140,9 @@ def _rows(text: str, separator: str, path: Path) -> list[list[str]]:
 
 
 def _has_commas(cells: Sequence[str]) -> bool:
-    """Whether all numbers can be read with a decimal comma and some only so."""
+    """Whether all numbers can be read with a decimal comma and some only so: it may stand between thousands if three digits follow each."""
     given = [cell for cell in cells if cell and cell.lower() not in MISSING]
-    return any("," in cell for cell in given) and all(
+    return any("," in cell and not _THOUSANDS.fullmatch(cell) for cell in given) and all(
         NUMBER.fullmatch(cell.replace(",", ".")) for cell in given
     )
 
@@ -157,6 +158,13 @@ def _column(name: str, cells: Sequence[str], commas: bool) -> Column:
     if len(different) == 1:
         return Column(name, "constant", nothing, different, blanks)
     written = [cell.replace(",", ".") if commas else cell for cell in given]
+    of_thousands = {cell for cell in different if _THOUSANDS.fullmatch(cell)}
+    if (
+        not commas
+        and of_thousands
+        and all(cell in of_thousands or NUMBER.fullmatch(cell) for cell in different)
+    ):
+        return Column(name, "commas", nothing, [], blanks)
     if not all(NUMBER.fullmatch(cell) for cell in written):
         if len(different) > max(MOST_CATEGORIES, len(given) // 10) or (
             _CALLED_ID.search(name) and len(different) > len(given) // 2

@@ -39,6 +39,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 _WITH_COMMA: Final = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 _THOUSANDS: Final = r"^\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*$"
+_WHOLE: Final = r"^\s*[+-]?\d+\s*$"
 _WITH_POINT: Final = r"^\s*[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 
 
@@ -73,7 +74,8 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
         for column, variable in zip(cells, study.variables, strict=True)
     ]
     faults.check(_hint(numeric, decimal) if len(faults) else "")
-    return Table(columns, notes, "line", below.lines)
+    doubts = _perhaps_thousands(cells, study) if decimal == "," else []
+    return Table(columns, notes, "line", below.lines, doubts)
 
 
 class _Below:
@@ -186,10 +188,7 @@ def _decimal(numeric: Sequence[pa.Array], path: Path, study: Study) -> str:
         return asked or "."
     if _any(numeric, _WITH_POINT):
         return "."
-    if any(
-        pc.any(pc.and_not(pc.match_substring_regex(c, _WITH_COMMA), pc.match_substring_regex(c, _THOUSANDS))).as_py()
-        for c in numeric
-    ):  # fmt: skip
+    if _any_but(numeric, _WITH_COMMA, _THOUSANDS):
         return ","
     raise UsageError(
         f"{path}: its numbers have commas that may stand before decimals or between thousands; write them with a decimal point, or say "
@@ -202,8 +201,36 @@ def _any(numeric: Sequence[pa.Array], pattern: str) -> bool:
     return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in numeric)
 
 
+def _any_but(numeric: Sequence[pa.Array], pattern: str, other: str) -> bool:
+    """Whether a cell is written by the one and not by the other."""
+    return any(
+        pc.any(pc.and_not(pc.match_substring_regex(c, pattern), pc.match_substring_regex(c, other))).as_py()
+        for c in numeric
+    )
+
+
+def _perhaps_thousands(cells: Sequence[pa.Array], study: Study) -> list[str]:
+    """What to say of columns whose commas were read as decimal ones and may stand between thousands: three digits follow each, and other
+    numbers are whole."""
+    return [
+        f"column {variable.name}: three digits follow every comma, and its other numbers are whole: are these commas between thousands? "
+        "They were read as decimal commas, so that 1,234 is a little more than 1; write whole numbers without commas"
+        for column, variable in zip(cells, study.variables, strict=True)
+        if variable.categories is None
+        and _any([column], _THOUSANDS)
+        and not _any_but([column], _WITH_COMMA, _THOUSANDS)
+        and _any([column], _WHOLE)
+    ]
+
+
 def _hint(numeric: Sequence[pa.Array], decimal: str) -> str:
     """One more thing to say where numbers cannot be read."""
+    commas = f"{_WITH_COMMA}|{_THOUSANDS}"
+    if decimal == "." and _any(numeric, commas) and not _any_but(numeric, commas, _THOUSANDS):
+        return (
+            "; where commas stand between thousands, write the numbers without them; if they stand before decimals, the study says so by "
+            "decimal = ',' under [data]"
+        )
     if decimal == "." and _any(numeric, _WITH_COMMA):
         return "; numbers with a decimal comma are read where the study says decimal = ',' under [data]"
     if decimal == "," and _any(numeric, _WITH_POINT):

@@ -97,7 +97,7 @@ class Examined:
 def examine(table: Table, study: Study) -> Examined:
     """What there is to know about the file of one institution that was read for `study`."""
     facts = [_facts(raw, v) for raw, v in zip(table.columns, study.variables, strict=True)]
-    warnings: list[Warned] = []
+    warnings = [Warned(doubt, True) for doubt in table.doubts]
     apart: set[int] = set()
     for raw, variable in zip(table.columns, study.variables, strict=True):
         if study.columns.numeric:
@@ -162,7 +162,7 @@ def _of_numbers(raw: Floats, variable: Variable, table: Table, study: Study) -> 
             )
         )
     x = on_scale(raw, variable)
-    codes = _codes(raw, x)
+    codes = missing_codes(raw, x)
     said += [
         Warned(
             f"{called}: {_cells(raw == code, table)} {code:g}, far from all others: does it stand for a missing value?",
@@ -312,8 +312,8 @@ def _too_few(table: Table, study: Study) -> Iterator[Warned]:
         )
 
 
-def _codes(raw: Floats, x: Floats) -> list[float]:
-    """Which `CODES` are there, apart from all other values."""
+def missing_codes(raw: Floats, x: Floats) -> list[float]:
+    """Which `CODES` are in `raw` (n,), apart from all other values; `x` (n,): the same after any transform to a scale."""
     present = [code for code in dict.fromkeys(CODES) if (raw == code).any()]
     found = []
     for code in present:

@@ -20,12 +20,14 @@ class Table:
 
     notes: what to tell the file's owner about it, and nobody else. unit: what a place in the file is called, "line" or "row".
     places: the place of each record in those units, found out only where something is wrong.
+    doubts: sentences for the owner on what may have been written to mean another number, which nobody should train without having read.
     """
 
     columns: list[Numbers]
     notes: list[str]
     unit: str
     places: Callable[[], Sequence[int]]
+    doubts: Sequence[str] = ()
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
+from epgfn.study.records.examine import examine
 from epgfn.study.records.tables import load_bounded_records, load_records, load_table, split_table
 from small import PRIVATE_STUDY
 
@@ -196,6 +197,25 @@ def test_what_the_study_says_of_its_files_is_what_is_read(study: Study, tmp_path
     assert "separator = ';'" in refusal(path, said)
     path.write_text("a;b;c\n1.5;2;3\n4;5;6\n1;2;4\n")
     assert "a point is no decimal mark" in refusal(path, said)
+
+
+def test_commas_between_thousands_are_never_read_as_decimal_ones_in_silence(
+    study: Study, tmp_path: Path
+) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_text('a,b,c\n"1,234",2.5,3\n999,5,6\n1,2,4\n')
+    assert "where commas stand between thousands, write the numbers without them" in refusal(path, study)
+    path.write_text('a,b,c\n"1,2",2.5,3\n999,5,6\n1,2,4\n')
+    assert "between thousands" not in refusal(path, study)
+    said = study.with_changes({"data": {"decimal": ","}})
+    path.write_text('a,b,c\n"1,234","2,5",3\n999,5,6\n1,2,"4,250"\n')
+    doubts = load_table(path, said).doubts
+    assert [text.split(":")[0] for text in doubts] == ["column a", "column c"]
+    warned = [w for w in examine(load_table(path, said), said).warnings if w.text == doubts[0]]
+    assert warned[0].loud and "are these commas between thousands?" in warned[0].text
+    for fine in ("1,234;2;3\n5,678;4;5\n9,101;2;2\n", "1,234;2;3\n5;4;5\n9,1;2;2\n"):
+        path.write_text(f"a;b;c\n{fine}")
+        assert load_table(path, said).doubts == []
 
 
 def test_under_privacy_no_record_decides_how_numbers_are_read(tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ Three losses, all zero where the global model samples the product:
 aggregating            AB over whole trajectories: sum_n [log p_F^n(tau) - log p_B(tau | x)]                     any space
 aggregating-edges      AB edge by edge, free of flows                                    where every state may stop
 aggregating-marginal   AB with that sum averaged over several backward trajectories into the same object         any space
+
+Where policies are made of score tables, log R_n of each node is in its own; `aggregating-scores` then trains on their sum, and not here.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 import torch
 from torch import Tensor
@@ -42,6 +44,8 @@ from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 from epgfn.gflownet.training.loop import LoopSettings, Options, Parts, Progress, Watch, fit
 
 AGGREGATING_LOSSES = ("aggregating", "aggregating-edges", "aggregating-marginal")
+SCORES: Final = "aggregating-scores"
+"""Contrastive balance towards the sum of the nodes' score tables."""
 DRAWS = 4
 """Trajectories into each object that `aggregating-marginal` averages over."""
 

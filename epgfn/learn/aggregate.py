@@ -1,8 +1,8 @@
 """Aggregation: one global model from N frozen local models, without a reward.
 
-The loss sees the locals' log p_F^(n)(tau) - log p_B^(n)(tau | x) and nothing else; for nodes that never reported, their share
-of the public prior is added, since it is public. What is known beforehand goes into the start: where models carry score
-tables, the global table is the sum of theirs.
+The loss sees the locals' log p_F^(n)(tau) - log p_B^(n)(tau | x), or, where their models carry score tables, the sum of those, and
+nothing else; for nodes that never reported, their share of the public prior is added, since it is public. What is known beforehand
+goes into the start: where models carry score tables, the global table is the sum of theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.measure.trust import error_of_product, verdict_of_product
 from epgfn.gflownet.policies import apart, make_policy
 from epgfn.gflownet.policies.base import Policy
-from epgfn.gflownet.product import FrozenProduct, UnusableFactors, train_product
+from epgfn.gflownet.product import SCORES, FrozenProduct, UnusableFactors, train_product
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
@@ -32,7 +32,7 @@ from epgfn.learn.best_target import of_models, of_tables
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
-from epgfn.learn.trust import Judge, Judged, More, table_target
+from epgfn.learn.trust import Judge, Judged, More, parts_of, table_target
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -146,9 +146,21 @@ def _train(
     generator: torch.Generator,
     watch: Watch,
 ) -> list[dict[str, Any]]:
-    """Train `policy` in place: towards the product and then, where that is not good enough, towards the target of `judge`, which is
-    better known."""
+    """Train `policy` in place: towards the nodes' summed scores, or towards the product of their policies and then, where that is not
+    good enough, towards the target of `judge`, which is better known."""
     draw = draw_of(family_of(study).together)
+    if study.aggregating_objective == SCORES:
+        summed = make_loss(product.space, judge.log_reward, "contrastive", generator=generator)
+        return fit(
+            policy,
+            product.space,
+            study.aggregation,
+            summed,
+            generator,
+            watch=watch,
+            options=Options(draw),
+            parts=parts_of(study, study.aggregation, judge),
+        )
     first, *more = study.parts_of(study.aggregation)
     history = train_product(
         policy,

@@ -62,7 +62,7 @@ class TrainingSettings(Settings):
 class AggregationSettings(TrainingSettings):
     """How the global model is trained, and when the round closes.
 
-    `objective`: one of `epgfn.gflownet.product`; without it the space decides.
+    `objective`: one of `epgfn.gflownet.product`; without it the space and the policy decide.
 
     The round closes when every node of the roster has sent its model (`close_when = "all"`), when `quorum` of them
     have (`"quorum"`), or at `deadline` with at least `quorum`; at the deadline with fewer it waits `grace_days` for its operator, who
@@ -77,7 +77,9 @@ class AggregationSettings(TrainingSettings):
     error of training: the sealing of its upload then protects it from nobody who gets the run directory. Hence off.
     """
 
-    objective: Literal["aggregating", "aggregating-edges", "aggregating-marginal"] | None = None  # type: ignore[assignment]
+    objective: (  # type: ignore[assignment]
+        Literal["aggregating", "aggregating-edges", "aggregating-marginal", "aggregating-scores"] | None
+    ) = None
     quorum: Annotated[int, Field(ge=1)] = 1
     close_when: Literal["all", "quorum"] = "all"
     deadline: datetime | None = None

@@ -176,6 +176,10 @@ class Study(Settings):
             raise ValueError(
                 "objectives 'modified-detailed' and 'aggregating-edges' need a space where every state may stop, such as 'dag-by-edges'"
             )
+        if self.aggregation.objective == "aggregating-scores" and not self.kind.carries_scores:
+            raise ValueError(
+                "objective 'aggregating-scores' needs models that carry score tables, which those of 'dag-by-sinks' do"
+            )
 
     def _check_kind(self) -> None:
         kind, found = self.kind, []
@@ -367,10 +371,14 @@ class Study(Settings):
 
     @property
     def aggregating_objective(self) -> str:
-        """The study's own choice, or what measured best in its space (`docs/aggregation.md`): edge by edge where every state may
-        stop (but for sequences, whose kind says otherwise), whole trajectories elsewhere."""
-        by_edges = self.kind.may_stop_anywhere
-        return self.aggregation.objective or ("aggregating-edges" if by_edges else "aggregating")
+        """The study's own choice, or what measured best in its space (`docs/aggregation.md`): the sum of the score tables where policies
+        are made of them, edge by edge where every state may stop (but for sequences, whose kind says otherwise), whole trajectories
+        elsewhere."""
+        if self.aggregation.objective is not None:
+            return self.aggregation.objective
+        if self.kind.carries_scores:
+            return "aggregating-scores"
+        return "aggregating-edges" if self.kind.may_stop_anywhere else "aggregating"
 
     def parts_of(self, settings: TrainingSettings) -> list[int]:
         """The steps of each part of a training by `training` or `aggregation`: one, or as many as it goes on for at most."""

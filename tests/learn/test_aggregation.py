@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.parent_index import modular_score
@@ -86,7 +86,9 @@ def test_one_node_alone_and_the_order_of_nodes_do_not_matter(by_sinks: Models) -
 
 def test_the_loss_sees_the_policies_and_not_the_tables(by_sinks: Models) -> None:
     """A model whose network says something else than its table is believed: its log p_F - log p_B count."""
-    study = BY_SINKS.with_changes({"roster": ["north"], "aggregation": {"steps": 150}})
+    study = BY_SINKS.with_changes(
+        {"roster": ["north"], "aggregation": {"steps": 150, "objective": "aggregating"}}
+    )
     tensors = {name: tensor.clone() for name, tensor in by_sinks["north"].items()}
     tensors["net.2.bias"][4 + 1] += 1.0  # favour the edge a -> b whenever a is a sink, and whoever adds b
     space = space_of(study)
@@ -96,6 +98,30 @@ def test_the_loss_sees_the_policies_and_not_the_tables(by_sinks: Models) -> None
     _, after = terminating_mass(space, make_policy(space, [result]))
     moved, left = (before - mass).abs().sum(), (after - mass).abs().sum()
     assert left < 0.5 * moved
+
+
+def test_towards_scores_no_error_of_a_local_network_is_left(by_sinks: Models) -> None:
+    """The default by sinks: networks that say anything at all leave the product of the nodes' rewards what it is."""
+    assert BY_SINKS.aggregating_objective == "aggregating-scores"
+    generator = torch.Generator().manual_seed(0)
+    odd = {
+        node: {
+            name: tensor if name == "score_table" else torch.randn(tensor.shape, generator=generator)
+            for name, tensor in model.items()
+        }
+        for node, model in by_sinks.items()
+    }
+    found = {
+        name: train_global(BY_SINKS, models, seed=9) for name, models in (("odd", odd), ("own", by_sinks))
+    }
+    assert distance(BY_SINKS, found["odd"].tensors, pooled(BY_SINKS)) < 0.06
+    own = found["own"].tensors.items()
+    assert all(torch.equal(tensor, found["odd"].tensors[name]) for name, tensor in own)
+
+
+def test_scores_are_not_asked_of_models_that_carry_none() -> None:
+    with pytest.raises(UsageError, match="score tables"):
+        BY_EDGES.with_changes({"aggregation": {"objective": "aggregating-scores"}})
 
 
 def test_diagnostics_name_each_node(by_sinks: Models) -> None:

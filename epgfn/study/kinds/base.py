@@ -103,6 +103,7 @@ class Kind(ABC):
     noun: what several objects are called; question: what the names of the questions are, for a heading.
     policy, training, aggregation: what is filled in, and `preferences` the share of a node's trajectories that are drawn as others might
         prefer them (`epgfn.gflownet.sampling.exploration`), all by measurement (docs/policies.md, docs/aggregation.md).
+    carries_scores: its policies are made of the node's score table, which says log R exactly.
     doublings: how often the steps of `training` and `aggregation` are doubled, at most, where a study does not say how many.
     priors: which of [prior] it knows.
     has_edges: objects are graphs over the variables, whose states have an `adjacency`: the questions are a matrix of edges.
@@ -119,6 +120,7 @@ class Kind(ABC):
     noun: str
     question: str
     may_stop_anywhere: bool = False
+    carries_scores: bool = False
     policy: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     aggregation: Mapping[str, Any] = field(default_factory=dict)

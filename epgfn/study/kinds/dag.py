@@ -202,6 +202,7 @@ DAG_BY_SINKS = _dag(
     DagBySinksSettings,
     ("order-potential",),
     "one variable with all its parents at a time",
+    carries_scores=True,
     trusted=MAX_TRUSTED_VARIABLES,
     doublings=4,
 )

@@ -59,6 +59,9 @@ class TrainingSettings(Settings):
         return "modified-detailed" if self.objective == "detailed" else self.objective
 
 
+Aggregating = Literal["aggregating", "aggregating-edges", "aggregating-marginal", "aggregating-scores"]
+
+
 class AggregationSettings(TrainingSettings):
     """How the global model is trained, and when the round closes.
 
@@ -77,9 +80,7 @@ class AggregationSettings(TrainingSettings):
     error of training: the sealing of its upload then protects it from nobody who gets the run directory. Hence off.
     """
 
-    objective: (  # type: ignore[assignment]
-        Literal["aggregating", "aggregating-edges", "aggregating-marginal", "aggregating-scores"] | None
-    ) = None
+    objective: Aggregating | None = None  # type: ignore[assignment]
     quorum: Annotated[int, Field(ge=1)] = 1
     close_when: Literal["all", "quorum"] = "all"
     deadline: datetime | None = None

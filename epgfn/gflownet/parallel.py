@@ -119,9 +119,10 @@ def told_to_stop(stop: threading.Event | None) -> bool:
 def tensors_from_first(
     tensors: Mapping[str, Tensor] | None, spec: Mapping[str, TensorSpec]
 ) -> dict[str, Tensor]:
-    """The first process's `tensors`, float32 as `spec` says, in all of them; the others give None."""
+    """The first process's `tensors`, of the dtypes that `spec` says, in all of them; the others give None."""
     out = {}
     for name, entry in spec.items():
-        tensor = torch.empty(entry.shape) if tensors is None else tensors[name].contiguous()
+        dtype = getattr(torch, entry.dtype)
+        tensor = torch.empty(entry.shape, dtype=dtype) if tensors is None else tensors[name].contiguous()
         out[name] = from_first(tensor)
     return out

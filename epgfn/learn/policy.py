@@ -38,7 +38,8 @@ def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generat
 
 def model_bytes(study: Study) -> int:
     """How many bytes the numbers in a model file of `study` take."""
-    return sum(4 * math.prod(entry.shape) for entry in policy_spec(study).values())
+    size = {"float32": 4, "float64": 8}
+    return sum(size[entry.dtype] * math.prod(entry.shape) for entry in policy_spec(study).values())
 
 
 def require_possible(study: Study) -> None:

@@ -33,7 +33,8 @@ _NAMES = {name: short for short, name in DTYPES.items()}
 
 
 class TensorSpec(Protocol):
-    """What one tensor has to be: anything with a shape and a dtype ("float32" or `torch.float32`)."""
+    """What one tensor has to be: anything with a shape and a dtype ("float32" or `torch.float32`), and perhaps `older`, the dtype that
+    it had in files of before."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -114,7 +115,7 @@ def _require_spec(forms: Mapping[str, Form], spec: Mapping[str, TensorSpec]) -> 
                 "train with the accepted study",
             )
         wanted = str(expected.dtype).removeprefix("torch.")
-        if DTYPES[dtype] != wanted:
+        if DTYPES[dtype] not in (wanted, getattr(expected, "older", "")):
             raise RefusedError(
                 "tensor-dtype",
                 f"the tensor {name!r} does not have the study's dtype {wanted}; train with the accepted study",

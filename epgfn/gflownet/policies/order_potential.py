@@ -31,16 +31,18 @@ from epgfn.gflownet.policies.mlp import LAYERS, mlp, mlp_init, mlp_spec
 from epgfn.gflownet.policies.sink_net import n_outputs
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.subset_potential import order_potential
-from epgfn.gflownet.policies.validation import MAX_MAGNITUDE
+from epgfn.gflownet.policies.validation import MAX_SCORE
 from epgfn.gflownet.spaces.base import pack_bits, take
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks, Legal, State, Subsets
 
 SCORES = "score_table"
+QUICK = 4096.0
+"""Nats up to which float32 is near enough for a policy's choices; what a target is made of is float64 always."""
 
 
 def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
     """Tensors of one model: the score table (V, K) and the network."""
-    table = TensorSpec((space.n_variables, space.n_sets), "float32")
+    table = TensorSpec((space.n_variables, space.n_sets), "float64", older="float32")
     return {SCORES: table, **mlp_spec(space.n_features, hidden, n_outputs(space))}
 
 
@@ -50,15 +52,16 @@ def legal_entries(space: DagBySinks) -> Tensor:
 
 
 def normalise_table(space: DagBySinks, table: Tensor) -> Tensor:
-    """Finite float32 form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0.
+    """Finite form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0.
 
-    What lies more than `MAX_MAGNITUDE` nats below is put there: it is never drawn either way, and a sum of several nodes'
-    tables stays a model that `check_tensors` takes, whatever one of them has sent.
+    It stays float64: two graphs that differ by a nat may both lie n times the mutual information below the row maxima, where
+    float32 would lose that nat from some 30,000 records on. What lies more than `MAX_SCORE` nats below is put there: it is never drawn
+    either way, and a sum of several nodes' tables stays a model that `check_tensors` takes, whatever one of them has sent.
     """
     legal = legal_entries(space)
     table = table.masked_fill(~legal, -torch.inf)
-    below = (table - table.amax(1, keepdim=True)).clamp(min=-MAX_MAGNITUDE)
-    return below.masked_fill(~legal, 0.0).float()
+    below = (table - table.amax(1, keepdim=True)).clamp(min=-MAX_SCORE)
+    return below.masked_fill(~legal, 0.0)
 
 
 def check_scores(space: DagBySinks, tensors: Mapping[str, Tensor]) -> None:
@@ -92,13 +95,19 @@ def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
     return first, kind
 
 
+def quick(scores: Tensor) -> Tensor:
+    """`scores` float64 nats for looking up: float32 where that costs no number more than 2^-12 nats."""
+    return scores.float() if float(scores.abs().max()) <= QUICK else scores
+
+
 class OrderPotential:
     """N models evaluated together; see the module for the equation."""
 
     def __init__(self, space: DagBySinks, models: Sequence[Mapping[str, Tensor]]) -> None:
         self.space = space
         self.n_models = len(models)
-        self.scores = torch.stack([m[SCORES] for m in models])  # (N, V, K)
+        self.scores = torch.stack([m[SCORES].double() for m in models])  # (N, V, K)
+        self.quick_scores = quick(self.scores)
         self.potential = self._potential()
         names = [name for name in models[0] if name != SCORES]
         self.weights = {name: torch.stack([m[name] for m in models]) for name in names}
@@ -119,6 +128,7 @@ class OrderPotential:
         """One of the models by itself, without working out its potential again; it shares the tensors."""
         one, row = copy(self), slice(model, model + 1)
         one.n_models, one.scores, one.potential = 1, self.scores[row], self.potential[row]
+        one.quick_scores = quick(one.scores)
         one.weights = {name: weight[row] for name, weight in self.weights.items()}
         return one
 
@@ -152,12 +162,13 @@ class OrderPotential:
         space, legal = self.space, self.space.legal(state)
         mask = (state.members * self._bits).sum(1)
         grown = mask[:, None] | self._bits[legal.candidates]  # (B, J)
-        potential = (self.potential[:, grown] - self.potential[:, mask].unsqueeze(-1)).float()  # (N, B, J)
+        potential = self.potential[:, grown] - self.potential[:, mask].unsqueeze(-1)  # (N, B, J)
         sinks = state.sinks.gather(1, legal.members).float()  # (B, s)
         covered = sinks @ self._matrices(legal.subsets)[0].T  # (B, M) number of parents that are sinks
         after = state.sinks.sum(1, keepdim=True) - covered + 1
         action = legal.candidates[:, :, None] * space.n_sets + legal.sets[:, None]  # (B, J, M)
-        guess = self.scores.flatten(1)[:, action] + potential.unsqueeze(-1) - after.log()[:, None]
+        phi = self.quick_scores.flatten(1)[:, action]
+        guess = (phi + potential.unsqueeze(-1).to(phi.dtype)).float() - after.log()[:, None]
         logits = guess + self._residual(state, legal, sinks, covered)  # (N, B, J, M)
         return Choices(action.flatten(1), logits.flatten(2).log_softmax(2))
 

@@ -25,6 +25,7 @@ class SinkPolicy(Protocol):
     space: DagBySinks
     n_models: int
     scores: Tensor
+    quick_scores: Tensor
     weights: dict[str, Tensor]
 
     def phi(self, legal: Legal, child: Tensor) -> Tensor: ...
@@ -56,7 +57,7 @@ class _Walk:
         """The allowed actions and log p(j | S, sinks), (N, B, J); `added` (B,) is what the step before added."""
         policy, legal = self.policy, self.policy.space.legal(state)
         if added is not None:
-            grow_sums(policy.scores, self.sums, legal, added)
+            grow_sums(policy.quick_scores, self.sums, legal, added)
         self.h = hidden(policy.weights, policy.space.features(state))
         candidates = legal.candidates.expand(policy.n_models, -1, -1)
         sums = self.sums.gather(2, candidates)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class TensorSpec(NamedTuple):
-    """Shape and dtype (`float32`) of one tensor."""
+    """Shape and dtype (`float32`, or `float64` for scores) of one tensor, and the dtype that files of before have, if that is another."""
 
     shape: tuple[int, ...]
     dtype: str
+    older: str = ""

@@ -75,7 +75,7 @@ class VariableFirst(OrderPotential):
     def phi(self, legal: Legal, child: Tensor) -> Tensor:
         """Scores of the parent sets of `legal` for each row's own variable `child` (B,): (M, N, B)."""
         entry = (child[:, None] * self.space.n_sets + legal.sets).T  # (M, B)
-        return self.scores.flatten(1)[:, entry].transpose(0, 1)
+        return self.quick_scores.flatten(1)[:, entry].transpose(0, 1)
 
     def order_log_prob(self, layers: Heads, h: Tensor, state: State, legal: Legal, sums: Tensor) -> Tensor:
         """log p(j | S, sinks) of the candidates: (N, B, J); `sums` (N, B, J) float64 is A_j(S)."""
@@ -88,6 +88,8 @@ class VariableFirst(OrderPotential):
         self, phi: Tensor, children: Tensor, pairs: Tensor, legal: Legal, sinks: Tensor
     ) -> Tensor:
         """log p(Pa | j, S, sinks) for each row's own j: (M, N, B); `phi` as the method, the network's as `parent_terms`."""
+        if phi.dtype == torch.float64:
+            phi = (phi - phi.amax(0)).float()
         return (phi + parent_terms(children, pairs, legal, sinks, self.space.n_variables)).log_softmax(0)
 
     def gain(self, state: State, legal: Legal) -> Tensor:

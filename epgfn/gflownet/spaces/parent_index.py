@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+
 
 def set_offsets(n_variables: int, max_parents: int) -> Tensor:
     """(R + 1,) int64: number of the first set of each size, plus C(V, r) - 1; R = `max_parents`."""
@@ -50,3 +52,20 @@ def modular_score(table: Tensor, adjacency: Tensor, max_parents: int) -> Tensor:
     """log R(G) = sum_j table[j, number of j's parent set]: (V, K) and (B, V, V) -> (B,) in nats, `table`'s dtype."""
     index = parent_index(adjacency, max_parents)  # (B, V)
     return table[torch.arange(table.shape[0]), index].sum(1)
+
+
+def good_score(table: Tensor, max_parents: int) -> float:
+    """log R of a graph that is about as good as any, from (V, K) nats, `table`'s dtype: variable after variable the one whose best parents
+    are there already, or nearly. Scores of a variable as its own parent are ignored."""
+    v = table.shape[0]
+    parents = parent_matrix(parent_masks(v, max_parents), v)  # (K, V)
+    known = table.masked_fill(parents.T, -torch.inf)
+    best, total = known.amax(1), 0.0
+    inside = torch.zeros(v, dtype=torch.bool)
+    for _ in range(v):
+        at_hand = known.masked_fill((parents & ~inside).any(1), -torch.inf).amax(1)
+        lost = torch.where(inside, torch.inf, best - at_hand)
+        chosen = int(lost.argmin())
+        total += float(at_hand[chosen])
+        inside[chosen] = True
+    return total

@@ -25,7 +25,7 @@ from epgfn.gflownet.sampling.replay import Replay, with_replayed
 from epgfn.gflownet.sampling.rollout import Draw, Rollout, sample, sample_once
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, State, take
-from epgfn.gflownet.spaces.parent_index import modular_score
+from epgfn.gflownet.spaces.parent_index import good_score, modular_score
 from epgfn.gflownet.training.adam import Adam
 from epgfn.gflownet.training.state import Checkpoint, Keeper, TrainingState, run_digest
 
@@ -90,8 +90,10 @@ def draw_of(together: bool) -> Draw:
 
 
 def table_reward(space: DagSpace, table: Tensor) -> LogReward[Any]:
-    """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats."""
-    return lambda state: modular_score(table, state.adjacency, space.max_parents)
+    """(B,) sums of (V, K) float64 scores over the variables of B graphs, in nats, less that of one good graph: what training rounds to
+    float32 is then no large number, however many records there are."""
+    offset = good_score(table, space.max_parents)
+    return lambda state: modular_score(table, state.adjacency, space.max_parents) - offset
 
 
 class Watch(NamedTuple):

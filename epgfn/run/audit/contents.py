@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epgfn.run.audit.rules import require, require_all
 from epgfn.run.samples import adjacency, counted
@@ -34,8 +34,8 @@ FALSE_ALARM = 1e-6
 """At most the chance that a true run is called false, all probabilities of a model together."""
 EXACT_VARIABLES = 12
 """Up to which exact probabilities are worked out again: with more it takes longer than an audit should."""
-ROUNDING = 5e-3
-"""How far exact probabilities may be from those of the model file's score table, which is rounded to float32."""
+ROUNDING: Final = {"float64": 1e-6, "float32": 5e-3}
+"""How far exact probabilities may be from those of the model file's score table, by its dtype: files of before are rounded to float32."""
 WEIGHTED_SLACK = 0.02
 """Weighted averages scatter more than shares; what they may differ by beyond that."""
 MOST_FREQUENT = 20
@@ -49,8 +49,8 @@ class Drawn(NamedTuple):
 
     texts: shares of objects by text, where they are no graphs. shares: probabilities by question, of the objects as they are. weighted:
     the same weighted towards the score table that the model carries, where weights can be relied on; `effective` objects are behind it.
-    exact: from that table, where it can be worked out. compelled: of graphs drawn in each of these ways, (V, V) share of those with an
-    edge in which it is compelled, by basis.
+    exact: from that table, where it can be worked out; `rounding`, how far it may be from what was published. compelled: of graphs drawn in
+    each of these ways, (V, V) share of those with an edge in which it is compelled, by basis.
     """
 
     texts: dict[str, float]
@@ -59,6 +59,7 @@ class Drawn(NamedTuple):
     effective: float = 0.0
     exact: dict[str, float] | None = None
     compelled: Mapping[str, Tensor] = {}
+    rounding: float = 0.0
 
 
 def require_summary(
@@ -164,6 +165,7 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
         effective,
         None if exact is None else dict(exact.probabilities),
         compelled,
+        ROUNDING[str(table.dtype).removeprefix("torch.")],
     )
 
 
@@ -181,7 +183,7 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
         _require_near(given, MARGINAL_SAMPLES, drawn.shares, DRAWS, name)
     elif basis == "exact" and drawn.exact is not None:
         worst = _worst(given, drawn.exact)
-        require(worst[1] <= ROUNDING, _differs(name, worst[0], given, drawn.exact))
+        require(worst[1] <= drawn.rounding, _differs(name, worst[0], given, drawn.exact))
     elif basis in ("weighted", "exact") and drawn.effective:
         if drawn.weighted is not None:
             m, n = drawn.effective * MARGINAL_SAMPLES / DRAWS, drawn.effective
@@ -262,7 +264,7 @@ def _require_error(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
     _, error = _worst(drawn.shares, drawn.exact)
     noise = max(_noise(p, MARGINAL_SAMPLES, p, DRAWS, len(drawn.exact)) for p in drawn.shares.values())
     require(
-        abs(said - error) <= noise + ROUNDING,
+        abs(said - error) <= noise + drawn.rounding,
         f"{name} says that the model is off by {said:.3f} at most; it is off by {error:.3f}",
     )
 

@@ -133,7 +133,8 @@ def test_a_run_that_was_killed_ends_as_it_would_have_ended(short_parts: None, tm
 
 def test_aggregation_goes_on_towards_the_summed_tables(short_parts: None) -> None:
     """Local models of one step each have errors that no training towards their product can put right."""
-    study = STUDY.with_changes({"training": {"steps": 1}, "aggregation": {**SOON, "steps": 300}})
+    to_product = {**SOON, "steps": 300, "objective": "aggregating"}
+    study = STUDY.with_changes({"training": {"steps": 1}, "aggregation": to_product})
     models = {node: train_local(study, 2 * records(i), seed=i).tensors for i, node in enumerate(study.roster)}
     steps: list[int] = []
     result = train_global(study, models, seed=9, progress=lambda done: steps.append(done.step))

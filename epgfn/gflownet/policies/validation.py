@@ -16,8 +16,9 @@ from epgfn.gflownet.spaces.base import Space, State
 
 MAX_MAGNITUDE = 1e7
 """Larger numbers than any network of use holds; beyond them float32 sums lose whole nats."""
-MAX_SCORE = 1e12
-"""Larger than any score of real data, which grow with the number of records; beyond it float64 sums lose a thousandth of a nat."""
+MAX_SCORE = 1e9
+"""Larger than any score of real data: 10 nats for each of a hundred million records. Sums of a thousand such scores are still right to
+a thousandth of a nat in float64."""
 SAMPLED = 64
 SUM_TOLERANCE = 1e-3
 

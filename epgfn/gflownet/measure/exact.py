@@ -321,7 +321,7 @@ def _local_marginals(layers: _Layers) -> Floats:
         raise EpgfnError(
             "the exact parent-set probabilities do not sum to one; please report this with the size of the study"
         )
-    return out / total
+    return np.asarray(out / total)
 
 
 def _sample(layers: _Layers, n: int, rng: np.random.Generator) -> Tensor:

@@ -30,7 +30,8 @@ from epgfn.gflownet.device import seeded
 from epgfn.gflownet.losses import aggregating_modified_detailed_balance, robust_contrastive_balance
 from epgfn.gflownet.losses.base import CONTRASTIVE_DELTA, EDGE_DELTA, BatchLoss, Loss
 from epgfn.gflownet.losses.modified_detailed import edges_of
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.measure.diagnostics import log_ratios
+from epgfn.gflownet.policies.base import OneWay, Policy
 from epgfn.gflownet.sampling.rollout import (
     Draw,
     Evaluated,
@@ -121,6 +122,14 @@ class FrozenProduct(Generic[State]):
         Raises:
             UnusableFactors: local models give a trajectory no probability at all, or not a number.
         """
+        if isinstance(
+            self.policy, OneWay
+        ):  # each by its own way into the object, which is all that it gives it
+            ratio = log_ratios(self.policy, self.space, trajectories.final, 1, seeded(0))[:, :, 0]
+            finite = torch.isfinite(ratio).all(1)
+            if not bool(finite.all()):
+                raise UnusableFactors((~finite).nonzero()[:, 0].tolist())
+            return (ratio.sum(0) + self.prior(trajectories.final)).float()
         log_pf = self.summed(trajectories).log_pf[0].sum(0)
         target = log_pf - self.policy.n_models * trajectories.log_pb.sum(0)
         target = target + self.prior(trajectories.final)

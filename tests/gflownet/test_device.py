@@ -27,14 +27,15 @@ from epgfn.gflownet.device import computing_on
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.measure import diagnostics
 from epgfn.gflownet import policies
-from epgfn.gflownet.policies import reference_orders
+from epgfn.gflownet.policies.canonical import learning, order_search
 from epgfn.study import Study
 from epgfn.study.objects import space_of
 from epgfn.learn.local import train_local, train_on_moments
 from epgfn.targets.gaussian import Moments
 
 torch.set_num_threads(1)
-reference_orders.SEARCH_STEPS, diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 2, 8, 2
+diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2
+learning.CHAINS, learning.TAUGHT, learning.ROUNDS, learning.OWN, learning.STEPS, order_search.SWEEPS = 4, 4, 2, 8, 2, 2
 policies.FEW_VARIABLES, policies.MAX_VARIABLES = 4, 5  # so that few variables stand for many
 EDGE_WISE = {"training": {"objective": "modified-detailed"}, "aggregation": {"objective": "aggregating-edges"}}
 
@@ -72,7 +73,7 @@ path = Path(sys.argv[1]) / "checkpoint"
 for name, case in {
     "OrderPotential": study(4, 2),
     "VariableFirst": study(5, 2),
-    "LearnedPotential": study(6, 2),
+    "Canonical": study(6, 2),
     "EdgeNet": study(4, 2, "dag-by-edges", "edge-net", **EDGE_WISE),
     "EdgeAttention": study(4, 2, "dag-by-edges", "edge-attention"),
 }.items():

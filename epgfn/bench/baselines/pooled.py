@@ -14,6 +14,7 @@ import torch
 
 from epgfn.bench.baselines.base import Case, Found
 from epgfn.gflownet.losses.base import BatchLoss, Loss
+from epgfn.gflownet.policies.base import walked
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import joined, take
 from epgfn.gflownet.training.loop import Options, fit
@@ -35,7 +36,7 @@ def pooled_samples(case: Case) -> Found:
 
     def draw(policy: Any, space: Any, n: int, **_: Any) -> Rollout[Any]:
         rows = torch.randint(len(pool[0]), (n,), generator=generator)
-        trajectories = sample_backward(space, take(pool, rows), generator=generator)
+        trajectories = sample_backward(walked(policy, space), take(pool, rows), generator=generator)
         return Rollout(trajectories, evaluate(policy, space, trajectories), torch.zeros(n))
 
     def of_batch(rollout: Rollout[Any]) -> BatchLoss:

@@ -27,7 +27,7 @@ INSTANCES: dict[str, Callable[[], Instance]] = {
     "phylogeny-7": phylogeny_7,
     "sachs-11": sachs_11,
     "dag-25": lambda: large_dag(25, steps=450, batch=256, graphs=20_000),
-    "dag-46": lambda: large_dag(46, steps=400, batch=64, graphs=4_000),
+    "dag-46": lambda: large_dag(46, steps=60, batch=64, graphs=4_000),
 }
 
 __all__ = ["INSTANCES", "Instance"]

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.base import OneWay, Policy, walked
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import LogReward, Space, State, take
 
@@ -41,9 +41,12 @@ def log_ratios(
 ) -> Tensor:
     """(N, B, M) float64: log p_F(tau) - log p_B(tau | x) in nats, under each of N models, of M = `trajectories` draws tau from
     p_B(. | x) for each of the B objects x in `final`."""
+    if isinstance(policy, OneWay) and policy.n_models > 1:  # each by ways of its own
+        each = [policy.alone(i) for i in range(policy.n_models)]
+        return torch.cat([log_ratios(one, space, final, trajectories, generator) for one in each])
     n = len(final[0])
     repeated = take(final, torch.arange(n).repeat_interleave(trajectories))
-    back = sample_backward(space, repeated, generator=generator)
+    back = sample_backward(walked(policy, space), repeated, generator=generator)
     ratio = evaluate(policy, space, back).log_pf.sum(1) - back.log_pb.sum(0)  # (N, B * M)
     return ratio.view(-1, n, trajectories).double()
 
@@ -100,7 +103,10 @@ def diagnose(
 
     drawn = sample(policy, space, OBJECTS, generator=generator)
     final, log_pb = drawn.trajectories.final, drawn.trajectories.log_pb.sum(0)
-    theirs = evaluate(stack, space, drawn.trajectories).log_pf.sum(1)  # (N, B)
+    if isinstance(stack, OneWay):
+        theirs = log_ratios(stack, space, final, 1, generator)[:, :, 0] + log_pb
+    else:
+        theirs = evaluate(stack, space, drawn.trajectories).log_pf.sum(1)  # (N, B)
     prior = torch.zeros(OBJECTS) if log_prior is None else log_prior(final)
     log_weight = (theirs - log_pb).double().sum(0) + prior + log_pb - drawn.log_q
     ratio = log_ratios(stack, space, final, TRAJECTORIES, generator)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.base import Policy, walked
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import LogReward, Space, State, joined, take
 from epgfn.gflownet.training.loop import effective_share
@@ -201,7 +201,7 @@ def _log_weight(
     policy: Policy[State], space: Space[State], final: State, generator: torch.Generator
 ) -> Tensor:
     """log p_B - log p_F of one backward trajectory into each object: (B,) float64."""
-    back = sample_backward(space, final, generator=generator)
+    back = sample_backward(walked(policy, space), final, generator=generator)
     log_pf = evaluate(policy, space, back).log_pf[0].double().sum(0)
     return back.log_pb.double().sum(0) - log_pf
 

@@ -23,6 +23,20 @@ HOTTEST: Final = 8.0
 """Chains that cool down meet many modes before they settle in one."""
 
 
+CACHED: Final = 1 << 17
+"""Weights worked out at a time, so that they stay in a processor's cache."""
+PIECE: Final = 128
+"""Parent sets whose weights are added up together."""
+LEAST_SUM: Final = 1e-200
+
+
+class Drawn(NamedTuple):
+    """`parents` (C, V) bool, and `log_sum` (C,) float64 log of the sum over all that could have been drawn (nats)."""
+
+    parents: Tensor
+    log_sum: Tensor
+
+
 class ChainMarginals(NamedTuple):
     """`edges` (V, V) float64 P(i -> j); `error` the mean over ordered pairs of |difference| between two halves of the chains,
     divided by two: about what `edges` is off by on average, unless all chains miss the same mode."""
@@ -69,73 +83,112 @@ class Chains:
     ) -> None:
         """`table` (V, K) log-scores in nats, sets as `parent_masks(V, max_parents)`; `adjacency` DAGs within the fan-in, overwritten."""
         v = table.shape[0]
-        self.masks = parent_masks(v, max_parents)
-        self.parents = parent_matrix(self.masks, v)  # (K, V)
-        self.table = table.double().masked_fill(self.parents.T, -torch.inf)
+        masks = parent_masks(v, max_parents)
+        parents = parent_matrix(masks, v)  # (K, V)
+        self._scores = table.double().masked_fill(parents.T, -torch.inf)
+        self._sets = _padded(masks[None], 0)[0]
+        held = parents.T.nonzero()[:, 1].view(v, -1)  # (V, M): the sets that hold each variable
+        self._held = _padded(held, len(masks) if len(masks) < len(self._sets) else 0)
+        self._holds = _padded(torch.ones_like(held), 0).bool()
         self.adjacency, self.max_parents, self.generator = adjacency, max_parents, generator
         self.rows, self.bits = torch.arange(len(adjacency)), 1 << torch.arange(v)
+        self._heat(1.0)
 
     def sweep(self) -> None:
         """V parent moves and V reversals a chain."""
-        for _ in range(self.table.shape[0]):
+        for _ in range(len(self._scores)):
             self.new_parents()
             self.reverse()
 
     def cool(self, sweeps: int) -> None:
         """So many sweeps from hot, with scores divided by `HOTTEST`, to the target itself."""
-        table = self.table
         for number in range(sweeps):
-            self.table = table / (1 + (HOTTEST - 1) * (1 - (number + 1) / sweeps))
+            self._heat(1 + (HOTTEST - 1) * (1 - (number + 1) / sweeps))
             self.sweep()
-        self.table = table
+
+    def _heat(self, temperature: float) -> None:
+        """Scores divided by `temperature`, with each variable's best at 0, and their exponentials: (V, K')."""
+        self._logs = _padded(self._scores / temperature, -torch.inf)
+        self._logs -= self._logs.amax(1, keepdim=True)
+        self._weights = self._logs.exp()
 
     def new_parents(self) -> None:
         """Each chain draws the parents of one random variable from their exact conditional."""
-        child = torch.randint(self.table.shape[0], (len(self.rows),), generator=self.generator)
-        drawn = self._drawn(self._scores(self.adjacency, child))
-        self.adjacency[self.rows, :, child] = self.parents[drawn]
+        child = torch.randint(len(self._scores), (len(self.rows),), generator=self.generator)
+        self.adjacency[self.rows, :, child] = self._drawn(self.adjacency, child).parents
 
     def reverse(self) -> None:
         """Each chain tries to turn one random edge i -> j of its own, with new parents for both i and j."""
         adjacency, rows = self.adjacency, self.rows
         flat = adjacency.flatten(1)
         edges = flat.sum(1)
-        some = torch.where((edges > 0)[:, None], flat, True).float()
-        edge = torch.multinomial(some, 1, generator=self.generator)[:, 0]
-        i, j = edge // self.table.shape[0], edge % self.table.shape[0]
+        which = (torch.rand(len(rows), generator=self.generator, dtype=torch.float64) * edges).long()
+        edge = torch.searchsorted(flat.cumsum(1), which[:, None], right=True)[:, 0]
+        edge.clamp_max_(flat.shape[1] - 1)  # of a graph without edges, which stays as it is
+        i, j = edge // adjacency.shape[1], edge % adjacency.shape[1]
         orphans = adjacency.clone()
         orphans[rows, :, i] = False
         orphans[rows, :, j] = False
-        log_forward, log_backward = [], []
         turned, before = orphans.clone(), orphans.clone()
-        with_j = self._scores(orphans, i).masked_fill_(~self._holding(j), -torch.inf)
-        log_forward.append(with_j.logsumexp(1))
-        turned[rows, :, i] = self.parents[self._drawn(with_j)]
-        anew = self._scores(turned, j)
-        log_forward.append(anew.logsumexp(1))
-        turned[rows, :, j] = self.parents[self._drawn(anew)]
-        log_backward.append(self._scores(orphans, j).masked_fill_(~self._holding(i), -torch.inf).logsumexp(1))
+        with_j = self._drawn(orphans, i, j)
+        turned[rows, :, i] = with_j.parents
+        anew = self._drawn(turned, j)
+        turned[rows, :, j] = anew.parents
+        with_i = self._drawn(orphans, j, i)
         before[rows, :, j] = adjacency[rows, :, j]
-        log_backward.append(self._scores(before, i).logsumexp(1))
-        chance = sum(log_forward) - sum(log_backward) + edges.log() - turned.flatten(1).sum(1).log()
+        old = self._drawn(before, i)
+        chance = with_j.log_sum + anew.log_sum - with_i.log_sum - old.log_sum
+        chance = chance + edges.log() - turned.flatten(1).sum(1).log()
         level = torch.rand(len(rows), generator=self.generator, dtype=torch.float64).log()
         accepted = (edges > 0) & (level < chance)
         adjacency[accepted] = turned[accepted]
 
-    def _scores(self, adjacency: Tensor, child: Tensor) -> Tensor:
-        """(C, K) scores of the parent sets of each chain's own `child` (C,); -inf where one would close a cycle."""
+    def _drawn(self, adjacency: Tensor, child: Tensor, holding: Tensor | None = None) -> Drawn:
+        """New parents for each chain's own `child` (C,) among those that close no cycle, and that hold its `holding` (C,) if given."""
         below = (_descendants(adjacency, child) * self.bits).sum(1)
-        return self.table[child].masked_fill_((self.masks & below[:, None]) != 0, -torch.inf)
+        parts = [
+            self._drawn_of(below[r], child[r], None if holding is None else holding[r])
+            for r in torch.split(self.rows, max(1, CACHED // len(self._sets)))
+        ]
+        return Drawn(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
-    def _holding(self, variable: Tensor) -> Tensor:
-        """(C, K) bool: the sets that hold each chain's own `variable`."""
-        return self.parents.T[variable]
+    def _drawn_of(self, below: Tensor, child: Tensor, holding: Tensor | None) -> Drawn:
+        if holding is None:
+            sets, weights = self._sets, self._weights[child]
+            forbidden = (sets & below[:, None]) != 0
+        else:
+            number = self._held[holding]
+            sets, weights = self._sets[number], self._weights[child[:, None], number]
+            forbidden = ((sets & below[:, None]) != 0) | ~self._holds[holding]
+        weights.masked_fill_(forbidden, 0.0)
+        total = weights.view(len(child), -1, PIECE).sum(2)
+        shift = torch.zeros(len(child), dtype=torch.float64)
+        low = (total.sum(1) < LEAST_SUM).nonzero()[:, 0]
+        if len(low):  # all that is allowed is so far below the best that it is lost in rounding
+            logs = self._logs[child[low]] if holding is None else self._logs[child[low, None], number[low]]
+            logs.masked_fill_(forbidden[low], -torch.inf)
+            shift[low] = logs.amax(1)
+            weights[low] = (logs - shift[low, None]).exp()
+            total[low] = weights[low].view(len(low), -1, PIECE).sum(2)
+        column = self._inverted(total, weights)
+        chosen = sets[column] if holding is None else sets.gather(1, column[:, None])[:, 0]
+        parents = (chosen[:, None] & self.bits) != 0
+        return Drawn(parents, total.sum(1).log() + shift)
 
-    def _drawn(self, score: Tensor) -> Tensor:
-        """(C,) a column of (C, K) `score`, with probability proportional to its exponential."""
-        weight = (score - score.amax(1, keepdim=True)).exp_().cumsum_(1)
-        level = torch.rand(len(score), 1, generator=self.generator, dtype=torch.float64) * weight[:, -1:]
-        return torch.searchsorted(weight, level, right=True)[:, 0].clamp_max(score.shape[1] - 1)
+    def _inverted(self, total: Tensor, weights: Tensor) -> Tensor:
+        """(c,) columns of (c, K') `weights`, drawn in proportion: first a piece of `PIECE`, then a column in it."""
+        below = total.cumsum(1)
+        level = torch.rand(len(total), 1, generator=self.generator, dtype=torch.float64) * below[:, -1:]
+        piece = torch.searchsorted(below, level, right=True).clamp_max(below.shape[1] - 1)
+        level = level - (below.gather(1, piece) - total.gather(1, piece))
+        inside = weights.view(len(total), -1, PIECE)[torch.arange(len(total)), piece[:, 0]].cumsum(1)
+        level = torch.minimum(level.clamp_min(0.0), inside[:, -1:] * (1 - 1e-12))
+        return piece[:, 0] * PIECE + torch.searchsorted(inside, level, right=True)[:, 0].clamp_max(PIECE - 1)
+
+
+def _padded(values: Tensor, with_: float) -> Tensor:
+    """(n, K) with whole pieces of `PIECE` columns."""
+    return torch.nn.functional.pad(values, (0, -values.shape[1] % PIECE), value=with_)
 
 
 def _descendants(adjacency: Tensor, of: Tensor) -> Tensor:

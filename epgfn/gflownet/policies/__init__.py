@@ -14,15 +14,15 @@ from torch import Tensor
 from epgfn.gflownet.policies import (
     edge_attention,
     edge_net,
-    learned_potential,
     mlp_net,
     order_potential,
     tree_net,
 )
 from epgfn.gflownet.policies.base import Choices, Policy
+from epgfn.gflownet.policies.canonical import policy as canonical
+from epgfn.gflownet.policies.canonical.policy import Canonical
 from epgfn.gflownet.policies.edge_attention import EdgeAttention
 from epgfn.gflownet.policies.edge_net import EdgeNet
-from epgfn.gflownet.policies.learned_potential import LearnedPotential
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.policies.order_potential import OrderPotential
 from epgfn.gflownet.policies.spec import TensorSpec
@@ -63,7 +63,7 @@ class Family(NamedTuple):
 
 def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
     if space.n_variables > MAX_VARIABLES:
-        return learned_potential.spec(space, hidden)
+        return canonical.spec(space, hidden)
     return order_potential.spec(space, hidden)
 
 
@@ -73,13 +73,13 @@ def _potential_initial(
     if scores is None:
         raise ValueError("this policy is made around a table of scores")
     if space.n_variables > MAX_VARIABLES:
-        return learned_potential.initial_tensors(space, hidden, scores, generator)
+        return canonical.initial_tensors(space, hidden, scores, generator)
     return order_potential.initial_tensors(space, hidden, scores, generator)
 
 
-def _potential(space: DagBySinks, models: Models) -> OrderPotential:
+def _potential(space: DagBySinks, models: Models) -> OrderPotential | Canonical:
     if space.n_variables > MAX_VARIABLES:
-        return LearnedPotential(space, models)
+        return Canonical(space, models)
     few = space.n_variables <= FEW_VARIABLES
     return OrderPotential(space, models) if few else VariableFirst(space, models)
 
@@ -150,19 +150,20 @@ def make_policy(space: Space[Any], models: Models) -> Policy[Any]:
 
 def apart(space: Any, stack: Policy[Any], models: Models) -> list[Policy[Any]]:
     """Each model of `stack`, made of `models`, by itself."""
-    if isinstance(stack, OrderPotential) and not isinstance(stack, LearnedPotential):
+    if isinstance(stack, OrderPotential):
         return [stack.of_model(number) for number in range(stack.n_models)]
     return [make_policy(space, [tensors]) for tensors in models]
 
 
 def untrained(policy: Policy[Any]) -> Policy[Any] | None:
     """What `policy` was before its training where that covers all of its target, as graphs by sinks with an exact potential do."""
-    if not isinstance(policy, OrderPotential) or isinstance(policy, LearnedPotential):
+    if not isinstance(policy, OrderPotential):
         return None
     return policy.untrained()
 
 
 __all__ = [
+    "Canonical",
     "Choices",
     "EdgeAttention",
     "EdgeNet",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Generator, Tensor
 
-from epgfn.gflownet.spaces.base import State
+from epgfn.gflownet.spaces.base import Space, State
 
 if TYPE_CHECKING:
     from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories
@@ -84,3 +84,19 @@ class WalkingPolicy(Protocol[State]):
     def evaluate(self, trajectories: Trajectories[State]) -> Evaluated:
         """As `epgfn.gflownet.sampling.rollout.evaluate`."""
         ...
+
+
+@runtime_checkable
+class OneWay(Protocol):
+    """A policy that does not walk all of its space: `ways` is the state graph of its first model, with the same finished states, whose own
+    backward policy is meant. N models may each have another; `alone(n)` is one of them by itself."""
+
+    n_models: int
+    ways: Space[Any]
+
+    def alone(self, model: int) -> Policy[Any]: ...
+
+
+def walked(policy: object, space: Space[State]) -> Space[State]:
+    """The state graph in which the first model of `policy` builds the objects of `space`, by which its p_B is to be taken."""
+    return policy.ways if isinstance(policy, OneWay) else space

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.base import Policy, walked
 from epgfn.gflownet.sampling.rollout import (
     Draw,
     Evaluated,
@@ -85,7 +85,7 @@ def with_replayed(
     if n == 0:
         return fresh
     space = memory.space
-    replayed = sample_backward(space, memory.draw(n, generator), generator=generator)
+    replayed = sample_backward(walked(policy, space), memory.draw(n, generator), generator=generator)
     evaluated = (evaluate_together if draw is sample_once else evaluate)(policy, space, replayed)
     return side_by_side(fresh, Rollout(replayed, evaluated, torch.full((n,), torch.nan)))
 

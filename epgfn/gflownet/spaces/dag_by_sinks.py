@@ -116,6 +116,10 @@ class DagBySinks:
         members = state.members & ~gone
         return Back(State(members, members & ~adjacency.any(2), adjacency), action)
 
+    def set_number(self, parents: Tensor) -> Tensor:
+        """(B,) int64 numbers of (B, V) bool parent sets within the fan-in."""
+        return parent_index(parents[:, :, None], self.max_parents)[:, 0]
+
     def is_terminating(self, state: State) -> Tensor:
         return state.members.all(1)
 

@@ -32,6 +32,11 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def _hears_hangups() -> None:
+    """Whatever started the tests: under `nohup` the signal is ignored by all its children."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="ps --ppid is Linux's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
@@ -50,6 +55,7 @@ def test_all_parties_end_with_the_simulation(tmp_path: Path, number: signal.Sign
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hears_hangups,
     ) as simulation:
         assert simulation.stderr is not None
         said = []

@@ -90,7 +90,7 @@ def modular_federation(study: Study, tables: Sequence[Tensor]) -> Federation:
     yardstick = ListedProduct(space, rewards) if space.n_variables <= 5 else Edges(space, total)
     return Federation(
         space, rewards, lambda models: make_policy(space, models), train, study.training.steps, study.aggregation.steps,
-        lambda steps: study.aggregation.model_copy(update={"steps": steps}), start, yardstick, study.aggregating_objective,
+        lambda steps: study.aggregation.model_copy(update={"steps": steps}), start, yardstick, study.aggregation.objective or "aggregating",
         key=_known_by, scores=total, max_parents=space.max_parents,
     )  # fmt: skip
 

@@ -49,7 +49,7 @@ def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
     """Tensors of one model: the score table (V, K), each variable's place in the order, and the corrections."""
     v = space.n_variables
     return {
-        SCORES: TensorSpec((v, space.n_sets), "float32"),
+        SCORES: TensorSpec((v, space.n_sets), "float64", older="float32"),
         ORDER: TensorSpec((v,), "float32"),
         **{PREFIX + name: entry for name, entry in corrections.spec(v, hidden).items()},
     }
@@ -73,7 +73,7 @@ class Canonical:
 
     def __init__(self, space: DagBySinks, models: Sequence[Mapping[str, Tensor]]) -> None:
         self.space, self.n_models = space, len(models)
-        self.scores = torch.stack([m[SCORES] for m in models])  # (N, V, K)
+        self.scores = torch.stack([m[SCORES].double() for m in models])  # (N, V, K)
         self.order = torch.stack([m[ORDER] for m in models])  # (N, V)
         self.weights = {
             name: torch.stack([m[PREFIX + name] for m in models]) for name in Corrections._fields

@@ -89,8 +89,9 @@ class Corrections(NamedTuple):
 
 
 def bounded(more: Tensor) -> Tensor:
-    """What was learned, up to `MOST` nats: what was never met is not thought better than it is by more than that."""
-    return torch.minimum(more, MOST * torch.tanh(more.clamp_min(0) / MOST))
+    """What was learned, up to `MOST` nats: what was never met is not thought better than it is by more than that;
+    nor worse than by 4096, where float32 still adds up probabilities."""
+    return torch.minimum(more, MOST * torch.tanh(more.clamp_min(0) / MOST)).clamp_min(-4096.0)
 
 
 def row_max(of_segment: Tensor, row: Tensor, of_row: Tensor) -> Tensor:

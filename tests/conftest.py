@@ -38,6 +38,15 @@ def seeded_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever proxies this machine has, the test sees only those that it sets."""
+    from epgfn.rpc.proxies import EXEMPTING, VARIABLES
+
+    for name in (*VARIABLES, *EXEMPTING):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def small_files(tmp_path: Path, small_study: Study) -> dict[str, Path]:
     """study.toml and one CSV file a node, records of a -> b <- c."""
     files = {"study": tmp_path / "study.toml"}

@@ -122,9 +122,8 @@ class FrozenProduct(Generic[State]):
         Raises:
             UnusableFactors: local models give a trajectory no probability at all, or not a number.
         """
-        if isinstance(
-            self.policy, OneWay
-        ):  # each by its own way into the object, which is all that it gives it
+        if isinstance(self.policy, OneWay):
+            # Each by its own way into the object: that is all the probability it gives it.
             ratio = log_ratios(self.policy, self.space, trajectories.final, 1, seeded(0))[:, :, 0]
             finite = torch.isfinite(ratio).all(1)
             if not bool(finite.all()):

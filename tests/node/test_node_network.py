@@ -11,7 +11,6 @@ from subprocess import CompletedProcess
 import pytest
 
 from epgfn.rpc import diagnosis
-from epgfn.rpc.proxies import EXEMPTING, VARIABLES
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.study import Study
@@ -21,13 +20,9 @@ from networks import ConnectProxy, Dropping, Plaintext, closed_address
 from parties import REFUSED, WRONG_USE, CoordinatorProcess, Node
 from proxy import RecordingProxy
 
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
+
 NAMED = "localhost.epgfn.test"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, *EXEMPTING):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")

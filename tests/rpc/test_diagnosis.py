@@ -16,7 +16,6 @@ from epgfn.base.addresses import parse_address
 from epgfn.rpc import diagnosis
 from epgfn.rpc.diagnosis import STEPS, Diagnosis, Target, diagnose
 from epgfn.rpc.hello import Hello, Identity
-from epgfn.rpc.proxies import EXEMPTING, VARIABLES
 from epgfn.sealing import pki
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority, make_csr
@@ -32,13 +31,9 @@ from networks import (
 )
 from proxy import RecordingProxy
 
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
+
 NAMED = "posterior.example.org:8443"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, *EXEMPTING):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")

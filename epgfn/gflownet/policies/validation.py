@@ -29,7 +29,7 @@ def check_tensors(tensors: Mapping[str, Tensor], spec: Mapping[str, TensorSpec])
     Raises:
         RefusedError: `model-tensors`, `model-not-finite` or `model-magnitude`.
     """
-    again = "train it again for this study with this version"
+    again = "train it again for this study with this version, or read it with the version that wrote it"
     if set(tensors) != set(spec):
         different = ", ".join(sorted(set(tensors) ^ set(spec))[:3])
         raise RefusedError(

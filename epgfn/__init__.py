@@ -13,6 +13,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from epgfn.base.systems import require_supported_system
+
+require_supported_system()  # before anything is imported that exists nowhere else
+
 if TYPE_CHECKING:
     from epgfn import privacy as privacy
     from epgfn import targets as targets

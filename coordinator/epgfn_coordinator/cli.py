@@ -97,30 +97,78 @@ def token(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
     ] = None,
+    days: Annotated[float, typer.Option(help="How many days it is good.")] = 14.0,
     as_json: AsJson = False,
 ) -> None:
     """Write an invitation with a one-time token, to be given to that node's operator over a trusted channel.
 
     Example: epgfn-coordinator token clinic-a --home coordinator-home --out clinic-a.invitation.json
     """
+    from epgfn_coordinator.invitation import invitations as all_of
     from epgfn_coordinator.invitation import invite
 
     path = out or Path(f"{node}.invitation.json")
     store = _store(home)
     try:
-        raw = invite(Home(home), store, node)
+        raw = invite(Home(home), store, node, days)
         write_secret(path, raw)
+        expires = next(each["expires"] for each in all_of(store) if each["node"] == node)
     finally:
         store.close()
     if as_json:
         shown = {
             key: json.loads(raw)[key] for key in ("node_id", "enroll_address", "address", "study_digest")
         }
-        print(json.dumps({"invitation": str(path), **shown}, indent=2))
+        print(json.dumps({"invitation": str(path), **shown, "expires": expires}, indent=2))
         return
     print(
-        f"{path}: invitation for {node}, good for one enrolment; whoever holds it can enrol, so send it safely"
+        f"{path}: invitation for {node}, good for one enrolment until {expires}; whoever holds it can enrol, so send it safely"
     )
+
+
+@app.command()
+def invitations(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List each node's last invitation: open, used, expired or revoked.
+
+    Example: epgfn-coordinator invitations --home coordinator-home
+    """
+    from epgfn_coordinator.invitation import invitations as all_of
+
+    store = _store(home)
+    try:
+        found = all_of(store)
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max((len(each["node"]) for each in found), default=0)
+    for each in found:
+        until = f"until {each['expires']}" if each["state"] == "open" and each["expires"] else ""
+        print(f"{each['node']:<{width}}  {each['state']:<7}  {until}".rstrip())
+    if not found:
+        print(f"nobody has been invited yet; run {NAME} token NODE --home {home}")
+
+
+@app.command("revoke-invitation")
+def revoke_invitation(
+    node: Annotated[str, typer.Argument(help="Whose invitation; it must not have been used.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Void an invitation that was not used: lost on the way, or sent to the wrong person.
+
+    Example: epgfn-coordinator revoke-invitation clinic-a --home coordinator-home
+    """
+    from epgfn_coordinator.invitation import revoke_invitation as void
+
+    store = _store(home)
+    try:
+        void(store, node)
+    finally:
+        store.close()
+    said = f"the invitation for {node} is void; {NAME} token {node} --home {home} makes another"
+    print(json.dumps({"node": node, "state": "revoked"}, indent=2) if as_json else said)
 
 
 @app.command()

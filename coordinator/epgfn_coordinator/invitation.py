@@ -1,18 +1,32 @@
-"""Invitations: a one-time token with everything a node needs to trust this coordinator and nobody else."""
+"""Invitations: a one-time token with everything a node needs to trust this coordinator and nobody else.
+
+One is good until it has been used, has expired, was revoked, or a newer one took its place; in homes of before they do not expire. Whether
+one has expired is asked each time it is shown, so a clock that is wrong once voids nothing.
+"""
 
 from __future__ import annotations
 
+import hmac
 import json
 import secrets
+from datetime import datetime, timedelta
+from sqlite3 import Row
+from typing import Any, Final
 
-from epgfn.base.errors import UsageError
+from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
+from epgfn_coordinator import clock
+from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
 from epgfn_coordinator.store import Store
 
 FORMAT = "epgfn-invitation/v1"
+DAYS: Final = 14.0
+"""How long an invitation is good, unless its maker says otherwise."""
+REVOKED, REPLACED = "revoked", "replaced"
+_AGAIN: Final = "ask the coordinator's operator for a new invitation"
 
 
 def token_digest(token: str) -> str:
@@ -20,12 +34,19 @@ def token_digest(token: str) -> str:
     return sha256_hex(token.encode("utf-8"))
 
 
-def invite(home: Home, store: Store, node_id: str) -> bytes:
-    """A fresh invitation for `node_id` as JSON bytes, a secret; it takes the place of one that was not used.
+def invite(home: Home, store: Store, node_id: str, days: float = DAYS) -> bytes:
+    """A fresh invitation for `node_id`, good for `days`, as JSON bytes, a secret; it takes the place of one that was not used.
 
     Raises:
-        UsageError: the node is not on the roster, is enrolled already, or the coordinator's port is not known yet.
+        UsageError: the node is not on the roster, is enrolled already, the coordinator's port is not known yet, or `days` is no time
+            from now.
     """
+    try:
+        expires = clock.now() + timedelta(days=days)
+    except (OverflowError, ValueError):
+        raise UsageError(f"an invitation cannot be good for {days:g} days; give fewer") from None
+    if not days > 0:
+        raise UsageError("an invitation is good for more than 0 days; give a number such as 14")
     study, config = Study.load(home.study), Config.load(home.config)
     if node_id not in study.roster:
         raise UsageError(
@@ -47,13 +68,120 @@ def invite(home: Home, store: Store, node_id: str) -> bytes:
             raise UsageError(
                 f"{node_id} is enrolled already and its id is bound to its key; if that key is lost, open a new round"
             )
+        _void(store, node_id, REPLACED)
         store.write(
-            "INSERT OR REPLACE INTO tokens (node_id, token_sha256) VALUES (?, ?)",
+            "INSERT INTO tokens (node_id, token_sha256, expires) VALUES (?, ?, ?)",
             node_id,
             token_digest(invitation["token"]),
+            expires.isoformat(),
         )
         store.set_fact(_told(node_id), f"{invitation['enroll_address']} {invitation['address']}")
     return (json.dumps(invitation, indent=2) + "\n").encode("utf-8")
+
+
+def revoke_invitation(store: Store, node_id: str) -> None:
+    """Void the invitation of a node that has not used it.
+
+    Raises:
+        UsageError: there is none, or the node is enrolled.
+    """
+    with store.transaction():
+        if store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None:
+            raise UsageError(f"{node_id} has used its invitation and is enrolled")
+        if not _void(store, node_id, REVOKED):
+            raise UsageError(
+                f"there is no invitation of {node_id} to revoke; epgfn-coordinator invitations lists them"
+            )
+
+
+def _void(store: Store, node_id: str, why: str) -> bool:
+    """Take the node's token, if it has one, and remember why, for whoever shows it. Call inside a transaction."""
+    row = store.row("SELECT token_sha256 FROM tokens WHERE node_id = ?", node_id)
+    if row is None:
+        return False
+    store.write(
+        "INSERT OR REPLACE INTO void_tokens (token_sha256, node_id, why) VALUES (?, ?, ?)",
+        row["token_sha256"],
+        node_id,
+        why,
+    )
+    store.write("DELETE FROM tokens WHERE node_id = ?", node_id)
+    return True
+
+
+def node_of_token(store: Store, token: str) -> str:
+    """The node that a token was made for; empty where it never was one of ours.
+
+    Raises:
+        RefusedError: "invitation-revoked", "invitation-replaced".
+    """
+    digest = token_digest(token)
+    # Every digest is compared, each in constant time, so how long it takes says nothing.
+    good = _matching(store.rows("SELECT node_id, token_sha256 FROM tokens"), digest)
+    void = _matching(store.rows("SELECT * FROM void_tokens"), digest)
+    if good is not None:
+        return str(good["node_id"])
+    if void is None:
+        return ""
+    if void["why"] == REVOKED:
+        raise RefusedError(
+            "invitation-revoked",
+            f"the invitation for {void['node_id']} was revoked by the coordinator's operator; {_AGAIN} if it is still to take part",
+        )
+    raise RefusedError(
+        "invitation-replaced",
+        f"a newer invitation for {void['node_id']} has taken the place of this one; use that, or {_AGAIN}",
+    )
+
+
+def _matching(rows: list[Row], digest: str) -> Row | None:
+    found = None
+    for row in rows:
+        if hmac.compare_digest(row["token_sha256"], digest):
+            found = row
+    return found
+
+
+def require_good(store: Store, node_id: str, token: str) -> None:
+    """Refuse a token that is not the node's any more, or has expired.
+
+    Raises:
+        RefusedError: as `node_of_token`, or "invitation-expired".
+    """
+    if node_of_token(store, token) != node_id:
+        raise RefusedError("bad-token", f"the enrolment token is not valid; {_AGAIN}")
+    row = store.row("SELECT expires FROM tokens WHERE node_id = ?", node_id)
+    if row is None or not row["expires"]:
+        return  # made before invitations expired
+    expires, time = datetime.fromisoformat(row["expires"]), clock.now()
+    if time >= expires:
+        raise RefusedError(
+            "invitation-expired",
+            f"the invitation for {node_id} expired at {spelled(expires)} (the coordinator's clock says {spelled(time)}); {_AGAIN}",
+        )
+
+
+def invitations(store: Store) -> list[dict[str, Any]]:
+    """Each node's last invitation: whether it is open, used, expired or revoked, until when it is good, and where it leads."""
+    enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
+    found, time = [], clock.now()
+    for row in store.rows("SELECT node_id, expires FROM tokens"):
+        expires = datetime.fromisoformat(row["expires"]) if row["expires"] else None
+        state = "expired" if expires is not None and time >= expires else "open"
+        found.append((row["node_id"], "used" if row["node_id"] in enrolled else state, expires))
+    known = {node for node, _, _ in found}
+    for row in store.rows("SELECT DISTINCT node_id FROM void_tokens WHERE why = ?", REVOKED):
+        if row["node_id"] not in known:
+            found.append((row["node_id"], "revoked", None))
+    return [
+        {
+            "node": node,
+            "state": state,
+            "expires": None if expires is None else spelled(expires),
+            "enroll_address": store.text(_told(node)).partition(" ")[0] or None,
+        }
+        for node, state, expires in sorted(found, key=lambda each: each[0])
+    ]
 
 
 def moved(store: Store, config: Config) -> tuple[list[str], list[str]]:

@@ -20,7 +20,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (
     position INTEGER PRIMARY KEY CHECK (position >= 0), entry BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS tokens (node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE IF NOT EXISTS tokens (
+    node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, expires TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS void_tokens (
+    token_sha256 TEXT PRIMARY KEY, node_id TEXT NOT NULL, why TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS nodes (
     node_id TEXT PRIMARY KEY, tls_fingerprint TEXT NOT NULL UNIQUE, signing_fingerprint TEXT NOT NULL UNIQUE,
     signing_key BLOB NOT NULL, certificate BLOB NOT NULL) STRICT;
@@ -41,6 +44,8 @@ CREATE TABLE IF NOT EXISTS refusals (
 CREATE TABLE IF NOT EXISTS requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, deadline TEXT) STRICT;
 """
+_ADDED = (("requests", "deadline"), ("tokens", "expires"))
+"""Columns, TEXT all of them, that the tables of earlier homes do not have."""
 
 
 class Store:
@@ -68,13 +73,16 @@ class Store:
             ) from None
 
     def _add_what_is_new(self) -> None:
-        """A column that homes of before do not have."""
-        if "deadline" in self._columns("requests"):
+        """Columns that homes of before do not have."""
+        if not self._missing():
             return  # without waiting for whoever writes
         self._db.execute("BEGIN IMMEDIATE")
-        if "deadline" not in self._columns("requests"):
-            self._db.execute("ALTER TABLE requests ADD COLUMN deadline TEXT")
+        for table, column in self._missing():
+            self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
         self._db.execute("COMMIT")
+
+    def _missing(self) -> list[tuple[str, str]]:
+        return [(table, column) for table, column in _ADDED if column not in self._columns(table)]
 
     def _columns(self, table: str) -> set[str]:
         return {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}

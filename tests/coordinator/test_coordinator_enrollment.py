@@ -60,7 +60,7 @@ def test_a_wrong_token_is_refused_and_logged_but_never_quoted(
 
 def test_a_new_invitation_takes_the_place_of_an_unused_one(home: Home) -> None:
     old, new = FakeNode.invited(home, "b"), FakeNode.invited(home, "b")
-    assert reason_of(old.enroll) == "bad-token"
+    assert reason_of(old.enroll) == "invitation-replaced"
     assert old.invitation["token"] != new.invitation["token"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import threading
 import time
 from typing import Any, NoReturn
@@ -16,7 +15,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
-from epgfn_coordinator.invitation import token_digest
+from epgfn_coordinator.invitation import node_of_token, require_good
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.services.calls import CallError, guarded
@@ -49,24 +48,20 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
 
     def _node_of_token(self, token: str) -> str:
-        digest = token_digest(token)
-        found = ""
-        # Every digest is compared, each in constant time, so how long it takes says nothing.
-        for row in self._store.rows("SELECT node_id, token_sha256 FROM tokens"):
-            if hmac.compare_digest(row["token_sha256"], digest):
-                found = row["node_id"]
-        if not found:
+        try:
+            if found := node_of_token(self._store, token):
+                return found
             # Refused at once: guessing 256 bits is hopeless, but whoever may make us wait may keep others from enrolling.
-            error = CallError(
+            raise CallError(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "bad-token",
                 "the enrolment token is not valid; ask the coordinator's operator for a new invitation",
             )
+        except RefusedError as error:
             unlogged = self._guesses.log_now()
             if unlogged is None:
-                raise error
+                raise
             self._refuse("unknown", error, **({"unlogged_before": unlogged} if unlogged else {}))
-        return found
 
     def _enroll(self, node_id: str, request: Any) -> bytes:
         if (
@@ -81,6 +76,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         with self._store.transaction():
             known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             if known is None:
+                require_good(self._store, node_id, request.token)
                 self._insert(node_id, key, fingerprint, certificate)
         if known is not None:
             # A reply may have been lost: the same keys get the same certificate, others nothing.

@@ -22,12 +22,12 @@ from epgfn.learn.model import Model
 from epgfn.learn.trust import More, edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, TOP
-from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
 from epgfn.study import Study
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
+from epgfn_coordinator.known_keys import signer_of
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
@@ -56,9 +56,7 @@ def open_artifacts(
     key = read_round_key(home)
     models: dict[str, dict[str, Tensor]] = {}
     unusable: dict[str, str] = {}
-    for row in store.rows(
-        "SELECT node_id, sealed_sha256, signing_key FROM artifacts JOIN nodes USING (node_id) ORDER BY node_id"
-    ):
+    for row in store.rows("SELECT node_id, sealed_sha256, bundle FROM artifacts ORDER BY node_id"):
         if row["node_id"] not in nodes:
             continue
         path = home.artifact(row["sealed_sha256"])
@@ -67,7 +65,7 @@ def open_artifacts(
             raise EpgfnError(
                 f"{path} is not the artifact that was accepted; the disk or someone changed it, restore it from a backup"
             )
-        fingerprint = VerifyKey.from_pem(bytes(row["signing_key"])).fingerprint
+        fingerprint = signer_of(store, row["node_id"], bytes(row["bundle"])).fingerprint
         raw = verifier.opened(
             sealed, row["node_id"], fingerprint, key
         )  # where it does not, the trouble is ours

@@ -172,6 +172,33 @@ def revoke_invitation(
 
 
 @app.command()
+def revoke(
+    node: Annotated[str, typer.Argument(help="Whose keys are lost or stolen.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a node's keys: its certificate is refused at once. With a new invitation it enrols again; a model that was accepted stands.
+
+    Example: epgfn-coordinator revoke clinic-a --home coordinator-home
+    """
+    store = _store(home)
+    try:
+        if Home(home).is_served():
+            said = _ask(home, store, "revocation_requests", "node_id", node)
+        else:
+            from epgfn_coordinator.main_loop import revoke as take_back
+
+            log_to_stderr()
+            said = take_back(Home(home), Journal(make_reporter("coordinator", events=False)), node)
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps({"node": node, "detail": said}, indent=2))
+        return
+    print(f"{said}\nif it is to take part: {NAME} token {node} --home {home}, and a new --home on its side")
+
+
+@app.command()
 def serve(
     home: HomeOption = DEFAULT_HOME,
     events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object per line.")] = False,
@@ -248,7 +275,7 @@ def close(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     try:
         if not Home(home).is_served():
             raise EpgfnError(f"no coordinator serves from {home}; start {NAME} serve --home {home} first")
-        _tell_round(store, _ask(home, store), as_json)
+        _tell_round(store, _ask(home, store, "requests", "deadline", None), as_json)
     finally:
         store.close()
 
@@ -274,7 +301,7 @@ def extend(
     store = _store(home)
     try:
         if Home(home).is_served():
-            said = _ask(home, store, moment)
+            said = _ask(home, store, "requests", "deadline", moment.isoformat())
         else:
             log_to_stderr()
             said = put_off(Home(home), Journal(make_reporter("coordinator", events=False)), moment)
@@ -297,24 +324,24 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _ask(home: Path, store: Store, deadline: datetime | None = None) -> str:
-    """Ask the serving process to close the round, or to extend its deadline; its answer.
+def _ask(home: Path, store: Store, table: str, column: str, asked: str | None) -> str:
+    """Ask the serving process for something: in `requests` to close the round, or to extend its deadline, in `revocation_requests` to
+    revoke a node's keys; its answer.
 
     Raises:
         WaitingError: it cannot close the round yet.
         EpgfnError: it says no, or nothing.
     """
-    asked = None if deadline is None else deadline.isoformat()
-    number = store.write("INSERT INTO requests (deadline) VALUES (?)", asked)
+    number = store.write(f"INSERT INTO {table} ({column}) VALUES (?)", asked)
     until = time.monotonic() + ANSWER_WITHIN
     while time.monotonic() < until:
-        row = store.row("SELECT done, answer FROM requests WHERE number = ?", number)
+        row = store.row(f"SELECT done, answer FROM {table} WHERE number = ?", number)
         if row is not None and row["done"] is not None:
             if not row["done"]:
-                raise EpgfnError(row["answer"]) if deadline else WaitingError("too-few", row["answer"])
+                raise EpgfnError(row["answer"]) if asked else WaitingError("too-few", row["answer"])
             return str(row["answer"])
         time.sleep(0.1)
-    store.write("DELETE FROM requests WHERE number = ? AND done IS NULL", number)
+    store.write(f"DELETE FROM {table} WHERE number = ? AND done IS NULL", number)
     raise EpgfnError(f"the coordinator serving from {home} did not answer; look at its log, then try again")
 
 

@@ -87,7 +87,11 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         _copy(source, run / source.name)
     for name in (SIGNING_PUBLIC, LEDGER_PUBLIC):
         _copy(home.key(name), run / KEYS / name)
-    for row in store.rows("SELECT node_id, signing_key FROM nodes"):
+    # Of a node whose keys were revoked the newest counts: earlier ones are in the ledger.
+    for row in [
+        *store.rows("SELECT node_id, signing_key FROM revocations ORDER BY position"),
+        *store.rows("SELECT node_id, signing_key FROM nodes"),
+    ]:
         write_atomic(RunLayout(run).node_key(row["node_id"]), bytes(row["signing_key"]))
     for row in store.rows("SELECT * FROM artifacts"):
         folder = RunLayout(run).upload(row["node_id"])

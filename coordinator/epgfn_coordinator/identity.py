@@ -12,6 +12,8 @@ from epgfn.base.errors import RefusedError
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.journal import LOG
+from epgfn_coordinator.known_keys import revocation_of
+from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
 
@@ -35,7 +37,7 @@ class Identity:
 
         Raises:
             CallError: "not-enrolled": the certificate names no enrolled node of the roster, or holds another key than
-                the one the node enrolled with.
+                the one the node enrolled with; "revoked": its keys count no more.
         """
         certificates = context.auth_context().get("x509_pem_cert", [])
         try:
@@ -46,6 +48,10 @@ class Identity:
             node_id, fingerprint = "", ""
         row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
         if row is None or node_id not in self._roster or row["tls_fingerprint"] != fingerprint:
+            if fingerprint and (revoked := revocation_of(self._store, fingerprint)) is not None:
+                LOG.warning("login refused: revoked node=%s", revoked["node_id"])
+                error = revoked_error(revoked["node_id"])
+                raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
             LOG.warning("login refused: not-enrolled certificate=%s", fingerprint[:16] or "unreadable")
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,

@@ -22,8 +22,10 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
+from epgfn_coordinator.known_keys import is_current, signer_of
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.refusals import Refusals
+from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
@@ -102,7 +104,7 @@ class Intake:
             if accepted is not None:
                 if accepted["sealed_sha256"] == sealed_sha256:
                     return _accepted_standing(accepted)
-                raise _already_accepted(caller.node_id)
+                raise self._already_accepted(caller)
             self._require_taking()
         except CallError:
             raise
@@ -115,6 +117,7 @@ class Intake:
         # The same node and statement always give the same name, so repeating the call finds the same upload.
         upload_id = sha256_hex(f"{caller.node_id} {announced.bundle_sha256}".encode())[:32]
         with self._store.transaction():
+            self._require_current(caller)
             earlier = self._store.row("SELECT upload_id FROM uploads WHERE node_id = ?", caller.node_id)
             if earlier is None or earlier["upload_id"] != upload_id:
                 self._store.write(
@@ -225,6 +228,18 @@ class Intake:
                     self._home.part(upload_id).unlink(missing_ok=True)
             raise
 
+    def _require_current(self, caller: Caller) -> None:
+        """Call inside the transaction: the node's keys may have been revoked since the call began."""
+        if not is_current(self._store, caller.node_id, caller.signing_key):
+            error = revoked_error(caller.node_id)
+            raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
+
+    def _already_accepted(self, caller: Caller) -> RefusedError:
+        accepted = self._accepted_of(caller)
+        assert accepted is not None
+        signer = signer_of(self._store, caller.node_id, bytes(accepted["bundle"]))
+        return _already_accepted(caller.node_id, by_earlier=signer != caller.signing_key)
+
     def _require_complete(self, row: Row) -> None:
         if (kept := _size(self._home.part(row["upload_id"]))) < row["sealed_size"]:
             raise CallError(
@@ -268,9 +283,10 @@ class Intake:
         # Written anew from what was verified; the upload stays until the commit, in case a kill comes before it.
         write_atomic(self._home.artifact(row["sealed_sha256"]), sealed)
         with self._store.transaction():
+            self._require_current(caller)
             self._require_taking()
             if self._accepted_of(caller) is not None:
-                raise _already_accepted(caller.node_id)
+                raise self._already_accepted(caller)
             position = self._store.append_entry(
                 encode(
                     AcceptedEntry(
@@ -317,6 +333,7 @@ class Intake:
             "SELECT * FROM uploads WHERE upload_id = ? AND node_id = ?", upload_id, caller.node_id
         )
         if row is None:
+            self._require_current(caller)
             raise CallError(
                 grpc.StatusCode.NOT_FOUND,
                 "unknown-upload",
@@ -348,9 +365,11 @@ def _accepted_standing(row: Row) -> Standing:
     return Standing(row["upload_id"], row["sealed_size"], True)
 
 
-def _already_accepted(node_id: str) -> RefusedError:
+def _already_accepted(node_id: str, *, by_earlier: bool) -> RefusedError:
+    under = ", sent under its earlier keys, and stands" if by_earlier else ""
     return RefusedError(
-        "already-accepted", f"another model of {node_id} is accepted in this round; each node sends one"
+        "already-accepted",
+        f"another model of {node_id} is accepted in this round{under}; each node sends one",
     )
 
 

@@ -66,9 +66,9 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS) -> bytes:
     with store.transaction():
         if store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None:
             raise UsageError(
-                f"{node_id} is enrolled already and its id is bound to its key; if that key is lost, open a new round"
+                f"{node_id} is enrolled already; if its keys are lost or stolen, run epgfn-coordinator revoke {node_id} first"
             )
-        _void(store, node_id, REPLACED)
+        void_token(store, node_id, REPLACED)
         store.write(
             "INSERT INTO tokens (node_id, token_sha256, expires) VALUES (?, ?, ?)",
             node_id,
@@ -87,14 +87,16 @@ def revoke_invitation(store: Store, node_id: str) -> None:
     """
     with store.transaction():
         if store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None:
-            raise UsageError(f"{node_id} has used its invitation and is enrolled")
-        if not _void(store, node_id, REVOKED):
+            raise UsageError(
+                f"{node_id} has used its invitation and is enrolled; epgfn-coordinator revoke {node_id} revokes its keys"
+            )
+        if not void_token(store, node_id, REVOKED):
             raise UsageError(
                 f"there is no invitation of {node_id} to revoke; epgfn-coordinator invitations lists them"
             )
 
 
-def _void(store: Store, node_id: str, why: str) -> bool:
+def void_token(store: Store, node_id: str, why: str) -> bool:
     """Take the node's token, if it has one, and remember why, for whoever shows it. Call inside a transaction."""
     row = store.row("SELECT token_sha256 FROM tokens WHERE node_id = ?", node_id)
     if row is None:

@@ -30,6 +30,7 @@ from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.publication import Publication
 from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.revocation import Revocation
 from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
@@ -102,6 +103,20 @@ def extend(home: Home, journal: Journal, deadline: datetime) -> str:
             coordinator.close()
 
 
+def revoke(home: Home, journal: Journal, node_id: str) -> str:
+    """Revoke a node's keys where nobody serves from `home`; a sentence that says so.
+
+    Raises:
+        EpgfnError: a coordinator serves from `home`, or see `Revocation.revoke`.
+    """
+    with home.served():
+        coordinator = Coordinator(home, journal)
+        try:
+            return coordinator.revoke(node_id)
+        finally:
+            coordinator.close()
+
+
 class Coordinator:
     """One serving process."""
 
@@ -119,6 +134,7 @@ class Coordinator:
         self._clock = Clock(self._store, keep=True)
         self._round = Round(self._study, self._store, self._log, journal, self._clock)
         verifier = Verifier(self._study, manifest, self._store, self._log)
+        self._revocation = Revocation(home, self._study, self._store, self._log, journal, self._watch)
         self._intake = Intake(
             home,
             self._store,
@@ -149,7 +165,8 @@ class Coordinator:
             self._clock.believe()
         _remove_strays(self._home, self._store)
         # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
-        self._store.write("DELETE FROM requests WHERE done IS NULL")
+        for table in ("requests", "revocation_requests"):
+            self._store.write(f"DELETE FROM {table} WHERE done IS NULL")
         self._log.publish()
         self._log.fill_receipts()
         if why := renew(self._home, self._keys.authority, self._config):
@@ -222,6 +239,11 @@ class Coordinator:
         self._log.publish()
         return self._round.extend(deadline)
 
+    def revoke(self, node_id: str) -> str:
+        """See `Revocation.revoke`."""
+        self._log.publish()
+        return self._revocation.revoke(node_id)
+
     def close(self) -> None:
         """Give the state back."""
         self._intake.close()
@@ -232,6 +254,7 @@ class Coordinator:
         late: _Worker | None = None
         try:
             while not stop.is_set():
+                self._revocation.answer()
                 self._round.tick(
                     busy=self._intake.busy
                 )  # what arrived in time is in time, however long its check takes

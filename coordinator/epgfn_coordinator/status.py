@@ -13,6 +13,7 @@ from epgfn_coordinator import places
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
+from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.round import accepted_nodes, excluded_nodes
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import Store
@@ -45,6 +46,7 @@ def status(home: Home) -> dict[str, Any]:
             "grace_days": study.aggregation.grace_days,
             "grace_ends": None if grace is None else spelled(grace),
             "enrolled": enrolled,
+            "revoked": revoked_nodes(store),
             "accepted": accepted,
             "missing": sorted(set(study.roster) - set(accepted) - set(excluded)),
             "excluded": [f"{node} ({reason})" for node, reason in excluded.items()],

@@ -27,6 +27,9 @@ CREATE TABLE IF NOT EXISTS void_tokens (
 CREATE TABLE IF NOT EXISTS nodes (
     node_id TEXT PRIMARY KEY, tls_fingerprint TEXT NOT NULL UNIQUE, signing_fingerprint TEXT NOT NULL UNIQUE,
     signing_key BLOB NOT NULL, certificate BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS revocations (
+    position INTEGER PRIMARY KEY, node_id TEXT NOT NULL, tls_fingerprint TEXT NOT NULL UNIQUE,
+    signing_fingerprint TEXT NOT NULL UNIQUE, signing_key BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS uploads (
     upload_id TEXT PRIMARY KEY, node_id TEXT NOT NULL UNIQUE, bundle BLOB NOT NULL, bundle_sha256 TEXT NOT NULL,
     sealed_sha256 TEXT NOT NULL, sealed_size INTEGER NOT NULL, model_size INTEGER NOT NULL) STRICT;
@@ -43,6 +46,8 @@ CREATE TABLE IF NOT EXISTS refusals (
     final INTEGER NOT NULL, PRIMARY KEY (node_id, bundle_sha256, reason)) STRICT;
 CREATE TABLE IF NOT EXISTS requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, deadline TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS revocation_requests (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, node_id TEXT NOT NULL) STRICT;
 """
 _ADDED = (("requests", "deadline"), ("tokens", "expires"))
 """Columns, TEXT all of them, that the tables of earlier homes do not have."""

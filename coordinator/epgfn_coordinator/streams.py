@@ -46,6 +46,13 @@ class StreamWatch:
                 if self._newest.get(owner) is context:
                     del self._newest[owner]
 
+    def end_of(self, node_id: str) -> None:
+        """Cancel every stream of a node."""
+        with self._lock:
+            streams = [context for owner, context in self._newest.items() if owner.split()[-1] == node_id]
+        for context in streams:
+            context.cancel()
+
     def end_stalled(self) -> int:
         """Cancel every stream that has not moved for too long; how many there were."""
         limit = time.monotonic() - self._stalled_after

@@ -26,6 +26,7 @@ from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import RoundPredicate, UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn_coordinator.identity import Caller
+from epgfn_coordinator.known_keys import signing_keys
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
 
@@ -115,13 +116,16 @@ class Verifier:
         try:
             return verify_bundle(bundle, caller.signing_key)
         except RefusedError:
+            if any(_has_signed(key, bundle) for key in signing_keys(self._store, caller.node_id)[1:]):
+                raise RefusedError(
+                    "wrong-key",
+                    f"the statement is signed with a key of {caller.node_id} that was revoked; train or approve it in the home that is "
+                    "enrolled now",
+                ) from None
             # Is it a statement of somebody else? That deserves a plainer answer than a signature that does not fit.
             for row in self._store.rows("SELECT * FROM nodes WHERE node_id != ?", caller.node_id):
-                try:
-                    verify_bundle(bundle, VerifyKey.from_pem(bytes(row["signing_key"])))
-                except RefusedError:
-                    continue
-                raise _wrong_node(caller.node_id) from None
+                if _has_signed(VerifyKey.from_pem(bytes(row["signing_key"])), bundle):
+                    raise _wrong_node(caller.node_id) from None
             raise
 
     def _require_bindings(self, predicate: UploadPredicate, caller: Caller) -> None:
@@ -185,6 +189,14 @@ class Verifier:
                 "wrong-study",
                 "the model file was not made as a local model of this study; train and seal again",
             )
+
+
+def _has_signed(key: VerifyKey, bundle: bytes) -> bool:
+    try:
+        verify_bundle(bundle, key)
+    except RefusedError:
+        return False
+    return True
 
 
 def _wrong_node(node_id: str) -> RefusedError:

@@ -5,6 +5,7 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     study           the signed study the round is for
     round           the signed round manifest, with the round's public key
     enrolled        a node and the key that signs for it
+    revoked         the node's keys are lost or stolen: they count no more, until it enrols with others
     accepted        an upload that passed every check
     refused         an upload that did not, and why (a stable slug)
     excluded        an accepted upload that cannot be combined with the others, and why (a stable slug)
@@ -78,6 +79,15 @@ class EnrolledEntry(_Entry):
     kind: Literal["enrolled"] = "enrolled"
     node_id: NodeId
     signing_key: Pem
+    fingerprint: Sha256
+
+
+class RevokedEntry(_Entry):
+    """A node's keys count no more; `fingerprint` is that of its signing key. What was accepted under it stands."""
+
+    kind: Literal["revoked"] = "revoked"
+    round_id: RoundId
+    node_id: NodeId
     fingerprint: Sha256
 
 
@@ -170,6 +180,7 @@ Entry = (
     StudyEntry
     | RoundEntry
     | EnrolledEntry
+    | RevokedEntry
     | AcceptedEntry
     | RefusedEntry
     | WithdrawnEntry

@@ -261,6 +261,14 @@ def fetch(
             "--aggregate", min=1, help="Number of the global model, where the study takes late models."
         ),
     ] = 1,
+    sent_earlier: Annotated[
+        str | None,
+        typer.Option(
+            "--sent-earlier",
+            metavar="SHA256",
+            help="Digest of what this node sent under keys that were revoked since.",
+        ),
+    ] = None,
     events: Events = False,
 ) -> None:
     """Fetch the global model and verify that it was made from exactly what the nodes sent."""
@@ -270,7 +278,12 @@ def fetch(
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         fetch_model(
-            connection, load_agreement(node_home, connection.trust), report, wait, aggregate=aggregate
+            connection,
+            load_agreement(node_home, connection.trust),
+            report,
+            wait,
+            aggregate=aggregate,
+            sent_earlier=sent_earlier,
         )
 
 

@@ -51,10 +51,12 @@ def fetch(
     patience: float = 0.0,
     *,
     aggregate: int = 1,
+    sent_earlier: str | None = None,
 ) -> Path:
     """Wait up to `wait` seconds for the global model, verify it and keep it in global/; its path.
 
-    `aggregate`: a later one, of a study that takes late models, by number; it is kept in aggregates/<number>/.
+    `aggregate`: a later one, of a study that takes late models, by number; it is kept in aggregates/<number>/. `sent_earlier`: SHA-256 of
+    what this node sent under keys that were revoked since, from a home that is lost.
 
     Raises:
         RefusedError: "round-failed", "no-such-aggregate", or a check failed.
@@ -78,6 +80,7 @@ def fetch(
             bundle,
             before=position if aggregate == 1 else None,
             excluded=bool(excluded),
+            sent_earlier=sent_earlier,
         )
         require_entry(
             entry,
@@ -161,12 +164,13 @@ def verify_global(
     *,
     before: int | None = None,
     excluded: bool = False,
+    sent_earlier: str | None = None,
 ) -> str:
     """SHA-256 of the global model's file, if the signed statement is right and treats this node right.
 
     `package` is what this node sent and has a receipt for; None if it has none. `before`: uploads with a smaller ledger index
     must be in the model; None: those that the checkpoint it quotes holds, which is the rule for a later global model.
-    `excluded`: the ledger says that this node's model cannot be combined with the others.
+    `excluded`: the ledger says that this node's model cannot be combined with the others. `sent_earlier`: see `fetch`.
 
     Raises:
         RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-roster"; or the
@@ -192,7 +196,7 @@ def verify_global(
         )
     ours = present.get(connection.node_id)
     if package is None:
-        _require_nothing_invented(connection, agreement, ours is not None)
+        _require_nothing_invented(connection, ours.sealed_sha256 if ours is not None else "", sent_earlier)
     elif (
         ours is None
         and not excluded
@@ -252,17 +256,20 @@ def _came_late(connection: Connection, agreement: Agreement, before: int) -> boo
     return index >= before
 
 
-def _require_nothing_invented(connection: Connection, agreement: Agreement, named: bool) -> None:
-    """Without a receipt we should be absent, unless what we sent arrived and only the receipt was lost."""
-    if not named:
+def _require_nothing_invented(connection: Connection, named: str, sent_earlier: str | None) -> None:
+    """Without a receipt we should be absent, unless what we sent arrived and only the receipt was lost, or a home of ours that is lost
+    sent it. `named`: SHA-256 of what the global model holds of this node, empty if it holds nothing."""
+    if not named or (sent_earlier is not None and sent_earlier.strip().lower() == named):
         return
-    if connection.home.approved.exists():
+    home = connection.home
+    if home.approved.exists() and home.sealed.exists() and sha256_file(home.sealed) == named:
         raise EpgfnError(
             "the global model names this node but its receipt is missing; run epgfn-node submit to get it, then fetch again"
         )
     raise RefusedError(
         "invented",
-        "the global model names an artifact of this node, which never sent one; tell the other nodes and your auditor",
+        f"the global model names an artifact of this node that {home.root} never sent, {named}; if this node sent it under "
+        "keys that were revoked since, fetch it with --sent-earlier and that digest, otherwise tell the other nodes and your auditor",
     )
 
 

@@ -99,6 +99,16 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             "SELECT 1 FROM nodes WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
             *(fingerprint, key.fingerprint) * 2,
         )
+        revoked = self._store.row(
+            "SELECT 1 FROM revocations WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
+            *(fingerprint, key.fingerprint) * 2,
+        )
+        if revoked is not None:
+            raise CallError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "key-revoked",
+                "a key of this enrolment was revoked by the coordinator's operator; enrol with a new --home, which makes new keys",
+            )
         if taken is not None or fingerprint == key.fingerprint:
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,

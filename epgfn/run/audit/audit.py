@@ -22,7 +22,6 @@ from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
     DeadlineEntry,
-    EnrolledEntry,
     Entry,
     ExcludedEntry,
     KeyDestroyedEntry,
@@ -44,6 +43,7 @@ from epgfn.run.audit.aggregates import (
     published,
     require_result,
 )
+from epgfn.run.audit.enrolments import enrolled_at, enrolments, in_words
 from epgfn.run.audit.rules import (
     Failed,
     bindings,
@@ -145,7 +145,7 @@ class _Audit:
     manifest: RoundPredicate | None = None
     view: LogView | None = None
     entries: list[Entry] = field(default_factory=list)
-    node_keys: dict[str, VerifyKey] = field(default_factory=dict)
+    nodes_enrolled: frozenset[str] = frozenset()
     vouched: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -265,25 +265,23 @@ class _Audit:
 
     def _node_keys(self) -> str:
         self._require_entries()
-        keys: dict[str, VerifyKey] = {}
-        for entry in self.entries:
-            if isinstance(entry, EnrolledEntry):
-                pem = entry.signing_key.encode("ascii")
-                name = f"keys/nodes/{entry.node_id}.pem"
-                key = VerifyKey.from_pem(pem)
+        prints = []
+        for node, of_node in enrolments(self.entries).items():
+            for each in of_node:
+                key = VerifyKey.from_pem(each.pem)
                 require(
-                    key.fingerprint == entry.fingerprint,
-                    f"the ledger gives {entry.node_id} a wrong fingerprint",
+                    key.fingerprint == each.entry.fingerprint, f"the ledger gives {node} a wrong fingerprint"
                 )
-                require(self._bytes(name) == pem, f"{name} is not the key that the ledger enrolled")
-                require(
-                    keys.get(entry.node_id, key) == key, f"the ledger enrolled {entry.node_id} with two keys"
-                )
-                keys[entry.node_id] = key
-        prints = [key.fingerprint for key in keys.values()]
+                prints.append(key.fingerprint)
+            name = f"keys/nodes/{node}.pem"
+            require(
+                self._bytes(name) == of_node[-1].pem, f"{name} is not the key that the ledger enrolled last"
+            )
         require(len(set(prints)) == len(prints), "two nodes are enrolled with the same key")
-        self.node_keys = keys
-        return f"{len(keys)} nodes are enrolled, each with the key in keys/nodes"
+        self.nodes_enrolled = frozenset(enrolments(self.entries))
+        revoked = in_words(self.entries)
+        said = f"; REVOKED: {'; '.join(revoked)}" if revoked else ""
+        return f"{len(self.nodes_enrolled)} nodes are enrolled, each with the key in keys/nodes{said}"
 
     # Uploads ----------------------------------------------------------------------------------------------------
 
@@ -312,7 +310,9 @@ class _Audit:
             sha256_hex(bundle) == entry.bundle_sha256,
             f"{UPLOADS}/{node}/{UPLOAD_BUNDLE} is not the statement that the ledger accepted",
         )
-        key = given(self.node_keys.get(node), "node-keys")
+        enrolment = enrolled_at(self.entries, node, index) if node in self.nodes_enrolled else None
+        enrolled = given(enrolment, "node-keys")
+        key = VerifyKey.from_pem(enrolled.pem)
         statement = parse_statement(verify_bundle(bundle, key))
         require(statement.subjects == {SEALED: digest}, f"{node} signed another file than {SEALED}")
         said = predicate_of(statement, UploadPredicate)
@@ -334,6 +334,11 @@ class _Audit:
             f"the receipt of {node} was given by a ledger that is not a beginning of this one",
         )
         withdrawn = "" if index in live(self.entries) else self._withdrawn(node)
+        withdrawn += (
+            ""
+            if enrolled.until is None
+            else f"; that key was REVOKED later, by ledger entry {enrolled.until}"
+        )
         return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
 
     def _withdrawn(self, node: str) -> str:
@@ -433,7 +438,7 @@ class _Audit:
         for place in places:
             names = (MODEL, MODEL_BUNDLE, SUMMARY) + (() if place.startswith(LEAVE_ONE_OUT) else (SAMPLES,))
             known |= {f"{place}/{name}" for name in names}
-        known |= {f"keys/nodes/{node}.pem" for node in self.node_keys}
+        known |= {f"keys/nodes/{node}.pem" for node in self.nodes_enrolled}
         known |= {
             f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
         }

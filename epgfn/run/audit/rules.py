@@ -21,6 +21,7 @@ from epgfn.ledger.entries import (
     GlobalEntry,
     KeyDestroyedEntry,
     LeaveOneOutEntry,
+    RevokedEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -59,6 +60,8 @@ class Failed(EpgfnError):
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
+    A node's keys may be revoked: from then on it sends nothing until it has enrolled again, with another key. What was accepted stands.
+
     Uploads may be excluded while they are aggregated, by name, and do not count from then on. With fewer uploads than the quorum, or where
     they cannot be aggregated, a round may wait for its operator; only an extended deadline opens it again.
     Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
@@ -68,7 +71,8 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     Raises:
         Failed: an entry that has no place in such a story.
     """
-    enrolled: set[str] = set()
+    enrolled: dict[str, str] = {}
+    revoked: set[str] = set()
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
     excluded: set[str] = set()
@@ -83,11 +87,24 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
         round_id = getattr(entry, "round_id", manifest.round_id)
         require(round_id == manifest.round_id, f"{where} is about another round")
         if isinstance(entry, EnrolledEntry):
-            enrolled.add(entry.node_id)
+            require(entry.fingerprint not in revoked, f"{where} enrols a key that was revoked")
+            require(
+                enrolled.setdefault(entry.node_id, entry.fingerprint) == entry.fingerprint,
+                f"{where} enrols {entry.node_id} with two keys, of which neither is revoked",
+            )
+        elif isinstance(entry, RevokedEntry):
+            require(
+                enrolled.pop(entry.node_id, None) == entry.fingerprint,
+                f"{where} revokes a key of {entry.node_id} that does not count",
+            )
+            revoked.add(entry.fingerprint)
         elif isinstance(entry, AcceptedEntry):
             late = takes_late and state == PUBLISHED
             require(is_open or late, f"{where} accepts an upload after the round was closed")
-            require(entry.node_id in enrolled, f"{where} accepts an upload of a node that had not enrolled")
+            require(
+                entry.node_id in enrolled,
+                f"{where} accepts an upload of a node that had not enrolled, or whose key was revoked",
+            )
             require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
             accepted[entry.node_id] = entry.sealed_sha256
         elif isinstance(entry, WithdrawnEntry):

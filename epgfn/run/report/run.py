@@ -25,6 +25,7 @@ from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import verify_proof
 from epgfn.run.audit.aggregates import live, published
+from epgfn.run.audit.enrolments import enrolments, in_words
 from epgfn.run.comparison.file import AnyComparison, read_comparison
 from epgfn.run.comparison.graphs import Array, Comparison
 from epgfn.run.comparison.objects import ObjectComparison
@@ -134,6 +135,17 @@ class Run:
     def deadlines(self) -> list[tuple[int, DeadlineEntry]]:
         """Deadlines that the operator has set instead of the study's, with their ledger index."""
         return self.ledger.numbered(DeadlineEntry)
+
+    @property
+    def revocations(self) -> list[str]:
+        """Which nodes' keys were revoked, and what followed, a clause each."""
+        return in_words(self.ledger.entries)
+
+    @property
+    def revoked_keys(self) -> list[tuple[str, str]]:
+        """Node and fingerprint of each key that was revoked and has a successor: that is the node's key then."""
+        found = enrolments(self.ledger.entries).items()
+        return [(node, each.entry.fingerprint) for node, of_node in found for each in of_node[:-1]]
 
     @property
     def states(self) -> list[tuple[int, StateEntry]]:

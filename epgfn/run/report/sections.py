@@ -227,6 +227,7 @@ def sent(run: Run) -> Markup:
         f"Excluded, entry {index}: the upload of {entry.node_id}, which could not be combined with the others ({plain(entry.reason)})."
         for index, entry in run.excluded
     ]
+    notes += [f"Keys revoked: {said}." for said in run.revocations]
     notes += [
         f"The operator extended the deadline to {entry.deadline}, entry {index}."
         for index, entry in run.deadlines
@@ -285,6 +286,7 @@ def ledger(run: Run) -> Markup:
         ("ledger", hash_text(run.ledger.vkey)),
     ]
     keys += [(upload.node_id, hash_text(upload.fingerprint)) for upload in run.uploads]
+    keys += [(f"{node}, revoked", hash_text(fingerprint)) for node, fingerprint in run.revoked_keys]
     count = paragraph("The ledger could not be read: ", run.ledger.problem)
     note: object = ""
     if view is not None:

@@ -22,6 +22,7 @@ from epgfn.ledger.entries import (
     GlobalEntry,
     KeyDestroyedEntry,
     RefusedEntry,
+    RevokedEntry,
     StateEntry,
     StudyEntry,
     WithdrawnEntry,
@@ -30,6 +31,7 @@ from epgfn.ledger.log import TileLog, export_log
 from epgfn.ledger.note import NoteSigner
 from epgfn.run.audit.audit import AuditReport, audit_run
 from epgfn.run.model import load_model
+from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import STUDY, make_statement
 from epgfn.study import Study
@@ -479,6 +481,55 @@ def test_a_withdrawn_upload_must_not_be_in_the_global_model(tmp_path: Path) -> N
         assert failed(report) == ({"global"} if aggregated else set())
         # Nothing but the coordinator's word stands behind a withdrawal, so nobody may overlook it.
         assert "WITHDRAWN" in next(f for f in report.findings if f.check == "upload west").message
+
+
+@pytest.mark.parametrize(
+    ("story", "checks"),
+    [
+        ("send revoke enrol", set()),
+        ("send revoke", set()),
+        ("revoke enrol send", set()),
+        ("revoke enrol send revoke", set()),
+        ("revoke send", {"ledger-entries"}),
+        ("revoke revoke", {"ledger-entries"}),
+        ("enrol send", {"ledger-entries"}),
+        ("revoke enrol-old send", {"ledger-entries"}),
+        ("revoke-other send", {"ledger-entries"}),
+        ("send revoke enrol swap", {"upload west"}),
+        ("revoke enrol send old-key", {"node-keys", "upload west"}),
+    ],
+)
+def test_revoked_keys_have_their_place_in_the_story(tmp_path: Path, story: str, checks: set[str]) -> None:
+    run = opened(tmp_path / "run")
+    old = run.keys["west"]
+    run.send("north")
+    run.send("south")
+
+    def enrol(key: SigningKey) -> None:
+        run.keys["west"] = key
+        print_ = key.public.fingerprint
+        run.log(EnrolledEntry(node_id="west", signing_key=key.public.pem.decode(), fingerprint=print_))
+
+    for word in story.split():
+        if word == "send":
+            run.send("west")
+        elif word.startswith("revoke"):
+            key = run.keys["north" if word == "revoke-other" else "west"]
+            run.log(RevokedEntry(round_id=ROUND_ID, node_id="west", fingerprint=key.public.fingerprint))
+        elif word.startswith("enrol"):
+            enrol(old if word == "enrol-old" else SigningKey.generate())
+        elif word == "swap":  # what counted under the old key, as if the new one had signed it
+            payload = verify_bundle(run.uploads["west"][1], old.public)
+            bundle = sign_statement(payload, run.keys["west"])
+            (run.root / "uploads/west/upload.sigstore.json").write_bytes(bundle)
+        elif word == "old-key":
+            run.keys["west"] = old
+    run.close()
+    found = audit_run(run.finish())
+    if "ledger-entries" in checks:
+        assert "ledger-entries" in failed(found)
+    else:
+        assert failed(found) >= checks and (checks or found.ok), found.findings
 
 
 def test_an_upload_cannot_be_withdrawn_once_the_round_is_closed(tmp_path: Path) -> None:

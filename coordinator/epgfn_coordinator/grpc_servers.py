@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from epgfn import rpc
-from epgfn.base.addresses import Address, parse_listening
+from epgfn.base.addresses import parse_listening
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
 from epgfn.base.passphrase import key_passphrase
@@ -25,17 +26,27 @@ from epgfn.v1 import (
     study_pb2,
     study_pb2_grpc,
 )
+from epgfn_coordinator.descriptors import connections, raise_limit
+from epgfn_coordinator.gate import Gate
+from epgfn_coordinator.guests import Bounds
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
+from epgfn_coordinator.listening import Inner, listen
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 from epgfn_coordinator.services.ledger import LedgerServicer
 from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
 
+# An upload holds a thread for as long as it takes, a call that says nothing too; no node can have as many of them as there are threads.
+THREADS = 64  # and one for each node, up to as many again
 ENROLLMENT_THREADS = 16
 # Enrolling takes a moment and is open to everybody: whoever only holds a connection loses it, and the threads with it.
 ENROLLMENT_CONNECTION = 10.0  # seconds, and as many again for calls under way
+ENROLLMENT_SHARE = 4  # one in so many connections
+HANDSHAKE = 10.0  # seconds
+UNUSED = 60.0  # seconds that a connection may be without a call
+CALLS = 4  # at once on one connection
 MAX_WAITING = 64
 GRACE = 5.0  # seconds that calls under way get at the end
 
@@ -72,24 +83,41 @@ class Listener:
         key = SigningKey.load(home.key(TLS_KEY), key_passphrase()).private_pem()
         certificate = read_bytes(home.key(TLS_CERTIFICATE), "certificate")
         ca = read_bytes(home.ca, "certificate")
-        # An upload holds a thread for as long as it takes; what is left answers short calls.
-        self._main = _server(min(8 + nodes, 64))
+        most = connections(raise_limit())
+        few = max(1, most // ENROLLMENT_SHARE)
+        self._main = _server(THREADS + min(nodes, THREADS), most)
         age = int(ENROLLMENT_CONNECTION * 1000)
         self._enrollment = _server(
             ENROLLMENT_THREADS,
+            few,
             ("grpc.max_connection_age_ms", age),
             ("grpc.max_connection_age_grace_ms", age),
         )
         self._health = health.HealthServicer()
-        self.address = _bind(
-            self._main, rpc.server_credentials(key, certificate, ca), config.address, config.effective_address
+        self._inner = Inner(home.root)
+        sockets, self.address = _bind(config.address, config.effective_address)
+        self._gates = [
+            Gate(
+                "main",
+                sockets,
+                _behind(self._main, rpc.server_credentials(key, certificate, ca), self._inner, "main"),
+                Bounds.of(most - few),
+            )
+        ]
+        sockets, self.enroll_address = _bind(config.enroll_address, config.effective_enroll_address)
+        credentials = rpc.server_credentials(key, certificate, None)
+        self._gates.append(
+            Gate(
+                "enrolment",
+                sockets,
+                _behind(self._enrollment, credentials, self._inner, "enrollment"),
+                Bounds.of(few),
+            )
         )
-        self.enroll_address = _bind(
-            self._enrollment,
-            rpc.server_credentials(key, certificate, None),
-            config.enroll_address,
-            config.effective_enroll_address,
-        )
+
+    def recognise(self, peer: str, node_id: str) -> None:
+        """A call has come from this node; `peer` is what gRPC calls the other end of its connection."""
+        self._gates[0].recognise(peer, node_id)
 
     def start(self, desks: Servicers, enrollment: Enrollment) -> None:
         """Answer calls from now on."""
@@ -101,45 +129,62 @@ class Listener:
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(enrollment, self._enrollment)  # type: ignore[no-untyped-call]
         self._main.start()
         self._enrollment.start()
+        for gate in self._gates:
+            gate.start()
         for name in ("", *SERVICES):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
         """Let calls under way end, then close both ports."""
         self._health.enter_graceful_shutdown()
+        for gate in self._gates:
+            gate.stop_accepting()
         for ended in [server.stop(GRACE) for server in (self._main, self._enrollment)]:
             ended.wait()
+        for gate in self._gates:
+            gate.close()
+        self._inner.close()
 
 
-def _server(threads: int, *options: tuple[str, int]) -> grpc.Server:
+def _server(threads: int, connections: int, *options: tuple[str, int]) -> grpc.Server:
     # Calls that find no thread wait, but not endlessly many: the rest are told to come back.
+    bounds = [
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE * 1000)),
+        ("grpc.max_connection_idle_ms", int(UNUSED * 1000)),
+        ("grpc.max_concurrent_streams", CALLS),
+        ("grpc.max_allowed_incoming_connections", connections),  # should something pass the gate by
+    ]
     return grpc.server(
         ThreadPoolExecutor(threads),
-        options=[*rpc.SERVER_OPTIONS, *options],
+        options=[*rpc.SERVER_OPTIONS, *bounds, *options],
         maximum_concurrent_rpcs=threads + MAX_WAITING,
     )
 
 
-def _bind(server: grpc.Server, credentials: grpc.ServerCredentials, address: str, last: str) -> str:
+def _bind(address: str, last: str) -> tuple[list[socket.socket], str]:
     """Listen on `address`; where its port is 0, on the port of last time if it is free, so that nodes find us again."""
     wanted = parse_listening(address)
     if wanted.port == 0 and last:
         try:
-            return _listen(server, credentials, replace(wanted, port=parse_listening(last).port))
+            sockets, bound = listen(replace(wanted, port=parse_listening(last).port))
+            return sockets, str(bound)
         except EpgfnError:
             pass  # somebody else has that port now
-    return _listen(server, credentials, wanted)
+    sockets, bound = listen(wanted)
+    return sockets, str(bound)
 
 
-def _listen(server: grpc.Server, credentials: grpc.ServerCredentials, address: Address) -> str:
-    everywhere = replace(address, host=address.host or "::")  # no host: all addresses, of both kinds
+def _behind(server: grpc.Server, credentials: grpc.ServerCredentials, inner: Inner, name: str) -> str:
+    """Have `server` listen behind a gate; the path of its socket."""
+    path = inner.path(name)
     try:
-        bound = server.add_secure_port(str(everywhere), credentials)
+        bound = server.add_secure_port(f"unix:{path}", credentials)
     except RuntimeError:
         bound = 0
-    if not bound:
-        raise EpgfnError(
-            f"cannot listen on {address}: the port is in use or the address is not this machine's; "
-            "stop the other program, or set another address in coordinator.toml"
-        )
-    return str(replace(address, port=bound))
+    if bound:
+        return path
+    if inner.move():
+        return _behind(server, credentials, inner, name)
+    raise EpgfnError(
+        f"cannot listen on {path}, a socket of this machine alone; check its permissions and room"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -31,6 +32,8 @@ class Identity:
 
     def __init__(self, store: Store, roster: list[str]) -> None:
         self._store, self._roster = store, frozenset(roster)
+        self.known: Callable[[str, str], None] = lambda peer, node_id: None
+        """Told of each call whose node is known: what gRPC calls the other end of its connection, and the node."""
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """The node that calls.
@@ -58,6 +61,7 @@ class Identity:
                 "not-enrolled",
                 "this certificate is not that of an enrolled node of the study; enrol with an invitation first",
             )
+        self.known(context.peer(), node_id)
         return Caller(node_id, VerifyKey.from_pem(bytes(row["signing_key"])))
 
 

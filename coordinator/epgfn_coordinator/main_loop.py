@@ -172,6 +172,7 @@ class Coordinator:
         if why := renew(self._home, self._keys.authority, self._config):
             self._journal.decision("certificate", f"the server's certificate is issued anew: {why}")
         listener = Listener(self._home, self._config, len(self._study.roster))
+        self._identity.known = listener.recognise
         config = self._config.with_effective(listener.address, listener.enroll_address)
         if config != self._config:
             config.save(self._home.config)

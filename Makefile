@@ -49,9 +49,9 @@ outside: .venv/.dev
 	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
 	@$(BIN)/python -m pytest tests/outside
 
-# Each file takes a third of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
+# Each file takes its share of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
 soak: .venv/.dev
-	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/coordinator/soak_crowds.py
 
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)

@@ -39,14 +39,14 @@ from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
 
 # An upload holds a thread for as long as it takes, a call that says nothing too; no node can have as many of them as there are threads.
-THREADS = 64  # and one for each node, up to as many again
+THREADS = 128  # and one for each node, up to as many again
 ENROLLMENT_THREADS = 16
 # Enrolling takes a moment and is open to everybody: whoever only holds a connection loses it, and the threads with it.
 ENROLLMENT_CONNECTION = 10.0  # seconds, and as many again for calls under way
 ENROLLMENT_SHARE = 4  # one in so many connections
 HANDSHAKE = 10.0  # seconds
 UNUSED = 60.0  # seconds that a connection may be without a call
-CALLS = 4  # at once on one connection
+CALLS = 16  # at once on one connection
 MAX_WAITING = 64
 GRACE = 5.0  # seconds that calls under way get at the end
 

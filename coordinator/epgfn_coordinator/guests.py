@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-PER_NODE: Final = 8  # one command has one; those of a link that broke are still there for a while
+PER_NODE: Final = 6  # one command has one; those of a link that broke are still there for a while
 _NETWORK_BITS: Final = 64  # of an IPv6 address, which are those of one customer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,8 +16,12 @@ from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.journal import LOG
 from epgfn_coordinator.known_keys import revocation_of
 from epgfn_coordinator.revocation import revoked_error
+from epgfn_coordinator.pace import Pace
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
+
+AT_ONCE = 1000.0  # calls of one node, of which a whole study takes a few dozen
+PER_SECOND = 50.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Identity:
 
     def __init__(self, store: Store, roster: list[str]) -> None:
         self._store, self._roster = store, frozenset(roster)
+        self._pace = Pace(AT_ONCE, PER_SECOND)
         self.known: Callable[[str, str], None] = lambda peer, node_id: None
         """Told of each call whose node is known: what gRPC calls the other end of its connection, and the node."""
 
@@ -40,13 +46,11 @@ class Identity:
 
         Raises:
             CallError: "not-enrolled": the certificate names no enrolled node of the roster, or holds another key than
-                the one the node enrolled with; "revoked": its keys count no more.
+                the one the node enrolled with; "revoked": its keys count no more; "too-many-calls".
         """
         certificates = context.auth_context().get("x509_pem_cert", [])
         try:
-            pem = certificates[0]
-            node_id = node_id_from_cert(pem)
-            fingerprint = tls_fingerprint(pem)
+            node_id, fingerprint = _named_by(certificates[0])
         except (IndexError, ValueError, RefusedError):
             node_id, fingerprint = "", ""
         row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
@@ -62,7 +66,19 @@ class Identity:
                 "this certificate is not that of an enrolled node of the study; enrol with an invitation first",
             )
         self.known(context.peer(), node_id)
+        if self._pace.take(node_id) is None:
+            raise CallError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too-many-calls",
+                f"{node_id} calls more than {PER_SECOND:.0f} times a second; end what does, then run again",
+            )
         return Caller(node_id, VerifyKey.from_pem(bytes(row["signing_key"])))
+
+
+@functools.lru_cache(maxsize=1024)
+def _named_by(certificate_pem: bytes) -> tuple[str, str]:
+    """The node id and the fingerprint of a certificate. Reading it costs more than the rest of a call that is refused."""
+    return node_id_from_cert(certificate_pem), tls_fingerprint(certificate_pem)
 
 
 def tls_fingerprint(certificate_pem: bytes) -> str:

@@ -27,7 +27,7 @@ from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.refusals import Refusals
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state
-from epgfn_coordinator.services.calls import CallError
+from epgfn_coordinator.services.calls import NO_SPACE, CallError
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.verify import Announcement, Verifier
 
@@ -353,7 +353,7 @@ def _append(part: Path, kept: int, data: bytes) -> None:
         raise CallError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "no-space",
-            "the coordinator cannot keep the upload (disk full?); tell its operator, then run submit again",
+            NO_SPACE,
         ) from None
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from types import FrameType
 from typing import Any
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, NoRoomError
 from epgfn.base.files import read_bytes
 from epgfn.gflownet.parallel import workers
 from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
@@ -43,6 +44,7 @@ from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
+AGAIN = 30.0  # seconds before an aggregation that found no room on the disk is begun anew
 LAST_STEP = 5.0  # seconds that aggregation gets to notice that it should stop: what it has not signed begins anew anyway
 LAST_STEP_TOGETHER = 30.0  # the same in several processes, which are to end after the same step
 AGGREGATION = "aggregation"
@@ -129,6 +131,7 @@ class Coordinator:
         self._log = PublishedLog(home, self._store, self._keys)
         self._wake = threading.Event()
         self._watch = StreamWatch()
+        self._room = _Room(journal)
         manifest = self._manifest()
         self._identity = Identity(self._store, self._study.roster)
         self._clock = Clock(self._store, keep=True)
@@ -255,29 +258,44 @@ class Coordinator:
         late: _Worker | None = None
         try:
             while not stop.is_set():
-                self._revocation.answer()
-                self._round.tick(
-                    busy=self._intake.busy
-                )  # what arrived in time is in time, however long its check takes
-                if stalled := self._watch.end_stalled():
-                    LOG.warning("ended %d stalled transfers", stalled)
-                # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
-                idle = worker is None or (worker.done and worker.failure is None)
-                state = round_state(self._store)
-                if state in WITHOUT_RESULT:
-                    self._publication.abandon()
-                if idle and state == AGGREGATING:
-                    worker = _Worker(self._publication.run, stop, self._wake)
-                if worker is not None and worker.failure is not None:
-                    raise worker.failure
-                if state == PUBLISHED:
-                    late = self._aggregate_late(late, stop)
+                try:
+                    worker, late = self._move(worker, late, stop)
+                    self._room.is_there()
+                except NoRoomError as error:
+                    self._room.is_missing(error)
                 self._wake.wait(TICK)
                 self._wake.clear()
         finally:
             for running in filter(None, (worker, late)):
                 stop.set()
                 running.thread.join(LAST_STEP if workers().size == 1 else LAST_STEP_TOGETHER)
+
+    def _move(
+        self, worker: _Worker | None, late: _Worker | None, stop: threading.Event
+    ) -> tuple[_Worker | None, _Worker | None]:
+        """One look at all that may have to be done; who is at work then."""
+        self._revocation.answer()
+        self._round.tick(
+            busy=self._intake.busy
+        )  # what arrived in time is in time, however long its check takes
+        if stalled := self._watch.end_stalled():
+            LOG.warning("ended %d stalled transfers", stalled)
+        # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
+        idle = worker is None or (worker.done and worker.failure is None)
+        state = round_state(self._store)
+        if state in WITHOUT_RESULT:
+            self._publication.abandon()
+        if worker is not None and worker.failure is not None:
+            if not isinstance(worker.failure, NoRoomError) or workers().size > 1:
+                raise EpgfnError(str(worker.failure)) from worker.failure
+            if time.monotonic() - worker.ended < AGAIN:
+                raise worker.failure  # which is said, and nothing else comes of it
+            idle = True
+        if idle and state == AGGREGATING:
+            worker = _Worker(self._publication.run, stop, self._wake)
+        if state == PUBLISHED:
+            late = self._aggregate_late(late, stop)
+        return worker, late
 
     def _aggregate_late(self, worker: _Worker | None, stop: threading.Event) -> _Worker | None:
         """Start on another global model if late models have come and none is being made; the worker at work, if any.
@@ -312,6 +330,23 @@ class Coordinator:
         return predicate_of(parse_statement(payload), RoundPredicate)
 
 
+class _Room:
+    """Says once that nothing can be written, and once that it can again."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._missing = journal, False
+
+    def is_missing(self, error: NoRoomError) -> None:
+        if not self._missing:
+            self._journal.decision("no-room", f"{error}; serving goes on", warn=True)
+        self._missing = True
+
+    def is_there(self) -> None:
+        if self._missing:
+            self._journal.decision("room", "there is room again")
+        self._missing = False
+
+
 class _Worker:
     """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for."""
 
@@ -324,6 +359,7 @@ class _Worker:
     ) -> None:
         self.failure: EpgfnError | None = None
         self.done = self.told = False
+        self.ended = 0.0  # by the monotonic clock
         self.about = about
         self._work, self._stop, self._wake = work, stop, wake
         self.thread = threading.Thread(target=self._run, name=AGGREGATION, daemon=True)
@@ -341,6 +377,7 @@ class _Worker:
             self.failure = EpgfnError(
                 f"aggregation failed with an unexpected {type(error).__name__}; the round is kept, run serve again to retry"
             )
+        self.ended = time.monotonic()
         self.done = True
         self._wake.set()
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, NoRoomError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -102,7 +102,7 @@ class Store:
         """All that is written inside becomes true together at the end, or not at all.
 
         Raises:
-            EpgfnError: the file cannot be written (disk full); nothing was changed.
+            NoRoomError: the file cannot be written (disk full); nothing was changed.
         """
         with self._lock:
             try:
@@ -116,8 +116,8 @@ class Store:
                 self._rollback()
                 raise
 
-    def _unwritable(self) -> EpgfnError:
-        return EpgfnError(
+    def _unwritable(self) -> NoRoomError:
+        return NoRoomError(
             f"cannot write the coordinator's state {self._path}; free some space, then try again"
         )
 
@@ -127,9 +127,18 @@ class Store:
                 self._db.execute("ROLLBACK")
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows of a query."""
+        """All rows of a query.
+
+        Raises:
+            NoRoomError: the file cannot be read.
+        """
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.OperationalError:
+                raise NoRoomError(
+                    f"cannot read the coordinator's state {self._path}; look at disk and open files, then try again"
+                ) from None
 
     def row(self, query: str, *values: Any) -> sqlite3.Row | None:
         """The first row of a query, or None."""
@@ -140,7 +149,7 @@ class Store:
         """Run a statement (its own transaction unless inside one); the row id it made, if any.
 
         Raises:
-            EpgfnError: the file cannot be written (disk full).
+            NoRoomError: the file cannot be written (disk full).
         """
         with self._lock:
             try:

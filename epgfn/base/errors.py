@@ -45,6 +45,11 @@ class WaitingError(RefusedError):
     exit_code = 3
 
 
+class NoRoomError(EpgfnError):
+    """The system lets nothing more be written: the disk is full or read-only, a quota is used up, no file may be opened. It may pass, so
+    whoever serves goes on serving and tries again."""
+
+
 class UsageError(EpgfnError):
     """The command, a file or a setting is not of the expected form; nothing was started."""
 

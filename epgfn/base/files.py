@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Final
 
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, NoRoomError, UsageError
+
+NO_ROOM: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EMFILE", "ENFILE", "ENOMEM")
+    if hasattr(errno, name)
+)
+"""What a system says when nothing more can be written for now."""
 
 
 def sha256_hex(data: bytes) -> str:
@@ -29,7 +38,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     Temporary file in the same folder, fsync, rename, fsync of the folder.
 
     Raises:
-        EpgfnError: the file cannot be written (disk full, no permission); nothing half-written is left.
+        NoRoomError: the disk is full or the like; nothing half-written is left.
+        EpgfnError: the file cannot be written for another reason, such as permissions; the same.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +57,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise EpgfnError(
+        kind = NoRoomError if error.errno in NO_ROOM else EpgfnError
+        raise kind(
             f"cannot write {path}: {error.strerror or 'input/output error'}; "
             "free some space or check the folder's permissions, then run again"
         ) from None

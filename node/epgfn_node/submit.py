@@ -26,7 +26,10 @@ from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 
-UNCERTAIN = ("internal",)  # no answer to the question: the coordinator may have failed after it accepted
+UNCERTAIN = (
+    "internal",
+    "no-space",
+)  # no answer to the question: the coordinator may have failed after it accepted
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 

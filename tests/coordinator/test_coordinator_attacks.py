@@ -94,7 +94,9 @@ def test_a_node_cannot_hold_every_thread_with_uploads(home: Home, node: FakeNode
         while sum(call.done() for call in calls) < MANY - 1:
             assert time.monotonic() < limit
             time.sleep(0.01)
-        assert {call.code() for call in calls if call.done()} == {grpc.StatusCode.CANCELLED}
+        # Ended by a newer one, or more at once than a connection may have.
+        ended = {call.code() for call in calls if call.done()}
+        assert ended <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         silent.set()
 
 

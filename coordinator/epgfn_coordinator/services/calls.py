@@ -9,10 +9,11 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 
 from epgfn import rpc
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
 from epgfn_coordinator.journal import LOG
 
 Response = TypeVar("Response")
+NO_SPACE = "the coordinator has no room for this now (disk full?); tell its operator, then run the same command again"
 
 
 class CallError(RefusedError):
@@ -60,8 +61,11 @@ def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoRetur
         rpc.abort(context, error.code, error.reason, str(error))
     if isinstance(error, RefusedError):
         rpc.abort_with(context, error)
+    if isinstance(error, NoRoomError):
+        LOG.error("no room: %s: %s", where, error)
+        rpc.abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "no-space", NO_SPACE)
     if isinstance(error, EpgfnError):
-        # Our own trouble, such as a full disk: the sentence is for our operator.
+        # Our own trouble: the sentence is for our operator.
         LOG.error("call failed: %s: %s", where, error)
     elif not context.is_active():
         LOG.info("call ended by the caller: %s", where)

@@ -15,8 +15,8 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.journal import LOG
 from epgfn_coordinator.known_keys import revocation_of
-from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.pace import Pace
+from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import Store
 

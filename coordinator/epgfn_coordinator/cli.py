@@ -212,6 +212,13 @@ def serve(
             help="You have checked this machine's clock; let it decide about the deadline.",
         ),
     ] = False,
+    backup_is_newest: Annotated[
+        bool,
+        typer.Option(
+            "--backup-is-newest",
+            help="After restore: you know that the coordinator did nothing more after that backup was made.",
+        ),
+    ] = False,
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
 
@@ -233,7 +240,13 @@ def serve(
         log_to_stderr()
         reporter, trainer = make_reporter("coordinator", events), Trainer(where)
         try:
-            run(Home(home), Journal(reporter, events), trainer=trainer, clock_is_right=clock_is_right)
+            run(
+                Home(home),
+                Journal(reporter, events),
+                trainer=trainer,
+                clock_is_right=clock_is_right,
+                backup_is_newest=backup_is_newest,
+            )
         finally:
             reporter.close()
             trainer.end()
@@ -397,6 +410,60 @@ def export(
         print(f"note: {note}")
     state_note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
     print(f"{out}{state_note}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The backup to write: one file, which must not exist yet.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Write state, models and keys into one file, as they are at one moment, whether a coordinator serves or not. Keep it secret.
+
+    Example: epgfn-coordinator backup /srv/backups/monday.tar --home coordinator-home
+    """
+    from epgfn_coordinator.backup import back_up
+
+    made = back_up(Home(home), file)
+    if as_json:
+        print(json.dumps({"backup": str(file), **made}, indent=2))
+        return
+    print(
+        f"{file}: {made['bytes']} bytes, {made['entries']} ledger entries; it holds this coordinator's keys, so keep it secret"
+    )
+    if made["round_key"]:
+        print(
+            "note: the round's key is in it; delete this backup once the round is published, or destroying the key means nothing"
+        )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `backup` has written.")],
+    home: HomeOption = DEFAULT_HOME,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A checkpoint of this ledger that somebody keeps (a node's last-checkpoint, an export's ledger/checkpoint); "
+            "refuse an older backup. May be given again."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a coordinator's directory out of a backup. It enters nothing in its ledger before it is clear that nothing newer was seen.
+
+    Example: epgfn-coordinator restore /srv/backups/monday.tar --home coordinator-home --checkpoint last-checkpoint
+    """
+    from epgfn_coordinator.backup import restore as put_back
+
+    made = put_back(file, Home(home), checkpoint or [])
+    if as_json:
+        print(json.dumps({"home": str(home), **made}, indent=2))
+        return
+    print(f"{home}: restored the state of {made['made']}, with {made['entries']} ledger entries")
+    print(
+        f"next: stop the old coordinator for good, then {NAME} serve --home {home}; it goes on once every node has shown what it has seen"
+    )
 
 
 @app.command()

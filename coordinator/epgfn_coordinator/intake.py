@@ -18,6 +18,7 @@ from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
 from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED, WAITING
 from epgfn_coordinator.checking import Checking
+from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
@@ -28,7 +29,7 @@ from epgfn_coordinator.refusals import Refusals
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state
 from epgfn_coordinator.services.calls import NO_SPACE, CallError
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Announcement, Verifier
 
 
@@ -249,6 +250,8 @@ class Intake:
             )
 
     def _require_taking(self) -> None:
+        if self._store.fact(CONTINUITY_FACT) is not None:
+            raise CallError(grpc.StatusCode.FAILED_PRECONDITION, "restored", RESTORED)
         state = round_state(self._store)
         if state == OPEN or (self._takes_late and state == PUBLISHED):
             return

@@ -22,6 +22,7 @@ from epgfn_coordinator import places
 from epgfn_coordinator.aggregation import Interrupted
 from epgfn_coordinator.certificates import renew
 from epgfn_coordinator.clock import Clock
+from epgfn_coordinator.continuity import Continuity
 from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.identity import Identity
@@ -57,9 +58,11 @@ def serve(
     trainer: Trainer | None = None,
     *,
     clock_is_right: bool = False,
+    backup_is_newest: bool = False,
 ) -> None:
     """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
-    `clock_is_right`: the operator vouches for the machine's clock as it is now.
+    `clock_is_right`: the operator vouches for the machine's clock as it is now; `backup_is_newest`: that nothing was entered in the ledger
+    after the backup from which this home was restored.
 
     Raises:
         EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
@@ -71,7 +74,7 @@ def serve(
     with home.served():
         coordinator = Coordinator(home, journal, trainer)
         try:
-            coordinator.run(stop, clock_is_right=clock_is_right)
+            coordinator.run(stop, clock_is_right=clock_is_right, backup_is_newest=backup_is_newest)
         finally:
             coordinator.close()
 
@@ -136,6 +139,9 @@ class Coordinator:
         self._identity = Identity(self._store, self._study.roster)
         self._clock = Clock(self._store, keep=True)
         self._round = Round(self._study, self._store, self._log, journal, self._clock)
+        self._continuity = Continuity(
+            self._store, self._log, self._keys.ledger.verifier, self._study.roster, journal
+        )
         verifier = Verifier(self._study, manifest, self._store, self._log)
         self._revocation = Revocation(home, self._study, self._store, self._log, journal, self._watch)
         self._intake = Intake(
@@ -162,10 +168,14 @@ class Coordinator:
             trainer or Trainer(),
         )
 
-    def run(self, stop: threading.Event, *, clock_is_right: bool = False) -> None:
+    def run(
+        self, stop: threading.Event, *, clock_is_right: bool = False, backup_is_newest: bool = False
+    ) -> None:
         """Serve until `stop` is set."""
         if clock_is_right:
             self._clock.believe()
+        if backup_is_newest:
+            self._continuity.believe()
         _remove_strays(self._home, self._store)
         # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
         for table in ("requests", "revocation_requests"):
@@ -192,6 +202,8 @@ class Coordinator:
                 pid=os.getpid(),
             )
             self._tell_who_is_misled(config)
+            if held := self._continuity.held():
+                self._journal.decision("held", held, warn=True)
             if disclosure := self._study.disclosure:
                 LOG.warning("disclosure: %s", disclosure)
             self._keep_moving(stop)
@@ -275,6 +287,9 @@ class Coordinator:
     ) -> tuple[_Worker | None, _Worker | None]:
         """One look at all that may have to be done; who is at work then."""
         self._revocation.answer()
+        if held := self._continuity.held():
+            self._round.turn_away(held)
+            return worker, late
         self._round.tick(
             busy=self._intake.busy
         )  # what arrived in time is in time, however long its check takes
@@ -320,7 +335,7 @@ class Coordinator:
             StudyServicer(self._home, self._identity, self._round),
             ArtifactServicer(self._identity, self._intake, self._watch),
             ResultServicer(self._home, self._store, self._log, self._identity, self._round, self._watch),
-            LedgerServicer(self._identity, self._log),
+            LedgerServicer(self._identity, self._log, self._continuity),
         )
 
     def _manifest(self) -> RoundPredicate:

@@ -15,14 +15,15 @@ from typing import Final, NamedTuple
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.ledger.entries import DeadlineEntry, StateEntry, encode
-from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, WAITING
+from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED, WAITING
 from epgfn.study import Study
 from epgfn_coordinator import clock as clocks
 from epgfn_coordinator.clock import Clock, spelled
+from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FACT, deadline_of, due
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import CONTINUITY_FACT, Store
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
 
@@ -93,6 +94,8 @@ class Round:
     def standing(self) -> tuple[str, str]:
         """State and a sentence about it."""
         state = round_state(self._store)
+        if self._store.fact(CONTINUITY_FACT) is not None and state not in (PUBLISHED, *WITHOUT_RESULT):
+            return state, RESTORED
         if state != OPEN:
             return state, self._store.text("detail")
         accepted, total = len(accepted_nodes(self._store)), len(self._study.roster)
@@ -170,6 +173,11 @@ class Round:
             self._enter(OPEN, said)
             said += " and the round is open again"
         return said
+
+    def turn_away(self, why: str) -> None:
+        """Answer what operators asked for with no, and why."""
+        for row in self._store.rows("SELECT number FROM requests WHERE done IS NULL"):
+            self._record(row["number"], False, why)
 
     def advance(self, state: str, detail: str, entries: list[bytes] | None = None) -> None:
         """Put the round into `state`, with `entries` before the ledger entry that says so, all at once."""

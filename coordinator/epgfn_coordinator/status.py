@@ -11,6 +11,7 @@ from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
 from epgfn_coordinator import places
 from epgfn_coordinator.clock import Clock, spelled
+from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.known_keys import revoked_nodes
@@ -40,7 +41,7 @@ def status(home: Home) -> dict[str, Any]:
             or f"{len(accepted)} of {len(study.roster)} nodes have sent their model",
             "serving": home.is_served(),
             "next": outlook(study, store),
-            "held": Clock(store).read(due(study, store)).doubt or None,
+            "held": why_held(store, study.roster) or Clock(store).read(due(study, store)).doubt or None,
             "deadline": None if deadline is None else spelled(deadline),
             "extended": store.fact(DEADLINE_FACT) is not None,
             "grace_days": study.aggregation.grace_days,

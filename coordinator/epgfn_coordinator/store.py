@@ -12,10 +12,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from epgfn.base.errors import EpgfnError, NoRoomError
+from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
 
+CONTINUITY_FACT: Final = "continuity"
+"""There while it is not known whether this state is the newest there ever was: see `continuity.py`."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (
@@ -91,6 +93,22 @@ class Store:
 
     def _columns(self, table: str) -> set[str]:
         return {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}
+
+    def copy_to(self, path: Path) -> None:
+        """A copy of the whole state as it is at one moment, in one new file, whoever writes meanwhile.
+
+        Raises:
+            EpgfnError: it cannot be written.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                with self._lock:
+                    self._db.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")  # no second file beside it
+        except sqlite3.Error:
+            raise EpgfnError(
+                f"cannot copy the coordinator's state to {path}; free some space, then try again"
+            ) from None
 
     def close(self) -> None:
         """Give the file back."""
@@ -172,7 +190,17 @@ class Store:
         self.write("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", name, raw)
 
     def append_entry(self, entry: bytes) -> int:
-        """Append a ledger entry and return its index. Call inside a transaction with whatever the entry records."""
+        """Append a ledger entry and return its index. Call inside a transaction with whatever the entry records.
+
+        Raises:
+            RefusedError: "restored": this may be an older state than others have seen, and an entry would fork the ledger.
+        """
+        if self.fact(CONTINUITY_FACT) is not None:
+            raise RefusedError(
+                "restored",
+                "this coordinator was put back to an earlier state and enters nothing in its ledger before it is clear that nobody has "
+                "seen a later one; epgfn-coordinator status says what is missing",
+            )
         position = self.count("entries")
         self.write("INSERT INTO entries (position, entry) VALUES (?, ?)", position, entry)
         return position

@@ -29,6 +29,7 @@ WAITING_REASONS: Final = (
     "aggregating",
     "waiting",
     "checking",
+    "restored",
 )  # a "not yet": the same call again later
 
 SERVER_OPTIONS: Final = [

@@ -7,10 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetCheckpointRequest(_message.Message):
-    __slots__ = ("known_size",)
+    __slots__ = ("known_size", "newest_known")
     KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_KNOWN_FIELD_NUMBER: _ClassVar[int]
     known_size: int
-    def __init__(self, known_size: _Optional[int] = ...) -> None: ...
+    newest_known: bytes
+    def __init__(self, known_size: _Optional[int] = ..., newest_known: _Optional[bytes] = ...) -> None: ...
 
 class GetCheckpointResponse(_message.Message):
     __slots__ = ("checkpoint", "consistency_proof")

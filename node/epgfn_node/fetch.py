@@ -31,6 +31,7 @@ from epgfn_node.study import Agreement
 
 SUBJECT = "model.safetensors"
 POLL = 2.0  # seconds between two looks at the round
+FOLLOW_EVERY = 60.0  # seconds between two looks at the ledger while waiting
 _ELEMENT_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
 
@@ -67,7 +68,7 @@ def fetch(
     until = time.monotonic() + wait
     package = load_package(connection, agreement) if home.receipt.exists() else None
     with connection.open(report, max(patience, min(wait, 60.0))) as coordinator:
-        _wait_until_published(coordinator, report, wait)
+        _wait_until_published(connection, coordinator, report, wait)
         answer = _result(coordinator, aggregate, until)
         bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
@@ -134,10 +135,16 @@ def _result(coordinator: Coordinator, aggregate: int, until: float) -> Any:
             time.sleep(min(POLL, left))
 
 
-def _wait_until_published(coordinator: Coordinator, report: Reporter, wait: float) -> None:
+def _wait_until_published(
+    connection: Connection, coordinator: Coordinator, report: Reporter, wait: float
+) -> None:
     until = time.monotonic() + wait
-    told = ""
+    told, follow_at = "", 0.0
     while True:
+        if time.monotonic() >= follow_at:
+            # Whoever only waits notices a rewritten ledger, too, and tells a restored coordinator what was seen before.
+            ledger.follow(connection.home, coordinator, connection.trust)
+            follow_at = time.monotonic() + FOLLOW_EVERY
         answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
         detail = plain(answer.detail)
         if answer.state == study_pb2.ROUND_STATE_PUBLISHED:

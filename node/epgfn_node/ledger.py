@@ -50,9 +50,12 @@ def follow(
 
 def _extend(home: NodeHome, coordinator: Coordinator, trust: Trust, base: Checkpoint | None) -> Checkpoint:
     size = base.size if base is not None else 0
+    # Signed by the coordinator itself: one that was restored from an old backup sees that others have seen more.
+    newest_known = read_bytes(home.checkpoint, "ledger checkpoint") if home.checkpoint.exists() else b""
     try:
         answer = coordinator.call(
-            coordinator.ledger.GetCheckpoint, ledger_pb2.GetCheckpointRequest(known_size=size)
+            coordinator.ledger.GetCheckpoint,
+            ledger_pb2.GetCheckpointRequest(known_size=size, newest_known=newest_known),
         )
     except RefusedError as error:
         if error.reason == "ledger-rolled-back":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,20 +189,28 @@ class InProcess:
 class OwnProcess:
     """`epgfn-coordinator serve` as a process that can be killed, or kills itself at a step named "module:attribute"."""
 
-    def __init__(self, home: Home, die_before: str = "", program: str = "") -> None:
-        """`program`: what runs instead of the command, with its arguments."""
+    def __init__(
+        self,
+        home: Home,
+        die_before: str = "",
+        program: str = "",
+        options: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
+        """`program`: what runs instead of the command, with its arguments; `options` and `environment` are added."""
         self.home, self._die_before, self._program = home, die_before, program
+        self._options, self._environment = options, environment
 
     def __enter__(self) -> OwnProcess:
         start = ["-c", DYING, self._die_before] if self._die_before else ["-m", "epgfn_coordinator"]
         if self._program:
             start = ["-c", self._program]
         self.process = subprocess.Popen(
-            [sys.executable, *start, "serve", "--home", str(self.home.root), "--events"],
+            [sys.executable, *start, "serve", "--home", str(self.home.root), "--events", *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **self._environment},
         )
         self.wait_for("serving")
         return self
@@ -293,8 +301,8 @@ class FakeNode:
     def round(self) -> Any:
         return self._call(study_pb2_grpc.StudyServiceStub, "GetRound", study_pb2.GetRoundRequest())
 
-    def checkpoint(self, known_size: int = 0) -> Any:
-        request = ledger_pb2.GetCheckpointRequest(known_size=known_size)
+    def checkpoint(self, known_size: int = 0, newest_known: bytes = b"") -> Any:
+        request = ledger_pb2.GetCheckpointRequest(known_size=known_size, newest_known=newest_known)
         return self._call(ledger_pb2_grpc.LedgerServiceStub, "GetCheckpoint", request)
 
     def begin(self, bundle: bytes) -> Any:

@@ -108,6 +108,8 @@ class Continuity:
         newest, seen = self._log.publish(), self._own(note)
         if seen is not None and not self._log.is_prefix(seen):
             self._proven(node_id, seen)
+            if max(seen.size, known_size) <= newest.size:
+                return  # it gets our checkpoint: with its own, that is the evidence of two histories
             self._turn_away()
         if known_size > newest.size:
             self._journal.decision(

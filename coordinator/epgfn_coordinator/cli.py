@@ -219,6 +219,14 @@ def serve(
             help="After restore: you know that the coordinator did nothing more after that backup was made.",
         ),
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Show metrics for Prometheus at http://127.0.0.1:PORT/metrics (0 picks a port; default: nowhere).",
+        ),
+    ] = None,
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
 
@@ -246,6 +254,7 @@ def serve(
                 trainer=trainer,
                 clock_is_right=clock_is_right,
                 backup_is_newest=backup_is_newest,
+                metrics_port=metrics_port,
             )
         finally:
             reporter.close()

@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from epgfn.base.console import Reporter
+from epgfn_coordinator.counting import count_step
 
 LOG = logging.getLogger("epgfn.coordinator")
 
@@ -44,6 +45,7 @@ class Journal:
 
     def progress(self, phase: str, step: int, steps: int, message: str = "", **fields: Any) -> None:
         """Report a step of long work; not logged."""
+        count_step(phase, step, steps)
         self._event(phase, message, fields, step, steps)
 
     def _event(

@@ -18,7 +18,7 @@ from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
-from epgfn_coordinator import places
+from epgfn_coordinator import metrics, places
 from epgfn_coordinator.aggregation import Interrupted
 from epgfn_coordinator.certificates import renew
 from epgfn_coordinator.clock import Clock
@@ -59,10 +59,11 @@ def serve(
     *,
     clock_is_right: bool = False,
     backup_is_newest: bool = False,
+    metrics_port: int | None = None,
 ) -> None:
     """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
     `clock_is_right`: the operator vouches for the machine's clock as it is now; `backup_is_newest`: that nothing was entered in the ledger
-    after the backup from which this home was restored.
+    after the backup from which this home was restored. `metrics_port`: where on loopback to show metrics.
 
     Raises:
         EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
@@ -74,7 +75,12 @@ def serve(
     with home.served():
         coordinator = Coordinator(home, journal, trainer)
         try:
-            coordinator.run(stop, clock_is_right=clock_is_right, backup_is_newest=backup_is_newest)
+            coordinator.run(
+                stop,
+                clock_is_right=clock_is_right,
+                backup_is_newest=backup_is_newest,
+                metrics_port=metrics_port,
+            )
         finally:
             coordinator.close()
 
@@ -169,7 +175,12 @@ class Coordinator:
         )
 
     def run(
-        self, stop: threading.Event, *, clock_is_right: bool = False, backup_is_newest: bool = False
+        self,
+        stop: threading.Event,
+        *,
+        clock_is_right: bool = False,
+        backup_is_newest: bool = False,
+        metrics_port: int | None = None,
     ) -> None:
         """Serve until `stop` is set."""
         if clock_is_right:
@@ -189,17 +200,25 @@ class Coordinator:
         config = self._config.with_effective(listener.address, listener.enroll_address)
         if config != self._config:
             config.save(self._home.config)
+        with metrics.served(self._home, self._study, self._store, metrics_port) as metrics_address:
+            self._serve(listener, config, stop, metrics_address)
+
+    def _serve(self, listener: Listener, config: Config, stop: threading.Event, metrics_address: str) -> None:
         listener.start(
             self._desks(),
             Enrollment(self._store, self._log, self._keys.authority, self._journal, config.public_address),
         )
         try:
+            shown: dict[str, Any] = (
+                {"metrics": f"http://{metrics_address}/metrics"} if metrics_address else {}
+            )
             self._journal.decision(
                 "serving",
                 f"study {self._study.name}, round {round_state(self._store)}",
                 address=config.public_address,
                 enroll_address=config.public_enroll_address,
                 pid=os.getpid(),
+                **shown,
             )
             self._tell_who_is_misled(config)
             if held := self._continuity.held():

@@ -212,7 +212,7 @@ class OwnProcess:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **self._environment},
         )
-        self.wait_for("serving")
+        self.serving = self.wait_for("serving")
         return self
 
     def wait_for_death(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from epgfn.v1 import artifact_pb2, artifact_pb2_grpc
+from epgfn_coordinator.counting import RECEIVED
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.services.calls import CallError, guarded
@@ -37,6 +38,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         with self._watch.of(context, f"upload {caller.node_id}") as progress:
             for piece in pieces:
                 offset = self._intake.keep(caller, piece.upload_id, piece.offset, piece.data, piece.crc32)
+                RECEIVED.inc(len(piece.data))
                 if piece.data:  # an empty piece moves nothing
                     progress()
         if offset is None:

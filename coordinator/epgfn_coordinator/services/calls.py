@@ -10,6 +10,7 @@ import grpc
 
 from epgfn import rpc
 from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
+from epgfn_coordinator.counting import count_ended
 from epgfn_coordinator.journal import LOG
 
 Response = TypeVar("Response")
@@ -57,6 +58,7 @@ def guarded_stream(
 
 
 def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoReturn:
+    count_ended(error)
     if isinstance(error, CallError):
         rpc.abort(context, error.code, error.reason, str(error))
     if isinstance(error, RefusedError):

@@ -13,6 +13,7 @@ from epgfn.rpc import PIECE
 from epgfn.run.layout import MODEL
 from epgfn.v1 import result_pb2, result_pb2_grpc
 from epgfn_coordinator import places
+from epgfn_coordinator.counting import SENT
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.published_ledger import PublishedLog
@@ -74,6 +75,7 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
             source.seek(offset)
             while data := source.read(PIECE):
                 yield result_pb2.DownloadResponse(offset=offset, data=data)
+                SENT.inc(len(data))
                 progress()  # the piece before has been taken
                 offset += len(data)
 

@@ -202,6 +202,10 @@ def revoke(
 def serve(
     home: HomeOption = DEFAULT_HOME,
     events: Annotated[bool, typer.Option("--events", help="Report as JSON, one object per line.")] = False,
+    log_json: Annotated[
+        bool,
+        typer.Option("--log-json", help="Write the log as JSON, one object per line, on standard error."),
+    ] = False,
     device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
     ] = "cpu",
@@ -245,7 +249,7 @@ def serve(
         if not workers.is_first:
             train_along(Home(home), where)
             return
-        log_to_stderr()
+        log_to_stderr(log_json)
         reporter, trainer = make_reporter("coordinator", events), Trainer(where)
         try:
             run(

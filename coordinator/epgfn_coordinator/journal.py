@@ -6,9 +6,11 @@ Never key material, tokens, or anything out of a model; a node is named by its i
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from epgfn.base.console import Reporter
@@ -17,10 +19,26 @@ from epgfn_coordinator.counting import count_step
 LOG = logging.getLogger("epgfn.coordinator")
 
 
-def log_to_stderr() -> None:
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time in UTC, level, message, and what a decision says besides: its phase and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See above."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        said: dict[str, Any] = {"time": time.replace("+00:00", "Z"), "level": record.levelname.lower()}
+        decision = getattr(record, "decision", None) or {"message": record.getMessage()}
+        return json.dumps(said | decision, default=str)
+
+
+def formatter(as_json: bool) -> logging.Formatter:
+    """Lines for people, or for programs."""
+    return JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+
+
+def log_to_stderr(as_json: bool = False) -> None:
     """Send the log to standard error, one line an entry."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(formatter(as_json))
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
@@ -39,7 +57,8 @@ class Journal:
     def decision(self, phase: str, message: str, *, warn: bool = False, **fields: Any) -> None:
         """Log one line and report an event; `fields` appear in both."""
         detail = " ".join(f"{name}={value}" for name, value in fields.items())
-        LOG.log(logging.WARNING if warn else logging.INFO, "%s: %s %s", phase, message, detail)
+        said = {"decision": {"phase": phase, "message": message, **fields}}
+        LOG.log(logging.WARNING if warn else logging.INFO, "%s: %s %s", phase, message, detail, extra=said)
         if self._events:
             self._event(phase, message, fields)
 

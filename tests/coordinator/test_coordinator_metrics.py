@@ -1,8 +1,10 @@
-"""What a monitoring system reads, from a real process: on loopback, off unless asked for, and the right numbers."""
+"""What a monitoring system reads, from a real process: on loopback, off unless asked for, and the right numbers; its log for programs."""
 
 from __future__ import annotations
 
+import json
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def scraped(address: str) -> dict[tuple[str, ...], float]:
 def test_a_round_as_its_metrics_tell_it(tmp_path: Path) -> None:
     study = tiny_study(deadline='deadline = "2100-01-01T00:00:00Z"')
     home = make_home(tmp_path / "home", study)
-    with OwnProcess(home, options=["--metrics-port", "0"]) as server:
+    with OwnProcess(home, options=["--metrics-port", "0", "--log-json"]) as server:
         address = server.serving["metrics"]
         assert address.startswith("http://127.0.0.1:")
         a, b = FakeNode.enrolled(home, "a"), FakeNode.enrolled(home, "b")
@@ -64,8 +66,13 @@ def test_a_round_as_its_metrics_tell_it(tmp_path: Path) -> None:
         assert found["epgfn_training_step", "aggregating"] == found["epgfn_training_steps", "aggregating"] > 0
         assert found["epgfn_sent_bytes_total",] == len(model)
         server.process.terminate()
-        server.process.communicate()
+        _, said = server.process.communicate()
         assert server.process.returncode == 0
+    told = [json.loads(line) for line in said.splitlines()]
+    assert all(datetime.fromisoformat(line["time"]) and line["level"] and line["message"] for line in told)
+    accepted = [line for line in told if line.get("phase") == "accepted"]
+    assert [line["node"] for line in accepted] == ["a", "b"] and accepted[0]["size"] == len(upload.sealed)
+    assert {"refused", "published"} <= {line.get("phase") for line in told}
 
 
 def test_nothing_is_shown_unless_asked_for_and_a_port_in_use_is_told(tmp_path: Path) -> None:

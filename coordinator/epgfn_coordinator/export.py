@@ -99,6 +99,8 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         write_atomic(folder / UPLOAD_BUNDLE, bytes(row["bundle"]))
         if row["receipt"] is not None:
             write_atomic(folder / RECEIPT, bytes(row["receipt"]))
+    for row in store.rows("SELECT position, bundle FROM withdrawals"):
+        write_atomic(RunLayout(run).withdrawal(row["position"]), bytes(row["bundle"]))
     for place in places.all_made(store) if published else []:
         for name in (MODEL, MODEL_BUNDLE, SAMPLES, SUMMARY):
             if name != SAMPLES or not place.startswith(LEAVE_ONE_OUT):

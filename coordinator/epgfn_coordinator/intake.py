@@ -31,6 +31,7 @@ from epgfn_coordinator.round import round_state
 from epgfn_coordinator.services.calls import NO_SPACE, CallError
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Announcement, Verifier
+from epgfn_coordinator.withdrawal import withdrawal_of
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Intake:
             self._refusals.require_new(caller.node_id, bundle_sha256)
             announced = self._verifier.announcement(bundle, caller)
             sealed_sha256 = announced.sealed_sha256
+            if withdrawal_of(self._store, caller.node_id, sealed_sha256) is not None:
+                raise _withdrawn(caller.node_id)
             if accepted is not None:
                 if accepted["sealed_sha256"] == sealed_sha256:
                     return _accepted_standing(accepted)
@@ -290,6 +293,8 @@ class Intake:
             self._require_taking()
             if self._accepted_of(caller) is not None:
                 raise self._already_accepted(caller)
+            if withdrawal_of(self._store, caller.node_id, row["sealed_sha256"]) is not None:
+                raise _withdrawn(caller.node_id)
             position = self._store.append_entry(
                 encode(
                     AcceptedEntry(
@@ -325,7 +330,7 @@ class Intake:
         self._log.fill_receipts()
         row = self._accepted_of(caller)
         if row is None:
-            raise IndexError("no accepted artifact")
+            raise _withdrawn(caller.node_id)  # just now
         return bytes(row["receipt"]), self._store.entry(row["position"])
 
     def _accepted_of(self, caller: Caller) -> Row | None:
@@ -372,7 +377,14 @@ def _already_accepted(node_id: str, *, by_earlier: bool) -> RefusedError:
     under = ", sent under its earlier keys, and stands" if by_earlier else ""
     return RefusedError(
         "already-accepted",
-        f"another model of {node_id} is accepted in this round{under}; each node sends one",
+        f"another model of {node_id} is accepted in this round{under}; each node sends one, and epgfn-node withdraw takes it back before "
+        "it is aggregated",
+    )
+
+
+def _withdrawn(node_id: str) -> RefusedError:
+    return RefusedError(
+        "withdrawn", f"{node_id} has withdrawn this model; approve one again to send it, which seals it anew"
     )
 
 

@@ -43,6 +43,7 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
+from epgfn_coordinator.withdrawal import Withdrawal
 
 TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
 AGAIN = 30.0  # seconds before an aggregation that found no room on the disk is begun anew
@@ -161,6 +162,7 @@ class Coordinator:
             self._wake.set,
             takes_late=self._study.aggregation.late == "new-aggregate",
         )
+        self._withdrawal = Withdrawal(home, self._store, self._log, verifier, journal)
         self._publication = Publication(
             home,
             self._study,
@@ -352,7 +354,7 @@ class Coordinator:
     def _desks(self) -> Servicers:
         return Servicers(
             StudyServicer(self._home, self._identity, self._round),
-            ArtifactServicer(self._identity, self._intake, self._watch),
+            ArtifactServicer(self._identity, self._intake, self._withdrawal, self._watch),
             ResultServicer(self._home, self._store, self._log, self._identity, self._round, self._watch),
             LedgerServicer(self._identity, self._log, self._continuity),
         )

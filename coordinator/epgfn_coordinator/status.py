@@ -18,6 +18,7 @@ from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.round import accepted_nodes, excluded_nodes
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.withdrawal import withdrawn_nodes
 
 
 def status(home: Home) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def status(home: Home) -> dict[str, Any]:
             "accepted": accepted,
             "missing": sorted(set(study.roster) - set(accepted) - set(excluded)),
             "excluded": [f"{node} ({reason})" for node, reason in excluded.items()],
+            "withdrawn": withdrawn_nodes(store),
             "quorum": study.aggregation.quorum,
             "aggregates": places.all_made(store),
             "late": places.late_nodes(store),

@@ -22,8 +22,15 @@ from epgfn.sealing.encoding import from_base64
 from epgfn.sealing.envelope import open_sealed, sealed_size
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_file import read_model
+from epgfn.sealing.predicates import WithdrawalPredicate
 from epgfn.sealing.round_key import RoundPrivateKey
-from epgfn.sealing.statement import RoundPredicate, UploadPredicate, parse_statement, predicate_of
+from epgfn.sealing.statement import (
+    CheckpointRef,
+    RoundPredicate,
+    UploadPredicate,
+    parse_statement,
+    predicate_of,
+)
 from epgfn.study import Study
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.known_keys import signing_keys
@@ -74,8 +81,34 @@ class Verifier:
         self._require_bindings(predicate, caller)
         self._require_size(predicate)
         self._require_privacy(predicate)
-        self._require_same_ledger(predicate)
+        self._require_same_ledger(predicate.checkpoint)
         return Announcement(bundle, statement.subjects[SEALED], predicate)
+
+    def withdrawal(self, bundle: bytes, caller: Caller) -> tuple[str, int]:
+        """SHA-256 of the sealed model that a signed withdrawal takes back, and how many ledger entries its node had seen.
+
+        Raises:
+            RefusedError: as `announcement`, as far as that is about who signed and for which round.
+        """
+        if len(bundle) > MAX_BUNDLE_BYTES:
+            raise RefusedError(
+                "malformed", f"a signed statement may not exceed {MAX_BUNDLE_BYTES} bytes; sign a smaller one"
+            )
+        statement = parse_statement(self._payload(bundle, caller))
+        predicate = predicate_of(statement, WithdrawalPredicate)
+        if list(statement.subjects) != [SEALED]:
+            raise RefusedError(
+                "malformed", f"the withdrawal must have the one subject {SEALED}; sign it again"
+            )
+        found = (predicate.node_id, predicate.sender_fingerprint)
+        if found != (caller.node_id, caller.signing_key.fingerprint):
+            raise _wrong_node(caller.node_id)
+        if (predicate.study_digest, predicate.round_id) != (self._study.digest, self._manifest.round_id):
+            raise RefusedError(
+                "wrong-round", "the withdrawal is of another round; run epgfn-node withdraw again"
+            )
+        self._require_same_ledger(predicate.checkpoint)
+        return statement.subjects[SEALED], predicate.checkpoint.size
 
     def model(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> dict[str, Tensor]:
         """The policy inside sealed bytes whose digest was checked. The plaintext stays in memory.
@@ -173,8 +206,7 @@ class Verifier:
 
         require_claim(self._study, predicate.privacy)
 
-    def _require_same_ledger(self, predicate: UploadPredicate) -> None:
-        seen = predicate.checkpoint
+    def _require_same_ledger(self, seen: CheckpointRef) -> None:
         root = from_base64(seen.root, "root hash", 32)
         if not self._log.is_prefix(Checkpoint(seen.origin, seen.size, root)):
             raise RefusedError(

@@ -9,7 +9,8 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     accepted        an upload that passed every check
     refused         an upload that did not, and why (a stable slug)
     excluded        an accepted upload that cannot be combined with the others, and why (a stable slug)
-    withdrawn       an accepted upload that must not count
+    withdrawn       an accepted upload that must not count, by the coordinator's word
+    withdrawn-by-node   the same by its node's signed word
     state           the round's state changed
     deadline        the operator extended the round's deadline
     global          the signed global model; a later one is of a round that takes late models
@@ -122,6 +123,16 @@ class WithdrawnEntry(_Entry):
     sealed_sha256: Sha256
 
 
+class WithdrawnByNodeEntry(_Entry):
+    """An accepted upload no longer counts, because its node says so; the SHA-256 of the bundle file that holds its signature."""
+
+    kind: Literal["withdrawn-by-node"] = "withdrawn-by-node"
+    round_id: RoundId
+    node_id: NodeId
+    sealed_sha256: Sha256
+    bundle_sha256: Sha256
+
+
 class ExcludedEntry(_Entry):
     """An accepted upload does not count, because aggregation found that it cannot be combined with others, for `reason`."""
 
@@ -184,6 +195,7 @@ Entry = (
     | AcceptedEntry
     | RefusedEntry
     | WithdrawnEntry
+    | WithdrawnByNodeEntry
     | ExcludedEntry
     | StateEntry
     | DeadlineEntry

@@ -2,6 +2,7 @@
 
     study.toml  study.sigstore.json  round.sigstore.json  keys/
     uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
+    withdrawals/<ledger index>.sigstore.json
     ledger/
     global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, PICTURES}
     global/{comparison.json, comparison.sigstore.json}       of a simulation
@@ -29,6 +30,9 @@ UPLOADS: Final = "uploads"
 SEALED: Final = "model.sealed"
 UPLOAD_BUNDLE: Final = "upload.sigstore.json"
 RECEIPT: Final = "receipt.tlog-proof"
+
+WITHDRAWALS: Final = "withdrawals"
+"""What nodes signed to take an upload back."""
 
 GLOBAL: Final = "global"
 """The model of everybody who had sent when the round closed."""
@@ -84,6 +88,10 @@ class RunLayout:
     def upload(self, node: str) -> Path:
         """The folder of what one node sent."""
         return self.root / UPLOADS / node
+
+    def withdrawal(self, index: int) -> Path:
+        """What the node signed whose withdrawal has that ledger index."""
+        return self.root / WITHDRAWALS / f"{index}.sigstore.json"
 
     def aggregate(self, number: int) -> Path:
         """The folder of the global model with that number; the first has number 1."""

@@ -14,6 +14,7 @@ from epgfn.sealing.round_key import RoundPublicKey
 STUDY: Final = "urn:epgfn:study:v1"
 ROUND: Final = "urn:epgfn:round:v1"
 UPLOAD: Final = "urn:epgfn:upload:v1"
+WITHDRAWAL: Final = "urn:epgfn:withdrawal:v1"
 GLOBAL: Final = "urn:epgfn:global-model:v1"
 LEAVE_ONE_OUT: Final = "urn:epgfn:leave-one-out-model:v1"
 COMPARISON: Final = "urn:epgfn:comparison:v1"
@@ -133,6 +134,16 @@ class UploadPredicate(_Claim):
         return self
 
 
+class WithdrawalPredicate(_Claim):
+    """A node takes back what it sent, before it is aggregated. Subject: model.sealed, as it was accepted."""
+
+    study_digest: Digest
+    round_id: RoundId
+    node_id: NodeId
+    sender_fingerprint: Digest
+    checkpoint: CheckpointRef
+
+
 class AggregatedUpload(_Claim):
     """One upload that went into the global model: digests of the sealed bytes and of the bundle's bytes."""
 
@@ -188,6 +199,7 @@ Predicate = (
     StudyPredicate
     | RoundPredicate
     | UploadPredicate
+    | WithdrawalPredicate
     | GlobalPredicate
     | LeaveOneOutPredicate
     | ComparisonPredicate
@@ -196,6 +208,7 @@ PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
     ROUND: RoundPredicate,
     UPLOAD: UploadPredicate,
+    WITHDRAWAL: WithdrawalPredicate,
     GLOBAL: GlobalPredicate,
     LEAVE_ONE_OUT: LeaveOneOutPredicate,
     COMPARISON: ComparisonPredicate,

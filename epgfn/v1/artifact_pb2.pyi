@@ -67,3 +67,29 @@ class CommitResponse(_message.Message):
     receipt: bytes
     entry: bytes
     def __init__(self, receipt: _Optional[bytes] = ..., entry: _Optional[bytes] = ...) -> None: ...
+
+class GetAcceptedRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetAcceptedResponse(_message.Message):
+    __slots__ = ("entry", "receipt")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    entry: bytes
+    receipt: bytes
+    def __init__(self, entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+
+class WithdrawRequest(_message.Message):
+    __slots__ = ("bundle",)
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    bundle: bytes
+    def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
+
+class WithdrawResponse(_message.Message):
+    __slots__ = ("entry", "receipt")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    entry: bytes
+    receipt: bytes
+    def __init__(self, entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...

@@ -55,6 +55,16 @@ class ArtifactServiceStub(object):
                 request_serializer=epgfn_dot_v1_dot_artifact__pb2.CommitRequest.SerializeToString,
                 response_deserializer=epgfn_dot_v1_dot_artifact__pb2.CommitResponse.FromString,
                 _registered_method=True)
+        self.GetAccepted = channel.unary_unary(
+                '/epgfn.v1.ArtifactService/GetAccepted',
+                request_serializer=epgfn_dot_v1_dot_artifact__pb2.GetAcceptedRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_artifact__pb2.GetAcceptedResponse.FromString,
+                _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/epgfn.v1.ArtifactService/Withdraw',
+                request_serializer=epgfn_dot_v1_dot_artifact__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_artifact__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactServiceServicer(object):
@@ -90,6 +100,20 @@ class ArtifactServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAccepted(self, request, context):
+        """GetAccepted returns the ledger entry that accepted the caller's artifact, sent under whichever of its keys, with its proof.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Withdraw(self, request, context):
+        """Withdraw takes an accepted artifact back, by the node's signed word, before it is aggregated. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArtifactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +136,16 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.Commit,
                     request_deserializer=epgfn_dot_v1_dot_artifact__pb2.CommitRequest.FromString,
                     response_serializer=epgfn_dot_v1_dot_artifact__pb2.CommitResponse.SerializeToString,
+            ),
+            'GetAccepted': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAccepted,
+                    request_deserializer=epgfn_dot_v1_dot_artifact__pb2.GetAcceptedRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_artifact__pb2.GetAcceptedResponse.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=epgfn_dot_v1_dot_artifact__pb2.WithdrawRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_artifact__pb2.WithdrawResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +257,60 @@ class ArtifactService(object):
             '/epgfn.v1.ArtifactService/Commit',
             epgfn_dot_v1_dot_artifact__pb2.CommitRequest.SerializeToString,
             epgfn_dot_v1_dot_artifact__pb2.CommitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAccepted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epgfn.v1.ArtifactService/GetAccepted',
+            epgfn_dot_v1_dot_artifact__pb2.GetAcceptedRequest.SerializeToString,
+            epgfn_dot_v1_dot_artifact__pb2.GetAcceptedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epgfn.v1.ArtifactService/Withdraw',
+            epgfn_dot_v1_dot_artifact__pb2.WithdrawRequest.SerializeToString,
+            epgfn_dot_v1_dot_artifact__pb2.WithdrawResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,7 +11,7 @@ class GetResultRequest(_message.Message):
     def __init__(self, aggregate: _Optional[int] = ...) -> None: ...
 
 class GetResultResponse(_message.Message):
-    __slots__ = ("bundle", "entry", "receipt", "model_size", "aggregates", "exclusion", "exclusion_receipt")
+    __slots__ = ("bundle", "entry", "receipt", "model_size", "aggregates", "exclusion", "exclusion_receipt", "withdrawal", "withdrawal_receipt", "withdrawal_bundle")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,9 @@ class GetResultResponse(_message.Message):
     AGGREGATES_FIELD_NUMBER: _ClassVar[int]
     EXCLUSION_FIELD_NUMBER: _ClassVar[int]
     EXCLUSION_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWAL_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWAL_BUNDLE_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     entry: bytes
     receipt: bytes
@@ -26,7 +29,10 @@ class GetResultResponse(_message.Message):
     aggregates: int
     exclusion: bytes
     exclusion_receipt: bytes
-    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ..., aggregates: _Optional[int] = ..., exclusion: _Optional[bytes] = ..., exclusion_receipt: _Optional[bytes] = ...) -> None: ...
+    withdrawal: bytes
+    withdrawal_receipt: bytes
+    withdrawal_bundle: bytes
+    def __init__(self, bundle: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ..., model_size: _Optional[int] = ..., aggregates: _Optional[int] = ..., exclusion: _Optional[bytes] = ..., exclusion_receipt: _Optional[bytes] = ..., withdrawal: _Optional[bytes] = ..., withdrawal_receipt: _Optional[bytes] = ..., withdrawal_bundle: _Optional[bytes] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
     __slots__ = ("offset", "aggregate")

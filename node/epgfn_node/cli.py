@@ -232,9 +232,11 @@ def approve(
     """Say yes: encrypt and sign the trained model for sending. Nothing leaves before this."""
     from epgfn_node.outbox import approve as approve_model
     from epgfn_node.study import load_agreement
+    from epgfn_node.withdraw import require_none_under_way
 
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
+        require_none_under_way(node_home)
         approve_model(connection, load_agreement(node_home, connection.trust), report, model)
 
 
@@ -247,6 +249,17 @@ def submit(home: Home = DEFAULT_HOME, events: Events = False) -> None:
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         submit_model(connection, load_agreement(node_home, connection.trust), report)
+
+
+@app.command(epilog="Example: epgfn-node withdraw --home node-home")
+def withdraw(home: Home = DEFAULT_HOME, events: Events = False) -> None:
+    """Take back what was sent, before it is aggregated: signed, entered in the ledger, and not aggregated. Another model may follow."""
+    from epgfn_node.study import load_agreement
+    from epgfn_node.withdraw import withdraw as withdraw_model
+
+    with _session(home, events) as (node_home, report):
+        connection = _connection(node_home)
+        withdraw_model(connection, load_agreement(node_home, connection.trust), report)
 
 
 @app.command(epilog="Example: epgfn-node fetch --home node-home --wait 600")

@@ -12,12 +12,14 @@ from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
-from epgfn.ledger.entries import ExcludedEntry
+from epgfn.ledger.entries import ExcludedEntry, WithdrawnByNodeEntry
 from epgfn.ledger.entries import parse as parse_entry
 from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import MAX_PIECE
+from epgfn.run.layout import SEALED
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
+from epgfn.sealing.predicates import WithdrawalPredicate
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.v1 import result_pb2, study_pb2
@@ -74,6 +76,8 @@ def fetch(
         checkpoint = verified_receipt(receipt, entry, connection.trust)
         position, _ = verify_proof(receipt, entry, connection.trust.ledger, strict=True)
         excluded, shown = _exclusion(connection, agreement, package, answer)
+        if not excluded:
+            excluded, shown = _withdrawal(connection, agreement, package, answer)
         model_sha256 = verify_global(
             connection,
             agreement,
@@ -203,6 +207,12 @@ def verify_global(
         )
     ours = present.get(connection.node_id)
     if package is None:
+        if ours is not None and ours.sealed_sha256 in connection.home.all_withdrawn():
+            raise RefusedError(
+                "withdrawn-used",
+                "the global model was made with this node's model although that was withdrawn; your receipt proves it, keep "
+                f"{connection.home.withdrawn(ours.sealed_sha256)} and tell the other nodes",
+            )
         _require_nothing_invented(connection, ours.sealed_sha256 if ours is not None else "", sent_earlier)
     elif (
         ours is None
@@ -249,6 +259,39 @@ def _exclusion(
     told = (
         f"this node's model is not in the result: the coordinator found that it cannot be combined with the others ({said.reason}) and "
         "says so in the ledger; if you do not believe it, ask the other nodes, and an auditor where the study keeps the round key"
+    )
+    return told, (checkpoint,)
+
+
+def _withdrawal(
+    connection: Connection, agreement: Agreement, package: Package | None, answer: Any
+) -> tuple[str, tuple[Checkpoint, ...]]:
+    """The same where what this home has a receipt for was withdrawn all the same: from a copy of this home, or by whoever has its keys.
+
+    Raises:
+        RefusedError: the entry is not in the ledger, or this node's key has not signed what it names.
+    """
+    entry, bundle = bytes(answer.withdrawal), bytes(answer.withdrawal_bundle)
+    if not entry or package is None:
+        return "", ()
+    checkpoint = verified_receipt(bytes(answer.withdrawal_receipt), entry, connection.trust)
+    said = parse_entry(entry)
+    if not isinstance(said, WithdrawnByNodeEntry) or said.sealed_sha256 != package.sealed_sha256:
+        return "", ()
+    statement = parse_statement(verify_bundle(bundle, connection.keys.signing.public))
+    signed = predicate_of(statement, WithdrawalPredicate)
+    ours = (agreement.round.round_id, connection.node_id)
+    named = (
+        statement.subjects.get(SEALED) == package.sealed_sha256 and sha256_hex(bundle) == said.bundle_sha256
+    )
+    if not named or {(signed.round_id, signed.node_id), (said.round_id, said.node_id)} != {ours}:
+        raise RefusedError(
+            "left-out",
+            "the coordinator shows a ledger entry that does not withdraw what this node sent; tell the other nodes",
+        )
+    told = (
+        "this node's model is not in the result: it was withdrawn, signed with this node's key, and not from this home; if nobody here did "
+        "that, somebody else has this node's keys: tell the coordinator's operator"
     )
     return told, (checkpoint,)
 

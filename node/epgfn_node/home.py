@@ -12,7 +12,9 @@ local/privacy-claim.json             0600: under differential privacy, the claim
 privacy/                             0600: the ledger of releases, unless node.toml names another folder
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
+outbox/withdrawal.sigstore.json      there while a withdrawal is under way
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
+receipts/withdrawn-<sha256>/         proof that an artifact was withdrawn, and the receipt it had
 global/{model.safetensors,model.sigstore.json}       verified result
 aggregates/<number>/                 verified later results, of a study that takes late models
 """
@@ -141,6 +143,20 @@ class NodeHome:
     def sending(self) -> Path:
         """There while what was sent may have been accepted without our having the receipt."""
         return self.root / "outbox" / "sending"
+
+    @property
+    def withdrawal(self) -> Path:
+        """There while a withdrawal that was signed may not have been heard of, or is not finished here."""
+        return self.root / "outbox" / "withdrawal.sigstore.json"
+
+    def withdrawn(self, sealed_sha256: str) -> Path:
+        """The folder of what proves that the artifact with that SHA-256 was accepted and withdrawn."""
+        return self.root / "receipts" / f"withdrawn-{sealed_sha256}"
+
+    def all_withdrawn(self) -> list[str]:
+        """SHA-256 of every artifact that was withdrawn from this home."""
+        found = (self.root / "receipts").glob("withdrawn-*")
+        return sorted(path.name.removeprefix("withdrawn-") for path in found)
 
     @property
     def receipt(self) -> Path:

@@ -20,6 +20,7 @@ from epgfn_node.submit import submit
 from epgfn_node.training import default_seed, forget_unfinished, require_same_records, train
 from epgfn_node.training import train_along as along
 from epgfn_node.trust import Invitation
+from epgfn_node.withdraw import require_none_under_way
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
     connection = Connection.load(home, settings)
     agreement = agree(connection, plan.accept_study, report)
     if not home.receipt.exists():
+        _require_not_withdrawn(home)
         _train_once(connection, agreement, plan, settings, report)
         if not home.approved.exists() and not plan.approve_automatically:
             raise WaitingError(
@@ -96,6 +98,21 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
     submit(connection, agreement, report, plan.patience)
     fetch(connection, agreement, report, plan.wait, plan.patience)
     report.event("done", "done")
+
+
+def _require_not_withdrawn(home: NodeHome) -> None:
+    """What was withdrawn is not sent again by a command that starts by itself.
+
+    Raises:
+        WaitingError: "withdrawn" or "withdrawing".
+    """
+    require_none_under_way(home)
+    if home.all_withdrawn() and not home.approved.exists():
+        raise WaitingError(
+            "withdrawn",
+            f"this node's model was withdrawn, and nothing is sent again by itself; to take part after all, run epgfn-node approve --home "
+            f"{home.root} (train before, if it is to be another model) and this command again, or get the result with epgfn-node fetch",
+        )
 
 
 def agree(connection: Connection, digest: str | None, report: Reporter) -> Agreement:

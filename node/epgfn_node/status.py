@@ -63,14 +63,16 @@ def status(connection: Connection, agreement: Agreement, report: Reporter) -> di
 
 
 def _own(home: NodeHome) -> str:
+    if home.withdrawal.exists():
+        return "being withdrawn"
     for path, said in (
         (home.receipt, "sent and accepted"),
         (home.approved, "approved, not yet sent"),
-        (home.model, "trained, not yet approved"),
+        (home.model, "withdrawn" if home.all_withdrawn() else "trained, not yet approved"),
     ):
         if path.exists():
             return said
-    return "not trained"
+    return "withdrawn" if home.all_withdrawn() else "not trained"
 
 
 def in_words(found: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
+from epgfn_node.withdraw import require_none_under_way
 
 UNCERTAIN = (
     "internal",
@@ -42,8 +43,9 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
             ledger was rewritten.
         EpgfnError: nobody answers; what has arrived is kept, so run again.
     """
-    package = load_package(connection, agreement)
     home = connection.home
+    require_none_under_way(home)
+    package = load_package(connection, agreement)
     with connection.open(report, patience) as coordinator:
         if not home.receipt.exists():
             # A coordinator whose log was rewritten gets nothing.

@@ -63,7 +63,7 @@ def train(
         raise RefusedError(
             "already-sent",
             f"this node's model was accepted already (receipt: {home.receipt}); a round takes one model per node, so there "
-            "is nothing to train for",
+            "is nothing to train for unless it is withdrawn (epgfn-node withdraw)",
         )
     if home.sending.exists():
         raise RefusedError(

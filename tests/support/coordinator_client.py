@@ -29,6 +29,7 @@ from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn.sealing.pki import make_csr
+from epgfn.sealing.predicates import WITHDRAWAL
 from epgfn.sealing.statement import UPLOAD, RoundPredicate, make_statement, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.study.objects import space_of
@@ -337,6 +338,28 @@ class FakeNode:
         if begun.offset < len(upload.sealed):
             self.upload(begun.upload_id, upload.sealed[begun.offset :], begun.offset)
         return self.commit(begun.upload_id)
+
+    def accepted(self) -> Any:
+        request = artifact_pb2.GetAcceptedRequest()
+        return self._call(artifact_pb2_grpc.ArtifactServiceStub, "GetAccepted", request)
+
+    def withdraw(self, bundle: bytes) -> Any:
+        request = artifact_pb2.WithdrawRequest(bundle=bundle)
+        return self._call(artifact_pb2_grpc.ArtifactServiceStub, "Withdraw", request)
+
+    def make_withdrawal(self, study: Study, sealed: bytes, **changes: Any) -> bytes:
+        """What an honest node signs to take back what it sent, but for `changes` to its predicate."""
+        origin, size, root = self.checkpoint().checkpoint.decode().split("\n")[:3]
+        predicate = {
+            "study_digest": study.digest,
+            "round_id": self.manifest().round_id,
+            "node_id": self.node_id,
+            "sender_fingerprint": self.signing.public.fingerprint,
+            "checkpoint": {"origin": origin, "size": int(size), "root": root},
+            **changes,
+        }
+        statement = make_statement({"model.sealed": sha256_hex(sealed)}, WITHDRAWAL, predicate)
+        return sign_statement(statement, self.signing)
 
     def result(self, aggregate: int = 0) -> Any:
         request = result_pb2.GetResultRequest(aggregate=aggregate)

@@ -29,6 +29,7 @@ from epgfn.ledger.entries import (
     RoundEntry,
     StateEntry,
     StudyEntry,
+    WithdrawnByNodeEntry,
     encode,
 )
 from epgfn.ledger.log import TileLog, export_log
@@ -39,7 +40,7 @@ from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.model_file import read_model, write_model
-from epgfn.sealing.predicates import LEAVE_ONE_OUT
+from epgfn.sealing.predicates import LEAVE_ONE_OUT, WITHDRAWAL
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
 from epgfn.study import Study
@@ -185,6 +186,28 @@ class RunDirectory:
         write_atomic(folder / "model.sealed", sealed)
         write_atomic(folder / "upload.sigstore.json", bundle)
         write_atomic(folder / "receipt.tlog-proof", self.tiles.receipt(index))
+
+    def withdraw(self, node: str, signer: SigningKey, digest: str = "", **changes: object) -> None:
+        """Sign, log and keep a node's withdrawal of what it sent; `digest` instead of that, `changes` to what is signed."""
+        sealed, _ = self.uploads.pop(node, (b"", b""))
+        predicate = {
+            "study_digest": self.study.digest,
+            "round_id": ROUND_ID,
+            "node_id": node,
+            "sender_fingerprint": signer.public.fingerprint,
+            "checkpoint": self.checkpoint(),
+        }
+        subject = {"model.sealed": digest or sha256_hex(sealed)}
+        bundle = sign_statement(make_statement(subject, WITHDRAWAL, {**predicate, **changes}), signer)
+        index = self.log(
+            WithdrawnByNodeEntry(
+                round_id=ROUND_ID,
+                node_id=node,
+                sealed_sha256=sha256_hex(sealed),
+                bundle_sha256=sha256_hex(bundle),
+            )
+        )
+        write_atomic(self.root / f"withdrawals/{index}.sigstore.json", bundle)
 
     def publish(self) -> None:
         """Bring the live ledger, beside the run directory, up to date."""

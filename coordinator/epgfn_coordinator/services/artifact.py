@@ -13,13 +13,16 @@ from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.streams import StreamWatch
+from epgfn_coordinator.withdrawal import Withdrawal
 
 
 class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Translates between messages and `Intake`."""
+    """Translates between messages, `Intake` and `Withdrawal`."""
 
-    def __init__(self, identity: Identity, intake: Intake, watch: StreamWatch) -> None:
-        self._identity, self._intake, self._watch = identity, intake, watch
+    def __init__(
+        self, identity: Identity, intake: Intake, withdrawal: Withdrawal, watch: StreamWatch
+    ) -> None:
+        self._identity, self._intake, self._withdrawal, self._watch = identity, intake, withdrawal, watch
 
     @guarded
     def Begin(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -63,3 +66,16 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         caller = self._identity.caller(context)
         receipt, entry = self._intake.commit(caller, request.upload_id)
         return artifact_pb2.CommitResponse(receipt=receipt, entry=entry)
+
+    @guarded
+    def GetAccepted(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        entry, receipt = self._withdrawal.accepted(self._identity.caller(context))
+        return artifact_pb2.GetAcceptedResponse(entry=entry, receipt=receipt)
+
+    @guarded
+    def Withdraw(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See artifact.proto."""
+        caller = self._identity.caller(context)
+        entry, receipt = self._withdrawal.withdraw(caller, request.bundle)
+        return artifact_pb2.WithdrawResponse(entry=entry, receipt=receipt)

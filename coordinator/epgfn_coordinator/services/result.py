@@ -45,6 +45,9 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
         self._require_published()
         row = self._made(request.aggregate)
         excluded = self._store.row("SELECT position FROM exclusions WHERE node_id = ?", caller.node_id)
+        withdrawn = self._store.row(
+            "SELECT * FROM withdrawals WHERE node_id = ? ORDER BY position DESC", caller.node_id
+        )
         return result_pb2.GetResultResponse(
             bundle=bytes(row["bundle"]),
             entry=self._store.entry(row["position"]),
@@ -53,6 +56,9 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
             aggregates=places.count(self._store),
             exclusion=b"" if excluded is None else self._store.entry(excluded["position"]),
             exclusion_receipt=b"" if excluded is None else self._log.receipt(excluded["position"]),
+            withdrawal=b"" if withdrawn is None else self._store.entry(withdrawn["position"]),
+            withdrawal_receipt=b"" if withdrawn is None else self._log.receipt(withdrawn["position"]),
+            withdrawal_bundle=b"" if withdrawn is None else bytes(withdrawn["bundle"]),
         )
 
     @guarded_stream

@@ -17,6 +17,7 @@ from epgfn.ledger.entries import (
     GlobalEntry,
     LeaveOneOutEntry,
     StateEntry,
+    WithdrawnByNodeEntry,
     WithdrawnEntry,
 )
 from epgfn.ledger.log import LogView
@@ -109,7 +110,7 @@ def live(entries: list[Entry], before: int | None = None) -> dict[int, AcceptedE
     for index, entry in enumerate(entries[:before]):
         if isinstance(entry, AcceptedEntry):
             alive[entry.node_id] = (index, entry)
-        elif isinstance(entry, WithdrawnEntry | ExcludedEntry):
+        elif isinstance(entry, WithdrawnEntry | WithdrawnByNodeEntry | ExcludedEntry):
             alive.pop(entry.node_id, None)
     return dict(alive.values())
 

@@ -28,6 +28,7 @@ from epgfn.ledger.entries import (
     RefusedEntry,
     RoundEntry,
     StudyEntry,
+    WithdrawnByNodeEntry,
     WithdrawnEntry,
     parse,
 )
@@ -74,6 +75,7 @@ from epgfn.run.layout import (
     SUMMARY,
     UPLOAD_BUNDLE,
     UPLOADS,
+    WITHDRAWALS,
 )
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -82,6 +84,7 @@ from epgfn.sealing.predicates import (
     RoundPredicate,
     StudyPredicate,
     UploadPredicate,
+    WithdrawalPredicate,
 )
 from epgfn.sealing.statement import Statement, parse_statement, predicate_of
 from epgfn.study import Study
@@ -158,6 +161,12 @@ class _Audit:
         self._check("node-keys", self._node_keys)
         for node in self._upload_nodes():
             self._check(f"upload {node}", lambda node=node: self._upload(node))  # type: ignore[misc]
+        for index, entry in enumerate(self.entries):
+            if isinstance(entry, WithdrawnByNodeEntry):
+                self._check(
+                    f"withdrawal {entry.node_id}",
+                    lambda index=index, entry=entry: self._withdrawal(index, entry),  # type: ignore[misc]
+                )
         self._check("global", self._global)
         for which in published(self.entries)[1:]:
             self._check(
@@ -341,13 +350,47 @@ class _Audit:
         )
         return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
 
+    def _withdrawal(self, index: int, entry: WithdrawnByNodeEntry) -> str:
+        """The node has signed that it takes this upload back."""
+        view, study, manifest = self._ground()
+        node, name = entry.node_id, f"{WITHDRAWALS}/{index}.sigstore.json"
+        bundle = self._bytes(name)
+        require(
+            sha256_hex(bundle) == entry.bundle_sha256, f"{name} is not the statement that the ledger names"
+        )
+        enrolment = enrolled_at(self.entries, node, index) if node in self.nodes_enrolled else None
+        key = VerifyKey.from_pem(given(enrolment, "node-keys").pem)
+        statement = parse_statement(verify_bundle(bundle, key))
+        said = predicate_of(statement, WithdrawalPredicate)
+        accepted = max(
+            i
+            for i, e in enumerate(self.entries[:index])
+            if isinstance(e, AcceptedEntry) and e.node_id == node
+        )
+        seen = quoted_checkpoint(said.checkpoint)
+        found = {
+            "sealed model": statement.subjects == {SEALED: entry.sealed_sha256},
+            "study digest": said.study_digest == study.digest,
+            "round": said.round_id == manifest.round_id,
+            "node": said.node_id == node,
+            "signing key": said.sender_fingerprint == key.fingerprint,
+            "ledger checkpoint": accepted < seen.size <= index and is_prefix(seen, view),
+        }
+        require_all(
+            found, f"what {node} signed in {name} does not withdraw its upload of ledger entry {accepted}"
+        )
+        return f"{node} has signed that its upload of ledger entry {accepted} is WITHDRAWN: it is not in the global model"
+
     def _withdrawn(self, node: str) -> str:
-        """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that."""
+        """What to say of an upload that was accepted and does not count: only the coordinator's word stands behind that, unless its node
+        has signed it."""
         index, last = max(
             (i, e)
             for i, e in enumerate(self.entries)
-            if isinstance(e, WithdrawnEntry | ExcludedEntry) and e.node_id == node
+            if isinstance(e, WithdrawnEntry | WithdrawnByNodeEntry | ExcludedEntry) and e.node_id == node
         )
+        if isinstance(last, WithdrawnByNodeEntry):
+            return f"; WITHDRAWN by ledger entry {index}, as {node} has signed: it is not in the global model"
         if isinstance(last, ExcludedEntry):
             return (
                 f"; EXCLUDED by ledger entry {index}: the coordinator says that it cannot be combined with the others ({last.reason}), "
@@ -441,6 +484,11 @@ class _Audit:
         known |= {f"keys/nodes/{node}.pem" for node in self.nodes_enrolled}
         known |= {
             f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
+        }
+        known |= {
+            f"{WITHDRAWALS}/{index}.sigstore.json"
+            for index, entry in enumerate(self.entries)
+            if isinstance(entry, WithdrawnByNodeEntry)
         }
         if GLOBAL in places:
             known |= set(COMPARED)

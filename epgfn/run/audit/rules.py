@@ -25,6 +25,7 @@ from epgfn.ledger.entries import (
     RoundEntry,
     StateEntry,
     StudyEntry,
+    WithdrawnByNodeEntry,
     WithdrawnEntry,
 )
 from epgfn.ledger.log import LogView
@@ -61,6 +62,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
 
     A node's keys may be revoked: from then on it sends nothing until it has enrolled again, with another key. What was accepted stands.
+    A node may take an upload back before it is aggregated, by its signed word, and send another one then, but never the same again.
 
     Uploads may be excluded while they are aggregated, by name, and do not count from then on. With fewer uploads than the quorum, or where
     they cannot be aggregated, a round may wait for its operator; only an extended deadline opens it again.
@@ -75,6 +77,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     revoked: set[str] = set()
     accepted: dict[str, str] = {}
     left_out: set[str] = set()
+    taken_back: set[str] = set()
     excluded: set[str] = set()
     takes_late = study.aggregation.late == "new-aggregate"
     deadline = study.aggregation.deadline
@@ -106,6 +109,10 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
                 f"{where} accepts an upload of a node that had not enrolled, or whose key was revoked",
             )
             require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
+            require(
+                entry.sealed_sha256 not in taken_back,
+                f"{where} accepts an upload that its node has withdrawn",
+            )
             accepted[entry.node_id] = entry.sealed_sha256
         elif isinstance(entry, WithdrawnEntry):
             require(is_open, f"{where} withdraws an upload after the round was closed")
@@ -113,6 +120,17 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
                 accepted.pop(entry.node_id, None) == entry.sealed_sha256,
                 f"{where} withdraws what was not accepted",
             )
+        elif isinstance(entry, WithdrawnByNodeEntry):
+            require(state in (OPEN, WAITING), f"{where} withdraws an upload of a round that is {state}")
+            require(
+                entry.node_id in enrolled,
+                f"{where} withdraws an upload by the word of a node that had not enrolled, or whose key was revoked",
+            )
+            require(
+                accepted.pop(entry.node_id, None) == entry.sealed_sha256 and entry.node_id not in excluded,
+                f"{where} withdraws what was not accepted, or was excluded before",
+            )
+            taken_back.add(entry.sealed_sha256)
         elif isinstance(entry, ExcludedEntry):
             fits = (state == AGGREGATING and results == 0) or (takes_late and state == PUBLISHED)
             require(fits, f"{where} excludes an upload while nothing is aggregated")

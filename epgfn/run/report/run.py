@@ -18,6 +18,7 @@ from epgfn.ledger.entries import (
     ExcludedEntry,
     RefusedEntry,
     StateEntry,
+    WithdrawnByNodeEntry,
     WithdrawnEntry,
     parse,
 )
@@ -125,6 +126,11 @@ class Run:
     def withdrawn(self) -> list[tuple[int, WithdrawnEntry]]:
         """Withdrawn uploads with their ledger index."""
         return self.ledger.numbered(WithdrawnEntry)
+
+    @property
+    def taken_back(self) -> list[tuple[int, WithdrawnByNodeEntry]]:
+        """Uploads that their nodes have withdrawn by their signed word, with their ledger index."""
+        return self.ledger.numbered(WithdrawnByNodeEntry)
 
     @property
     def excluded(self) -> list[tuple[int, ExcludedEntry]]:

@@ -224,6 +224,10 @@ def sent(run: Run) -> Markup:
     ]  # fmt: skip
     notes += [f"Withdrawn, entry {index}: the upload of {entry.node_id}." for index, entry in run.withdrawn]
     notes += [
+        f"Withdrawn, entry {index}: {entry.node_id} took its upload back, and has signed that."
+        for index, entry in run.taken_back
+    ]
+    notes += [
         f"Excluded, entry {index}: the upload of {entry.node_id}, which could not be combined with the others ({plain(entry.reason)})."
         for index, entry in run.excluded
     ]

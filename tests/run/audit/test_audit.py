@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epgfn.base.errors import RefusedError
-from epgfn.base.files import sha256_hex
+from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import (
     DeadlineEntry,
     EnrolledEntry,
@@ -530,6 +530,74 @@ def test_revoked_keys_have_their_place_in_the_story(tmp_path: Path, story: str, 
         assert "ledger-entries" in failed(found)
     else:
         assert failed(found) >= checks and (checks or found.ok), found.findings
+
+
+@pytest.mark.parametrize(
+    ("story", "check"),
+    [
+        ("withdraw", ""),
+        ("withdraw send", ""),
+        ("withdraw send withdraw", ""),
+        ("withdraw again", "ledger-entries"),
+        ("withdraw withdraw", "ledger-entries"),
+        ("aggregating withdraw", "ledger-entries"),
+        ("revoke withdraw", "ledger-entries"),
+        ("revoke enrol withdraw", ""),
+        ("by-other", "withdrawal west"),
+        ("by-coordinator", "withdrawal west"),
+        ("other-round", "withdrawal west"),
+        ("other-model", "withdrawal west"),
+        ("early", "withdrawal west"),
+        ("other-file", "withdrawal west"),
+        ("no-file", "withdrawal west"),
+        ("stray", "files"),
+    ],
+)
+def test_a_withdrawal_counts_as_its_node_has_signed_it(tmp_path: Path, story: str, check: str) -> None:
+    run = opened(tmp_path / "run")
+    for node in run.study.roster:
+        run.send(node)
+    sealed, bundle = run.uploads["west"]
+    for word in story.split():
+        if word == "send":
+            run.send("west")
+        elif word == "again":  # the same artifact once more
+            run.accept("west", sealed, bundle)
+        elif word == "aggregating":
+            run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+        elif word == "revoke":
+            print_ = run.keys["west"].public.fingerprint
+            run.log(RevokedEntry(round_id=ROUND_ID, node_id="west", fingerprint=print_))
+        elif word == "enrol":
+            key = run.keys["west"] = SigningKey.generate()
+            pem = key.public.pem.decode()
+            run.log(EnrolledEntry(node_id="west", signing_key=pem, fingerprint=key.public.fingerprint))
+        elif word == "stray":
+            write_atomic(run.root / "withdrawals/3.sigstore.json", b"{}")
+        else:
+            changes = {
+                "other-round": {"round_id": "round-2"},
+                "early": {"checkpoint": {**run.checkpoint(), "size": 3}},
+            }.get(word, {})
+            signers = {"by-other": run.keys["north"], "by-coordinator": run.coordinator}
+            run.withdraw(
+                "west",
+                signer=signers.get(word, run.keys["west"]),
+                digest=OTHER_DIGEST if word == "other-model" else "",
+                **changes,
+            )
+            folder = run.root / "withdrawals"
+            if word == "other-file":
+                next(folder.iterdir()).write_bytes(b"{}")
+            if word == "no-file":
+                shutil.rmtree(folder)
+    run.close()
+    found = audit_run(run.finish())
+    assert check in failed(found) if check else found.ok, found.findings
+    if story == "withdraw":
+        said = {finding.check: finding.message for finding in found.findings}
+        assert "west has signed" in said["withdrawal west"]
+        assert "as west has signed" in said["upload west"]
 
 
 def test_an_upload_cannot_be_withdrawn_once_the_round_is_closed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import WithdrawnByNodeEntry, encode
 from epgfn.run.layout import OPEN, WAITING
+from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
@@ -16,7 +17,7 @@ from epgfn_coordinator.known_keys import is_current
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Verifier
 
 MAX_WITHDRAWALS: Final = 10
@@ -67,6 +68,8 @@ class Withdrawal:
         node_id, state = caller.node_id, round_state(self._store)
         if not is_current(self._store, node_id, caller.signing_key):
             raise revoked_error(node_id)
+        if self._store.fact(CONTINUITY_FACT) is not None:
+            raise RefusedError("restored", RESTORED)
         found = self._store.row(
             "SELECT position FROM artifacts WHERE node_id = ? AND sealed_sha256 = ?", node_id, sealed_sha256
         )

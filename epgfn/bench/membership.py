@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.bench import membership_attacks as attacks
 from epgfn.gflownet.measure.diagnostics import log_ratios
+from epgfn.gflownet.measure.ranks import mean_ranks
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.order_potential import SCORES, normalise_table
 from epgfn.gflownet.sampling.rollout import sample
@@ -353,7 +353,7 @@ def figures(
 
 
 def _rates(member: Floats, other: Floats) -> tuple[float, float]:
-    ranks = rankdata(np.concatenate([member, other]))[: len(member)]
+    ranks = mean_ranks(np.concatenate([member, other]))[: len(member)]
     auc = (ranks.sum() - len(member) * (len(member) + 1) / 2) / (len(member) * len(other))
     allowed = int(_FALSE_POSITIVES * len(other))
     threshold = np.sort(other)[::-1][min(allowed, len(other) - 1)]

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import gammainc, gammaincinv
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
@@ -106,6 +105,8 @@ def speeds(alpha: float | None) -> np.ndarray:
         return np.ones(1)
     if not (np.isfinite(alpha) and alpha > 0):
         raise UsageError("alpha must be above zero; correct it")
+    from scipy.special import gammainc, gammaincinv  # loaded here: other kinds of study need no SciPy
+
     bounds = gammaincinv(alpha, np.arange(CATEGORIES + 1) / CATEGORIES)
     found: np.ndarray = CATEGORIES * np.diff(gammainc(alpha + 1, bounds))
     return found

@@ -113,3 +113,10 @@ def test_the_package_itself_loads_nothing() -> None:
     done = python("-c", "import epgfn")
     assert done.code == 0
     assert sorted(done.imported & NOT_FOR_HELP) == []
+
+
+def test_training_and_aggregating_load_no_scipy_and_no_networkx() -> None:
+    """Every party's process begins with these, and SciPy's statistics alone take half a second."""
+    done = python("-c", "import epgfn.learn.local, epgfn.learn.aggregate")
+    assert done.code == 0
+    assert sorted(done.imported & HEAVY) == ["torch"]

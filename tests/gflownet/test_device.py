@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pretend_accelerator import DEVICE, accelerator, counts
+from epgfn.learn import trust
 from epgfn.learn.aggregate import train_global
 from epgfn.gflownet.device import computing_on
 from epgfn.base.errors import EpgfnError
@@ -35,8 +36,9 @@ from epgfn.targets.gaussian import Moments
 
 torch.set_num_threads(1)
 diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2
-learning.CHAINS, learning.TAUGHT, learning.ROUNDS, learning.OWN, learning.STEPS, order_search.SWEEPS = 4, 4, 2, 8, 2, 2
-policies.FEW_VARIABLES, policies.MAX_VARIABLES = 4, 5  # so that few variables stand for many
+trust.SAMPLES, trust.LOCAL_SAMPLES = 64, 64
+learning.CHAINS, learning.TAUGHT, learning.ROUNDS, learning.OWN, learning.STEPS, order_search.SWEEPS = 4, 4, 1, 8, 2, 2
+policies.FEW_VARIABLES, policies.MAX_VARIABLES = 2, 3  # so that few variables stand for many
 EDGE_WISE = {"training": {"objective": "modified-detailed"}, "aggregation": {"objective": "aggregating-edges"}}
 
 def study(size, parents, kind="dag-by-sinks", policy="order-potential", training={}, aggregation={}):
@@ -71,11 +73,11 @@ def whole(study, path):
 
 path = Path(sys.argv[1]) / "checkpoint"
 for name, case in {
-    "OrderPotential": study(4, 2),
-    "VariableFirst": study(5, 2),
-    "Canonical": study(6, 2),
-    "EdgeNet": study(4, 2, "dag-by-edges", "edge-net", **EDGE_WISE),
-    "EdgeAttention": study(4, 2, "dag-by-edges", "edge-attention"),
+    "OrderPotential": study(2, 1),
+    "VariableFirst": study(3, 2),
+    "Canonical": study(4, 2),
+    "EdgeNet": study(3, 2, "dag-by-edges", "edge-net", **EDGE_WISE),
+    "EdgeAttention": study(3, 2, "dag-by-edges", "edge-attention"),
 }.items():
     print(name)
     before = counts["operations"]
@@ -99,6 +101,7 @@ import torch
 from kinds import TEXTS, study, write_records
 from pretend_accelerator import DEVICE, accelerator, counts
 from epgfn.gflownet.measure import diagnostics
+from epgfn.learn import trust
 from epgfn.learn.aggregate import train_global
 from epgfn.study.records.tables import load_records
 from epgfn.gflownet.device import computing_on
@@ -106,6 +109,7 @@ from epgfn.learn.local import train_local
 
 torch.set_num_threads(1)
 diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2
+trust.SAMPLES, trust.LOCAL_SAMPLES = 64, 64
 for kind in TEXTS:
     print(kind)
     few = {"steps": 3, "batch": 8}

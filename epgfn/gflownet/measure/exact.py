@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.measure.distances import l1 as l1
 from epgfn.gflownet.measure.distances import total_variation as total_variation
+from epgfn.gflownet.measure.ranks import mean_ranks
 from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
 
 MAX_ENUMERATED = 5
@@ -394,5 +394,5 @@ def auroc(scores: Floats, truth: npt.NDArray[Any]) -> float:
     positive, negative = int(true.sum()), int((~true).sum())
     if not positive or not negative:
         return float("nan")
-    ranks = rankdata(np.asarray(scores)[off_diagonal])  # ties share their mean rank
+    ranks = mean_ranks(np.asarray(scores)[off_diagonal])
     return float((ranks[true].sum() - positive * (positive + 1) / 2) / (positive * negative))

@@ -10,13 +10,15 @@ matrix C[i, j] = "i reaches j" (itself included) and updated for a new edge by C
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import networkx as nx
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.base import Back, pack_bits
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class State(NamedTuple):
@@ -96,6 +98,8 @@ class DagByEdges:
 
     def decode(self, state: State) -> list[nx.DiGraph]:
         """networkx graphs over the variables' numbers."""
+        import networkx as nx  # loaded here: training needs none
+
         graphs = []
         for adjacency in state.adjacency:
             graph = nx.DiGraph()

@@ -13,15 +13,17 @@ from __future__ import annotations
 import itertools
 import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import networkx as nx
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.base import Back, pack_bits
 from epgfn.gflownet.spaces.parent_index import member_terms, parent_index, set_offsets
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class State(NamedTuple):
@@ -132,6 +134,8 @@ class DagBySinks:
 
     def decode(self, state: State) -> list[nx.DiGraph]:
         """networkx graphs over the variables' numbers."""
+        import networkx as nx  # loaded here: training needs none
+
         graphs = []
         for members, adjacency in zip(state.members, state.adjacency, strict=True):
             graph = nx.DiGraph()

@@ -249,7 +249,7 @@ def serve(
         if not workers.is_first:
             train_along(Home(home), where)
             return
-        log_to_stderr(log_json)
+        log_to_stderr(Home(home).log, as_json=log_json)
         reporter, trainer = make_reporter("coordinator", events), Trainer(where)
         try:
             run(

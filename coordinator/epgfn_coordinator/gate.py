@@ -23,7 +23,7 @@ from typing import Final
 
 from epgfn_coordinator.descriptors import SPENT
 from epgfn_coordinator.guests import Bounds, Guests, origin
-from epgfn_coordinator.journal import LOG
+from epgfn_coordinator.journal import LOG, caused_by
 
 HELLO: Final = 10.0  # seconds to the first byte
 STRANGER: Final = 30.0  # seconds to the first call that names a node
@@ -165,7 +165,12 @@ class Gate:
                 self._read(half)
         except Exception as error:
             if not isinstance(error, OSError):
-                LOG.error("unexpected %s at the gate of the %s port", type(error).__name__, self._what)
+                LOG.error(
+                    "unexpected %s at the gate of the %s port",
+                    type(error).__name__,
+                    self._what,
+                    extra=caused_by("gate"),
+                )
             self._close(half.owner)
 
     # -- coming

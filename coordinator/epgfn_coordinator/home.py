@@ -5,6 +5,7 @@ study.toml  study.sigstore.json  round.sigstore.json
 keys/                            private keys 0600, with their public halves and ca.pem
 state.sqlite                     the one place where things become true (see store.py)
 uploads/<upload>.part            bytes of uploads under way
+log/  inner/                     what `serve` says, the last of it; sockets of this machine alone
 artifacts/<sha256>               sealed models that were accepted
 ledger/  global/                 published from the state, written again at each start
 aggregates/<number>/             further global models, where the study takes late ones
@@ -79,6 +80,10 @@ class Home:
     @property
     def ledger(self) -> Path:
         return self.root / "ledger"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
 
     @property
     def result(self) -> Path:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from epgfn.base.errors import RefusedError
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import node_id_from_cert
-from epgfn_coordinator.journal import LOG
+from epgfn_coordinator.journal import LOG, caused_by
 from epgfn_coordinator.known_keys import revocation_of
 from epgfn_coordinator.pace import Pace
 from epgfn_coordinator.revocation import revoked_error
@@ -56,10 +56,16 @@ class Identity:
         row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
         if row is None or node_id not in self._roster or row["tls_fingerprint"] != fingerprint:
             if fingerprint and (revoked := revocation_of(self._store, fingerprint)) is not None:
-                LOG.warning("login refused: revoked node=%s", revoked["node_id"])
+                LOG.warning(
+                    "login refused: revoked node=%s", revoked["node_id"], extra=caused_by(fingerprint)
+                )
                 error = revoked_error(revoked["node_id"])
                 raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
-            LOG.warning("login refused: not-enrolled certificate=%s", fingerprint[:16] or "unreadable")
+            LOG.warning(
+                "login refused: not-enrolled certificate=%s",
+                fingerprint[:16] or "unreadable",
+                extra=caused_by(fingerprint or "unreadable"),
+            )
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "not-enrolled",

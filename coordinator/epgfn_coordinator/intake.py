@@ -12,7 +12,7 @@ from sqlite3 import Row
 
 import grpc
 
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import NoRoomError, RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
@@ -25,10 +25,11 @@ from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.known_keys import is_current, signer_of
 from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.quota import Quota
 from epgfn_coordinator.refusals import Refusals
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state
-from epgfn_coordinator.services.calls import NO_SPACE, CallError
+from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Announcement, Verifier
 from epgfn_coordinator.withdrawal import withdrawal_of
@@ -59,8 +60,10 @@ class Intake:
         accepted: Callable[[], None],
         *,
         takes_late: bool = False,
+        upload_limit: int = 64 << 20,
     ) -> None:
-        """`accepted` is called after each acceptance; `takes_late`: models are taken after publication, too."""
+        """`accepted` is called after each acceptance; `takes_late`: models are taken after publication, too; `upload_limit`: bytes that the
+        study allows for one upload."""
         self._home, self._store, self._log = home, store, log
         self._verifier, self._journal, self._round_id = verifier, journal, round_id
         self._refusals = Refusals(store, log, journal, round_id)
@@ -68,6 +71,7 @@ class Intake:
         self._locks = {
             node: threading.Lock() for node in roster
         }  # whatever a node does, it does one at a time
+        self._quota = Quota(home.root, upload_limit)
         self._checking = Checking()
 
     @property
@@ -120,6 +124,8 @@ class Intake:
     def _open(self, caller: Caller, announced: Announcement) -> Standing:
         # The same node and statement always give the same name, so repeating the call finds the same upload.
         upload_id = sha256_hex(f"{caller.node_id} {announced.bundle_sha256}".encode())[:32]
+        # Twice: what is accepted is written anew beside what was sent.
+        self._quota.require_room(2 * announced.predicate.sealed_size - _size(self._home.part(upload_id)))
         with self._store.transaction():
             self._require_current(caller)
             earlier = self._store.row("SELECT upload_id FROM uploads WHERE node_id = ?", caller.node_id)
@@ -156,7 +162,8 @@ class Intake:
         """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
 
         Raises:
-            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "no-space", "aggregating", "waiting".
+            CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "too-much-data", "aggregating", "waiting".
+            NoRoomError: the disk is full.
             RefusedError: "round-closed".
         """
         with self._locks[caller.node_id]:
@@ -182,6 +189,8 @@ class Intake:
                     "bad-crc",
                     "a piece was damaged on the way; ask for Status and go on there",
                 )
+            self._quota.count(caller.node_id, len(data))
+            self._quota.require_room(len(data))
             _append(part, kept, data)
             return kept + len(data)
 
@@ -355,13 +364,11 @@ def _append(part: Path, kept: int, data: bytes) -> None:
         part.parent.mkdir(exist_ok=True)
         with part.open("ab") as target:
             target.write(data)
-    except OSError:
+    except OSError as error:
         if part.exists():
             os.truncate(part, kept)
-        raise CallError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "no-space",
-            NO_SPACE,
+        raise NoRoomError(
+            f"cannot write {part}: {error.strerror or 'input/output error'}; free some space or check the folder's permissions"
         ) from None
 
 

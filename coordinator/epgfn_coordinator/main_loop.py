@@ -161,6 +161,7 @@ class Coordinator:
             self._study.roster,
             self._wake.set,
             takes_late=self._study.aggregation.late == "new-aggregate",
+            upload_limit=self._study.transport.max_upload_bytes,
         )
         self._withdrawal = Withdrawal(home, self._store, self._log, verifier, journal)
         self._publication = Publication(
@@ -293,7 +294,8 @@ class Coordinator:
             while not stop.is_set():
                 try:
                     worker, late = self._move(worker, late, stop)
-                    self._room.is_there()
+                    if worker is None or not worker.again or (worker.done and worker.failure is None):
+                        self._room.is_there()
                 except NoRoomError as error:
                     self._room.is_missing(error)
                 self._wake.wait(TICK)
@@ -328,7 +330,8 @@ class Coordinator:
                 raise worker.failure  # which is said, and nothing else comes of it
             idle = True
         if idle and state == AGGREGATING:
-            worker = _Worker(self._publication.run, stop, self._wake)
+            again = worker is not None and worker.failure is not None
+            worker = _Worker(self._publication.run, stop, self._wake, again=again)
         if state == PUBLISHED:
             late = self._aggregate_late(late, stop)
         return worker, late
@@ -384,7 +387,8 @@ class _Room:
 
 
 class _Worker:
-    """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for."""
+    """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for; `again`: the
+    one before failed."""
 
     def __init__(
         self,
@@ -392,11 +396,13 @@ class _Worker:
         stop: threading.Event,
         wake: threading.Event,
         about: list[str] | None = None,
+        *,
+        again: bool = False,
     ) -> None:
         self.failure: EpgfnError | None = None
         self.done = self.told = False
         self.ended = 0.0  # by the monotonic clock
-        self.about = about
+        self.about, self.again = about, again
         self._work, self._stop, self._wake = work, stop, wake
         self.thread = threading.Thread(target=self._run, name=AGGREGATION, daemon=True)
         self.thread.start()

@@ -33,7 +33,13 @@ class Refusals:
         `final`: the same bytes need not be tried again.
         """
         self._journal.decision(
-            "refused", str(error), warn=True, node=node_id, reason=error.reason, bundle=bundle_sha256[:16]
+            "refused",
+            str(error),
+            warn=True,
+            caller=node_id,
+            node=node_id,
+            reason=error.reason,
+            bundle=bundle_sha256[:16],
         )
         key = (node_id, bundle_sha256, error.reason)
         with self._store.transaction():

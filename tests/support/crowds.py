@@ -53,7 +53,7 @@ def persistently(call: Callable[[], object]) -> None:
             call()
             return
         except EpgfnError as error:
-            if isinstance(error, RefusedError) and error.reason != "no-space":
+            if isinstance(error, RefusedError) and error.reason not in ("no-space", "checking"):
                 raise
             if time.monotonic() > until:
                 raise

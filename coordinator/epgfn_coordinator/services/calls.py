@@ -11,7 +11,7 @@ import grpc
 from epgfn import rpc
 from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
 from epgfn_coordinator.counting import count_ended
-from epgfn_coordinator.journal import LOG
+from epgfn_coordinator.journal import LOG, caused_by
 
 Response = TypeVar("Response")
 NO_SPACE = "the coordinator has no room for this now (disk full?); tell its operator, then run the same command again"
@@ -64,16 +64,16 @@ def _end(context: grpc.ServicerContext, error: Exception, where: str) -> NoRetur
     if isinstance(error, RefusedError):
         rpc.abort_with(context, error)
     if isinstance(error, NoRoomError):
-        LOG.error("no room: %s: %s", where, error)
+        LOG.error("no room: %s: %s", where, error, extra=caused_by(where))
         rpc.abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "no-space", NO_SPACE)
     if isinstance(error, EpgfnError):
         # Our own trouble: the sentence is for our operator.
-        LOG.error("call failed: %s: %s", where, error)
+        LOG.error("call failed: %s: %s", where, error, extra=caused_by(where))
     elif not context.is_active():
-        LOG.info("call ended by the caller: %s", where)
+        LOG.info("call ended by the caller: %s", where, extra=caused_by(where))
     else:
         # Its text may quote what was sent, so only the type is logged.
-        LOG.error("unexpected %s in %s", type(error).__name__, where)
+        LOG.error("unexpected %s in %s", type(error).__name__, where, extra=caused_by(where))
     rpc.abort(
         context,
         grpc.StatusCode.INTERNAL,

@@ -22,7 +22,7 @@ from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.store import Store
 
 MAX_FIELD_BYTES = 16 << 10
-LOG_EVERY = 0.3  # seconds between two wrong tokens that are logged one by one; of the rest only the number is
+LOG_EVERY = 5.0  # seconds between two wrong tokens that are logged one by one; of the rest only the number is
 
 
 class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
@@ -90,7 +90,11 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._log.publish()
         again = " (again, same keys)" if known is not None else ""
         self._journal.decision(
-            "enrolled", f"{node_id} is enrolled{again}", node=node_id, fingerprint=key.fingerprint
+            "enrolled",
+            f"{node_id} is enrolled{again}",
+            caller=node_id,
+            node=node_id,
+            fingerprint=key.fingerprint,
         )
         return certificate
 
@@ -134,7 +138,13 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
     def _refuse(self, node_id: str, error: RefusedError, **fields: int) -> NoReturn:
         self._journal.decision(
-            "refused", f"enrolment: {error}", warn=True, node=node_id, reason=error.reason, **fields
+            "refused",
+            f"enrolment: {error}",
+            warn=True,
+            caller=node_id,
+            node=node_id,
+            reason=error.reason,
+            **fields,
         )
         raise error
 

@@ -116,6 +116,7 @@ class Continuity:
                 "rolled-back",
                 f"{node_id} says that it has seen {known_size} entries of this ledger, which has {newest.size}",
                 warn=True,
+                caller=node_id,
                 node=node_id,
             )
             self._turn_away()

@@ -11,10 +11,13 @@ import logging
 import logging.handlers
 import sys
 import threading
-        said = {"decision": {"phase": phase, "message": message, **fields}}
-        level = logging.WARNING if warn else logging.INFO
-        LOG.log(level, "%s: %s %s", phase, message, detail, extra=said | caused_by(caller))
-        if self._events and not (caller and self._pace.take(caller) is None):
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from epgfn.base.console import Reporter
+from epgfn_coordinator.counting import count_step
+from epgfn_coordinator.pace import Pace
 
 LOG = logging.getLogger("epgfn.coordinator")
 LINES_AT_ONCE: Final = 20.0  # of one caller
@@ -116,7 +119,7 @@ class Journal:
     ) -> None:
         """Log one line and report an event; `fields` appear in both. `caller`: who can cause it as often as they like, see `caused_by`."""
         detail = " ".join(f"{name}={value}" for name, value in fields.items())
-        said = {"decision": {"phase": phase, "message": message, **fields}}
+        said: dict[str, Any] = {"decision": {"phase": phase, "message": message, **fields}}
         level = logging.WARNING if warn else logging.INFO
         LOG.log(level, "%s: %s %s", phase, message, detail, extra=said | caused_by(caller))
         if self._events and not (caller and self._pace.take(caller) is None):

@@ -105,7 +105,7 @@ def test_any_flipped_bit_of_any_file_fails(run: RunDirectory, data: st.DataObjec
 def test_no_part_of_any_file_is_left_out(run: RunDirectory) -> None:
     for name in run.files:
         size = (run.root / name).stat().st_size
-        for at in [*range(0, size, 11 if size < 400 else 101), size - 1]:
+        for at in [*range(0, size, 29 if size < 400 else 301), size - 1]:
             flips_are_found(run.root, name, at, at % 8)
     assert audit_run(run.root).ok
 

@@ -18,8 +18,8 @@ from epgfn.study import Study
 from report_run import make_comparison, make_run
 
 OLD = Path(__file__).parents[1] / "audit" / "before_the_move" / "run"
-CHANGES = 3
-"""Places in each file."""
+CHANGES = 1
+"""Places in each file between its first and its last."""
 
 
 def page(root: Path) -> tuple[str, dict[str, bytes]]:
@@ -50,7 +50,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with every file that a run directory may have: a simulation's, with models without each node, and its report."""
     from small import SMALL_STUDY
 
-    study = Study.from_bytes(SMALL_STUDY.encode()).with_changes({"aggregation": {"leave_one_out": True}})
+    study = Study.from_bytes(SMALL_STUDY.encode()).with_changes(
+        {"aggregation": {"leave_one_out": True, "samples": 20}}
+    )
     root = make_run(tmp_path_factory.mktemp("whole") / "run", study, make_comparison(study), local=True)
     write_report(root)
     return root

@@ -1,28 +1,35 @@
-"""The coordinator's own certificates: the server's, and one for its health check, which is a client like any other.
+"""The coordinator's certificates: the authority's, the server's, and one for its health check, which is a client like any other.
 
-Both are good for a year. `serve` issues them anew, for the same keys, when they end soon or when an address or name in coordinator.toml is
-not in the server's. Nodes trust the authority, so that they notice nothing.
+The last two are good for a year. `serve` issues them anew, for the same keys, when they end soon or when an address or name in
+coordinator.toml is not in the server's: at its start, and once an hour. It renews its own authority, for the same key, more than a year
+before that ends. Nodes trust the authority's key, so that they notice nothing; they get its new certificate when they renew their own.
 """
 
 from __future__ import annotations
 
 import socket
-from datetime import timedelta
+import time
+from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 
 from epgfn.base.addresses import ip_of, parse_listening, parse_name
-from epgfn.base.errors import UsageError
+from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
 from epgfn.base.passphrase import key_passphrase
 from epgfn.rpc.certificates import fits
 from epgfn.sealing.keys import SigningKey
-from epgfn.sealing.pki import CertificateAuthority, make_csr
+from epgfn.sealing.pki import CA_CERTIFICATE, RENEW_WITHIN, CertificateAuthority, ends_at, make_csr
 from epgfn_coordinator import clock, keys
+from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.journal import LOG, Journal
+from epgfn_coordinator.store import Store
 
 HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
-_SOON = timedelta(days=30)
+LOOK_EVERY: Final = 3600.0  # seconds
+WARN_EVERY: Final = 86_400.0
 
 
 def issue(home: Home, authority: CertificateAuthority, config: Config) -> None:
@@ -66,7 +73,9 @@ def renew(home: Home, authority: CertificateAuthority, config: Config) -> str:
     missing = [name for name in names_of(config) if not fits(name, server)]
     ends = min(server.not_valid_after_utc, health.not_valid_after_utc)
     begins = max(server.not_valid_before_utc, health.not_valid_before_utc)
-    if ends - now < _SOON:
+    if (
+        ends - now < RENEW_WITHIN and ends < authority.ends
+    ):  # where it ends with the authority, another would end as soon
         why = f"the old one ends {ends:%Y-%m-%d}"
     elif now < begins:  # issued while the clock was ahead
         why = f"the old one begins {begins:%Y-%m-%d}"
@@ -74,9 +83,119 @@ def renew(home: Home, authority: CertificateAuthority, config: Config) -> str:
         why = f"the old one is not for {', '.join(missing)}"
     else:
         return ""
+    reissue(home, authority, config)
+    return why
+
+
+def reissue(home: Home, authority: CertificateAuthority, config: Config) -> None:
+    """Issue both anew, for the same keys.
+
+    Raises:
+        EpgfnError: a file cannot be read or written.
+    """
     server_key = SigningKey.load(home.key(keys.TLS_KEY), key_passphrase())
     _certify(home, authority, config, server_key, SigningKey.load(home.key(keys.HEALTH_KEY)))
-    return why
+
+
+def renew_authority(home: Home, authority: CertificateAuthority) -> bool:
+    """Renew the authority's certificate where it is to be; whether it was.
+
+    Raises:
+        EpgfnError: the file cannot be written.
+    """
+    if not authority.ends_soon:
+        return False
+    authority.renew()
+    write_atomic(home.keys / CA_CERTIFICATE, authority.certificate_pem)
+    return True
+
+
+def renew_by_hand(home: Home, tls_names: list[str]) -> Config:
+    """Issue both anew for what coordinator.toml says and `tls_names`, which are added to it; what it says then. A `serve` that runs
+    shows them to the next connection.
+
+    Raises:
+        UsageError: a name is none.
+        EpgfnError: a file cannot be read or written, or the authority's key does not open.
+    """
+    config = Config.load(home.config)
+    config = config.with_names(tls_names)
+    config.require_addresses()
+    authority = CertificateAuthority.load(home.keys, key_passphrase())
+    config.save(home.config)
+    renew_authority(home, authority)
+    reissue(home, authority, config)
+    return config
+
+
+def ends(home: Home, store: Store) -> dict[str, datetime]:
+    """When each certificate ends: that of the `authority`, the `server`, and of every enrolled node by its id.
+
+    Raises:
+        EpgfnError: a file cannot be read.
+    """
+    found = {
+        "authority": ends_at(read_bytes(home.ca, "certificate")),
+        "server": ends_at(read_bytes(home.key(keys.TLS_CERTIFICATE), "certificate")),
+    }
+    for row in store.rows("SELECT node_id, certificate FROM nodes ORDER BY node_id"):
+        found[f"node {row['node_id']}"] = ends_at(bytes(row["certificate"]))
+    return found
+
+
+def warnings(home: Home, store: Store) -> list[str]:
+    """What to say of certificates that have ended or do so within a month, and what to do, a sentence each."""
+    said, now = [], clock.now()
+    for whose, end in ends(home, store).items():
+        if end - now >= RENEW_WITHIN:
+            continue
+        when = f"the certificate of {whose} {'ended' if end <= now else 'ends'} at {spelled(end)}"
+        said.append(f"{when}; {_what_to_do(home, whose, ended=end <= now)}")
+    return said
+
+
+def _what_to_do(home: Home, whose: str, *, ended: bool) -> str:
+    if not whose.startswith("node "):
+        return f"epgfn-coordinator renew --home {home.root} issues another, and so does serve"
+    node = whose.removeprefix("node ")
+    if ended:
+        return f"epgfn-coordinator token {node} --renew --home {home.root} makes an invitation with which it gets another for the same keys"
+    return "it gets another by itself with epgfn-node run, or by epgfn-node renew"
+
+
+class Upkeep:
+    """Renews what `serve` needs and warns of what it cannot renew."""
+
+    def __init__(self, home: Home, store: Store, authority: CertificateAuthority, journal: Journal) -> None:
+        self._home, self._store, self._authority, self._journal = home, store, authority, journal
+        self._looked = self._warned = float("-inf")
+
+    def look(self) -> None:
+        """Call often; once an hour it does something.
+
+        Raises:
+            EpgfnError: a file cannot be read or written.
+        """
+        if time.monotonic() - self._looked < LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
+        if renew_authority(self._home, self._authority):
+            self._journal.decision(
+                "certificate", "the authority's certificate is issued anew, for the same key"
+            )
+        if why := renew(self._home, self._authority, Config.load(self._home.config)):
+            self._journal.decision("certificate", f"the server's certificate is issued anew: {why}")
+        if time.monotonic() - self._warned >= WARN_EVERY:
+            self._warned = time.monotonic()
+            for sentence in warnings(self._home, self._store):
+                self._journal.decision("certificate-ends", sentence, warn=True)
+
+    def look_if_possible(self) -> None:
+        """The same while it serves: what does not work now is said, and tried again in an hour."""
+        try:
+            self.look()
+        except EpgfnError as error:
+            LOG.error("certificates: %s", error)
 
 
 def _certify(

@@ -98,6 +98,12 @@ def token(
         Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
     ] = None,
     days: Annotated[float, typer.Option(help="How many days it is good.")] = 14.0,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew", help="For an enrolled node whose certificate has ended: another, for the same keys."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write an invitation with a one-time token, to be given to that node's operator over a trusted channel.
@@ -110,7 +116,7 @@ def token(
     path = out or Path(f"{node}.invitation.json")
     store = _store(home)
     try:
-        raw = invite(Home(home), store, node, days)
+        raw = invite(Home(home), store, node, days, renew=renew)
         write_secret(path, raw)
         expires = next(each["expires"] for each in all_of(store) if each["node"] == node)
     finally:
@@ -122,7 +128,9 @@ def token(
         print(json.dumps({"invitation": str(path), **shown, "expires": expires}, indent=2))
         return
     print(
-        f"{path}: invitation for {node}, good for one enrolment until {expires}; whoever holds it can enrol, so send it safely"
+        f"{path}: invitation for {node}, good for another certificate for the keys it has, until {expires}; for epgfn-node renew --invite"
+        if renew
+        else f"{path}: invitation for {node}, good for one enrolment until {expires}; whoever holds it can enrol, so send it safely"
     )
 
 
@@ -169,6 +177,35 @@ def revoke_invitation(
         store.close()
     said = f"the invitation for {node} is void; {NAME} token {node} --home {home} makes another"
     print(json.dumps({"node": node, "state": "revoked"}, indent=2) if as_json else said)
+
+
+@app.command()
+def renew(
+    home: HomeOption = DEFAULT_HOME,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name or IP address that nodes will use; may be given again."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Issue the server's certificate anew, for a year and for new names. Also while it serves; enrolled nodes notice nothing.
+
+    Example: epgfn-coordinator renew --tls-name coordinator.example.org --home coordinator-home
+    """
+    from epgfn_coordinator.certificates import ends, names_of, renew_by_hand
+    from epgfn_coordinator.clock import spelled
+
+    Home(home).require()
+    names = names_of(renew_by_hand(Home(home), tls_name or []))
+    store = _store(home)
+    try:
+        until = {whose: spelled(end) for whose, end in ends(Home(home), store).items()}
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps({"names": names, "certificates": until}, indent=2))
+        return
+    print(f"the server's certificate is good until {until['server']}, for {', '.join(names)}")
 
 
 @app.command()
@@ -286,6 +323,8 @@ def status(
         return
     width = max(map(len, found))
     for name, value in found.items():
+        if isinstance(value, dict):
+            value = [f"{whose} until {until}" for whose, until in value.items()]
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
         missing = "unknown" if name.endswith("address") else "none"
         print(f"{name.replace('_', ' '):<{width}}  {missing if shown is None else shown}")
@@ -485,10 +524,21 @@ def health(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
     Example: epgfn-coordinator health --home coordinator-home
     """
+    from epgfn_coordinator.certificates import warnings
     from epgfn_coordinator.health import require_healthy
 
     address = require_healthy(Home(home))
-    print(json.dumps({"serving": True, "address": address}, indent=2) if as_json else f"serving at {address}")
+    store = _store(home)
+    try:
+        said = warnings(Home(home), store)
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps({"serving": True, "address": address, "warnings": said}, indent=2))
+        return
+    print(f"serving at {address}")
+    for sentence in said:
+        print(f"warning: {sentence}")
 
 
 def _store(home: Path) -> Store:

@@ -18,6 +18,8 @@ from epgfn.sealing.keys import SigningKey
 from epgfn.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,
+    certificate_pb2,
+    certificate_pb2_grpc,
     enrollment_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
@@ -33,6 +35,7 @@ from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
 from epgfn_coordinator.listening import Inner, listen
 from epgfn_coordinator.services.artifact import ArtifactServicer
+from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 from epgfn_coordinator.services.ledger import LedgerServicer
 from epgfn_coordinator.services.result import ResultServicer
@@ -57,6 +60,7 @@ SERVICES = tuple(
         (artifact_pb2, "ArtifactService"),
         (result_pb2, "ResultService"),
         (ledger_pb2, "LedgerService"),
+        (certificate_pb2, "CertificateService"),
     )
 )
 
@@ -69,6 +73,38 @@ class Servicers:
     artifact: ArtifactServicer
     result: ResultServicer
     ledger: LedgerServicer
+    certificate: CertificateServicer
+
+
+class _Shown:
+    """What the servers show: certificates are read anew once their files have changed."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._key = SigningKey.load(home.key(TLS_KEY), key_passphrase()).private_pem()
+        self._of: tuple[float, ...] = ()
+        self._read: tuple[bytes, bytes] = (b"", b"")
+
+    def _now(self) -> tuple[bytes, bytes]:
+        """The server's certificate and the authority's."""
+        paths = (self._home.key(TLS_CERTIFICATE), self._home.ca)
+        try:
+            of = tuple(path.stat().st_mtime_ns for path in paths)
+            if of != self._of:
+                self._read = (read_bytes(paths[0], "certificate"), read_bytes(paths[1], "certificate"))
+                self._of = of
+        except (OSError, EpgfnError):
+            if not self._of:
+                raise
+            # Being replaced, or no descriptor is left: what was shown before is shown again.
+        return self._read
+
+    def to_nodes(self) -> tuple[bytes, bytes, bytes | None]:
+        certificate, ca = self._now()
+        return self._key, certificate, ca
+
+    def to_strangers(self) -> tuple[bytes, bytes, bytes | None]:
+        return self._key, self._now()[0], None
 
 
 class Listener:
@@ -80,9 +116,7 @@ class Listener:
         Raises:
             EpgfnError: a port is in use or an address is not ours.
         """
-        key = SigningKey.load(home.key(TLS_KEY), key_passphrase()).private_pem()
-        certificate = read_bytes(home.key(TLS_CERTIFICATE), "certificate")
-        ca = read_bytes(home.ca, "certificate")
+        shown = _Shown(home)
         most = connections(raise_limit())
         few = max(1, most // ENROLLMENT_SHARE)
         self._main = _server(THREADS + min(nodes, THREADS), most)
@@ -100,12 +134,17 @@ class Listener:
             Gate(
                 "main",
                 sockets,
-                _behind(self._main, rpc.server_credentials(key, certificate, ca), self._inner, "main"),
+                _behind(
+                    self._main,
+                    rpc.changing_server_credentials(shown.to_nodes, with_clients=True),
+                    self._inner,
+                    "main",
+                ),
                 Bounds.of(most - few),
             )
         ]
         sockets, self.enroll_address = _bind(config.enroll_address, config.effective_enroll_address)
-        credentials = rpc.server_credentials(key, certificate, None)
+        credentials = rpc.changing_server_credentials(shown.to_strangers, with_clients=False)
         self._gates.append(
             Gate(
                 "enrolment",
@@ -125,6 +164,7 @@ class Listener:
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(desks.artifact, self._main)  # type: ignore[no-untyped-call]
         result_pb2_grpc.add_ResultServiceServicer_to_server(desks.result, self._main)  # type: ignore[no-untyped-call]
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(desks.ledger, self._main)  # type: ignore[no-untyped-call]
+        certificate_pb2_grpc.add_CertificateServiceServicer_to_server(desks.certificate, self._main)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._main)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(enrollment, self._enrollment)  # type: ignore[no-untyped-call]
         self._main.start()

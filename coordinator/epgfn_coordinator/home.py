@@ -201,6 +201,10 @@ class Config:
             del values["effective_address"], values["effective_enroll_address"]
         write_atomic(path, tomli_w.dumps(values).encode("utf-8"))
 
+    def with_names(self, names: list[str]) -> Config:
+        """The same with more TLS names."""
+        return replace(self, tls_names=tuple(dict.fromkeys((*self.tls_names, *names))))
+
     def with_effective(self, address: str, enroll_address: str) -> Config:
         """The same with the addresses that are listened on."""
         return replace(self, effective_address=address, effective_enroll_address=enroll_address)

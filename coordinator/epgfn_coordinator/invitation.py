@@ -26,6 +26,7 @@ FORMAT = "epgfn-invitation/v1"
 DAYS: Final = 14.0
 """How long an invitation is good, unless its maker says otherwise."""
 REVOKED, REPLACED = "revoked", "replaced"
+RENEWS, RENEWED = "renews", "renewed"
 _AGAIN: Final = "ask the coordinator's operator for a new invitation"
 
 
@@ -34,12 +35,13 @@ def token_digest(token: str) -> str:
     return sha256_hex(token.encode("utf-8"))
 
 
-def invite(home: Home, store: Store, node_id: str, days: float = DAYS) -> bytes:
-    """A fresh invitation for `node_id`, good for `days`, as JSON bytes, a secret; it takes the place of one that was not used.
+def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew: bool = False) -> bytes:
+    """A fresh invitation for `node_id`, good for `days`, as JSON bytes, a secret; it takes the place of one that was not used. With `renew`
+    it is for an enrolled node, which gets another certificate with it, for the keys it has and no others.
 
     Raises:
-        UsageError: the node is not on the roster, is enrolled already, the coordinator's port is not known yet, or `days` is no time
-            from now.
+        UsageError: the node is not on the roster, is enrolled already (with `renew`: is not), the coordinator's port is not known
+            yet, or `days` is no time from now.
     """
     try:
         expires = clock.now() + timedelta(days=days)
@@ -64,16 +66,21 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS) -> bytes:
         "study_digest": study.digest,
     }
     with store.transaction():
-        if store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None:
+        enrolled = store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None
+        if renew and not enrolled:
+            raise UsageError(f"{node_id} is not enrolled, so there is nothing to renew; leave --renew out")
+        if enrolled and not renew:
             raise UsageError(
-                f"{node_id} is enrolled already; if its keys are lost or stolen, run epgfn-coordinator revoke {node_id} first"
+                f"{node_id} is enrolled already; if its certificate has ended add --renew, and if its keys are lost or stolen run "
+                f"epgfn-coordinator revoke {node_id} first"
             )
         void_token(store, node_id, REPLACED)
         store.write(
-            "INSERT INTO tokens (node_id, token_sha256, expires) VALUES (?, ?, ?)",
+            "INSERT INTO tokens (node_id, token_sha256, expires, renews) VALUES (?, ?, ?, ?)",
             node_id,
             token_digest(invitation["token"]),
             expires.isoformat(),
+            RENEWS if renew else None,
         )
         store.set_fact(_told(node_id), f"{invitation['enroll_address']} {invitation['address']}")
     return (json.dumps(invitation, indent=2) + "\n").encode("utf-8")
@@ -86,7 +93,8 @@ def revoke_invitation(store: Store, node_id: str) -> None:
         UsageError: there is none, or the node is enrolled.
     """
     with store.transaction():
-        if store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None:
+        row = store.row("SELECT renews FROM tokens JOIN nodes USING (node_id) WHERE node_id = ?", node_id)
+        if row is not None and row["renews"] != RENEWS:
             raise UsageError(
                 f"{node_id} has used its invitation and is enrolled; epgfn-coordinator revoke {node_id} revokes its keys"
             )
@@ -163,14 +171,29 @@ def require_good(store: Store, node_id: str, token: str) -> None:
         )
 
 
+def use_renewal(store: Store, node_id: str, token: str) -> bool:
+    """Whether the token that an enrolled node shows renews its certificate, now and not again. Call inside a transaction.
+
+    Raises:
+        RefusedError: as `require_good`.
+    """
+    row = store.row("SELECT renews FROM tokens WHERE node_id = ?", node_id)
+    if row is None or row["renews"] != RENEWS:
+        return False
+    require_good(store, node_id, token)
+    store.write("UPDATE tokens SET renews = ? WHERE node_id = ?", RENEWED, node_id)
+    return True
+
+
 def invitations(store: Store) -> list[dict[str, Any]]:
     """Each node's last invitation: whether it is open, used, expired or revoked, until when it is good, and where it leads."""
     enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
     found, time = [], clock.now()
-    for row in store.rows("SELECT node_id, expires FROM tokens"):
+    for row in store.rows("SELECT node_id, expires, renews FROM tokens"):
         expires = datetime.fromisoformat(row["expires"]) if row["expires"] else None
         state = "expired" if expires is not None and time >= expires else "open"
-        found.append((row["node_id"], "used" if row["node_id"] in enrolled else state, expires))
+        used = row["node_id"] in enrolled and row["renews"] != RENEWS
+        found.append((row["node_id"], "used" if used else state, expires))
     known = {node for node, _, _ in found}
     for row in store.rows("SELECT DISTINCT node_id FROM void_tokens WHERE why = ?", REVOKED):
         if row["node_id"] not in known:

@@ -20,7 +20,7 @@ from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_o
 from epgfn.study import Study
 from epgfn_coordinator import metrics, places
 from epgfn_coordinator.aggregation import Interrupted
-from epgfn_coordinator.certificates import renew
+from epgfn_coordinator.certificates import Upkeep
 from epgfn_coordinator.clock import Clock
 from epgfn_coordinator.continuity import Continuity
 from epgfn_coordinator.grpc_servers import Listener, Servicers
@@ -35,6 +35,7 @@ from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import Revocation
 from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
 from epgfn_coordinator.services.artifact import ArtifactServicer
+from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 from epgfn_coordinator.services.ledger import LedgerServicer
 from epgfn_coordinator.services.result import ResultServicer
@@ -163,6 +164,7 @@ class Coordinator:
             takes_late=self._study.aggregation.late == "new-aggregate",
             upload_limit=self._study.transport.max_upload_bytes,
         )
+        self._upkeep = Upkeep(home, self._store, self._keys.authority, journal)
         self._withdrawal = Withdrawal(home, self._store, self._log, verifier, journal)
         self._publication = Publication(
             home,
@@ -196,8 +198,7 @@ class Coordinator:
             self._store.write(f"DELETE FROM {table} WHERE done IS NULL")
         self._log.publish()
         self._log.fill_receipts()
-        if why := renew(self._home, self._keys.authority, self._config):
-            self._journal.decision("certificate", f"the server's certificate is issued anew: {why}")
+        self._upkeep.look()
         listener = Listener(self._home, self._config, len(self._study.roster))
         self._identity.known = listener.recognise
         config = self._config.with_effective(listener.address, listener.enroll_address)
@@ -310,6 +311,7 @@ class Coordinator:
     ) -> tuple[_Worker | None, _Worker | None]:
         """One look at all that may have to be done; who is at work then."""
         self._revocation.answer()
+        self._upkeep.look_if_possible()
         if held := self._continuity.held():
             self._round.turn_away(held)
             return worker, late
@@ -360,6 +362,7 @@ class Coordinator:
             ArtifactServicer(self._identity, self._intake, self._withdrawal, self._watch),
             ResultServicer(self._home, self._store, self._log, self._identity, self._round, self._watch),
             LedgerServicer(self._identity, self._log, self._continuity),
+            CertificateServicer(self._store, self._identity, self._keys.authority, self._journal),
         )
 
     def _manifest(self) -> RoundPredicate:

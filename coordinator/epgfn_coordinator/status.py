@@ -10,6 +10,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
 from epgfn_coordinator import places
+from epgfn_coordinator.certificates import ends, warnings
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
@@ -56,6 +57,8 @@ def status(home: Home) -> dict[str, Any]:
             "quorum": study.aggregation.quorum,
             "aggregates": places.all_made(store),
             "late": places.late_nodes(store),
+            "certificates": {whose: spelled(end) for whose, end in ends(home, store).items()},
+            "warnings": warnings(home, store),
             "ledger_size": store.count("entries"),
         }
     finally:

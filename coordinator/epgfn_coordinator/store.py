@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) ST
 CREATE TABLE IF NOT EXISTS entries (
     position INTEGER PRIMARY KEY CHECK (position >= 0), entry BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tokens (
-    node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, expires TEXT) STRICT;
+    node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, expires TEXT, renews TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS void_tokens (
     token_sha256 TEXT PRIMARY KEY, node_id TEXT NOT NULL, why TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS nodes (
@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE TABLE IF NOT EXISTS revocation_requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, node_id TEXT NOT NULL) STRICT;
 """
-_ADDED = (("requests", "deadline"), ("tokens", "expires"))
+_ADDED = (("requests", "deadline"), ("tokens", "expires"), ("tokens", "renews"))
 """Columns, TEXT all of them, that the tables of earlier homes do not have."""
 
 

@@ -7,6 +7,7 @@ never read: a status tells what the coordinator said, and why nobody said anythi
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its log lines are not for users
@@ -52,6 +53,31 @@ def server_credentials(
     """TLS for a server; with `ca_pem` every client must hold a certificate of that authority (mTLS)."""
     return grpc.ssl_server_credentials(
         [(key_pem, certificate_pem)], root_certificates=ca_pem, require_client_auth=ca_pem is not None
+    )
+
+
+def changing_server_credentials(
+    read: Callable[[], tuple[bytes, bytes, bytes | None]], *, with_clients: bool
+) -> grpc.ServerCredentials:
+    """The same for a server whose certificates change while it serves: `read` gives key, certificate and authority of now, and is asked at
+    every connection. `with_clients`: every client must hold a certificate of that authority."""
+    shown = read()
+
+    def configuration(key_pem: bytes, certificate_pem: bytes, ca_pem: bytes | None) -> Any:
+        return grpc.ssl_server_certificate_configuration(
+            [(key_pem, certificate_pem)], root_certificates=ca_pem
+        )
+
+    def fetch() -> Any:
+        nonlocal shown
+        now = read()
+        if now == shown:
+            return None  # no change
+        shown = now
+        return configuration(*now)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(*shown), fetch, require_client_authentication=with_clients
     )
 
 

@@ -28,6 +28,9 @@ NODE_URI: Final = "urn:epgfn:node:"
 CA_CERTIFICATE: Final = "ca.pem"
 CA_KEY: Final = "ca-key.pem"
 
+RENEW_WITHIN: Final = timedelta(days=30)
+"""How long before its end a certificate is warned of and renewed."""
+
 _CA_LIFETIME = timedelta(days=3652)
 _LEAF_LIFETIME = timedelta(days=365)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -35,7 +38,7 @@ _MAX_PEM_BYTES = 1 << 16
 
 
 class CertificateAuthority:
-    """Issues the coordinator's server certificate and the nodes' client certificates."""
+    """Issues the coordinator's server certificate and the nodes' client certificates, none of which outlives its own."""
 
     def __init__(self, certificate: x509.Certificate, key: SigningKey) -> None:
         self._certificate = certificate
@@ -80,6 +83,27 @@ class CertificateAuthority:
         self._key.save(directory / CA_KEY, passphrase)
         write_atomic(directory / CA_CERTIFICATE, self.certificate_pem)
 
+    def renew(self) -> None:
+        """Give its certificate another ten years from now, for the same name and key: whoever trusts the old one trusts what was and is
+        issued, and can be given the new one."""
+        old, key = self._certificate, self._key.public
+        builder = _builder(old.subject, old.subject, key, _CA_LIFETIME, begins=old.not_valid_before_utc)
+        for extension in old.extensions:
+            if not isinstance(extension.value, x509.SubjectKeyIdentifier):
+                builder = builder.add_extension(extension.value, extension.critical)
+        self._certificate = builder.sign(self._key.as_cryptography(), hashes.SHA256())
+
+    @property
+    def ends(self) -> datetime:
+        """When its own certificate ends."""
+        return self._certificate.not_valid_after_utc
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether it should be renewed: while what it issues is still good for its whole time, so that every node has the new one before
+        the old one ends."""
+        return self.ends - datetime.now(UTC) < _LEAF_LIFETIME + RENEW_WITHIN
+
     @property
     def certificate_pem(self) -> bytes:
         """The authority's certificate: what every party trusts."""
@@ -119,7 +143,8 @@ class CertificateAuthority:
         self, public: VerifyKey, common_name: str, names: list[x509.GeneralName], use: x509.ObjectIdentifier
     ) -> bytes:
         authority = self._key.public.as_cryptography()
-        builder = _builder(_common_name(common_name), self._certificate.subject, public, _LEAF_LIFETIME)
+        subject, issuer = _common_name(common_name), self._certificate.subject
+        builder = _builder(subject, issuer, public, _LEAF_LIFETIME, ends=self.ends)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(authority=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
@@ -171,6 +196,25 @@ def certificate_fingerprint(certificate: bytes) -> str:
     return sha256_hex(_load_certificate(certificate).public_bytes(Encoding.DER))
 
 
+def ends_at(certificate: bytes) -> datetime:
+    """When a certificate (PEM or DER) ends.
+
+    Raises:
+        RefusedError: "bad-certificate": it does not parse.
+    """
+    return _load_certificate(certificate).not_valid_after_utc
+
+
+def same_authority(one: bytes, other: bytes) -> bool:
+    """Whether two certificates are of the same authority: the same name and key, whatever their dates.
+
+    Raises:
+        RefusedError: "bad-certificate": one does not parse.
+    """
+    a, b = _load_certificate(one), _load_certificate(other)
+    return a.subject == b.subject and a.public_key() == b.public_key()
+
+
 def issued_at(certificate: bytes) -> datetime:
     """When a certificate of ours (PEM or DER) was issued, by the clock of then.
 
@@ -181,14 +225,23 @@ def issued_at(certificate: bytes) -> datetime:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: VerifyKey, lifetime: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: VerifyKey,
+    lifetime: timedelta,
+    *,
+    begins: datetime | None = None,
+    ends: datetime | None = None,
 ) -> x509.CertificateBuilder:
+    """`ends`: at the latest."""
     now = datetime.now(UTC).replace(microsecond=0)
+    last = now + lifetime if ends is None else min(now + lifetime, ends)
+    first = begins or now - _CLOCK_SKEW
     key = public.as_cryptography()
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
     # Backdated, because the other side's clock may be a little behind ours.
-    builder = builder.not_valid_before(now - _CLOCK_SKEW).not_valid_after(now + lifetime)
+    builder = builder.not_valid_before(min(first, last)).not_valid_after(last)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 

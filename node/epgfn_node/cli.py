@@ -109,6 +109,29 @@ def enroll(
         )
 
 
+@app.command(epilog="Example: epgfn-node renew --home node-home")
+def renew(
+    home: Home = DEFAULT_HOME,
+    invite: Annotated[
+        Path | None,
+        typer.Option("--invite", help="An invitation for renewal, where the certificate has ended already."),
+    ] = None,
+    events: Events = False,
+) -> None:
+    """Get another certificate for the same keys; `run` does it by itself in the last month."""
+    from epgfn_node.renew import renew as renew_now
+    from epgfn_node.renew import renew_by_invitation
+    from epgfn_node.settings import NodeSettings
+    from epgfn_node.trust import Invitation
+
+    with _session(home, events) as (node_home, report):
+        if invite is None:
+            renew_now(_connection(node_home), report)
+            return
+        settings = NodeSettings.load(node_home.settings)
+        renew_by_invitation(node_home, Invitation.load(invite), settings, report)
+
+
 @app.command(epilog="Example: epgfn-node doctor --home node-home")
 def doctor(
     home: Home = DEFAULT_HOME,
@@ -247,7 +270,7 @@ def submit(home: Home = DEFAULT_HOME, events: Events = False) -> None:
     from epgfn_node.submit import submit as submit_model
 
     with _session(home, events) as (node_home, report):
-        connection = _connection(node_home)
+        connection = _connection(node_home, report)
         submit_model(connection, load_agreement(node_home, connection.trust), report)
 
 
@@ -289,7 +312,7 @@ def fetch(
     from epgfn_node.study import load_agreement
 
     with _session(home, events) as (node_home, report):
-        connection = _connection(node_home)
+        connection = _connection(node_home, report)
         fetch_model(
             connection,
             load_agreement(node_home, connection.trust),
@@ -361,12 +384,17 @@ def run(
         pipeline.run(node_home, plan, report)
 
 
-def _connection(home: NodeHome) -> Connection:
+def _connection(home: NodeHome, report: Reporter | None = None) -> Connection:
+    """What it takes to call the coordinator; that a certificate ends soon is told to `report`."""
     from epgfn_node.enroll import Connection
+    from epgfn_node.renew import warning_of
     from epgfn_node.settings import NodeSettings
 
     home.require_enrolled()
-    return Connection.load(home, NodeSettings.load(home.settings))
+    connection = Connection.load(home, NodeSettings.load(home.settings))
+    if report is not None and (sentence := warning_of(connection)):
+        report.event("certificate", sentence)
+    return connection
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from epgfn.rpc import UNARY_DEADLINE, as_error, channel_credentials, is_transien
 from epgfn.rpc.diagnosis import NetworkError, Target, diagnose
 from epgfn.v1 import (
     artifact_pb2_grpc,
+    certificate_pb2_grpc,
     enrollment_pb2_grpc,
     ledger_pb2_grpc,
     result_pb2_grpc,
@@ -70,6 +71,7 @@ class Coordinator:
         self.study = _stub(study_pb2_grpc.StudyServiceStub, self._channel)
         self.artifact = _stub(artifact_pb2_grpc.ArtifactServiceStub, self._channel)
         self.ledger = _stub(ledger_pb2_grpc.LedgerServiceStub, self._channel)
+        self.certificate = _stub(certificate_pb2_grpc.CertificateServiceStub, self._channel)
         self.result = _stub(result_pb2_grpc.ResultServiceStub, self._channel)
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from epgfn.rpc.certificates import in_words
 from epgfn.rpc.diagnosis import Target
 from epgfn.rpc.hello import Identity
 from epgfn.sealing.keys import SigningKey, VerifyKey
-from epgfn.sealing.pki import make_csr, node_id_from_cert
+from epgfn.sealing.pki import ends_at, make_csr, node_id_from_cert
 from epgfn.v1 import enrollment_pb2
 from epgfn_node import ledger
 from epgfn_node.client import Coordinator
@@ -27,6 +27,8 @@ from epgfn_node.keys import NodeKeys, load_keys
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, fetch_agreement, require_on_roster
 from epgfn_node.trust import Invitation, Trust, pin
+
+CERTIFICATE_ENDED = "certificate-ended"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Connection:
         keys = load_keys(home)
         certificate = read_bytes(home.tls_certificate, "certificate")
         trust = Trust(home)
-        node_id = _require_own_certificate(certificate, keys.tls, trust)
+        node_id = require_own_certificate(certificate, keys.tls, trust)
         address = settings.address or Invitation.load(home.invitation).address or _answered_address(home)
         return cls(home, node_id, address, trust, keys, certificate)
 
@@ -84,13 +86,13 @@ def enroll(
     _require_addresses(home, invitation, settings)
     keys = load_keys(home)
     pin(home, invitation)
-    _keep_invitation(home, invitation)
+    keep_invitation(home, invitation)
     trust = Trust(home)
     if not home.tls_certificate.exists():
         report.event("enrolling", f"asking {invitation.enroll_address} for a certificate")
-        _get_certificate(home, invitation, settings, keys, trust, report, patience)
+        get_certificate(home, invitation, settings, keys, trust, report, patience)
     certificate = read_bytes(home.tls_certificate, "certificate")
-    if _require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
+    if require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
             "other-node",
             f"{home.root} is enrolled under another node id; use a new --home for this invitation",
@@ -127,13 +129,13 @@ def _require_addresses(home: NodeHome, invitation: Invitation, settings: NodeSet
             raise UsageError(f"{name} in {whose}: {error}") from None
 
 
-def _keep_invitation(home: NodeHome, invitation: Invitation) -> None:
+def keep_invitation(home: NodeHome, invitation: Invitation) -> None:
     if home.invitation.exists() and Invitation.load(home.invitation) == invitation:
         return
     write_secret(home.invitation, invitation.model_dump_json(indent=2).encode("utf-8") + b"\n")
 
 
-def _get_certificate(
+def get_certificate(
     home: NodeHome,
     invitation: Invitation,
     settings: NodeSettings,
@@ -142,12 +144,18 @@ def _get_certificate(
     report: Reporter,
     patience: float,
 ) -> None:
+    """Spend a token: the certificate and the address that come back.
+
+    Raises:
+        RefusedError: the coordinator says no, or answers with what is not for this node.
+        EpgfnError: nobody answers, or a file cannot be written.
+    """
     request = _request(home, invitation, keys)
     address = parse_address(settings.enroll_address or invitation.enroll_address)
     with Coordinator(Target(address, trust.ca_pem), report, patience) as coordinator:
         answer = coordinator.call(coordinator.enrollment.Enroll, request)
     certificate = bytes(answer.certificate_pem)
-    if _require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
+    if require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
             "other-node", "the coordinator answered with another node's certificate; tell its operator"
         )
@@ -174,7 +182,7 @@ def _request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> enrollme
     )
 
 
-def _require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) -> str:
+def require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) -> str:
     """The node id in `certificate`, which must be for our key, from the pinned authority, and in date.
 
     The coordinator would only hang up on any other one; here the reason can be told.
@@ -202,11 +210,15 @@ def _require_own_certificate(certificate: bytes, key: SigningKey, trust: Trust) 
             f"this node's certificate begins {in_words(begins)} by the coordinator's clock, and this machine's clock says "
             f"{in_words(now)}; set the clock that is wrong, then run again",
         )
-    if now > ends:
+    over = min(ends, ends_at(trust.ca_pem))
+    if now > over:
+        whose = (
+            "this node's certificate" if over == ends else "the certificate of the coordinator's authority"
+        )
         raise RefusedError(
-            "bad-certificate",
-            f"this node's certificate ended {in_words(ends)}, and this machine's clock says {in_words(now)}; set this clock if it is "
-            "wrong, otherwise ask the coordinator's operator for an invitation to a new round",
+            CERTIFICATE_ENDED,
+            f"{whose} ended {in_words(over)}, and this machine's clock says {in_words(now)}; set this clock if it is wrong, otherwise ask "
+            f"the coordinator's operator for epgfn-coordinator token {node_id} --renew, and run epgfn-node renew --invite FILE",
         )
     return node_id
 

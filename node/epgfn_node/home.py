@@ -4,7 +4,7 @@ node.toml                            settings; the only file here meant for an e
 invitation.json                      0600: holds the one-time token
 keys/{tls.key,tls.csr,tls.pem}       identity on the wire; keys are 0600
 keys/{signing.key,signing.pem}       signs what is sent
-trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling, never changed
+trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling; of ca.pem only the dates ever change
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine

@@ -14,6 +14,7 @@ from epgfn_node.home import NodeHome
 from epgfn_node.keys import create_keys
 from epgfn_node.outbox import approve
 from epgfn_node.privacy import operator_of
+from epgfn_node.renew import loaded, renew_in_time
 from epgfn_node.settings import NodeSettings, write_settings
 from epgfn_node.study import Agreement, accept_study, load_agreement, require_accepted, require_on_roster
 from epgfn_node.submit import submit
@@ -78,7 +79,8 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
     settings = NodeSettings.load(home.settings)
     plan = plan.completed(settings)
     _enrol_once(home, plan, settings, report)
-    connection = Connection.load(home, settings)
+    connection = loaded(home, plan.invite, settings, report, plan.patience)
+    connection = renew_in_time(connection, report, plan.patience)
     agreement = agree(connection, plan.accept_study, report)
     if not home.receipt.exists():
         _require_not_withdrawn(home)

@@ -12,12 +12,15 @@ from epgfn.base.errors import RefusedError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import DeadlineEntry
 from epgfn.ledger.entries import parse as parse_entry
+from epgfn.rpc.certificates import in_words as in_words_of
+from epgfn.sealing.pki import ends_at
 from epgfn.v1 import study_pb2
 from epgfn_node import ledger
 from epgfn_node.client import plain
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.receipts import verified_receipt
+from epgfn_node.renew import warning_of
 from epgfn_node.study import Agreement
 
 _STATES = {
@@ -59,6 +62,8 @@ def status(connection: Connection, agreement: Agreement, report: Reporter) -> di
         "deadline": text,
         "extended": extended,
         "own_model": _own(connection.home),
+        "certificate_ends": in_words_of(ends_at(connection.certificate_pem)),
+        "warning": warning_of(connection) or None,
     }
 
 
@@ -79,6 +84,8 @@ def in_words(found: dict[str, Any]) -> str:
     """For people: a line a fact."""
     shown = {**found, "deadline": _deadline(found)}
     del shown["extended"]
+    if found["warning"] is None:
+        del shown["warning"]
     width = max(map(len, shown))
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items())
 

@@ -15,9 +15,11 @@ from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes, read_secret, write_atomic
 from epgfn.ledger.note import NoteVerifier
 from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.pki import ends_at, same_authority
 from epgfn_node.home import NodeHome
 
 FORMAT = "epgfn-invitation/v1"
+CA = "ca.pem"
 MAX_BYTES = 1 << 18
 
 
@@ -66,7 +68,7 @@ class Trust:
 
     def __init__(self, home: NodeHome) -> None:
         folder = home.trust
-        self.ca_pem = read_bytes(folder / "ca.pem", "pinned certificate")
+        self.ca_pem = read_bytes(folder / CA, "pinned certificate")
         self.coordinator = VerifyKey.from_pem(read_bytes(folder / "coordinator.pem", "pinned key"))
         vkey = read_bytes(folder / "ledger.vkey", "pinned key").decode("utf-8", "replace").strip()
         self.ledger_vkey = vkey
@@ -74,7 +76,8 @@ class Trust:
 
 
 def pin(home: NodeHome, invitation: Invitation) -> None:
-    """Write what `invitation` says into trust/; the same again is fine, anything else is refused.
+    """Write what `invitation` says into trust/; the same again is fine, and so is the same authority with a certificate that ends later;
+    anything else is refused.
 
     Raises:
         RefusedError: "other-coordinator": this home trusts another coordinator already; "bad-key": a key in the
@@ -84,13 +87,15 @@ def pin(home: NodeHome, invitation: Invitation) -> None:
     VerifyKey.from_pem(invitation.coordinator_key_pem.encode("utf-8"))
     NoteVerifier.from_vkey(invitation.ledger_vkey)
     pinned = {
-        "ca.pem": invitation.ca_pem.encode("utf-8"),
+        CA: invitation.ca_pem.encode("utf-8"),
         "coordinator.pem": invitation.coordinator_key_pem.encode("utf-8"),
         "ledger.vkey": invitation.ledger_vkey.encode("utf-8") + b"\n",
     }
     for name, value in pinned.items():
         path = home.trust / name
-        if path.exists() and path.read_bytes() != value:
+        if name == CA and path.exists() and _is_same_authority(path.read_bytes(), value):
+            keep_authority(home, value)
+        elif path.exists() and path.read_bytes() != value:
             raise RefusedError(
                 "other-coordinator",
                 f"the invitation is from another coordinator than the one {home.root} trusts ({name} differs); "
@@ -99,3 +104,27 @@ def pin(home: NodeHome, invitation: Invitation) -> None:
     for name, value in pinned.items():
         if not (home.trust / name).exists():
             write_atomic(home.trust / name, value)
+
+
+def keep_authority(home: NodeHome, ca_pem: bytes) -> None:
+    """Keep the authority's certificate in place of the one that is pinned, if it is of the same name and key and ends later.
+
+    Raises:
+        RefusedError: "other-coordinator": it is another authority; "bad-certificate": it does not parse.
+        EpgfnError: a file cannot be read or written.
+    """
+    pinned = read_bytes(home.trust / CA, "pinned certificate")
+    if not same_authority(pinned, ca_pem):
+        raise RefusedError(
+            "other-coordinator",
+            f"the coordinator names another authority than the one {home.root} trusts; tell its operator",
+        )
+    if ends_at(ca_pem) > ends_at(pinned):
+        write_atomic(home.trust / CA, ca_pem)
+
+
+def _is_same_authority(one: bytes, other: bytes) -> bool:
+    try:
+        return same_authority(one, other)
+    except RefusedError:
+        return False

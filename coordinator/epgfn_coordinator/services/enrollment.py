@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from sqlite3 import Row
 from typing import Any, NoReturn
 
 import grpc
@@ -15,7 +16,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
-from epgfn_coordinator.invitation import node_of_token, require_good
+from epgfn_coordinator.invitation import node_of_token, require_good, use_renewal
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.services.calls import CallError, guarded
@@ -75,12 +76,16 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         fingerprint = tls_fingerprint(certificate)
         with self._store.transaction():
             known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+            again = _same_keys(known, fingerprint, key)
+            if again and use_renewal(self._store, node_id, request.token):
+                self._store.write("UPDATE nodes SET certificate = ? WHERE node_id = ?", certificate, node_id)
+                known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             if known is None:
                 require_good(self._store, node_id, request.token)
                 self._insert(node_id, key, fingerprint, certificate)
         if known is not None:
             # A reply may have been lost: the same keys get the same certificate, others nothing.
-            if (known["tls_fingerprint"], known["signing_fingerprint"]) != (fingerprint, key.fingerprint):
+            if not again:
                 raise CallError(
                     grpc.StatusCode.PERMISSION_DENIED,
                     "token-spent",
@@ -88,10 +93,10 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 )
             certificate = bytes(known["certificate"])
         self._log.publish()
-        again = " (again, same keys)" if known is not None else ""
+        once_more = " (again, same keys)" if known is not None else ""
         self._journal.decision(
             "enrolled",
-            f"{node_id} is enrolled{again}",
+            f"{node_id} is enrolled{once_more}",
             caller=node_id,
             node=node_id,
             fingerprint=key.fingerprint,
@@ -147,6 +152,13 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             **fields,
         )
         raise error
+
+
+def _same_keys(known: Row | None, tls_fingerprint: str, signing: VerifyKey) -> bool:
+    if known is None:
+        return False
+    kept = (known["tls_fingerprint"], known["signing_fingerprint"])
+    return kept == (tls_fingerprint, signing.fingerprint)
 
 
 class _Guesses:

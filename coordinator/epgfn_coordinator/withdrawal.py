@@ -59,6 +59,7 @@ class Withdrawal:
             "withdrawn",
             f"{caller.node_id} has withdrawn its model",
             warn=True,
+            caller=caller.node_id,
             node=caller.node_id,
             sealed_sha256=sealed_sha256,
         )

@@ -39,6 +39,7 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
         self._journal.decision(
             "renewed",
             f"the certificate of {caller.node_id} is good until {spelled(ends_at(certificate))}",
+            caller=caller.node_id,
             node=caller.node_id,
         )
         return certificate_pb2.RenewResponse(

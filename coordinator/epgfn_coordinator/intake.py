@@ -12,8 +12,9 @@ from sqlite3 import Row
 
 import grpc
 
+from epgfn.base import failpoints
 from epgfn.base.errors import NoRoomError, RefusedError
-from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.base.files import remove, sha256_hex, write_atomic
 from epgfn.ledger.entries import AcceptedEntry, encode
 from epgfn.rpc import MAX_PIECE
 from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED, WAITING
@@ -142,7 +143,7 @@ class Intake:
                     announced.predicate.model_size,
                 )
         if earlier is not None and earlier["upload_id"] != upload_id:
-            self._home.part(earlier["upload_id"]).unlink(missing_ok=True)
+            remove(self._home.part(earlier["upload_id"]))
         return self.standing(caller, upload_id)
 
     def standing(self, caller: Caller, upload_id: str) -> Standing:
@@ -238,7 +239,7 @@ class Intake:
                     caller.node_id, row["bundle_sha256"], row["sealed_sha256"], error, final=final
                 )
                 if error.reason != "round-closed":
-                    self._home.part(upload_id).unlink(missing_ok=True)
+                    remove(self._home.part(upload_id))
             raise
 
     def _require_current(self, caller: Caller) -> None:
@@ -323,7 +324,7 @@ class Intake:
                 row["upload_id"],
             )
             self._store.write("DELETE FROM uploads WHERE upload_id = ?", row["upload_id"])
-        self._home.part(row["upload_id"]).unlink(missing_ok=True)
+        remove(self._home.part(row["upload_id"]))
         self._journal.decision(
             "accepted",
             f"the model of {caller.node_id} is accepted",
@@ -362,8 +363,10 @@ class Intake:
 def _append(part: Path, kept: int, data: bytes) -> None:
     try:
         part.parent.mkdir(exist_ok=True)
+        failpoints.at("append", part)
         with part.open("ab") as target:
             target.write(data)
+        failpoints.at("appended", part)
     except OSError as error:
         if part.exists():
             os.truncate(part, kept)

@@ -6,8 +6,9 @@ import hashlib
 import os
 from dataclasses import dataclass
 
+from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_secret, sync_directory, write_secret
+from epgfn.base.files import read_secret, remove, sync_directory, write_secret
 from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.note import NoteSigner
 from epgfn.sealing import chunked
@@ -95,7 +96,8 @@ def destroy_round_key(home: Home) -> None:
             target.write(os.urandom(path.stat().st_size))
             target.flush()
             os.fsync(target.fileno())
-        path.unlink()
+        failpoints.at("overwritten", path)
+        remove(path)
         sync_directory(path.parent)
     except OSError as error:
         raise EpgfnError(

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from epgfn.base.errors import EpgfnError, NoRoomError
-from epgfn.base.files import read_bytes
+from epgfn.base.files import read_bytes, remove
 from epgfn.gflownet.parallel import workers
 from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
@@ -438,7 +438,7 @@ def _remove_strays(home: Home, store: Store) -> None:
     }
     for path in [*home.uploads.iterdir(), *home.artifacts.iterdir()]:
         if path not in known:
-            path.unlink()
+            remove(path)
 
 
 def still_aggregating() -> bool:

@@ -10,6 +10,7 @@ import contextlib
 from typing import NoReturn
 
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.files import remove
 from epgfn.ledger.entries import RevokedEntry, encode
 from epgfn.study import Study
 from epgfn_coordinator.home import Home
@@ -58,7 +59,7 @@ class Revocation:
             said = self._revoke(node_id)
         self._watch.end_of(node_id)
         if half_sent is not None:
-            self._home.part(half_sent["upload_id"]).unlink(missing_ok=True)
+            remove(self._home.part(half_sent["upload_id"]))
         self._log.publish()
         self._journal.decision("revoked", said, warn=True, node=node_id)
         return said

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
 
 CONTINUITY_FACT: Final = "continuity"
@@ -55,6 +56,15 @@ CREATE TABLE IF NOT EXISTS revocation_requests (
 """
 _ADDED = (("requests", "deadline"), ("tokens", "expires"), ("tokens", "renews"))
 """Columns, TEXT all of them, that the tables of earlier homes do not have."""
+
+
+@contextlib.contextmanager
+def _refused_by_a_test() -> Iterator[None]:
+    """What a full disk looks like here."""
+    try:
+        yield
+    except OSError:
+        raise sqlite3.OperationalError from None
 
 
 class Store:
@@ -128,7 +138,10 @@ class Store:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
+                with _refused_by_a_test():
+                    failpoints.at("commit")
                 self._db.execute("COMMIT")
+                failpoints.at("committed")
             except sqlite3.OperationalError:
                 self._rollback()
                 raise self._unwritable() from None
@@ -172,8 +185,15 @@ class Store:
             NoRoomError: the file cannot be written (disk full).
         """
         with self._lock:
+            alone = not self._db.in_transaction
             try:
-                return self._db.execute(statement, values).lastrowid or 0
+                if alone:
+                    with _refused_by_a_test():
+                        failpoints.at("commit")
+                made = self._db.execute(statement, values).lastrowid or 0
+                if alone:
+                    failpoints.at("committed")
+                return made
             except sqlite3.OperationalError:
                 raise self._unwritable() from None
 

@@ -6,7 +6,7 @@ from sqlite3 import Row
 from typing import Final
 
 from epgfn.base.errors import RefusedError
-from epgfn.base.files import sha256_hex
+from epgfn.base.files import remove, sha256_hex
 from epgfn.ledger.entries import WithdrawnByNodeEntry, encode
 from epgfn.run.layout import OPEN, WAITING
 from epgfn_coordinator.continuity import RESTORED
@@ -54,7 +54,7 @@ class Withdrawal:
         if known is not None:
             return self._proved(known["position"])
         # Named by nothing any more; after a kill before this line the next start removes it.
-        self._home.artifact(sealed_sha256).unlink(missing_ok=True)
+        remove(self._home.artifact(sealed_sha256))
         self._journal.decision(
             "withdrawn",
             f"{caller.node_id} has withdrawn its model",

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, NoRoomError, UsageError
 
 NO_ROOM: Final = frozenset(
@@ -42,6 +43,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         EpgfnError: the file cannot be written for another reason, such as permissions; the same.
     """
     try:
+        failpoints.at("write", path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -50,11 +52,13 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
                 target.flush()
                 os.fsync(target.fileno())
             os.chmod(name, mode)
+            failpoints.at("written", path)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+        failpoints.at("renamed", path)
         sync_directory(path.parent)
     except OSError as error:
         kind = NoRoomError if error.errno in NO_ROOM else EpgfnError
@@ -62,6 +66,13 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             f"cannot write {path}: {error.strerror or 'input/output error'}; "
             "free some space or check the folder's permissions, then run again"
         ) from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Whoever needs that to last syncs the folder."""
+    failpoints.at("remove", path)
+    path.unlink(missing_ok=True)
+    failpoints.at("removed", path)
 
 
 def sync_directory(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_secret, sha256_file, write_secret
+from epgfn.base.files import read_secret, remove, sha256_file, write_secret
 from epgfn.study import Study
 from epgfn_node.home import NodeHome
 
@@ -79,7 +79,7 @@ def keep(home: NodeHome, facts: dict[str, Any] | None) -> None:
         EpgfnError: it cannot be written.
     """
     if facts is None:
-        home.check.unlink(missing_ok=True)
+        remove(home.check)
     else:
         write_secret(home.check, canonical_json(facts) + b"\n")
 

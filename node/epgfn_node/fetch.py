@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epgfn.base import failpoints
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
-from epgfn.base.files import sha256_file, sha256_hex, write_atomic
+from epgfn.base.files import remove, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import ExcludedEntry, WithdrawnByNodeEntry
 from epgfn.ledger.entries import parse as parse_entry
@@ -362,6 +363,7 @@ def _download(
                             "bad-offset", "the coordinator sends the model out of order; fetch again"
                         )
                     fed()
+                    failpoints.at("append", part)
                     target.write(piece.data)
                     report.event("fetching", step=target.tell(), steps=size)
 
@@ -378,12 +380,12 @@ def _download(
         ) from None
     if sha256_hex(raw) != digest:
         with contextlib.suppress(OSError):
-            part.unlink()
+            remove(part)
         raise RefusedError(
             "wrong-digest",
             "the downloaded model is not the one the coordinator has signed; fetch again, and tell its operator if it persists",
         )
-    part.unlink()
+    remove(part)
     return raw
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
-from epgfn.base.files import read_secret, write_secret
+from epgfn.base.files import read_secret, remove, write_secret
 from epgfn.study import Study
 from epgfn.study.privacy import meaning
 from epgfn_node.home import NodeHome
@@ -148,7 +148,7 @@ def keep_claim(home: NodeHome, model_sha256: str, done: Release | None) -> None:
         EpgfnError: it cannot be written.
     """
     if done is None:
-        home.privacy_claim.unlink(missing_ok=True)
+        remove(home.privacy_claim)
         return
     note = {
         "format": FORMAT,

@@ -14,7 +14,7 @@ import grpc
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError
-from epgfn.base.files import write_atomic
+from epgfn.base.files import remove, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
 from epgfn.v1 import artifact_pb2
@@ -64,7 +64,7 @@ def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Re
         return _commit(upload_id, coordinator, report)
     except RefusedError as error:
         if error.reason not in UNCERTAIN:
-            home.sending.unlink(missing_ok=True)  # a plain no: this artifact is not in
+            remove(home.sending)  # a plain no: this artifact is not in
         raise
 
 
@@ -111,7 +111,7 @@ def _keep_receipt(
     ledger.follow(home, coordinator, connection.trust, (checkpoint,))
     write_atomic(home.receipt_entry, entry)
     write_atomic(home.receipt, receipt)
-    home.sending.unlink(missing_ok=True)
+    remove(home.sending)
 
 
 def _upload(home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epgfn.base.canonical import canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, UsageError
-from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
+from epgfn.base.files import read_secret, remove, sha256_file, sha256_hex, write_secret
 from epgfn.study import Study
 from epgfn_node.check import PRIVATE, check, keep, loud, require_nothing_loud
 from epgfn_node.home import NodeHome
@@ -88,8 +87,10 @@ def train(
 
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})
     digest = sha256_hex(raw)
-    # Approval goes first: at no moment may it stand beside a model it was not given for.
+    # Approval goes first, and then the model of before: at no moment may either stand beside what was not said of it, such as which
+    # records it was trained on.
     withdraw_approval(home)
+    remove(home.model)
     write_secret(home.records_digest, sha256_file(data).encode("ascii"))
     keep(home, found[0] if found else None)
     write_secret(home.history, canonical_json(result.history) + b"\n")
@@ -227,7 +228,7 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
 
 def forget_unfinished(home: NodeHome) -> None:
     """Delete what an interrupted training left: weights that were trained on the records."""
-    home.training_state.unlink(missing_ok=True)
+    remove(home.training_state)
 
 
 def require_same_records(home: NodeHome, data: Path) -> None:
@@ -249,5 +250,4 @@ def require_same_records(home: NodeHome, data: Path) -> None:
 def withdraw_approval(home: NodeHome) -> None:
     """Forget an approval and what was sealed under it."""
     for path in (home.approved, home.upload_bundle, home.sealed):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        remove(path)

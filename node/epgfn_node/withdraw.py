@@ -8,7 +8,7 @@ from typing import Final
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, WaitingError
-from epgfn.base.files import read_bytes, sha256_file, sha256_hex, write_atomic
+from epgfn.base.files import read_bytes, remove, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import AcceptedEntry
 from epgfn.ledger.entries import parse as parse_entry
@@ -52,7 +52,7 @@ def withdraw(connection: Connection, agreement: Agreement, report: Reporter, pat
             )
         except RefusedError as error:
             if error.reason not in UNCERTAIN:
-                home.withdrawal.unlink(missing_ok=True)  # a plain no: everything is as it was
+                remove(home.withdrawal)  # a plain no: everything is as it was
             raise
         entry, receipt = bytes(answer.entry), bytes(answer.receipt)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
@@ -145,6 +145,6 @@ def _keep(home: NodeHome, digest: str, bundle: bytes, entry: bytes, receipt: byt
     if (
         home.sealed.exists() and sha256_file(home.sealed) == digest
     ):  # not another one, approved to take its place
-        home.sending.unlink(missing_ok=True)
+        remove(home.sending)
         withdraw_approval(home)
-    home.withdrawal.unlink(missing_ok=True)
+    remove(home.withdrawal)

@@ -52,6 +52,8 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
             ledger.follow(home, coordinator, connection.trust)
             answer = _send(home, package, coordinator, report)
             _keep_receipt(connection, package, coordinator, bytes(answer.receipt), bytes(answer.entry))
+        else:
+            remove(home.sending)  # killed after the receipt was written
     report.event("accepted", f"accepted; the receipt is {home.receipt}", sealed_sha256=package.sealed_sha256)
     return package
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -20,7 +21,15 @@ from epgfn.base.files import read_bytes, write_atomic
 from epgfn.base.passphrase import key_passphrase
 from epgfn.rpc.certificates import fits
 from epgfn.sealing.keys import SigningKey
-from epgfn.sealing.pki import CA_CERTIFICATE, RENEW_WITHIN, CertificateAuthority, ends_at, make_csr
+from epgfn.sealing.pki import (
+    CA_CERTIFICATE,
+    RENEW_WITHIN,
+    CertificateAuthority,
+    ends_at,
+    make_csr,
+    require_authority,
+    same_authority,
+)
 from epgfn_coordinator import clock, keys
 from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.home import Config, Home
@@ -28,6 +37,8 @@ from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.store import Store
 
 HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
+INSTITUTION_FACT: Final = "institution"
+"""There where the authority is an institution's, which nobody but that institution renews."""
 LOOK_EVERY: Final = 3600.0  # seconds
 WARN_EVERY: Final = 86_400.0
 
@@ -97,35 +108,48 @@ def reissue(home: Home, authority: CertificateAuthority, config: Config) -> None
     _certify(home, authority, config, server_key, SigningKey.load(home.key(keys.HEALTH_KEY)))
 
 
-def renew_authority(home: Home, authority: CertificateAuthority) -> bool:
-    """Renew the authority's certificate where it is to be; whether it was.
+def renew_authority(home: Home, store: Store, authority: CertificateAuthority) -> bool:
+    """Renew the authority's certificate where it is ours and is to be; whether it was.
 
     Raises:
         EpgfnError: the file cannot be written.
     """
-    if not authority.ends_soon:
+    if not authority.ends_soon or store.fact(INSTITUTION_FACT) is not None:
         return False
     authority.renew()
     write_atomic(home.keys / CA_CERTIFICATE, authority.certificate_pem)
     return True
 
 
-def renew_by_hand(home: Home, tls_names: list[str]) -> Config:
+def renew_by_hand(home: Home, store: Store, tls_names: list[str], ca: Path | None = None) -> Config:
     """Issue both anew for what coordinator.toml says and `tls_names`, which are added to it; what it says then. A `serve` that runs
-    shows them to the next connection.
+    shows them to the next connection. `ca`: another certificate of the institution's authority, of the same name and key.
 
     Raises:
-        UsageError: a name is none.
+        UsageError: a name is none, or `ca` is another authority's, or none.
         EpgfnError: a file cannot be read or written, or the authority's key does not open.
     """
     config = Config.load(home.config)
     config = config.with_names(tls_names)
     config.require_addresses()
+    if ca is not None:
+        _take_over(home, store, ca)
     authority = CertificateAuthority.load(home.keys, key_passphrase())
     config.save(home.config)
-    renew_authority(home, authority)
+    renew_authority(home, store, authority)
     reissue(home, authority, config)
     return config
+
+
+def _take_over(home: Home, store: Store, ca: Path) -> None:
+    pem = require_authority(ca)
+    if store.fact(INSTITUTION_FACT) is None:
+        raise UsageError("this coordinator has an authority of its own, which serve renews; leave --ca out")
+    if not same_authority(pem, read_bytes(home.ca, "certificate")):
+        raise UsageError(
+            f"the certificate in {ca} is not of the same name and key as the one that nodes trust; have it issued for that key"
+        )
+    write_atomic(home.ca, pem)
 
 
 def ends(home: Home, store: Store) -> dict[str, datetime]:
@@ -150,8 +174,16 @@ def warnings(home: Home, store: Store) -> list[str]:
         if end - now >= RENEW_WITHIN:
             continue
         when = f"the certificate of {whose} {'ended' if end <= now else 'ends'} at {spelled(end)}"
-        said.append(f"{when}; {_what_to_do(home, whose, ended=end <= now)}")
+        institutions = whose == "authority" and store.fact(INSTITUTION_FACT) is not None
+        what = _INSTITUTION if institutions else _what_to_do(home, whose, ended=end <= now)
+        said.append(f"{when}; {what}")
     return said
+
+
+_INSTITUTION: Final = (
+    "have your institution issue another for the same name and key, and give it to epgfn-coordinator renew --ca FILE; nodes get it when "
+    "they renew theirs, which they have to do before this one ends"
+)
 
 
 def _what_to_do(home: Home, whose: str, *, ended: bool) -> str:
@@ -179,7 +211,8 @@ class Upkeep:
         if time.monotonic() - self._looked < LOOK_EVERY:
             return
         self._looked = time.monotonic()
-        if renew_authority(self._home, self._authority):
+        self._authority.reread(self._home.keys)
+        if renew_authority(self._home, self._store, self._authority):
             self._journal.decision(
                 "certificate", "the authority's certificate is issued anew, for the same key"
             )

@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 os.environ.setdefault(
     "GRPC_VERBOSITY", "NONE"
@@ -22,6 +22,9 @@ from epgfn.base.files import write_secret
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
 from epgfn_coordinator.store import Store
+
+if TYPE_CHECKING:
+    from epgfn.sealing.pki import CertificateAuthority
 
 NAME = "epgfn-coordinator"
 ANSWER_WITHIN = 30.0  # seconds that `close` waits for the serving process
@@ -56,6 +59,13 @@ def init(
     tls_name: Annotated[
         list[str] | None, typer.Option(help="Name or IP address that nodes will use; may be given again.")
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="Certificate of your institution's authority, instead of one made for this study."),
+    ] = None,
+    ca_key: Annotated[
+        Path | None, typer.Option(help="Its private key; it is copied into the home, under the passphrase.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make keys, sign the study, open its round.
@@ -67,7 +77,7 @@ def init(
 
     parsed = Study.load(study)
     config = Config(address, enroll_address, tuple(tls_name or ()))
-    made = initialise(Home(home), parsed, config)
+    made = initialise(Home(home), parsed, config, _authority(ca, ca_key))
     if as_json:
         print(
             json.dumps(
@@ -186,6 +196,12 @@ def renew(
         list[str] | None,
         typer.Option(help="A further name or IP address that nodes will use; may be given again."),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another certificate of your institution's authority, for the same key, if init was given one."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Issue the server's certificate anew, for a year and for new names. Also while it serves; enrolled nodes notice nothing.
@@ -196,9 +212,9 @@ def renew(
     from epgfn_coordinator.clock import spelled
 
     Home(home).require()
-    names = names_of(renew_by_hand(Home(home), tls_name or []))
     store = _store(home)
     try:
+        names = names_of(renew_by_hand(Home(home), store, tls_name or [], ca))
         until = {whose: spelled(end) for whose, end in ends(Home(home), store).items()}
     finally:
         store.close()
@@ -539,6 +555,18 @@ def health(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     print(f"serving at {address}")
     for sentence in said:
         print(f"warning: {sentence}")
+
+
+def _authority(ca: Path | None, ca_key: Path | None) -> CertificateAuthority | None:
+    """The institution's, if it is named."""
+    if ca is None and ca_key is None:
+        return None
+    if ca is None or ca_key is None:
+        raise UsageError("--ca and --ca-key belong together: the authority's certificate and its private key")
+    from epgfn.base.passphrase import key_passphrase
+    from epgfn.sealing.pki import CertificateAuthority
+
+    return CertificateAuthority.adopt(ca, ca_key, key_passphrase())
 
 
 def _store(home: Path) -> Store:

@@ -23,14 +23,17 @@ from epgfn.study.new import require_new
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import clock as clocks
 from epgfn_coordinator import keys
-from epgfn_coordinator.certificates import HEALTH_ID, issue
+from epgfn_coordinator.certificates import HEALTH_ID, INSTITUTION_FACT, issue
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.store import Store
 
 
-def initialise(home: Home, study: Study, config: Config) -> bool:
-    """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study.
+def initialise(
+    home: Home, study: Study, config: Config, authority: CertificateAuthority | None = None
+) -> bool:
+    """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study. `authority`: an
+    institution's, instead of one that is made.
 
     Nothing counts until one transaction at the end, so after an interruption the same command starts afresh.
 
@@ -59,7 +62,7 @@ def initialise(home: Home, study: Study, config: Config) -> bool:
         else:
             require_new(study)
             _require_time_left(study)
-            _make(home, study, config, store)
+            _make(home, study, config, store, authority)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:
         store.close()
@@ -75,9 +78,9 @@ def _require_time_left(study: Study) -> None:
         )
 
 
-def _make(home: Home, study: Study, config: Config, store: Store) -> None:
+def _make(home: Home, study: Study, config: Config, store: Store, given: CertificateAuthority | None) -> None:
     secret = key_passphrase()
-    authority = CertificateAuthority.create()
+    authority = given or CertificateAuthority.create()
     authority.save(home.keys, secret)
     issue(home, authority, config)
     signing = SigningKey.generate()
@@ -119,5 +122,7 @@ def _make(home: Home, study: Study, config: Config, store: Store) -> None:
         store.set_fact("round_id", round_id)
         store.set_fact("state", OPEN)
         store.set_fact("study_digest", study.digest)
+        if given is not None:
+            store.set_fact(INSTITUTION_FACT, given.fingerprint)
         Clock(store).believe()
     TileLog(home.ledger, ledger).publish(store.entries())

@@ -12,6 +12,7 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from epgfn.base.errors import EpgfnError, RefusedError
@@ -102,6 +103,26 @@ class VerifyKey:
         return f"VerifyKey({self.fingerprint})"
 
 
+def open_private(path: Path, passphrase: str | None = None) -> PrivateKeyTypes:
+    """The private key of any kind in a PEM file.
+
+    Raises:
+        EpgfnError: missing, readable by others, wrong or missing passphrase, or no key.
+    """
+    raw = read_secret(path)
+    password = passphrase.encode("utf-8") if passphrase else None
+    try:
+        return serialization.load_pem_private_key(raw, password)
+    except TypeError:
+        # The library says so when one of passphrase and encryption is there without the other.
+        advice = "is not encrypted: leave the passphrase out" if password else "needs its passphrase"
+        raise EpgfnError(f"the key file {path} {advice}") from None
+    except Exception:
+        raise EpgfnError(
+            f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
+        ) from None
+
+
 class SigningKey:
     """A private P-256 key, for signatures or for a TLS certificate (use a key of its own for each)."""
 
@@ -120,18 +141,7 @@ class SigningKey:
         Raises:
             EpgfnError: missing, readable by others, wrong or missing passphrase, or no P-256 key.
         """
-        raw = read_secret(path)
-        password = passphrase.encode("utf-8") if passphrase else None
-        try:
-            key = serialization.load_pem_private_key(raw, password)
-        except TypeError:
-            # The library says so when one of passphrase and encryption is there without the other.
-            advice = "is not encrypted: leave the passphrase out" if password else "needs its passphrase"
-            raise EpgfnError(f"the key file {path} {advice}") from None
-        except Exception:
-            raise EpgfnError(
-                f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
-            ) from None
+        key = open_private(path, passphrase)
         if not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
             raise EpgfnError(f"the key file {path} holds no P-256 key; name the file that init made")
         return cls(key)

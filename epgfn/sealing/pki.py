@@ -1,12 +1,13 @@
-"""Certificates for the mutual TLS between nodes and coordinator. P-256 everywhere.
+"""Certificates for the mutual TLS between nodes and coordinator. P-256 everywhere, but for an institution's authority.
 
-One authority per coordinator. A node makes a key and a signing request; what the request says about identity is
-ignored, the authority writes the node id it has established (from a one-time token) as the only name that counts:
+One authority per coordinator: its own, or its institution's. A node makes a key and a signing request; what the request says
+about identity is ignored, the authority writes the node id it has established (from a one-time token) as the only name that counts:
 the URI `urn:epgfn:node:<id>` in the certificate's subject alternative name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,14 +16,20 @@ from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_bytes, sha256_hex, write_atomic
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
+from epgfn.base.files import read_bytes, sha256_hex, write_atomic, write_secret
 from epgfn.base.identifiers import NODE_ID
-from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn.sealing.keys import SigningKey, VerifyKey, open_private
 
 NODE_URI: Final = "urn:epgfn:node:"
 CA_CERTIFICATE: Final = "ca.pem"
@@ -35,12 +42,16 @@ _CA_LIFETIME = timedelta(days=3652)
 _LEAF_LIFETIME = timedelta(days=365)
 _CLOCK_SKEW = timedelta(minutes=5)
 _MAX_PEM_BYTES = 1 << 16
+_MIN_RSA_BITS = 2048
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+
+AuthorityKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class CertificateAuthority:
     """Issues the coordinator's server certificate and the nodes' client certificates, none of which outlives its own."""
 
-    def __init__(self, certificate: x509.Certificate, key: SigningKey) -> None:
+    def __init__(self, certificate: x509.Certificate, key: AuthorityKey) -> None:
         self._certificate = certificate
         self._key = key
 
@@ -56,7 +67,32 @@ class CertificateAuthority:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
         )
-        return cls(builder.sign(key.as_cryptography(), hashes.SHA256()), key)
+        return cls(builder.sign(key.as_cryptography(), hashes.SHA256()), key.as_cryptography())
+
+    @classmethod
+    def adopt(cls, certificate_file: Path, key_file: Path, passphrase: str | None = None) -> Self:
+        """An institution's authority, from its certificate and private key: RSA from 2048 bits on, or P-256, P-384, P-521. It issues what
+        ours would, and is never renewed here. `passphrase` opens the key if it is encrypted. Of several certificates in the file the first
+        counts; what is above it is not trusted.
+
+        Raises:
+            UsageError: the certificate is no authority's, has ended or not begun, or is for another key; or the key is of another kind.
+            EpgfnError: a file is missing or does not open, or others can read the key.
+        """
+        certificate = _load_certificate(read_bytes(certificate_file, "certificate of the authority"))
+        encrypted = b"ENCRYPTED" in read_bytes(key_file, "key of the authority")
+        key = open_private(key_file, passphrase if encrypted else None)
+        strong = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS
+        if not strong and not (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES):
+            raise UsageError(
+                f"the key in {key_file} is not one that epgfn issues certificates with: RSA from {_MIN_RSA_BITS} bits on, or P-256, P-384 "
+                "or P-521"
+            )
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+        if not _belongs(certificate, key):
+            raise UsageError(f"the certificate in {certificate_file} is not for the key in {key_file}")
+        require_authority(certificate_file)
+        return cls(certificate, key)
 
     @classmethod
     def load(cls, directory: Path, passphrase: str | None = None) -> Self:
@@ -67,8 +103,10 @@ class CertificateAuthority:
         """
         path = directory / CA_CERTIFICATE
         certificate = _load_certificate(read_bytes(path, "certificate file"))
-        key = SigningKey.load(directory / CA_KEY, passphrase)
-        if _public_key(certificate) != key.public:
+        key = open_private(directory / CA_KEY, passphrase)
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) or not _belongs(
+            certificate, key
+        ):
             raise EpgfnError(
                 f"{path} does not belong to the key beside it; restore both from the same backup"
             )
@@ -80,18 +118,38 @@ class CertificateAuthority:
         Raises:
             EpgfnError: a file cannot be written.
         """
-        self._key.save(directory / CA_KEY, passphrase)
+        encryption: KeySerializationEncryption = NoEncryption()
+        if passphrase:
+            encryption = BestAvailableEncryption(passphrase.encode("utf-8"))
+        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        write_secret(directory / CA_KEY, pem)
         write_atomic(directory / CA_CERTIFICATE, self.certificate_pem)
 
     def renew(self) -> None:
         """Give its certificate another ten years from now, for the same name and key: whoever trusts the old one trusts what was and is
         issued, and can be given the new one."""
-        old, key = self._certificate, self._key.public
+        old = self._certificate
+        assert isinstance(self._key, ec.EllipticCurvePrivateKey)  # ours, which `create` has made
+        key = VerifyKey(self._key.public_key())
         builder = _builder(old.subject, old.subject, key, _CA_LIFETIME, begins=old.not_valid_before_utc)
         for extension in old.extensions:
             if not isinstance(extension.value, x509.SubjectKeyIdentifier):
                 builder = builder.add_extension(extension.value, extension.critical)
-        self._certificate = builder.sign(self._key.as_cryptography(), hashes.SHA256())
+        self._certificate = builder.sign(self._key, hashes.SHA256())
+
+    def reread(self, directory: Path) -> None:
+        """Take the certificate that lies in `directory` now: somebody may have renewed it, for the same key.
+
+        Raises:
+            EpgfnError: it cannot be read, or is for another key.
+        """
+        path = directory / CA_CERTIFICATE
+        certificate = _load_certificate(read_bytes(path, "certificate file"))
+        if not _belongs(certificate, self._key):
+            raise EpgfnError(
+                f"{path} does not belong to the key beside it; restore both from the same backup"
+            )
+        self._certificate = certificate
 
     @property
     def ends(self) -> datetime:
@@ -142,17 +200,14 @@ class CertificateAuthority:
     def _issue(
         self, public: VerifyKey, common_name: str, names: list[x509.GeneralName], use: x509.ObjectIdentifier
     ) -> bytes:
-        authority = self._key.public.as_cryptography()
         subject, issuer = _common_name(common_name), self._certificate.subject
         builder = _builder(subject, issuer, public, _LEAF_LIFETIME, ends=self.ends)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(authority=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        builder = builder.add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority), critical=False
-        )
-        certificate = builder.sign(self._key.as_cryptography(), hashes.SHA256())
+        builder = builder.add_extension(_identifier_of(self._certificate), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         return certificate.public_bytes(Encoding.PEM)
 
 
@@ -295,9 +350,45 @@ def _key_of_request(csr_pem: bytes) -> VerifyKey:
     )
 
 
-def _public_key(certificate: x509.Certificate) -> VerifyKey | None:
-    key = certificate.public_key()
-    return VerifyKey(key) if isinstance(key, ec.EllipticCurvePublicKey) else None
+def _belongs(certificate: x509.Certificate, key: AuthorityKey) -> bool:
+    return certificate.public_key() == key.public_key()
+
+
+def _identifier_of(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """How the authority's own certificate names its key: others may have reckoned that differently."""
+    try:
+        named = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        key = authority.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
+
+
+def require_authority(file: Path) -> bytes:
+    """The PEM of the first certificate in a file, which must be an authority's, and in its time.
+
+    Raises:
+        UsageError: it is not.
+        EpgfnError: the file is missing, or no certificate.
+    """
+    certificate = _load_certificate(read_bytes(file, "certificate of the authority"))
+    try:
+        may_issue = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        with contextlib.suppress(x509.ExtensionNotFound):
+            usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+            may_issue = may_issue and usage.key_cert_sign
+    except (x509.ExtensionNotFound, ValueError):
+        may_issue = False
+    if not may_issue:
+        raise UsageError(f"the certificate in {file} is not that of an authority: it may not issue others")
+    now = datetime.now(UTC)
+    if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
+        raise UsageError(
+            f"the certificate in {file} is good from {certificate.not_valid_before_utc:%Y-%m-%d} to "
+            f"{certificate.not_valid_after_utc:%Y-%m-%d}, and this machine's clock says {now:%Y-%m-%d}"
+        )
+    return certificate.public_bytes(Encoding.PEM)
 
 
 def _load_certificate(raw: bytes) -> x509.Certificate:

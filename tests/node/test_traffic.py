@@ -1,55 +1,13 @@
-"""Nothing of a node's model or records can be read on the wire or on the coordinator's disk: real processes, every byte recorded."""
+"""Nothing of a node's model or records can be read on the wire or on the coordinator's disk: a real process, every byte recorded."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from epgfn.study import Study
+from parties import CoordinatorProcess, Node
 from proxy import RecordingProxy
-
-
-class Coordinator:
-    """A real coordinator process on free ports of 127.0.0.1."""
-
-    def __init__(self, home: Path, study: Path) -> None:
-        self.home = home
-        loopback = ["--address", "127.0.0.1:0", "--enroll-address", "127.0.0.1:0"]
-        run("epgfn_coordinator", "init", "--home", str(home), "--study", str(study), *loopback)
-        command = [sys.executable, "-m", "epgfn_coordinator", "serve", "--home", str(home), "--events"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            event = json.loads(line)
-            if event["phase"] == "serving":
-                break
-
-    def invite(self, node: str, out: Path) -> dict[str, str]:
-        run("epgfn_coordinator", "token", node, "--home", str(self.home), "--out", str(out))
-        invitation: dict[str, str] = json.loads(out.read_bytes())
-        return invitation
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate(timeout=300)
-
-
-def run(*command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture
-def coordinator(tmp_path: Path, small_files: dict[str, Path]) -> Iterator[Coordinator]:
-    served = Coordinator(tmp_path / "coordinator", small_files["study"])
-    yield served
-    served.stop()
 
 
 def markers(model: bytes, records: Path) -> list[bytes]:
@@ -61,26 +19,21 @@ def markers(model: bytes, records: Path) -> list[bytes]:
 
 
 def test_no_plaintext_on_the_wire_or_on_the_coordinators_disk(
-    coordinator: Coordinator, small_files: dict[str, Path], small_study: Study, tmp_path: Path
+    small_files: dict[str, Path], small_study: Study, tmp_path: Path
 ) -> None:
-    file = tmp_path / "north.invitation.json"
-    invitation = coordinator.invite("north", file)
-    with RecordingProxy(invitation["address"]) as main, RecordingProxy(invitation["enroll_address"]) as enrol:
-        file.write_text(json.dumps({**invitation, "address": main.address, "enroll_address": enrol.address}))
-        home = ["--home", str(tmp_path / "north")]
-        run("epgfn_node", "init", *home)
-        run("epgfn_node", "enroll", *home, "--invite", str(file))
-        run(
-            "epgfn_node",
-            "train",
-            *home,
-            "--data",
-            str(small_files["north"]),
-            "--accept-study",
-            small_study.digest,
-        )
-        run("epgfn_node", "approve", *home)
-        run("epgfn_node", "submit", *home)
+    with (
+        CoordinatorProcess(tmp_path / "coordinator", small_files["study"]) as coordinator,
+        RecordingProxy(coordinator.address) as main,
+        RecordingProxy(coordinator.enroll_address) as enrol,
+    ):
+        addresses = {"address": main.address, "enroll_address": enrol.address}
+        file = coordinator.invite("north", tmp_path / "north.invitation.json", **addresses)
+        node = Node(tmp_path / "north")
+        node.ok("init")
+        node.ok("enroll", "--invite", str(file))
+        node.train(small_files["north"], small_study)
+        node.ok("approve")
+        node.ok("submit")
         captured = main.recorded() + enrol.recorded()
     model = (tmp_path / "north" / "local" / "model.safetensors").read_bytes()
     sealed = (tmp_path / "north" / "outbox" / "model.sealed").read_bytes()
@@ -90,7 +43,7 @@ def test_no_plaintext_on_the_wire_or_on_the_coordinators_disk(
     # The search can find something: the sealed artifact is on the coordinator's disk, and the traffic carried as much.
     assert sealed in kept.values()
     assert len(captured) > len(sealed)
-    token = invitation["token"].encode()
+    token = json.loads(file.read_bytes())["token"].encode()
     for marker in [*telling, token]:
         assert marker not in captured
         assert not [path for path, content in kept.items() if marker in content]

@@ -3,7 +3,8 @@
 #   make test     the test suite
 #   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
-#   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more)
+#   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
+#                 and 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=)
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -19,7 +20,7 @@ BIN := .venv/bin
 .PHONY: demo test wheel-test outside soak bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,10p' Makefile
+	@sed -n '1,11p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -51,7 +52,7 @@ outside: .venv/.dev
 
 # Each file takes its share of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
 soak: .venv/.dev
-	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/coordinator/soak_crowds.py
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/faults/soak_faults.py tests/coordinator/soak_crowds.py
 
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)

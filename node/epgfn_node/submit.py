@@ -32,6 +32,7 @@ UNCERTAIN = (
     "no-space",
 )  # no answer to the question: the coordinator may have failed after it accepted
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
+SMALLEST_PIECE = 8 << 10  # bytes
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 
 
@@ -130,6 +131,7 @@ class _Transfer:
         self._home, self._package, self._coordinator, self._report = home, package, coordinator, report
         self._size = package.predicate.sealed_size
         self._moved = 0.0
+        self._piece, self._came_to = PIECE, -1
         self.upload_id = ""
         self.kept = 0
 
@@ -146,6 +148,10 @@ class _Transfer:
                 return
             if self.kept > self._size:
                 break
+            if self.kept == self._came_to:
+                # The line broke before one piece was over, and may do so every time: only whole pieces are kept.
+                self._piece = max(self._piece // 2, SMALLEST_PIECE)
+            self._came_to = self.kept
             self.kept = self._stream(self.kept)
             if self.kept == self._size:
                 return
@@ -171,7 +177,7 @@ class _Transfer:
     def _pieces(self, offset: int) -> Iterator[artifact_pb2.UploadRequest]:
         with self._home.sealed.open("rb") as source:
             source.seek(offset)
-            while data := source.read(PIECE):
+            while data := source.read(self._piece):
                 yield artifact_pb2.UploadRequest(
                     upload_id=self.upload_id, offset=offset, data=data, crc32=zlib.crc32(data)
                 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from coordinator_client import ledger_kinds, make_home
@@ -107,37 +108,36 @@ class FaultyNode:
             assert [spent.read_text().count(f'"{event}"') for event in ("charged", "stored")] == [1, 1]
 
 
-def steps_of_a_node(folder: Path, study: Study, data: Path) -> list[str]:
-    """Every step at which the node changes something on disk, in the order in which they come first."""
+def steps_of_a_node(folder: Path, study: Study, data: Path) -> dict[str, int]:
+    """Every step at which the node changes something on disk, in the order in which they come first, and how often each comes."""
     current, log = FaultyNode(folder, study, data), folder / "steps"
     with current.coordinator():
         done = current.run(log=log)
         assert done.code == 0, done.said
     current.require()
-    return list(dict.fromkeys(log.read_text().splitlines()))
+    return dict(Counter(log.read_text().splitlines()))
 
 
 def kill_a_node(
-    folder: Path, study: Study, data: Path, steps: Sequence[str], chance: random.Random | None = None
-) -> dict[str, int]:
-    """Kill nodes at each of `steps`, one after the other, and check what comes of it; how often at each."""
-    kills: dict[str, int] = {}
-    left, lives = list(steps), 0
+    folder: Path, study: Study, data: Path, steps: Mapping[str, int], chance: random.Random | None = None
+) -> list[str]:
+    """Kill nodes at each of `steps`, one after the other, and check what comes of it; the steps at which one was killed. With `chance` at
+    the first or second time that it comes there, if it does more than once."""
+    left, killed, lives = list(steps.items()), [], 0
     while left:
         current = FaultyNode(folder / str(lives), study, data)
         with current.coordinator():
             done = None
             while left and (done is None or done.code != 0):
-                times = chance.randint(1, 2) if chance else 1
-                done = current.run(f"kill:{times}:{left[0]}")
+                step, often = left[0]
+                done = current.run(f"kill:{chance.randint(1, min(often, 2)) if chance else 1}:{step}")
                 if done.died:
-                    kills[left.pop(0)] = 1
-                elif times > 1 and done.code == 0:
-                    chance = None  # it comes there once only
+                    killed.append(step)
+                    del left[0]
             if done is None or done.code != 0:
                 done = current.run()
             assert done.code == 0, done.said
         current.require()
         lives += 1
-        assert lives <= len(steps) + 2, f"never comes to {left[0]}"
-    return kills
+        assert lives <= 2 * len(steps) + 2, f"never comes to {left[:1]}"
+    return killed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -113,12 +114,12 @@ class FaultyRound:
         return self.history.require(self.home, self.folder / "run", self.study.roster)
 
 
-def steps_of_a_round(folder: Path, study: Study) -> list[str]:
-    """Every step at which the coordinator changes something on disk, in the order in which they come first."""
+def steps_of_a_round(folder: Path, study: Study) -> dict[str, int]:
+    """Every step at which the coordinator changes something on disk, in the order in which they come first, and how often each comes."""
     current, log = FaultyRound(folder, study), folder / "steps"
     assert current.init(log=log).code == 0 and current.serve(log=log).code == 0
     current.require()
-    return list(dict.fromkeys(log.read_text().splitlines()))
+    return dict(Counter(log.read_text().splitlines()))
 
 
 class Sweep:
@@ -132,10 +133,10 @@ class Sweep:
         self.kills: dict[str, int] = {}
         self.results: set[bytes] = set()
 
-    def over(self, steps: Sequence[str], chance: random.Random | None = None) -> None:
-        """Kill it once at each of `steps`; with `chance`, at the first or second time that it comes there."""
-        for step in steps:
-            times = chance.randint(1, 2) if chance else 1
+    def over(self, steps: dict[str, int], chance: random.Random | None = None) -> None:
+        """Kill it once at each of `steps`; with `chance`, at the first or second time that it comes there, if it does more than once."""
+        for step, often in steps.items():
+            times = chance.randint(1, min(often, 2)) if chance else 1
             assert self._killed(f"kill:{times}:{step}") or self._killed(f"kill:1:{step}"), step
             self.kills[step] = self.kills.get(step, 0) + 1
         self.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from epgfn_coordinator import clock
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.invitation import invitations, invite, revoke_invitation
 from epgfn_coordinator.store import Store
-from parties import REFUSED, Node
+from parties import REFUSED, Node, on_coordinator
 
 DAY = timedelta(days=1)
 
@@ -29,8 +28,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def command(home: Home, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "epgfn_coordinator", verb, "--home", str(home.root), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return on_coordinator(verb, "--home", str(home.root), *arguments)
 
 
 def listed(home: Home) -> dict[str, str]:

@@ -27,11 +27,11 @@ from epgfn_coordinator import verify
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.status import status
+from parties import on_coordinator
 
 
 def command(home: Home, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "epgfn_coordinator", verb, "--home", str(home.root), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return on_coordinator(verb, "--home", str(home.root), *arguments)
 
 
 def revoke(home: Home, node: str) -> str:

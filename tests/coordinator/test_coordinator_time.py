@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,14 +25,14 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
+from parties import on_coordinator
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def run(home: Home, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "epgfn_coordinator", verb, "--home", str(home.root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return on_coordinator(verb, "--home", str(home.root), *arguments)
 
 
 def study_until(deadline: datetime, *, grace_days: float = 7, **changes: Any) -> Study:

@@ -43,7 +43,7 @@ class CoordinatorProcess:
         self.address = self.enroll_address = ""
 
     def command(self, verb: str, *arguments: str) -> None:
-        done = in_process(coordinator, COORDINATOR, [verb, *arguments, "--home", str(self.home)], {})
+        done = on_coordinator(verb, *arguments, "--home", str(self.home))
         assert done.returncode == 0, done.stderr
 
     def start(self) -> Self:
@@ -166,3 +166,8 @@ def in_process(
         except SystemExit as end:
             code = int(end.code or 0)
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def on_coordinator(*command: str) -> subprocess.CompletedProcess[str]:
+    """A command of `epgfn-coordinator`, in this process."""
+    return in_process(coordinator, COORDINATOR, [*command], {})

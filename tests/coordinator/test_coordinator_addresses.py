@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from epgfn_coordinator.initialise import initialise
 from epgfn_coordinator.invitation import invite
 from epgfn_coordinator.store import Store
 from networks import closed_address
+from parties import on_coordinator
 
 
 def has_ipv6() -> bool:
@@ -75,13 +74,12 @@ def test_what_is_no_address_is_refused_before_anything_is_made(
 
 def test_init_says_so_with_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_bytes(tiny_study().raw)
-    command = [sys.executable, "-m", "epgfn_coordinator", "init", "--study", str(tmp_path / "study.toml")]
-    command += ["--home", str(tmp_path / "home")]
-    done = subprocess.run([*command, "--address", "[::1]"], capture_output=True, text=True, check=False)
+    command = ["init", "--study", str(tmp_path / "study.toml"), "--home", str(tmp_path / "home")]
+    done = on_coordinator(*command, "--address", "[::1]")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    subprocess.run(command, capture_output=True, check=True)
-    again = subprocess.run([*command, "--address", "x:1"], capture_output=True, text=True, check=True)
-    assert "change them there" in again.stdout
+    assert on_coordinator(*command).returncode == 0
+    again = on_coordinator(*command, "--address", "x:1")
+    assert again.returncode == 0 and "change them there" in again.stdout
     (tmp_path / "home" / "coordinator.toml").write_text('address = "x"\n')
     with pytest.raises(UsageError, match=r"^address in .*coordinator.toml: 'x' has no port"):
         Config.load(tmp_path / "home" / "coordinator.toml")

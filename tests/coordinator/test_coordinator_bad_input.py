@@ -29,9 +29,12 @@ from epgfn.sealing.model_file import FORMAT, write_model
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.status import status
+from parties import on_coordinator
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if arguments[0] != "serve":
+        return on_coordinator(*arguments)
     return subprocess.run(
         [sys.executable, "-m", "epgfn_coordinator", *arguments], capture_output=True, text=True, check=False
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,14 @@ from epgfn_coordinator import round as rounds
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.invitation import invite
 from epgfn_coordinator.store import Store
-from parties import REFUSED, Node
+from parties import REFUSED, Node, on_coordinator
 
 BEFORE, AFTER, LATER = "2089-01-01T00:00:00Z", "2090-01-01T00:00:00Z", "2091-01-01T00:00:00Z"
 
 
 def extend(home: Home, deadline: str) -> None:
-    command = [sys.executable, "-m", "epgfn_coordinator", "extend", "--home", str(home.root)]
-    subprocess.run([*command, "--deadline", deadline], check=True, capture_output=True)
+    done = on_coordinator("extend", "--home", str(home.root), "--deadline", deadline)
+    assert done.returncode == 0, done.stderr
 
 
 def joined(home: Home, root: Path, name: str) -> Node:

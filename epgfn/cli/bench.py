@@ -326,3 +326,35 @@ def reading(
         f"{rows:,} rows of {columns} numbers, {found['bytes']:,} bytes: {found['epgfn_cpu_s']:.3f} CPU-s, "
         f"pandas {found['pandas_cpu_s']:.3f}: {found['ratio']:.1f} times"
     )
+
+
+@app.command()
+def transport(
+    nodes: Annotated[int, typer.Option(help="Nodes that submit at once; 0 leaves that out.", min=0)] = 100,
+    hidden: Annotated[
+        int, typer.Option(help="Width of their policy: 1024 makes 4 MiB of it.", min=8, max=2048)
+    ] = 1024,
+    stream: Annotated[
+        int, typer.Option(metavar="MIB", help="Size of one large upload; 0 leaves that out.", min=0)
+    ] = 1024,
+    turns: Annotated[int, typer.Option(help="Turns of the large upload and the bare stream.", min=1)] = 3,
+    artifacts: Annotated[
+        int, typer.Option(help="Accepted models before a restart; 0 leaves that out.", min=0)
+    ] = 1000,
+    kills: Annotated[int, typer.Option(help="How often the coordinator is killed then.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Uploads to a real coordinator: many at once and its memory, one large one beside a bare gRPC stream, back after SIGKILL.
+
+    Example: epgfn bench transport --nodes 20 --stream 64 --artifacts 0
+    """
+    from epgfn.bench.transport import Setting, shown
+    from epgfn.bench.transport import transport as measure
+
+    def on_row(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(shown(row), flush=True)
+
+    rows = measure(Setting(nodes, hidden, stream, turns, artifacts, kills), on_row)
+    if as_json:
+        print(json.dumps({"rows": rows}))

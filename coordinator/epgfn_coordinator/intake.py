@@ -35,6 +35,9 @@ from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Announcement, Verifier
 from epgfn_coordinator.withdrawal import withdrawal_of
 
+Piece = tuple[bytes, int]
+"""Bytes of an upload, and the CRC-32 that they are to have."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -159,8 +162,9 @@ class Intake:
         checking = self._checking.is_checking(upload_id)
         return Standing(upload_id, _size(self._home.part(upload_id)), False, checking)
 
-    def keep(self, caller: Caller, upload_id: str, offset: int, data: bytes, crc32: int) -> int:
-        """Keep one piece; the number of bytes kept then. Pieces come in order, without gap or overlap.
+    def keep(self, caller: Caller, upload_id: str, offset: int, pieces: list[Piece]) -> int:
+        """Keep pieces that follow each other from `offset` on, which is where what is kept has to end; the number of bytes kept then. Where
+        one is refused, those before it are kept.
 
         Raises:
             CallError: "unknown-upload", "bad-offset", "bad-crc", "too-large", "too-much-data", "aggregating", "waiting".
@@ -178,22 +182,14 @@ class Intake:
                     "bad-offset",
                     f"{kept} bytes are kept; ask for Status and go on there",
                 )
-            if len(data) > MAX_PIECE or offset + len(data) > row["sealed_size"]:
-                raise CallError(
-                    grpc.StatusCode.OUT_OF_RANGE,
-                    "too-large",
-                    "the upload holds more than its statement announced, or one piece more than 1 MiB; send it again",
-                )
-            if zlib.crc32(data) != crc32:
-                raise CallError(
-                    grpc.StatusCode.DATA_LOSS,
-                    "bad-crc",
-                    "a piece was damaged on the way; ask for Status and go on there",
-                )
-            self._quota.count(caller.node_id, len(data))
-            self._quota.require_room(len(data))
-            _append(part, kept, data)
-            return kept + len(data)
+            good, refused = _good(pieces, row["sealed_size"] - offset)
+            size = sum(map(len, good))
+            self._quota.count(caller.node_id, size)
+            self._quota.require_room(size)
+            _append(part, kept, good)
+            if refused is not None:
+                raise refused
+            return kept + size
 
     def commit(self, caller: Caller, upload_id: str) -> tuple[bytes, bytes]:
         """Verify a complete upload and accept it: its receipt (tlog-proof) and its ledger entry. Idempotent.
@@ -360,12 +356,37 @@ class Intake:
         return row
 
 
-def _append(part: Path, kept: int, data: bytes) -> None:
+def _good(pieces: list[Piece], room: int) -> tuple[list[bytes], CallError | None]:
+    """The data of the pieces up to the first that is refused, and why that one is, if any is."""
+    good: list[bytes] = []
+    for data, crc32 in pieces:
+        room -= len(data)
+        if len(data) > MAX_PIECE or room < 0:
+            return good, CallError(
+                grpc.StatusCode.OUT_OF_RANGE,
+                "too-large",
+                "the upload holds more than its statement announced, or one piece more than 1 MiB; send it again",
+            )
+        if zlib.crc32(data) != crc32:
+            return good, CallError(
+                grpc.StatusCode.DATA_LOSS,
+                "bad-crc",
+                "a piece was damaged on the way; ask for Status and go on there",
+            )
+        good.append(data)
+    return good, None
+
+
+def _append(part: Path, kept: int, pieces: list[bytes]) -> None:
+    """Whole pieces only, whatever happens."""
     try:
         part.parent.mkdir(exist_ok=True)
         failpoints.at("append", part)
         with part.open("ab") as target:
-            target.write(data)
+            for data in pieces:
+                target.write(data)
+                target.flush()
+                kept += len(data)
         failpoints.at("appended", part)
     except OSError as error:
         if part.exists():

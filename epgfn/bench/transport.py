@@ -12,6 +12,7 @@ right, and refuses to open it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import statistics
 import tempfile
@@ -32,6 +33,7 @@ from epgfn.bench.transport_parties import (
     Node,
     begin,
     commit,
+    cpu_seconds,
     pieces,
     resident,
     upload,
@@ -103,10 +105,13 @@ def shown(row: dict[str, Any]) -> str:
             f"last receipt, {row['mib_per_s']:.0f} MiB/s; coordinator {mib('idle_mib')} idle, {mib('over_idle_mib')} more at its peak"
         )
     if row["part"] == "stream":
+        known = row["cpu_s"] is not None
+        cpu = f"{row['cpu_s']:.1f} s beside {row['bare_cpu_s']:.1f}" if known else "an unknown amount"
         return (
             f"stream   {row['bytes'] / MIB:.0f} MiB: {row['mib_per_s']:.0f} MiB/s, a bare stream {row['bare_mib_per_s']:.0f}: ratio "
-            f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f}); over idle {mib('streaming_over_idle_mib')} while it "
-            f"arrives, {mib('checking_over_idle_mib')} while it is read, which takes {row['checked_s']:.1f} s ({row['refused']})"
+            f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f}); {cpu} of CPU time; over idle "
+            f"{mib('streaming_over_idle_mib')} while it arrives, {mib('checking_over_idle_mib')} while it is read, which takes "
+            f"{row['checked_s']:.1f} s ({row['refused']})"
         )
     return (
         f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most), "
@@ -146,12 +151,12 @@ def stream(folder: Path, setting: Setting) -> dict[str, Any]:
     """One large upload, in turns with the same stream to a bare server."""
     block = os.urandom(min(_BLOCK, setting.stream_mib * MIB))
     study = _study(["large", "absent"], 8, setting.stream_mib + 2)
-    ours: list[float] = []
-    bare: list[float] = []
-    with CoordinatorProcess(folder, study) as coordinator, BareServer(coordinator) as address:
+    ours: list[tuple[float, float]] = []
+    bare: list[tuple[float, float]] = []
+    with CoordinatorProcess(folder, study) as coordinator, BareServer(coordinator) as counter:
         (node,) = _enrolled(coordinator, ["large"])
         idle = resident(coordinator.process.pid)
-        with node.channel() as channel, node.channel(address) as other:
+        with node.channel() as channel, node.channel(counter.address) as other:
             manifest = node.manifest(channel)
             size = sealed_size(manifest.suite, setting.stream_mib * MIB)
             digest = hashlib.sha256()
@@ -164,8 +169,10 @@ def stream(folder: Path, setting: Setting) -> dict[str, Any]:
                 named = digest.hexdigest() if last else hashlib.sha256(bytes([turn])).hexdigest()
                 bundle = node.statement(channel, study, manifest, named, setting.stream_mib * MIB)
                 upload_id = begin(channel, bundle)
-                bare.append(_timed(partial(upload, other, "", block, size), size))
-                ours.append(_timed(partial(upload, channel, upload_id, block, size), size))
+                bare.append(_timed(partial(upload, other, "", block, size), size, counter.pid))
+                ours.append(
+                    _timed(partial(upload, channel, upload_id, block, size), size, coordinator.process.pid)
+                )
             streaming = resident(coordinator.process.pid, "VmHWM")
             begun = time.monotonic()
             reason = ""
@@ -177,7 +184,8 @@ def stream(folder: Path, setting: Setting) -> dict[str, Any]:
             peak = resident(coordinator.process.pid, "VmHWM")
     if reason in ("", "digest-mismatch"):
         raise EpgfnError("the coordinator of the benchmark has not read what it was sent")
-    speeds, bare_speeds = ([size / MIB / each for each in found] for found in (ours, bare))
+    speeds, bare_speeds = ([size / MIB / seconds for seconds, _ in found] for found in (ours, bare))
+    cpu, bare_cpu = (statistics.median(each for _, each in found) for found in (ours, bare))
     return {
         "bytes": size,
         "turns": setting.turns,
@@ -186,6 +194,8 @@ def stream(folder: Path, setting: Setting) -> dict[str, Any]:
         "ratio": statistics.median(mine / its for mine, its in zip(speeds, bare_speeds, strict=True)),
         "ratio_min": min(mine / its for mine, its in zip(speeds, bare_speeds, strict=True)),
         "ratio_max": max(mine / its for mine, its in zip(speeds, bare_speeds, strict=True)),
+        "cpu_s": None if math.isnan(cpu) else cpu,
+        "bare_cpu_s": None if math.isnan(bare_cpu) else bare_cpu,
         "checked_s": checked,
         "refused": reason,
         "streaming_over_idle_mib": None if idle is None or streaming is None else streaming - idle,
@@ -253,9 +263,12 @@ def _enrolled(coordinator: CoordinatorProcess, names: list[str]) -> list[Node]:
     return nodes
 
 
-def _timed(work: Callable[[], int], size: int) -> float:
-    """Seconds that `work` takes, which has to bring `size` bytes over."""
-    begun = time.monotonic()
+def _timed(work: Callable[[], int], size: int, server: int) -> tuple[float, float]:
+    """Seconds that `work` takes, which has to bring `size` bytes over; CPU-seconds of both ends, NaN where nobody tells those of `server`."""
+    begun, computed, served = time.monotonic(), time.process_time(), cpu_seconds(server)
     if work() != size:
         raise EpgfnError("not all bytes of the benchmark have arrived")
-    return time.monotonic() - begun
+    seconds, there = time.monotonic() - begun, cpu_seconds(server)
+    if served is None or there is None:
+        return seconds, math.nan
+    return seconds, time.process_time() - computed + there - served

@@ -142,6 +142,14 @@ def resident(pid: int, what: str = "VmRSS") -> float | None:
     return None
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """What a process has computed so far; None where the system does not say."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
 @dataclass
 class Node:
     """A node that has keys and an invitation, and neither records nor a model of its own."""
@@ -294,13 +302,17 @@ class BareServer:
         self._command = [sys.executable, "-m", "epgfn.bench.transport_bare"]
         self._command += [str(keys / name) for name in ("tls.key", "tls.pem", "ca.pem")]
 
-    def __enter__(self) -> str:
-        """Its address."""
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> BareServer:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
         )
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        self.address = self._process.stdout.readline().strip()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

@@ -264,7 +264,7 @@ def _enrolled(coordinator: CoordinatorProcess, names: list[str]) -> list[Node]:
 
 
 def _timed(work: Callable[[], int], size: int, server: int) -> tuple[float, float]:
-    """Seconds that `work` takes, which has to bring `size` bytes over; CPU-seconds of both ends, NaN where nobody tells those of `server`."""
+    """Seconds that `work` takes, which has to bring `size` bytes over; CPU-seconds of both ends, or NaN."""
     begun, computed, served = time.monotonic(), time.process_time(), cpu_seconds(server)
     if work() != size:
         raise EpgfnError("not all bytes of the benchmark have arrived")

@@ -113,9 +113,10 @@ def shown(row: dict[str, Any]) -> str:
             f"{mib('streaming_over_idle_mib')} while it arrives, {mib('checking_over_idle_mib')} while it is read, which takes "
             f"{row['checked_s']:.1f} s ({row['refused']})"
         )
+    computed = "unknown" if row["back_cpu_s"] is None else f"{row['back_cpu_s']:.1f} s"
     return (
-        f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most), "
-        f"{row['receipts_lost']} receipts lost"
+        f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most; CPU "
+        f"time {computed}), {row['receipts_lost']} receipts lost"
     )
 
 
@@ -209,6 +210,7 @@ def restart(folder: Path, setting: Setting) -> dict[str, Any]:
     study = _study([*names, "absent"], 8, 1)
     model = _model(study)
     back: list[float] = []
+    cpu: list[float | None] = []
     with CoordinatorProcess(folder, study) as coordinator:
         nodes = _enrolled(coordinator, names)
         with ThreadPoolExecutor(_ENROLLING) as pool:
@@ -220,6 +222,7 @@ def restart(folder: Path, setting: Setting) -> dict[str, Any]:
             with nodes[0].channel() as channel:
                 nodes[0].manifest(channel)
             back.append(time.monotonic() - begun)
+            cpu.append(cpu_seconds(coordinator.process.pid))
         lost = sum(
             node.receipt(upload_id) != receipt
             for node, (upload_id, receipt) in zip(nodes, receipts, strict=True)
@@ -231,6 +234,7 @@ def restart(folder: Path, setting: Setting) -> dict[str, Any]:
         "kills": setting.kills,
         "back_s": statistics.median(back),
         "back_s_max": max(back),
+        "back_cpu_s": max((each for each in cpu if each is not None), default=None),
         "receipts_lost": lost,
     }
 

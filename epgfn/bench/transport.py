@@ -115,8 +115,8 @@ def shown(row: dict[str, Any]) -> str:
         )
     computed = "unknown" if row["back_cpu_s"] is None else f"{row['back_cpu_s']:.1f} s"
     return (
-        f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most; CPU "
-        f"time {computed}), {row['receipts_lost']} receipts lost"
+        f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most; "
+        f"CPU time {computed}), {row['receipts_lost']} receipts lost"
     )
 
 

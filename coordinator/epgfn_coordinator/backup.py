@@ -2,7 +2,8 @@
 
 The state is copied first, by SQLite's own means. Whatever it names was written before the commit that names it and is never changed, so
 it is there afterwards; what it does not name (uploads under way, a model in training, the published ledger, which is made from the state)
-is left out. One thing is removed in a coordinator's life, the round key: a state that still needs it is only kept together with it.
+is left out. Two things are removed in a coordinator's life: the round key, and a state that still needs it is only kept together with it;
+and a model that its node withdraws, and then the state is copied once more.
 """
 
 from __future__ import annotations
@@ -44,6 +45,19 @@ def back_up(home: Home, file: Path) -> dict[str, Any]:
     home.require()
     if file.exists():
         raise UsageError(f"{file} exists already; give every backup a name of its own")
+    for left in reversed(range(TRIES)):
+        sealed: list[Path] = []
+        try:
+            return _back_up(home, file, sealed)
+        except EpgfnError:
+            if not left or all(path.exists() for path in sealed):
+                raise
+            # A node has withdrawn its model since the state was copied: the next copy does not name it.
+    raise AssertionError("unreachable")
+
+
+def _back_up(home: Home, file: Path, sealed: list[Path]) -> dict[str, Any]:
+    """Do it once; `sealed` is told which sealed models are to be in it."""
     with _beside(file) as folder:
         copy = folder / home.state.name
         keys = _snapshot(home, copy)
@@ -56,6 +70,7 @@ def back_up(home: Home, file: Path) -> dict[str, Any]:
                 "state": store.text("state"),
                 "ledger": {"size": len(entries), "root": to_base64(_tree(entries).root())},
             }
+            sealed += [home.artifact(digest) for digest in _sealed(store)]
             members = [*_files(home), *keys, *_named(home, store)]
         size = write_archive(file, FORMAT, [*members, Member(copy.name, copy)], about)
     return {
@@ -108,11 +123,14 @@ def _files(home: Home) -> list[Member]:
 
 def _named(home: Home, store: Store) -> list[Member]:
     """Sealed models and signed results that the state names."""
-    sealed = [row["sealed_sha256"] for row in store.rows("SELECT sealed_sha256 FROM artifacts")]
-    found = [Member(f"{home.artifacts.name}/{digest}", home.artifact(digest)) for digest in sealed]
+    found = [Member(f"{home.artifacts.name}/{digest}", home.artifact(digest)) for digest in _sealed(store)]
     for place in places.all_made(store):
         found += [Member(f"{place}/{path.name}", path) for path in _plain(home.aggregate(place))]
     return found
+
+
+def _sealed(store: Store) -> list[str]:
+    return [row["sealed_sha256"] for row in store.rows("SELECT sealed_sha256 FROM artifacts")]
 
 
 def _plain(folder: Path) -> list[Path]:

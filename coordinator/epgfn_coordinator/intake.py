@@ -78,6 +78,10 @@ class Intake:
         self._quota = Quota(home.root, upload_limit)
         self._checking = Checking()
 
+    def forget(self, node_id: str) -> None:
+        """A node's keys are revoked: with others it begins anew."""
+        self._quota.forget(node_id)
+
     @property
     def busy(self) -> bool:
         """Whether a complete upload is being checked: a round does not close over it."""

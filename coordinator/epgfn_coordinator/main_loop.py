@@ -151,7 +151,6 @@ class Coordinator:
             self._store, self._log, self._keys.ledger.verifier, self._study.roster, journal
         )
         verifier = Verifier(self._study, manifest, self._store, self._log)
-        self._revocation = Revocation(home, self._study, self._store, self._log, journal, self._watch)
         self._intake = Intake(
             home,
             self._store,
@@ -163,6 +162,9 @@ class Coordinator:
             self._wake.set,
             takes_late=self._study.aggregation.late == "new-aggregate",
             upload_limit=self._study.transport.max_upload_bytes,
+        )
+        self._revocation = Revocation(
+            home, self._study, self._store, self._log, journal, self._watch, self._intake.forget
         )
         self._upkeep = Upkeep(home, self._store, self._keys.authority, journal)
         self._withdrawal = Withdrawal(home, self._store, self._log, verifier, journal)

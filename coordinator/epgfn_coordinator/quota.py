@@ -40,6 +40,11 @@ class Quota:
                 "for everything else; make room"
             )
 
+    def forget(self, node_id: str) -> None:
+        """What has come under keys that are revoked is not counted against the node."""
+        with self._lock:
+            self._sent.pop(node_id, None)
+
     def count(self, node_id: str, size: int) -> None:
         """So much more has come from a node.
 

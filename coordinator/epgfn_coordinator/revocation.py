@@ -7,6 +7,7 @@ other keys.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import NoReturn
 
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
@@ -42,9 +43,11 @@ class Revocation:
         log: PublishedLog,
         journal: Journal,
         watch: StreamWatch,
+        forget: Callable[[str], None],
     ) -> None:
+        """`forget` is told whose keys were revoked."""
         self._home, self._study, self._store, self._log = home, study, store, log
-        self._journal, self._watch = journal, watch
+        self._journal, self._watch, self._forget = journal, watch, forget
         self._round_id = store.text("round_id")
 
     def revoke(self, node_id: str) -> str:
@@ -58,6 +61,7 @@ class Revocation:
             half_sent = self._store.row("SELECT upload_id FROM uploads WHERE node_id = ?", node_id)
             said = self._revoke(node_id)
         self._watch.end_of(node_id)
+        self._forget(node_id)
         if half_sent is not None:
             remove(self._home.part(half_sent["upload_id"]))
         self._log.publish()

@@ -10,6 +10,7 @@ import stat
 import tarfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from epgfn.base.console import run_app
 from epgfn.base.errors import EpgfnError
 from epgfn.run.audit.audit import audit_run
 from epgfn.study import Study
+from epgfn_coordinator import backup
 from epgfn_coordinator.cli import NAME, app
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
@@ -178,6 +180,30 @@ def test_a_home_that_was_put_back_by_other_means_is_found_out(tmp_path: Path, st
         assert reason_of(lambda: show(a, seen)) == "ledger-rolled-back"
         assert reason_of(lambda: b.send(b.make_upload(study))) == "restored"
     assert "newer backup" in status(home)["held"]
+
+
+def test_a_model_that_is_withdrawn_while_the_backup_is_written_is_not_missed(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path / "home", study)
+    with InProcess(home):
+        node = FakeNode.enrolled(home, "a")
+        upload = node.make_upload(study)
+        node.send(upload)
+        bundle = node.make_withdrawal(study, upload.sealed)
+        write, tries = backup.write_archive, []
+
+        def interrupted(*arguments: Any) -> int:
+            tries.append(1)
+            if len(tries) == 1:
+                node.withdraw(bundle)
+            return write(*arguments)
+
+        monkeypatch.setattr(backup, "write_archive", interrupted)
+        made = backup.back_up(home, tmp_path / "b")
+    assert len(tries) == 2
+    restored = Home(tmp_path / "restored")
+    assert backup.restore(tmp_path / "b", restored, [])["entries"] == made["entries"]
 
 
 def test_what_is_no_whole_backup_is_refused(tmp_path: Path, study: Study) -> None:

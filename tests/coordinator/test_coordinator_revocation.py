@@ -210,3 +210,26 @@ def test_refusals_under_stolen_keys_are_not_counted_against_the_new_ones(
         revoke(home, "a")
         node = FakeNode.enrolled(home, "a")
         node.send(node.make_upload(study))
+
+
+def test_what_a_thief_has_sent_is_not_counted_against_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from epgfn_coordinator import quota
+
+    monkeypatch.setattr(quota, "TIMES", 1)
+    plain = make_home(tmp_path / "plain", tiny_study())
+    with InProcess(plain):
+        size = len(FakeNode.enrolled(plain, "a").make_upload(tiny_study()).sealed)
+    study = tiny_study(limit=size + 500)
+    home = make_home(tmp_path / "home", study)
+    with InProcess(home):
+        thief = FakeNode.enrolled(home, "a")
+        upload = thief.make_upload(study)
+        thief.upload(thief.begin(upload.bundle).upload_id, upload.sealed[:1000])
+        again = thief.make_upload(study, seed=1)
+        begun = thief.begin(again.bundle)
+        assert reason_of(lambda: thief.upload(begun.upload_id, again.sealed)) == "too-much-data"
+        revoke(home, "a")
+        node = FakeNode.enrolled(home, "a")
+        node.send(node.make_upload(study))

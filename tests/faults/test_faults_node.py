@@ -12,10 +12,9 @@ from faulty_node import FaultyNode, kill_a_node, steps_of_a_node
 from small import PRIVATE_STUDY
 
 CHOSEN = (
-    "renamed keys/tls.pem", "renamed local/training.state", "renamed local/history.json", "renamed local/model.safetensors",
-    "removed local/training.state", "renamed outbox/model.sealed", "written outbox/approved", "renamed outbox/sending",
-    "renamed receipts/entry.json", "renamed receipts/receipt.tlog-proof", "append global/.*.part", "renamed receipts/global-entry.json",
-    "renamed global/model.sigstore.json",
+    "renamed local/training.state", "renamed local/history.json", "renamed local/model.safetensors", "renamed outbox/model.sealed",
+    "written outbox/approved", "renamed outbox/sending", "renamed receipts/entry.json", "renamed receipts/receipt.tlog-proof",
+    "append global/.*.part", "renamed global/model.sigstore.json",
 )  # fmt: skip
 
 

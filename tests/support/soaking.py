@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 
-FILES = 4
+FILES = 5
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
 SEED = int(os.environ.get("SOAK_SEED", str(random.SystemRandom().randrange(1 << 32))))
 

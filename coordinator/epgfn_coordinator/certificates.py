@@ -19,7 +19,6 @@ from epgfn.base.addresses import ip_of, parse_listening, parse_name
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
 from epgfn.base.passphrase import key_passphrase
-from epgfn.rpc.certificates import fits
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import (
     CA_CERTIFICATE,
@@ -76,6 +75,8 @@ def renew(home: Home, authority: CertificateAuthority, config: Config) -> str:
     Raises:
         EpgfnError: a file cannot be read or written.
     """
+    from epgfn.rpc.certificates import fits  # here: `status` needs no gRPC
+
     now = clock.now()
     raw = [
         read_bytes(home.key(name), "certificate") for name in (keys.TLS_CERTIFICATE, keys.HEALTH_CERTIFICATE)

@@ -29,11 +29,10 @@ from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.quota import Quota
 from epgfn_coordinator.refusals import Refusals
 from epgfn_coordinator.revocation import revoked_error
-from epgfn_coordinator.round import round_state
+from epgfn_coordinator.round import round_state, withdrawal_of
 from epgfn_coordinator.services.calls import CallError
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Announcement, Verifier
-from epgfn_coordinator.withdrawal import withdrawal_of
 
 Piece = tuple[bytes, int]
 """Bytes of an upload, and the CRC-32 that they are to have."""

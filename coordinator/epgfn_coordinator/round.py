@@ -11,6 +11,7 @@ abandoned     the operator gave it up before there was a result
 from __future__ import annotations
 
 from datetime import datetime
+from sqlite3 import Row
 from typing import Final, NamedTuple
 
 from epgfn.base.errors import EpgfnError, UsageError
@@ -51,6 +52,21 @@ def accepted_nodes(store: Store) -> list[str]:
 def excluded_nodes(store: Store) -> dict[str, str]:
     """Why each excluded model cannot be combined, by node id."""
     return {row["node_id"]: row["reason"] for row in store.rows("SELECT * FROM exclusions ORDER BY node_id")}
+
+
+def withdrawal_of(store: Store, node_id: str, sealed_sha256: str) -> Row | None:
+    """The node's withdrawal of the sealed model with that SHA-256."""
+    return store.row(
+        "SELECT * FROM withdrawals WHERE node_id = ? AND sealed_sha256 = ?", node_id, sealed_sha256
+    )
+
+
+def withdrawn_nodes(store: Store) -> list[str]:
+    """Nodes that have withdrawn their model and sent no other; sorted."""
+    rows = store.rows(
+        "SELECT DISTINCT node_id FROM withdrawals WHERE node_id NOT IN (SELECT node_id FROM artifacts) ORDER BY node_id"
+    )
+    return [row["node_id"] for row in rows]
 
 
 def decide(

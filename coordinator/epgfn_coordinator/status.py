@@ -16,10 +16,9 @@ from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.known_keys import revoked_nodes
-from epgfn_coordinator.round import accepted_nodes, excluded_nodes
+from epgfn_coordinator.round import accepted_nodes, excluded_nodes, withdrawn_nodes
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import Store
-from epgfn_coordinator.withdrawal import withdrawn_nodes
 
 
 def status(home: Home) -> dict[str, Any]:

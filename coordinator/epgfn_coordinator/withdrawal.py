@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlite3 import Row
 from typing import Final
 
 from epgfn.base.errors import RefusedError
@@ -16,7 +15,7 @@ from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.known_keys import is_current
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import revoked_error
-from epgfn_coordinator.round import round_state
+from epgfn_coordinator.round import round_state, withdrawal_of
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 from epgfn_coordinator.verify import Verifier
 
@@ -116,18 +115,3 @@ class Withdrawal:
 
     def _proved(self, position: int) -> tuple[bytes, bytes]:
         return self._store.entry(position), self._log.receipt(position)
-
-
-def withdrawal_of(store: Store, node_id: str, sealed_sha256: str) -> Row | None:
-    """The node's withdrawal of the sealed model with that SHA-256."""
-    return store.row(
-        "SELECT * FROM withdrawals WHERE node_id = ? AND sealed_sha256 = ?", node_id, sealed_sha256
-    )
-
-
-def withdrawn_nodes(store: Store) -> list[str]:
-    """Nodes that have withdrawn their model and sent no other; sorted."""
-    rows = store.rows(
-        "SELECT DISTINCT node_id FROM withdrawals WHERE node_id NOT IN (SELECT node_id FROM artifacts) ORDER BY node_id"
-    )
-    return [row["node_id"] for row in rows]

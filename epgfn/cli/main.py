@@ -199,6 +199,12 @@ def audit(
         raise EpgfnError(f"{failed} of {len(result.findings)} checks failed; do not rely on this run")
 
 
+PUBLISHED = {
+    "exact": "; the published probabilities are exact",
+    "chains": "; the published probabilities are those of Markov chains on the sum of the nodes' scores",
+}
+
+
 def _tell(figures: dict[str, Any], as_json: bool) -> None:
     """The end of a simulation, for a person or for a program."""
     if as_json:
@@ -210,8 +216,8 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
     else:
         _tell_objects(figures, console)
     if figures["verdict"] is not None:
-        exact = "; the published probabilities are exact" if figures["probabilities_from"] == "exact" else ""
-        console.print(f"\nThe global model's samples: {figures['verdict']}{exact}.")
+        published = PUBLISHED.get(figures["probabilities_from"], "")
+        console.print(f"\nThe global model's samples: {figures['verdict']}{published}.")
     for one, other in figures["contradictions"]:
         console.print(
             f"The models of {one} and {other} contradict one another; the report says more.", markup=False

@@ -17,7 +17,7 @@ from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.diagnostics import log_mean, log_ratios
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import LogReward
-from epgfn.learn.elsewhere import Elsewhere, Start, chains_of_graphs, chains_of_walks, of_others
+from epgfn.learn.elsewhere import Elsewhere, GraphChains, Start, chains_of_walks, of_others
 from epgfn.learn.exact import Exact, exact_of_list, exact_of_table, listed
 from epgfn.learn.target import ListedReward
 from epgfn.learn.trust import SAMPLES, table_target
@@ -49,7 +49,7 @@ def of_tables(study: Study, table: Tensor, local: Sequence[Policy[Any]], seed: i
         "score tables",
         table_target(space_of(study), table),
         lambda: exact_of_table(study, table),
-        chains_of_graphs(study, table, others, seed),
+        GraphChains(study, table),
         others,
     )
 

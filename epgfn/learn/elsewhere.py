@@ -1,7 +1,7 @@
 """Objects that others than a model draw, to judge what it lacks and to train it on that: Markov chains on its own target, which cool down
 from starts that owe nothing to it.
 
-    graphs of a score table   whole parent sets drawn anew and edges turned round; they start from other models' graphs, or without edges
+    graphs of a score table   populations that know nothing of any model, and whose edge probabilities are an answer of their own
     anything else             back along the arrows and forward under the model; they start from other models' objects, or random ones
 
 Where all objects can be listed, they are drawn from what is exact instead.
@@ -10,14 +10,13 @@ Where all objects can be listed, they are drawn from what is exact instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.base.files import sha256_hex
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.measure.structure_chains import Chains
 from epgfn.gflownet.measure.walk_chains import WalkChains
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.random_walk import finished_at_random
@@ -28,12 +27,13 @@ from epgfn.learn.exact import Exact
 from epgfn.study import Study
 from epgfn.study.objects import space_of
 
-CHAINS, MOST_SCORES = 128, 1 << 18
-"""Chains of graphs, fewer where there are many parent sets: a move scores so many of them in all."""
+if TYPE_CHECKING:
+    from epgfn.gflownet.measure.structure_chains import Annealed
+
 KEPT: Final = 4
 """How often each chain is looked at."""
-BURN_IN, APART = 12, 2
-"""Sweeps of chains of graphs while they cool down, and before each of the looks."""
+APART: Final = 2
+"""Sweeps of chains of graphs before each of the looks."""
 WALKERS, MOVES, APART_MOVES = 128, 40, 10
 """Chains of other objects, moves while they cool down, and moves before each of the looks: what is proposed has to be scored."""
 
@@ -43,28 +43,44 @@ Elsewhere = Callable[[Policy[Any]], Any]
 """For a policy, finished states drawn from its target by others; the same for the same weights."""
 
 
-def chains_of_graphs(study: Study, table: Tensor, start: Start, seed: int) -> Elsewhere:
-    """On the target of (V, K) log-scores (nats). They cool down once, and go on from there each time they are asked."""
-    space = space_of(study)
-    count = max(16, min(CHAINS, MOST_SCORES // table.shape[1]))
-    cooled: list[Tensor] = []
+class ChainAnswer(NamedTuple):
+    """What chains alone say: `edges` (V, V) float64 P(i -> j), `apart` by how much halves of them differ in one edge at most, and (n, V, V)
+    bool `graphs` of theirs."""
 
-    def draw(policy: Policy[Any]) -> Any:
-        if not cooled:
-            generator = seeded(seed)
-            adjacency = _resized(start(), count, generator).adjacency.clone()
-            chains = Chains(table, adjacency, space.max_parents, generator)
-            chains.cool(BURN_IN)
-            cooled.append(chains.adjacency)
-        chains = Chains(table, cooled[0].clone(), space.max_parents, seeded(_seed_of(policy)))
+    edges: Tensor
+    apart: float
+    graphs: Tensor
+
+
+class GraphChains:
+    """On the target of (V, K) log-scores (nats): `annealed` once, when first asked. They go on from there for each policy."""
+
+    def __init__(self, study: Study, table: Tensor) -> None:
+        self._space, self._table = space_of(study), table.detach().cpu()
+
+    def __call__(self, policy: Policy[Any]) -> Any:
+        import numpy as np
+
+        from epgfn.gflownet.measure.structure_chains import Chains
+
+        most = self._space.max_parents
+        chains, random = Chains(self._table, most), np.random.default_rng(_seed_of(policy))
         seen = []
-        for _ in range(KEPT):
-            for _ in range(APART):
-                chains.sweep()
-            seen.append(chains.adjacency.clone())
-        return space.terminal(torch.cat(seen))
+        for population in self._found().populations:
+            going = population.rows()
+            for _ in range(KEPT):
+                chains.move(going, APART, random)
+                seen.append(chains.graphs(going))
+        return self._space.terminal(torch.cat(seen).to(torch.get_default_device()))
 
-    return draw
+    def answer(self) -> ChainAnswer:
+        found = self._found()
+        return ChainAnswer(found.edges, found.apart, found.graphs)
+
+    def _found(self) -> Annealed:
+        from epgfn.gflownet.measure.structure_chains import annealed
+
+        return annealed(self._table, self._space.max_parents)
 
 
 def chains_of_walks(study: Study, log_reward: LogReward[Any], start: Start, seed: int) -> Elsewhere:
@@ -85,17 +101,20 @@ def chains_of_walks(study: Study, log_reward: LogReward[Any], start: Start, seed
     return draw
 
 
-def draws_of(exact: Exact, seed: int) -> Elsewhere | None:
-    """From listed objects."""
-    if exact.listed is None or exact.mass is None:
-        return None
-    state, mass = exact.listed.state, exact.mass
-    rows = torch.multinomial(mass, KEPT * WALKERS, replacement=True, generator=seeded(seed))
-    return lambda policy: take(state, rows)
+def draws_of(study: Study, exact: Exact, seed: int) -> Elsewhere | None:
+    """From listed objects, or graphs that what is exact can draw."""
+    if exact.listed is not None and exact.mass is not None:
+        state, mass = exact.listed.state, exact.mass
+        rows = torch.multinomial(mass, KEPT * WALKERS, replacement=True, generator=seeded(seed))
+        return lambda policy: take(state, rows)
+    if exact.drawn is not None:
+        graphs = exact.drawn(KEPT * WALKERS, seed).to(torch.get_default_device())
+        return lambda policy: space_of(study).terminal(graphs)
+    return None
 
 
 def without_edges(study: Study) -> Start:
-    """Graphs that hold nothing: hot chains leave them at once."""
+    """Graphs that hold nothing."""
     v = len(study.variables)
     return lambda: space_of(study).terminal(torch.zeros(WALKERS, v, v, dtype=torch.bool))
 

@@ -28,7 +28,7 @@ from epgfn.gflownet.sampling.rollout import Draw
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.state import Checkpoint
-from epgfn.learn.elsewhere import at_random, chains_of_graphs, chains_of_walks, without_edges
+from epgfn.learn.elsewhere import Elsewhere, GraphChains, at_random, chains_of_walks, without_edges
 from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
@@ -115,7 +115,7 @@ def train_on_target(
     loss = make_loss(space, log_reward, study.training.loss, generator=generator)
     if target.table is not None and scores is not None:
         start = without_edges(study)
-        elsewhere = chains_of_graphs(study, scores, start, seed)
+        elsewhere: Elsewhere = GraphChains(study, scores)
     else:
         start = at_random(study, seed)
         elsewhere = chains_of_walks(study, log_reward, start, seed)

@@ -22,7 +22,7 @@ from epgfn.gflownet.measure.coverage import missing_from
 from epgfn.gflownet.measure.distances import l1
 from epgfn.gflownet.measure.equivalence import compelled_given_edge
 from epgfn.gflownet.measure.estimates import Own, defended_samples, own_samples
-from epgfn.gflownet.measure.trust import pareto_khat, verdict_of, weights_hold
+from epgfn.gflownet.measure.trust import CHAINS_AGREE, LARGEST_ERROR, pareto_khat, verdict_of, weights_hold
 from epgfn.gflownet.policies import untrained
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
@@ -30,7 +30,7 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, joined, take
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import Parts, table_reward
-from epgfn.learn.elsewhere import Elsewhere, Start, draws_of
+from epgfn.learn.elsewhere import ChainAnswer, Elsewhere, GraphChains, Start, draws_of
 from epgfn.learn.exact import Exact
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of, written
@@ -51,9 +51,9 @@ EXPLORED: Final = 256
 """Tempered and exploring trajectories that look for what it lacks."""
 BLOCK: Final = 1024
 
-Basis = Literal["exact", "product", "weighted", "samples"]
+Basis = Literal["exact", "product", "weighted", "chains", "samples"]
 """Where probabilities come from: sums over all objects under log-rewards, or under the product of what the nodes' models sample; own
-samples weighted towards the target; own samples as they are."""
+samples weighted towards the target; Markov chains on the score table that agree among themselves; own samples as they are."""
 
 
 class Judged(NamedTuple):
@@ -117,7 +117,7 @@ class Judge:
             return self._found.lacking
         space, generator = space_of(self._study), seeded(self._seed)
         own = own_samples(self._policy, space, self.log_reward, LOCAL_SAMPLES, generator)
-        drawn = (draws_of(exact, self._seed) or self._elsewhere)(self._policy)
+        drawn = (draws_of(self._study, exact, self._seed) or self._elsewhere)(self._policy)
         return missing_from(
             self._policy, space, self.log_reward, own, drawn, self._others(), generator
         ).lacking
@@ -136,6 +136,9 @@ class Judge:
         elif exact is not None and exact.drawn is not None:
             graphs = exact.drawn(SAMPLES, self._seed)
             weight = torch.ones(len(graphs), dtype=torch.float64)
+        elif basis == "chains" and isinstance(self._elsewhere, GraphChains):
+            graphs = self._elsewhere.answer().graphs
+            weight = torch.ones(len(graphs), dtype=torch.float64)
         else:
             own, _ = _own(
                 study, self._policy, self.log_reward, seeded(self._seed), self._exact(), self._samples
@@ -150,7 +153,11 @@ class Judge:
 
     def _look(self) -> Judged:
         exact = self._exact()
-        elsewhere = None if exact is not None else (self._elsewhere(self._policy), self._others())
+        elsewhere = chains = None
+        if exact is None:
+            elsewhere = self._elsewhere(self._policy), self._others()
+            if isinstance(self._elsewhere, GraphChains):
+                chains = self._elsewhere.answer()
         return judge(
             self._study,
             self._policy,
@@ -159,6 +166,7 @@ class Judge:
             exact=exact,
             samples=self._samples,
             elsewhere=elsewhere,
+            answer=chains,
         )
 
 
@@ -178,16 +186,18 @@ def judge(
     exact: Exact | None = None,
     samples: int = SAMPLES,
     elsewhere: tuple[Any, Any] | None = None,
+    answer: ChainAnswer | None = None,
 ) -> Judged:
-    """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, and by finished states from
-    `elsewhere`: drawn from the target, and any that others drew.
+    """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, by finished states from
+    `elsewhere`: drawn from the target, and any that others drew, and against the `answer` of chains where it is theirs.
 
     Where nothing is exact and what the policy was before its training covers the target, samples of that stand beside its own when
     they are weighted: `defended_by` says how many.
 
     `trust` holds `samples`, `effective_share` and `khat` of the weights; `moved_by_weights`, the most that weighting changes any
-    probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the
-    weighted ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `missing_share` by
+    probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the weighted
+    ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `chains_apart` of the answer, and where that
+    is little enough `chains_mean_error`, `chains_largest_error` and `chains_weighted_error` as the exact ones; `missing_share` by
     `measure.coverage`; and the `verdict` of `measure.trust`.
     """
     space = space_of(study)
@@ -212,6 +222,14 @@ def judge(
         others = joined([others, _explored(policy, space, generator)])
         missing, lacking = missing_from(policy, space, log_reward, own, chains, others, generator)
         trust["missing_share"] = missing
+    by_chains: dict[str, float] | None = None
+    if answer is not None:
+        trust["chains_apart"] = answer.apart
+        if answer.apart <= CHAINS_AGREE:
+            by_chains = _named_edges(answer.edges, plain)
+            mean, largest_by_chains = errors(plain, by_chains)
+            trust["chains_mean_error"], trust["chains_largest_error"] = mean, largest_by_chains
+            trust["chains_weighted_error"] = errors(weighted, by_chains)[1]
     effective = own.effective_share * len(own.log_weight)
     trust["verdict"] = verdict_of(
         effective_samples=effective,
@@ -220,12 +238,23 @@ def judge(
         largest_error=largest,
         weighted_error=after,
         missing=missing,
+        chains_error=trust.get("chains_largest_error"),
+        chains_weighted_error=trust.get("chains_weighted_error"),
+        chains_silent=answer is not None and by_chains is None,
     )
     if exact is not None:
         return Judged(trust, dict(exact.probabilities), "exact")
-    if weights_hold(effective, khat):
+    if weights_hold(effective, khat) and trust.get("chains_weighted_error", 0.0) <= LARGEST_ERROR:
         return Judged(trust, weighted, "weighted", lacking)
+    if by_chains is not None:
+        return Judged(trust, by_chains, "chains", lacking)
     return Judged(trust, plain, "samples", lacking)
+
+
+def _named_edges(edges: Tensor, like: Mapping[str, float]) -> dict[str, float]:
+    """(V, V) P(i -> j) by the names of `like`, which are those of edges in order of their parents."""
+    apart = ~torch.eye(len(edges), dtype=torch.bool)
+    return dict(zip(like, edges[apart].tolist(), strict=True))
 
 
 def _own(

@@ -28,7 +28,8 @@ from epgfn.gflownet.device import computing_on
 from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.measure import diagnostics
 from epgfn.gflownet import policies
-from epgfn.gflownet.policies.canonical import learning, order_search
+from epgfn.gflownet.measure import structure_chains
+from epgfn.gflownet.policies.canonical import learning
 from epgfn.study import Study
 from epgfn.study.objects import space_of
 from epgfn.learn.local import train_local, train_on_moments
@@ -37,7 +38,8 @@ from epgfn.targets.gaussian import Moments
 torch.set_num_threads(1)
 diagnostics.OBJECTS, diagnostics.TRAJECTORIES = 8, 2
 trust.SAMPLES, trust.LOCAL_SAMPLES = 64, 64
-learning.CHAINS, learning.TAUGHT, learning.ROUNDS, learning.OWN, learning.STEPS, order_search.SWEEPS = 4, 4, 1, 8, 2, 2
+learning.ROUNDS, learning.OWN, learning.STEPS = 1, 8, 2
+structure_chains.CHAINS, structure_chains.ROUNDS = 4, 1
 policies.FEW_VARIABLES, policies.MAX_VARIABLES = 2, 3  # so that few variables stand for many
 EDGE_WISE = {"training": {"objective": "modified-detailed"}, "aggregation": {"objective": "aggregating-edges"}}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from epgfn.gflownet.spaces import DagBySinks
 CHAINS = 512
 BURN_IN = 0.2
 BLOCK = 128
-"""Steps of all chains that are counted together: 65,536 graphs."""
+"""Sweeps of all chains that are counted together: 65,536 graphs."""
 
 
 def structure_chains(case: Case) -> Found | None:
@@ -31,24 +32,18 @@ def structure_chains(case: Case) -> Found | None:
     federation = case.federation
     if federation.scores is None or not isinstance(federation.space, DagBySinks):
         return None
-    v, generator = federation.space.n_variables, torch.Generator().manual_seed(case.seed)
-    empty = torch.zeros(CHAINS, v, v, dtype=torch.bool)
-    chains = Chains(federation.scores, empty, federation.max_parents, generator)
+    chains, random = Chains(federation.scores, federation.max_parents), np.random.default_rng(case.seed)
+    population = chains.without_edges(CHAINS)
+    chains.move(population, 1, random)  # compiles, once for all times
     answers: list[Tensor] = []
     began = time.process_time()
     while time.process_time() - began < BURN_IN * case.cpu_s:
-        step(chains)
+        chains.move(population, 1, random)
     while time.process_time() - began < case.cpu_s or not answers:
         block = []
         for _ in range(BLOCK):
-            step(chains)
-            block.append(chains.adjacency.clone())
+            chains.move(population, 1, random)
+            block.append(chains.graphs(population))
         answers.append(federation.yardstick.of_objects(federation.space.terminal(torch.cat(block))))
     spent = time.process_time() - began
     return Found(torch.stack(answers).mean(0), None, spent)
-
-
-def step(chains: Chains) -> None:
-    """New parents for a variable of each chain, and a try to turn an edge."""
-    chains.new_parents()
-    chains.reverse()

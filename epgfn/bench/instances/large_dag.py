@@ -7,7 +7,8 @@ All graphs can no longer be listed. What is measured instead, of one trained mod
     effective_share       of its own samples once weighted towards the target, 0 to 1
     log_z_gap             log Z by those weights minus the ELBO, nats
     edge_error_mean, _max of edge frequencies over its own samples against the self-normalised importance weights of as many others:
-                          only as good as `effective_share` is large. See `docs/large-dags.md` for Markov chains as a second opinion
+                          only as good as `effective_share` is large
+    chains_error_mean, _max  of the same against Markov chains on the score table, and chains_apart: how far halves of those are apart
     auroc                 of those frequencies against the graph that the records were drawn from
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from epgfn.bench.instances.instance import Instance
 from epgfn.gflownet.measure.estimates import Own, correlation, log_terminating, own_samples
 from epgfn.gflownet.measure.exact import auroc, edge_errors
+from epgfn.gflownet.measure.structure_chains import annealed
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import take
@@ -69,6 +71,8 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
         mean, largest = edge_errors(edges, weighted_edges(other))
         some = torch.arange(OBJECTS)
         log_p_t = log_terminating(policy, space, take(own.final, some), TRAJECTORIES, generator)
+        chains = annealed(table, MAX_PARENTS)
+        by_chains, at_most = edge_errors(edges, chains.edges.numpy())
         return {
             "correlation": correlation(log_p_t.value, own.log_reward[some]),
             "log_p_t_error": float(log_p_t.error.median()),
@@ -76,6 +80,9 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
             "log_z_gap": own.log_z - own.elbo.value,
             "edge_error_mean": mean,
             "edge_error_max": largest,
+            "chains_error_mean": by_chains,
+            "chains_error_max": at_most,
+            "chains_apart": chains.apart,
             "auroc": auroc(edges, truth),
         }
 

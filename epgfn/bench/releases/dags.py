@@ -13,7 +13,7 @@ from epgfn.bench.releases import worlds
 from epgfn.bench.releases.measure import Ask, Errors, Measure
 from epgfn.gflownet.measure.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals
 from epgfn.gflownet.measure.listed_dags import ListedDags
-from epgfn.gflownet.measure.structure_chains import edge_marginals as chain_marginals
+from epgfn.gflownet.measure.structure_chains import annealed
 from epgfn.gflownet.spaces.parent_sets import parent_masks, popcount
 from epgfn.privacy.mechanisms.counts import CountsMechanism
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
@@ -24,7 +24,6 @@ from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import Moments
 
 CATEGORIES = (2, 3, 2, 3, 2)
-CHAINS, SWEEPS = 32, 60
 FAN_IN = 3
 """Beyond five variables; up to five every DAG is possible."""
 DISCRETE_FAN_IN = 2
@@ -60,7 +59,7 @@ def moments(
         releases = [mechanism.release(part) for part in parts]
         exact = torch.stack([table(Moments.of_records(torch.from_numpy(part))) for part in parts]).sum(0)
         private = torch.stack([table(release.moments) for release in releases]).sum(0)
-        errors = comparison.errors(exact, private, seed)
+        errors = comparison.errors(exact, private)
         return errors if train is None else errors._replace(trained=train(releases, exact, seed))
 
     return measure
@@ -79,9 +78,7 @@ def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
         parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
         exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
         private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])
-        return comparison.errors(
-            _without_self(exact.sum(0), masks), _without_self(private.sum(0), masks), seed
-        )
+        return comparison.errors(_without_self(exact.sum(0), masks), _without_self(private.sum(0), masks))
 
     return measure
 
@@ -104,33 +101,23 @@ class Comparison:
         self._masks = masks_of(variables, fan_in)
         self._listed = ListedDags(self._masks, variables) if variables <= MAX_ENUMERATED else None
 
-    def errors(self, exact: Tensor, private: Tensor, seed: int) -> Errors:
-        """Of the posterior of the second (V, K) table against that of the first; `seed` is of the chains, where there are any."""
-        p, q = self._posterior(exact, seed), self._posterior(private, seed)
+    def errors(self, exact: Tensor, private: Tensor) -> Errors:
+        """Of the posterior of the second (V, K) table against that of the first."""
+        p, q = self._posterior(exact), self._posterior(private)
         l1 = None if p.graphs is None or q.graphs is None else float((p.graphs - q.graphs).abs().sum())
         mean, largest = edge_errors(q.edges, p.edges)
         null, _ = edge_errors(np.zeros_like(p.edges), p.edges)
         return Errors(l1, mean, largest, null, approximate=p.error)
 
-    def _posterior(self, table: Tensor, seed: int) -> _Posterior:
+    def _posterior(self, table: Tensor) -> _Posterior:
         v = len(table)
         if self._listed is not None:
             p = self._listed.probabilities(table)
             return _Posterior(p, self._listed.edges(p).numpy(), None)
         if v <= MAX_VARIABLES:
             return _Posterior(None, edge_marginals(table, self._masks), None)
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.stack([_single_edges(v, generator) for _ in range(CHAINS)])
-        found = chain_marginals(table, start, FAN_IN, SWEEPS, generator)
-        return _Posterior(None, found.edges.numpy(), found.error)
-
-
-def _single_edges(v: int, generator: torch.Generator) -> Tensor:
-    """A random path through all variables, (V, V) bool."""
-    order = torch.randperm(v, generator=generator)
-    adjacency = torch.zeros(v, v, dtype=torch.bool)
-    adjacency[order[:-1], order[1:]] = True
-    return adjacency
+        found = annealed(table, FAN_IN)
+        return _Posterior(None, found.edges.numpy(), found.apart_mean / 2)
 
 
 def _without_self(table: Tensor, masks: Tensor) -> Tensor:

@@ -1,202 +1,290 @@
-"""A reference where no exact answer is in reach: edge probabilities of a modular score by Markov chains over DAGs.
+"""A reference where no exact answer is in reach: the posterior over DAGs of a modular score by populations of Markov chains that cool down.
 
-Many chains side by side. Each move leaves p(G) = exp(sum_j phi_j(Pa_j)) / Z as it is:
+    found = annealed(table, max_parents)
+    found.edges        (V, V) P(i -> j)
+    found.apart        how far two halves of the populations are from each other
 
-    parents   a variable's whole parent set is drawn anew from p(Pa_j | all else): all sets without descendants of j (Gibbs);
-    reversal  a random edge i -> j is turned round, with new parents for i (j among them) and for j drawn in proportion to their
-              scores, and kept by Metropolis-Hastings: Grzegorczyk & Husmeier, Machine Learning 71 (2008), eq. 13 to 17.
+Each population starts hot, without edges, and is cooled in steps that its own scores choose: at each, chains are drawn anew in proportion
+to exp((beta' - beta) log R), which lets those die out that are stuck where the target has little, and then move (`graph_moves`). That is a
+sequential Monte Carlo sampler (Del Moral, Doucet & Jasra, JRSS B 68 (2006)), known in physics as population annealing. Then they go on at
+the target itself until populations agree, or for as long as they may. Populations know nothing of each other but when to cool on, and
+nothing of any policy: so what they agree on is a second opinion of a model.
 
-Together they reach every DAG within the fan-in. Independent of any policy, so that a policy can be held against it. Up to 14 variables
-`epgfn.gflownet.measure.exact` is exact and better.
+Up to 14 variables `epgfn.gflownet.measure.exact` is exact and better.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import math
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+from epgfn.gflownet.device import CPU
+from epgfn.gflownet.measure import graph_moves
+from epgfn.gflownet.measure.graph_moves import Floats, Floats32, Ranks, Words
 
-HOTTEST: Final = 8.0
-"""Chains that cool down meet many modes before they settle in one."""
+POPULATIONS, CHAINS = 4, 64
+"""Populations, and chains in each: twice as many up to `FEW` variables, where they cost little."""
+FEW: Final = 20
+HOT: Final = 5.0
+"""Nats between a variable's best set and none at all, at the start."""
+WARM: Final = 150.0
+"""Nats of the same from which edges are turned too: where it is hotter, new parents are enough, and sums over them take longest."""
+KEPT_SHARE: Final = 0.8
+"""Of a population's chains, effectively, from one temperature to the next."""
+START_SWEEPS, ROUND, ROUNDS = 5, 25, 8
+"""Sweeps before cooling, in a round at the target itself, and how many of those there are at most; what the first gives is forgotten."""
+ENOUGH: Final = 0.02
+"""No more rounds where halves of the populations differ by less in every edge."""
+
+REMEMBERED: Final = 2
 
 
-CACHED: Final = 1 << 17
-"""Weights worked out at a time, so that they stay in a processor's cache."""
-PIECE: Final = 128
-"""Parent sets whose weights are added up together."""
-LEAST_SUM: Final = 1e-200
+class Lists(NamedTuple):
+    """Of each variable the sets that may be its parents, the best first: `sets` (V, K', W) as 64-bit words, `log_scores` (V, K') nats, the
+    best of each variable at 0, and `holding` (V, V, M): of child and parent the places of the sets that hold that parent."""
+
+    sets: Words
+    log_scores: Floats
+    holding: Ranks
 
 
-class Drawn(NamedTuple):
-    """`parents` (C, V) bool, and `log_sum` (C,) float64 log of the sum over all that could have been drawn (nats)."""
+class Population(NamedTuple):
+    """C graphs: `above` and `below` (C, V, W) parents and children as words, `rank` (C, V) the place of each variable's parents."""
 
-    parents: Tensor
-    log_sum: Tensor
+    above: Words
+    below: Words
+    rank: Ranks
+
+    def rows(self, which: npt.NDArray[np.int64] | slice = slice(None)) -> Population:
+        """Some of them, or all, in memory of their own."""
+        return Population(self.above[which].copy(), self.below[which].copy(), self.rank[which].copy())
 
 
-class ChainMarginals(NamedTuple):
-    """`edges` (V, V) float64 P(i -> j); `error` the mean over ordered pairs of |difference| between two halves of the chains,
-    divided by two: about what `edges` is off by on average, unless all chains miss the same mode."""
+class Annealed(NamedTuple):
+    """`edges` (V, V) float64 P(i -> j); `apart` the largest, and `apart_mean` the mean |difference| over ordered pairs between two halves
+    of the populations, those that differ most: each alone is off by about as much where all have found what there is; `graphs` (n, V, V)
+    bool drawn from the target, those of each population one after another; `populations` as they ended."""
 
     edges: Tensor
-    error: float
+    apart: float
+    apart_mean: float
+    graphs: Tensor
+    populations: list[Population]
 
 
-@torch.no_grad()
-def edge_marginals(
-    table: Tensor,
-    start: Tensor,
-    max_parents: int,
-    sweeps: int,
-    generator: torch.Generator,
-    burn_in: float = 0.25,
-) -> ChainMarginals:
-    """Edge probabilities over C chains.
+_remembered: OrderedDict[bytes, Annealed] = OrderedDict()
 
-    Args:
-        table: (V, K) log-scores in nats, sets as `parent_masks(V, max_parents)`. start: (C, V, V) bool DAGs within the
-        fan-in, not all alike. sweeps: each is V parent moves and V reversals a chain; the share `burn_in` is not counted.
-    """
-    chains = Chains(table, start.clone(), max_parents, generator)
-    total = torch.zeros(start.shape, dtype=torch.float64)
-    kept = 0
-    for sweep in range(sweeps):
-        chains.sweep()
-        if sweep >= burn_in * sweeps:
-            total += chains.adjacency
-            kept += 1
-    by_chain = total / kept
-    halves = by_chain[0::2].mean(0), by_chain[1::2].mean(0)
-    apart = (halves[0] - halves[1]).abs()
-    v = table.shape[0]
-    return ChainMarginals(by_chain.mean(0), float(apart.sum() / (v * (v - 1))) / 2)
+
+def lists_of(table: Tensor, max_parents: int) -> Lists:
+    """From (V, K) log-scores in nats, sets by size and then lexicographically."""
+    scores = table.detach().cpu().double().numpy()
+    v = len(scores)
+    held = np.zeros((scores.shape[1], v), bool)
+    row = 0
+    for size in range(min(max_parents, v) + 1):
+        members = np.array(list(itertools.combinations(range(v), size)), np.int64).reshape(
+            math.comb(v, size), size
+        )
+        held[row + np.arange(len(members))[:, None], members] = True
+        row += len(members)
+    worst = np.nan_to_num(
+        -scores, posinf=np.finfo(float).max
+    )  # impossible sets too before those that hold the variable itself
+    allowed = int((~held[:, 0]).sum())
+    place = np.argsort(np.where(held.T, np.inf, worst), axis=1, kind="stable")[:, :allowed].copy()
+    logs = np.take_along_axis(scores, place, 1)
+    logs -= logs[:, :1]
+    words = words_of(held)
+    with_one = int(held[:, 0].sum() - (held[:, 0] & held[:, 1]).sum()) if v > 1 else 0
+    holding = np.zeros((v, v, with_one), np.int32)
+    for j in range(v):
+        listed = held[place[j]]
+        for i in range(v):
+            if i != j:
+                holding[j, i] = np.nonzero(listed[:, i])[0]
+    return Lists(words[place], logs, holding)
+
+
+def words_of(held: npt.NDArray[np.bool_]) -> Words:
+    """(..., V) bool to (..., W) words."""
+    v = held.shape[-1]
+    padded = np.zeros((*held.shape[:-1], -(-v // 64) * 64), np.uint8)
+    padded[..., :v] = held
+    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view(np.uint64)
 
 
 class Chains:
-    """C graphs that change in place: `adjacency` (C, V, V) bool is where they are."""
+    """Populations on one score table. What is the same for all of them is worked out once."""
 
-    def __init__(
-        self, table: Tensor, adjacency: Tensor, max_parents: int, generator: torch.Generator
-    ) -> None:
-        """`table` (V, K) log-scores in nats, sets as `parent_masks(V, max_parents)`; `adjacency` DAGs within the fan-in, overwritten."""
-        v = table.shape[0]
-        masks = parent_masks(v, max_parents)
-        parents = parent_matrix(masks, v)  # (K, V)
-        self._scores = table.double().masked_fill(parents.T, -torch.inf)
-        self._sets = _padded(masks[None], 0)[0]
-        held = parents.T.nonzero()[:, 1].view(v, -1)  # (V, M): the sets that hold each variable
-        self._held = _padded(held, len(masks) if len(masks) < len(self._sets) else 0)
-        self._holds = _padded(torch.ones_like(held), 0).bool()
-        self.adjacency, self.max_parents, self.generator = adjacency, max_parents, generator
-        self.rows, self.bits = torch.arange(len(adjacency)), 1 << torch.arange(v)
-        self._heat(1.0)
+    def __init__(self, table: Tensor, max_parents: int) -> None:
+        """`table` (V, K) log-scores in nats, sets as `parent_sets.parent_masks` orders them."""
+        self.lists = lists_of(table, max_parents)
+        v, k = self.lists.log_scores.shape
+        none = (self.lists.sets == 0).all(2)
+        self._most = float(-self.lists.log_scores[none].min())
+        self._tail: Floats = np.empty((v, k + 1))
+        self._holding_tail: Floats32 = np.empty((v, v, self.lists.holding.shape[2] + 1), np.float32)
+        self._logs = self._weights = self.lists.log_scores
+        self._beta = 0.0
 
-    def sweep(self) -> None:
-        """V parent moves and V reversals a chain."""
-        for _ in range(len(self._scores)):
-            self.new_parents()
-            self.reverse()
+    @property
+    def n_variables(self) -> int:
+        return len(self.lists.log_scores)
 
-    def cool(self, sweeps: int) -> None:
-        """So many sweeps from hot, with scores divided by `HOTTEST`, to the target itself."""
-        for number in range(sweeps):
-            self._heat(1 + (HOTTEST - 1) * (1 - (number + 1) / sweeps))
-            self.sweep()
+    def move(
+        self, population: Population, sweeps: int, random: np.random.Generator, beta: float = 1.0
+    ) -> Tensor:
+        """In place, on scores times `beta`; returns (V, V) how many of the graphs after each sweep held each edge."""
+        if beta != self._beta:
+            self._logs = self.lists.log_scores * beta
+            self._weights = np.exp(self._logs)
+            graph_moves.tails(
+                self._logs,
+                self._weights,
+                self.lists.holding,
+                self._turns(beta),
+                self._tail,
+                self._holding_tail,
+            )
+            self._beta = beta
+        v = self.n_variables
+        counts = np.zeros((v, v))
+        graph_moves.sweep(
+            *population,
+            self.lists.sets,
+            self._logs,
+            self._weights,
+            self._tail,
+            self.lists.holding,
+            self._holding_tail,
+            sweeps,
+            self._turns(beta),
+            random,
+            counts,
+        )
+        return torch.from_numpy(counts)
 
-    def _heat(self, temperature: float) -> None:
-        """Scores divided by `temperature`, with each variable's best at 0, and their exponentials: (V, K')."""
-        self._logs = _padded(self._scores / temperature, -torch.inf)
-        self._logs -= self._logs.amax(1, keepdim=True)
-        self._weights = self._logs.exp()
+    def without_edges(self, count: int) -> Population:
+        v, words = self.n_variables, self.lists.sets.shape[2]
+        none = (self.lists.sets == 0).all(2).argmax(1).astype(np.int32)
+        above = np.zeros((count, v, words), np.uint64)
+        return Population(above, above.copy(), np.tile(none, (count, 1)))
 
-    def new_parents(self) -> None:
-        """Each chain draws the parents of one random variable from their exact conditional."""
-        child = torch.randint(len(self._scores), (len(self.rows),), generator=self.generator)
-        self.adjacency[self.rows, :, child] = self._drawn(self.adjacency, child).parents
+    def log_scores(self, population: Population) -> Floats:
+        """(C,) nats, each variable's best parents at 0."""
+        found: Floats = self.lists.log_scores[np.arange(self.n_variables), population.rank].sum(1)
+        return found
 
-    def reverse(self) -> None:
-        """Each chain tries to turn one random edge i -> j of its own, with new parents for both i and j."""
-        adjacency, rows = self.adjacency, self.rows
-        flat = adjacency.flatten(1)
-        edges = flat.sum(1)
-        which = (torch.rand(len(rows), generator=self.generator, dtype=torch.float64) * edges).long()
-        edge = torch.searchsorted(flat.cumsum(1), which[:, None], right=True)[:, 0]
-        edge.clamp_max_(flat.shape[1] - 1)  # of a graph without edges, which stays as it is
-        i, j = edge // adjacency.shape[1], edge % adjacency.shape[1]
-        orphans = adjacency.clone()
-        orphans[rows, :, i] = False
-        orphans[rows, :, j] = False
-        turned, before = orphans.clone(), orphans.clone()
-        with_j = self._drawn(orphans, i, j)
-        turned[rows, :, i] = with_j.parents
-        anew = self._drawn(turned, j)
-        turned[rows, :, j] = anew.parents
-        with_i = self._drawn(orphans, j, i)
-        before[rows, :, j] = adjacency[rows, :, j]
-        old = self._drawn(before, i)
-        chance = with_j.log_sum + anew.log_sum - with_i.log_sum - old.log_sum
-        chance = chance + edges.log() - turned.flatten(1).sum(1).log()
-        level = torch.rand(len(rows), generator=self.generator, dtype=torch.float64).log()
-        accepted = (edges > 0) & (level < chance)
-        adjacency[accepted] = turned[accepted]
+    def graphs(self, population: Population) -> Tensor:
+        """(C, V, V) bool in main memory, [i, j] an edge i -> j."""
+        bits = np.unpackbits(population.above.view(np.uint8), axis=2, bitorder="little")
+        return torch.from_numpy(bits[:, :, : self.n_variables].astype(bool)).transpose(1, 2)
 
-    def _drawn(self, adjacency: Tensor, child: Tensor, holding: Tensor | None = None) -> Drawn:
-        """New parents for each chain's own `child` (C,) among those that close no cycle, and that hold its `holding` (C,) if given."""
-        below = (_descendants(adjacency, child) * self.bits).sum(1)
-        parts = [
-            self._drawn_of(below[r], child[r], None if holding is None else holding[r])
-            for r in torch.split(self.rows, max(1, CACHED // len(self._sets)))
-        ]
-        return Drawn(*(torch.cat(field) for field in zip(*parts, strict=True)))
+    def _turns(self, beta: float) -> bool:
+        return self._most <= WARM or beta * self._most >= WARM
 
-    def _drawn_of(self, below: Tensor, child: Tensor, holding: Tensor | None) -> Drawn:
-        if holding is None:
-            sets, weights = self._sets, self._weights[child]
-            forbidden = (sets & below[:, None]) != 0
-        else:
-            number = self._held[holding]
-            sets, weights = self._sets[number], self._weights[child[:, None], number]
-            forbidden = ((sets & below[:, None]) != 0) | ~self._holds[holding]
-        weights.masked_fill_(forbidden, 0.0)
-        total = weights.view(len(child), -1, PIECE).sum(2)
-        shift = torch.zeros(len(child), dtype=torch.float64)
-        low = (total.sum(1) < LEAST_SUM).nonzero()[:, 0]
-        if len(low):  # all that is allowed is so far below the best that it is lost in rounding
-            logs = self._logs[child[low]] if holding is None else self._logs[child[low, None], number[low]]
-            logs.masked_fill_(forbidden[low], -torch.inf)
-            shift[low] = logs.amax(1)
-            weights[low] = (logs - shift[low, None]).exp()
-            total[low] = weights[low].view(len(low), -1, PIECE).sum(2)
-        column = self._inverted(total, weights)
-        chosen = sets[column] if holding is None else sets.gather(1, column[:, None])[:, 0]
-        parents = (chosen[:, None] & self.bits) != 0
-        return Drawn(parents, total.sum(1).log() + shift)
-
-    def _inverted(self, total: Tensor, weights: Tensor) -> Tensor:
-        """(c,) columns of (c, K') `weights`, drawn in proportion: first a piece of `PIECE`, then a column in it."""
-        below = total.cumsum(1)
-        level = torch.rand(len(total), 1, generator=self.generator, dtype=torch.float64) * below[:, -1:]
-        piece = torch.searchsorted(below, level, right=True).clamp_max(below.shape[1] - 1)
-        level = level - (below.gather(1, piece) - total.gather(1, piece))
-        inside = weights.view(len(total), -1, PIECE)[torch.arange(len(total)), piece[:, 0]].cumsum(1)
-        level = torch.minimum(level.clamp_min(0.0), inside[:, -1:] * (1 - 1e-12))
-        return piece[:, 0] * PIECE + torch.searchsorted(inside, level, right=True)[:, 0].clamp_max(PIECE - 1)
+    def cooled(self, populations: int, chains: int, seed: int) -> list[Population]:
+        """Populations that have cooled down from without edges to the target."""
+        randoms = [np.random.default_rng([seed, number]) for number in range(populations)]
+        found = [self.without_edges(chains) for _ in randoms]
+        beta = 1.0 if self._most <= HOT else HOT / self._most
+        for population, random in zip(found, randoms, strict=True):
+            self.move(population, START_SWEEPS, random, beta)
+        while beta < 1.0:
+            scores = [self.log_scores(population) for population in found]
+            after = min(_next(beta, score) for score in scores)
+            for number, random in enumerate(randoms):
+                found[number] = _drawn_anew(found[number], (after - beta) * scores[number], random)
+                self.move(found[number], 1, random, after)
+            beta = after
+        return found
 
 
-def _padded(values: Tensor, with_: float) -> Tensor:
-    """(n, K) with whole pieces of `PIECE` columns."""
-    return torch.nn.functional.pad(values, (0, -values.shape[1] % PIECE), value=with_)
+@torch.no_grad()
+def annealed(table: Tensor, max_parents: int) -> Annealed:
+    """The posterior of (V, K) log-scores (nats). The last few tables' are remembered: what teaches a policy also judges it."""
+    tables = Chains(table, max_parents)
+    digest = hashlib.sha256(f"{max_parents} ".encode())
+    digest.update(tables.lists.sets.tobytes())
+    digest.update(tables.lists.log_scores.round(6).tobytes())
+    key = digest.digest()
+    if key not in _remembered:
+        _remembered[key] = run(tables, int.from_bytes(key[:6], "big"))
+        while len(_remembered) > REMEMBERED:
+            _remembered.popitem(last=False)
+    return _remembered[key]
 
 
-def _descendants(adjacency: Tensor, of: Tensor) -> Tensor:
-    """(C, V) bool: in each of C graphs the variable `of` (C,) itself and everything below it."""
-    found = torch.nn.functional.one_hot(of, adjacency.shape[1]).float()[:, None]  # (C, 1, V)
-    graph = adjacency.float()
-    while True:
-        more = (found @ graph + found).clamp_max_(1.0)
-        if torch.equal(more, found):
-            return found[:, 0].bool()
-        found = more
+@torch.no_grad()
+def run(
+    tables: Chains,
+    seed: int,
+    populations: int = POPULATIONS,
+    chains: int | None = None,
+    rounds: int | None = None,
+    enough: float = ENOUGH,
+) -> Annealed:
+    """From an even number of `populations`, for at most so many `rounds` (`ROUNDS`), and no more where halves differ by `enough`."""
+    if chains is None:
+        chains = CHAINS * 2 if tables.n_variables <= FEW else CHAINS
+    found = tables.cooled(populations, chains, seed)
+    randoms = [np.random.default_rng([seed, populations + number]) for number in range(populations)]
+    for population, random in zip(found, randoms, strict=True):
+        tables.move(population, ROUND, random)
+    v = tables.n_variables
+    counts = torch.zeros(populations, v, v, dtype=torch.float64, device=CPU)
+    done, graphs = 0, []
+    for _ in range(ROUNDS if rounds is None else rounds):
+        for number, random in enumerate(randoms):
+            counts[number] += tables.move(found[number], ROUND, random)
+        done += ROUND * chains
+        graphs.append(torch.cat([tables.graphs(population) for population in found]))
+        difference = _halves_apart(counts / done)
+        if float(difference.max()) <= enough:
+            break
+    edges = (counts / done).mean(0)
+    largest, total = float(difference.max()), float(difference.sum())
+    return Annealed(edges, largest, total / max(1, v * (v - 1)), torch.cat(graphs), found)
+
+
+def _halves_apart(edges: Tensor) -> Tensor:
+    """(V, V) |difference| of edges between two halves of (P, V, V) populations, the two that differ most in one of them."""
+    p = len(edges)
+    halves = [(0, *rest) for rest in itertools.combinations(range(1, p), p // 2 - 1)]
+    half = torch.tensor(halves, device=CPU)
+    one = torch.zeros(len(half), p, dtype=edges.dtype, device=CPU).scatter_(1, half, 2.0 / p)
+    found = torch.einsum("hp,pij->hij", 2 * one - 2.0 / p, edges).abs()
+    return found[found.flatten(1).amax(1).argmax()]
+
+
+def _next(beta: float, score: Floats) -> float:
+    """The inverse temperature at which the chains are effectively `KEPT_SHARE` of what they are at `beta`."""
+
+    def share(after: float) -> float:
+        weight = np.exp((after - beta) * (score - score.max()))
+        return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
+
+    if share(1.0) >= KEPT_SHARE:
+        return 1.0
+    low, high = beta, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) >= KEPT_SHARE else (low, middle)
+    return max(low, math.nextafter(beta, 2.0))
+
+
+def _drawn_anew(population: Population, log_weight: Floats, random: np.random.Generator) -> Population:
+    """As many chains, each in proportion to its weight (systematic resampling)."""
+    weight = np.exp(log_weight - log_weight.max())
+    below = np.cumsum(weight / weight.sum())
+    level = (random.random() + np.arange(len(weight))) / len(weight)
+    row = np.minimum(np.searchsorted(below, level), len(weight) - 1)
+    return population.rows(row)

@@ -27,6 +27,9 @@ LARGEST_KHAT, LEAST_SAMPLES = 0.7, 200.0
 ENOUGH_SAMPLES: Final = 1000.0
 """Effective samples without which nothing is called good by weights: fewer are off by .05 too easily."""
 
+CHAINS_AGREE: Final = 0.1
+"""Halves of Markov chains that differ by more in one edge give no answer: together they are off by about half as much, or more."""
+
 TIES: Final = 1e-3
 """Weights that differ by less are those of one object, and rounding: no tail."""
 FEW_TIMES: Final = 10.0
@@ -88,13 +91,18 @@ def verdict_of(
     largest_error: float | None = None,
     weighted_error: float | None = None,
     missing: float | None = None,
+    chains_error: float | None = None,
+    chains_weighted_error: float | None = None,
+    chains_silent: bool = False,
 ) -> Verdict:
     """The grade of a model: "good" of its samples as they are.
 
     Args:
         moved: the most that weighting moves any probability. largest_error, weighted_error: of any of them before and after weighting,
             where the exact answer is known. missing: the share of the target that objects from elsewhere show to be lacking, where it is
-            not known and such objects were looked at.
+            not known and such objects were looked at. chains_error, chains_weighted_error: of any probability before and after weighting
+            against Markov chains that agree among themselves, where the exact answer is not known; `chains_silent` where they do not
+            agree, so that nobody knows.
     """
     holds = weights_hold(effective_samples, khat)
     if largest_error is not None:
@@ -102,9 +110,19 @@ def verdict_of(
             return "good"
         after = largest_error if weighted_error is None else weighted_error
         return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
+    if chains_error is not None and (missing or 0.0) <= LARGEST_ERROR:
+        if chains_error <= LARGEST_ERROR:
+            return "good"
+        after = chains_error if chains_weighted_error is None else chains_weighted_error
+        return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
     if not holds or moved > 2 * LARGEST_ERROR or (missing or 0.0) > LARGEST_ERROR:
         return "not to be relied on"  # so far off, there may be more that nothing shows
-    good = missing is not None and moved <= LARGEST_ERROR and effective_samples >= ENOUGH_SAMPLES
+    good = (
+        not chains_silent
+        and missing is not None
+        and moved <= LARGEST_ERROR
+        and effective_samples >= ENOUGH_SAMPLES
+    )
     return "good" if good else "usable after weighting"
 
 

@@ -7,7 +7,8 @@ numbers which another model, or nobody, would give are found although they are s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epgfn.run.audit.rules import require, require_all
@@ -50,7 +51,8 @@ class Drawn(NamedTuple):
     texts: shares of objects by text, where they are no graphs. shares: probabilities by question, of the objects as they are. weighted:
     the same weighted towards the score table that the model carries, where weights can be relied on; `effective` objects are behind it.
     exact: from that table, where it can be worked out; `rounding`, how far it may be from what was published. compelled: of graphs drawn in
-    each of these ways, (V, V) share of those with an edge in which it is compelled, by basis.
+    each of these ways, (V, V) share of those with an edge in which it is compelled, by basis. chains: the auditor's own Markov chains on
+    that table, run when asked: (V, V) P(i -> j), and how far halves of them are apart.
     """
 
     texts: dict[str, float]
@@ -60,6 +62,7 @@ class Drawn(NamedTuple):
     exact: dict[str, float] | None = None
     compelled: Mapping[str, Tensor] = {}
     rounding: float = 0.0
+    chains: Callable[[], tuple[Tensor, float]] | None = None
 
 
 def require_summary(
@@ -166,7 +169,16 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
         None if exact is None else dict(exact.probabilities),
         compelled,
         ROUNDING[str(table.dtype).removeprefix("torch.")],
+        partial(_own_chains, table.cpu(), study.space.max_parents, study.seed),
     )
+
+
+def _own_chains(table: Tensor, max_parents: int, seed: int) -> tuple[Tensor, float]:
+    """Others than the coordinator's, whose seed is of the table."""
+    from epgfn.gflownet.measure.structure_chains import Chains, run
+
+    found = run(Chains(table, max_parents), seed)
+    return found.edges, found.apart
 
 
 def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
@@ -188,6 +200,8 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
         if drawn.weighted is not None:
             m, n = drawn.effective * MARGINAL_SAMPLES / DRAWS, drawn.effective
             _require_near(given, m, drawn.weighted, n, name, WEIGHTED_SLACK)
+    elif basis == "chains" and drawn.chains is not None:
+        _require_chains(given, drawn.chains, summary, name)
     elif basis in ELSEWHERE:
         moved = _figure(summary, ELSEWHERE[basis])
         require(moved is not None, f"{name} does not say how far its probabilities are from the model's own")
@@ -197,6 +211,26 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
     _require_error(drawn, summary, name)
     _require_compelled(drawn, summary, name)
     _require_top(drawn, summary, name)
+
+
+def _require_chains(
+    given: Mapping[str, float],
+    chains: Callable[[], tuple[Tensor, float]],
+    summary: Mapping[str, Any],
+    name: str,
+) -> None:
+    """Probabilities of the coordinator's Markov chains are those of the auditor's, as far as both agree among themselves."""
+    from epgfn.gflownet.measure.trust import CHAINS_AGREE
+
+    said = _figure(summary, "chains_apart")
+    require(said is not None, f"{name} does not say how far its Markov chains are apart")
+    edges, apart = chains()
+    v = len(edges)
+    order = [(i, j) for i in range(v) for j in range(v) if i != j]
+    found = {edge: float(edges[i, j]) for edge, (i, j) in zip(given, order, strict=True)}
+    most = min(said or 0.0, CHAINS_AGREE) + apart + WEIGHTED_SLACK
+    worst = _worst(given, found)
+    require(worst[1] <= most, _differs(name, worst[0], given, found))
 
 
 def _require_compelled(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:

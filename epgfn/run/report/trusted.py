@@ -44,6 +44,11 @@ def trusted(run: Run) -> Trusted | None:
         if wrong:
             return Trusted("poor", UNCERTAIN, _product(trust, words))
         return Trusted("good" if grade == "good" else "fair", "", _product(trust, words))
+    if basis == "chains":
+        apart = trust.get("chains_apart")
+        if not isinstance(apart, int | float):
+            return None
+        return Trusted("good" if apart <= LARGEST_ERROR else "fair", "", _chains(trust, words))
     if grade == "not to be relied on":
         return Trusted("poor", UNCERTAIN if wrong else UNRELIABLE, _sampled(trust, words))
     return Trusted("good" if grade == "good" else "fair", "", _sampled(trust, words))
@@ -70,6 +75,17 @@ def _of_models(trust: dict[str, Any], models: str) -> str:
     return f" What {models} contradict themselves by may move a probability by about {number(trust['product_error'])}."
 
 
+def _chains(trust: dict[str, Any], words: Words) -> str:
+    """Probabilities that Markov chains give where the model does not."""
+    said = (
+        f"The published {words.probabilities} are not the global model's: they come from Markov chains over {words.objects} on the sum of "
+        f"the nodes' score tables, which is what the model was to learn. Two halves of the chains, started apart, differ by "
+        f"{number(trust['chains_apart'])} at most."
+    )
+    off = number(trust.get("chains_largest_error", 1.0))
+    return f"{said} The global model's own samples differ from the chains by up to {off}: {trust['verdict']}."
+
+
 def _own_samples(trust: dict[str, Any]) -> str:
     """What the model itself adds to probabilities that do not come from it."""
     said, error = "The global model's own samples", number(trust.get("exact_largest_error", 0.0))
@@ -92,6 +108,13 @@ def _sampled(trust: dict[str, Any], words: Words) -> str:
     said += _of_models(trust, "the nodes' models")
     if "exact_largest_error" in trust:
         return f"{said} The exact answer differs from the model's by {number(trust['exact_largest_error'])} at most."
+    if "chains_largest_error" in trust:
+        said += (
+            f" Markov chains on the same scores, which know nothing of it, differ from its samples by "
+            f"{number(trust['chains_largest_error'])} at most, and halves of them from each other by {number(trust['chains_apart'])}."
+        )
+    elif "chains_apart" in trust:
+        said += f" Markov chains on the same scores do not agree: halves of them differ by {number(trust['chains_apart'])}."
     if "missing_share" in trust:
         said += f" {words.objects.capitalize()} drawn by others show that it lacks {number(trust['missing_share'])} of its target at least."
     return f"{said} No exact answer is at hand, so take the probabilities as provisional."

@@ -1,22 +1,106 @@
-"""Markov chains over DAGs find the edge probabilities that the enumeration of all DAGs gives."""
+"""Markov chains over DAGs find the edge probabilities that the enumeration of all DAGs gives, and say so themselves."""
 
 from __future__ import annotations
 
-import torch
+import itertools
 
-from epgfn.gflownet.measure import exact
-from epgfn.gflownet.measure.structure_chains import edge_marginals
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.measure import exact, structure_chains
+from epgfn.gflownet.measure.structure_chains import Chains, annealed, lists_of, run
 from epgfn.gflownet.spaces import DagBySinks
 from epgfn.gflownet.spaces.parent_sets import parent_masks
 
 
-def test_chains_from_the_empty_graph_reach_the_posterior() -> None:
-    space, generator = DagBySinks(4, 2), torch.Generator().manual_seed(0)
-    table = torch.randn(4, space.n_sets, dtype=torch.float64, generator=generator) * 2
-    table = table.masked_fill(space.parents.T, -torch.inf)
-    truth = torch.as_tensor(exact.edge_marginals(table, parent_masks(4, 2)))
-    start = torch.zeros(400, 4, 4, dtype=torch.bool)
-    found = edge_marginals(table, start, 2, 80, generator)
-    assert float((found.edges - truth).abs().mean()) < 0.01
-    assert float((found.edges - truth).abs().max()) < 0.03
-    assert found.error < 0.01
+def drawn_table(v: int, fan_in: int, spread: float, seed: int) -> Tensor:
+    """(V, K) scores in nats at random, -inf where a variable would be its own parent."""
+    space, generator = DagBySinks(v, fan_in), torch.Generator().manual_seed(seed)
+    table = torch.randn(v, space.n_sets, dtype=torch.float64, generator=generator) * spread
+    return table.masked_fill(space.parents.T, -torch.inf)
+
+
+def edges_of(table: Tensor, fan_in: int) -> Tensor:
+    return torch.as_tensor(exact.edge_marginals(table, parent_masks(len(table), fan_in)))
+
+
+@pytest.mark.parametrize(("v", "fan_in", "spread"), [(4, 2, 2.0), (6, 3, 3.0), (7, 2, 8.0)])
+def test_they_reach_the_posterior_from_the_empty_graph(v: int, fan_in: int, spread: float) -> None:
+    table = drawn_table(v, fan_in, spread, seed=0)
+    found = run(Chains(table, fan_in), seed=1, enough=0.0)
+    error = (found.edges - edges_of(table, fan_in)).abs()
+    assert float(error.max()) < 0.03 and float(error.mean()) < 0.007
+    assert found.apart < 0.06 and found.apart_mean < 0.02
+    assert float((found.graphs.double().mean(0) - edges_of(table, fan_in)).abs().max()) < 0.05
+
+
+def test_modes_far_apart_are_weighed_as_they_are() -> None:
+    """Two orders of four variables, what lies between them 40 nats below; one is the more probable."""
+    fan_in = 3
+    table = torch.full((4, 15), -40.0, dtype=torch.float64)
+    masks = parent_masks(4, fan_in).tolist()
+    for order, more in (((0, 1, 2, 3), float(np.log(2.0))), ((3, 2, 1, 0), 0.0)):
+        for place, child in enumerate(order):
+            row = masks.index(sum(1 << i for i in order[:place]))
+            table[child, row] = max(float(table[child, row]), 0.0) + (more if place == 3 else 0.0)
+    table = table.masked_fill(DagBySinks(4, fan_in).parents.T, -torch.inf)
+    truth = edges_of(table, fan_in)
+    assert sorted({round(6 * p) for p in truth.flatten().tolist()})[-1] < 6  # no mode has all of it
+    found = run(Chains(table, fan_in), seed=1)
+    assert float((found.edges - truth).abs().max()) < 0.1 + found.apart
+
+
+def test_where_an_edge_is_impossible_it_never_appears() -> None:
+    table = drawn_table(5, 2, 2.0, seed=3)
+    space = DagBySinks(5, 2)
+    table[4] = table[4].masked_fill(space.parents[:, 0], -torch.inf)
+    found = run(Chains(table, 2), seed=1, rounds=2)
+    assert float(found.edges[0, 4]) == 0
+    assert not bool(found.graphs[:, 0, 4].any())
+
+
+def test_more_variables_than_a_word_has_bits() -> None:
+    """70 variables in pairs: each pair is an edge of known odds, and no two pairs know of one another."""
+    v = 70
+    sets = [s for r in range(2) for s in itertools.combinations(range(v), r)]
+    table = torch.full((v, len(sets)), -60.0, dtype=torch.float64)
+    table[:, 0] = 0.0
+    for i in range(0, v, 2):
+        table[i + 1, sets.index((i,))] = float(np.log(2.0))
+    found = run(Chains(table, 1), seed=1, populations=2, chains=16, rounds=2)
+    pairs = found.edges[torch.arange(0, v, 2), torch.arange(1, v, 2)]
+    assert float(found.edges.sum() - pairs.sum()) < 1e-6
+    assert float((pairs - 2 / 3).abs().max()) < 0.1
+    assert abs(float(pairs.mean()) - 2 / 3) < 0.02
+
+
+def test_a_table_is_answered_once() -> None:
+    table = drawn_table(5, 2, 2.0, seed=4)
+    assert annealed(table, 2) is annealed(table - 3.0, 2)
+    assert annealed(table, 2) is not annealed(drawn_table(5, 2, 2.0, seed=5), 2)
+    assert len(structure_chains._remembered) <= structure_chains.REMEMBERED
+
+
+def test_one_seed_gives_one_answer_and_the_graphs_are_acyclic() -> None:
+    table = drawn_table(8, 3, 4.0, seed=6)
+    one, other = (run(Chains(table, 3), seed=7, chains=8, rounds=1) for _ in range(2))
+    assert torch.equal(one.edges, other.edges) and torch.equal(one.graphs, other.graphs)
+    paths = one.graphs.double()
+    for _ in range(3):  # (I + A)^8
+        paths = ((paths + torch.eye(8)) @ (paths + torch.eye(8)) > 0).double() - torch.eye(8)
+    assert not bool((paths.diagonal(dim1=1, dim2=2) > 0).any())
+    assert int(one.graphs.sum(1).max()) <= 3
+
+
+def test_lists_hold_each_set_once_best_first() -> None:
+    table = drawn_table(6, 2, 2.0, seed=8)
+    lists = lists_of(table, 2)
+    assert lists.sets.shape == (6, 16, 1) and lists.holding.shape == (6, 6, 5)
+    for child in range(6):
+        assert len(set(lists.sets[child, :, 0].tolist())) == 16
+        assert (np.diff(lists.log_scores[child]) <= 0).all() and lists.log_scores[child, 0] == 0
+        for parent in set(range(6)) - {child}:
+            held = lists.sets[child, lists.holding[child, parent], 0]
+            assert ((held >> np.uint64(parent)) & np.uint64(1)).all()

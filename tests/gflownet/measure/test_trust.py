@@ -71,6 +71,29 @@ def test_objects_from_elsewhere_make_a_verdict_good_or_undo_it() -> None:
         assert verdict_of(effective_samples=4096, khat=0.1, moved=0.02, missing=missing) == verdict
 
 
+@pytest.mark.parametrize(
+    ("error", "after", "grade"),
+    [(0.03, 0.3, "good"), (0.2, 0.03, "usable after weighting"), (0.2, 0.2, POOR)],
+)
+def test_chains_that_agree_judge_like_what_is_exact(error: float, after: float, grade: str) -> None:
+    found = verdict_of(
+        effective_samples=4096,
+        khat=0.1,
+        moved=0.02,
+        missing=0.0,
+        chains_error=error,
+        chains_weighted_error=after,
+    )
+    assert found == grade
+    lacking = verdict_of(effective_samples=4096, khat=0.1, moved=0.02, missing=0.3, chains_error=error)
+    assert lacking == POOR
+
+
+def test_where_chains_do_not_agree_nothing_is_called_good() -> None:
+    found = verdict_of(effective_samples=4096, khat=0.1, moved=0.0, missing=0.0, chains_silent=True)
+    assert found == "usable after weighting"
+
+
 def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:
     for samples, khat, moved in ((4096, 0.8, 0.0), (50, 0.1, 0.0), (4096, 0.1, 0.3)):
         assert verdict_of(effective_samples=samples, khat=khat, moved=moved) == "not to be relied on"

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.measure import structure_chains
 from epgfn.gflownet.policies import FAMILIES, bounds, make_policy
+from epgfn.gflownet.policies.canonical import learning
 from epgfn.gflownet.policies.validation import MAX_MAGNITUDE, check_policy, check_tensors
 from epgfn.gflownet.sampling.rollout import evaluate, sample
 from epgfn.gflownet.spaces import SPACES, Phylogeny, make_space
@@ -28,6 +30,15 @@ EXAMPLES: dict[str, list[dict[str, int]]] = {
 WAYS = [("all", 2048), ("signs", 2048), ("few", 8)]
 WIDE_ENOUGH = 256
 """For spaces that take a minute at the full width: the bounds are of layers of any width."""
+
+
+@pytest.fixture(autouse=True)
+def learned_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of many variables is taught when it is made; of these only the form counts."""
+    for name, value in {"ROUNDS": 1, "OWN": 8, "STEPS": 1}.items():
+        monkeypatch.setattr(learning, name, value)
+    for name, value in {"CHAINS": 4, "ROUNDS": 1}.items():
+        monkeypatch.setattr(structure_chains, name, value)
 
 
 def cases() -> list[Any]:

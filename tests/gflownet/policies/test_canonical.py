@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -35,6 +35,7 @@ def model(space: DagBySinks, seed: int) -> dict[str, Tensor]:
     return {canonical.SCORES: table, canonical.ORDER: torch.rand(v, generator=generator), **found}
 
 
+@settings(max_examples=25, deadline=None)  # each looks at every graph there is
 @given(st.sampled_from([(3, 1), (3, 2), (4, 1), (4, 2), (4, 3), (5, 2)]), st.integers(0, 1000))
 def test_every_graph_is_built_in_one_way_and_what_is_begun_can_be_finished(
     size: tuple[int, int], seed: int
@@ -55,6 +56,7 @@ def test_every_graph_is_built_in_one_way_and_what_is_begun_can_be_finished(
     assert sum(len(level.target) for level in levels) >= len(found)
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.sampled_from([(4, 1), (4, 2), (4, 3), (5, 2), (5, 3)]), st.integers(0, 1000))
 def test_p_t_by_enumeration_is_what_the_policy_says(size: tuple[int, int], seed: int) -> None:
     space, generator = DagBySinks(*size), torch.Generator().manual_seed(seed)

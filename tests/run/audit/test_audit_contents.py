@@ -129,6 +129,22 @@ def test_an_edge_made_probable_is_found_whatever_it_is_said_to_come_from(
     )
 
 
+def test_probabilities_of_chains_are_those_of_the_auditors_own(tmp_path: Path, small_study: Study) -> None:
+    edges = json.loads(
+        json.dumps(truth(small_study)["edge_probabilities"])
+    )  # of the table that the model carries
+    told: dict[str, Any] = {"edge_probabilities": edges, "probabilities_from": "chains"}
+    moved = json.loads(json.dumps(edges))
+    moved[0][1] += 0.3 if moved[0][1] < 0.5 else -0.3
+    for number, (more, why) in enumerate([
+        ({"diagnostics": {"trust": {}}}, "does not say how far its Markov chains are apart"),
+        ({"diagnostics": {"trust": {"chains_apart": 0.02}}}, ""),
+        ({"diagnostics": {"trust": {"chains_apart": 0.9}}, "edge_probabilities": moved}, "does not say what"),
+    ]):  # fmt: skip
+        root = make_run(tmp_path / str(number), small_study, summary={**told, **more})
+        assert why in failure(root) and bool(why) == bool(failure(root))
+
+
 def test_exact_probabilities_are_checked_to_the_third_digit(tmp_path: Path, small_study: Study) -> None:
     edges = json.loads(json.dumps(truth(small_study)["edge_probabilities"]))
     edges[0][1] += 0.01

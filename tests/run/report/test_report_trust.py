@@ -47,6 +47,17 @@ def test_exact_probabilities_do_not_hang_on_the_model(tmp_path: Path, small_stud
     assert ("samples are not to be relied on" in found.detail) == (grade == "not to be relied on")
 
 
+@pytest.mark.parametrize(("apart", "tone"), [(0.02, "good"), (0.09, "fair")])
+def test_probabilities_of_markov_chains_are_never_passed_off_as_the_models(
+    tmp_path: Path, small_study: Study, apart: float, tone: str
+) -> None:
+    trust = {"verdict": "not to be relied on", "chains_apart": apart, "chains_largest_error": 0.41}
+    found = said(tmp_path, small_study, trust, "chains")
+    assert found.tone == tone
+    for part in ("not the global model's", "Markov chains", f"{apart:.3f}", "0.410", "not to be relied on"):
+        assert part in found.detail
+
+
 def test_what_is_as_good_as_the_nodes_models_says_so(tmp_path: Path, small_study: Study) -> None:
     found = said(tmp_path, small_study, {"verdict": "good", "exact_largest_error": 0.02}, "product")
     assert "as good as these models" in found.detail and "score tables" not in found.detail

@@ -1,9 +1,8 @@
 """From a score table to a reference order and corrections, with Markov chains over graphs as teachers.
 
-The chains start from graphs in good orders (`order_search`). Their graphs say how often which edge is turned, which gives the
-order. Then
-the rest is learned: half of each round's trajectories are the policy's own, half lead into graphs of the chains, for what a policy thinks
-unlikely it never sees, and no weight tells of it. Along each, with y the log of the sum over all choices,
+The chains' graphs say how often which edge is turned, which gives the order. Then the rest is learned: half of each round's trajectories
+are the policy's own, half lead into graphs of the chains, for what a policy thinks unlikely it never sees, and no weight tells of it.
+Along each, with y the log of the sum over all choices,
 
     log p_F - log R = sum over steps of (guess of the moment reached - its y) + constant,
 
@@ -27,9 +26,7 @@ from epgfn.gflownet.policies.canonical.corrections import (
     row_max,
     zero,
 )
-from epgfn.gflownet.policies.canonical.drawing import with_earlier_parents
 from epgfn.gflownet.policies.canonical.few import prepared
-from epgfn.gflownet.policies.canonical.order_search import searched
 from epgfn.gflownet.policies.canonical.ordered import Ordered, Seen, segment_of
 from epgfn.gflownet.policies.canonical.orders import local_order
 from epgfn.gflownet.policies.canonical.set_sums import SetSums
@@ -37,11 +34,6 @@ from epgfn.gflownet.policies.canonical.walk import Walk
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks
 from epgfn.gflownet.training.adam import Adam
 
-CHAINS: Final = 64
-TAUGHT: Final = 40
-"""Sweeps."""
-GOOD: Final = 10.0
-"""Nats below the best up to which graphs start in an order."""
 ROUNDS: Final = 28
 SMALL: Final = 6
 """Rounds at first of a quarter as many: what the policy then does is soon unlearned."""
@@ -66,8 +58,7 @@ class Learned(NamedTuple):
 
 def learned(space: DagBySinks, table: Tensor, hidden: int, generator: torch.Generator) -> Learned:
     """From (V, K) scores in nats, -inf where a variable would be its own parent."""
-    graphs, rank = taught(space, table, generator)
-    rank = local_order(graphs.double().mean(0), rank)
+    graphs, rank = taught(space, table)
     sums = SetSums(table, rank, space.max_parents)
     tables = prepared(sums)
     tensors = zero(space.n_variables, hidden, generator)
@@ -76,40 +67,24 @@ def learned(space: DagBySinks, table: Tensor, hidden: int, generator: torch.Gene
     return Learned(rank, {name: tensor.detach() for name, tensor in tensors.items()})
 
 
-class Taught(NamedTuple):
-    """`graphs` (n, V, V) of chains, and the `rank` (V,) of variables in the best order that was found."""
-
-    graphs: Tensor
-    rank: Tensor
-
-
 @torch.no_grad()
-def taught(space: DagBySinks, table: Tensor, generator: torch.Generator) -> Taught:
-    """Chains that start from graphs in good orders."""
-    from epgfn.gflownet.measure.structure_chains import Chains  # which knows of no policy, as others there do
+def taught(space: DagBySinks, table: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, V, V) bool graphs of chains, and a (V,) rank in which they are nearly in order."""
+    from epgfn.gflownet.measure.structure_chains import (
+        annealed,
+    )  # which knows of no policy, as others there do
 
-    most = space.max_parents
-    found = [SetSums(table, order.argsort(), most) for order in searched(table, most, generator)]
-    score = torch.stack([sums.alone.sum() for sums in found])
-    good = (score >= score.max() - GOOD).nonzero()[:, 0].tolist()
-    of = [good[number % len(good)] for number in range(CHAINS)]
-    start = torch.cat([in_order(found[number], of.count(number), generator) for number in good])
-    chains, seen = Chains(table, start, most, generator), []
-    for _ in range(TAUGHT):
-        chains.sweep()
-        seen.append(chains.adjacency.clone())
-    return Taught(torch.cat(seen[TAUGHT // 4 :]), found[int(score.argmax())].variable.argsort())
+    found = annealed(table, space.max_parents)
+    rank = in_order_of(found.graphs[-1]).to(table.device)
+    return found.graphs.to(table.device), local_order(found.edges.to(table.device), rank)
 
 
-def in_order(sums: SetSums, n: int, generator: torch.Generator) -> Tensor:
-    """(n, V, V) graphs of variables in the order of `sums`, with probability in proportion to their scores."""
-    v = sums.n_variables
-    place, none = sums.variable.argsort(), torch.zeros(n, v, dtype=torch.bool)
-    graphs = torch.zeros(n, v, v, dtype=torch.bool)
-    for j in range(v):
-        at = torch.full((n,), j)
-        graphs[:, :, j] = with_earlier_parents(sums, at, at, none, generator)
-    return graphs[:, place][:, :, place]
+def in_order_of(graph: Tensor) -> Tensor:
+    """(V,) int64 places of the variables of one (V, V) DAG, each after its parents."""
+    from graphlib import TopologicalSorter
+
+    parents = {j: graph[:, j].nonzero()[:, 0].tolist() for j in range(len(graph))}
+    return torch.tensor(list(TopologicalSorter(parents).static_order()), device=graph.device).argsort()
 
 
 class Moves(NamedTuple):

@@ -85,7 +85,7 @@ def test_the_comparison_finds_no_distance_between_a_posterior_and_itself() -> No
     own = (masks[None] >> torch.arange(5)[:, None]) & 1 == 1
     scores = bge.score(Moments.of_records(torch.from_numpy(x)), masks, GaussianSettings())
     table = scores.masked_fill(own, -torch.inf)
-    assert dags.Comparison(5).errors(table, table, 0)[:3] == (0.0, 0.0, 0.0)
+    assert dags.Comparison(5).errors(table, table)[:3] == (0.0, 0.0, 0.0)
 
 
 def test_models_are_trained_on_the_score_that_is_compared() -> None:

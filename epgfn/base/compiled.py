@@ -1,4 +1,4 @@
-"""Loops over numbers that are compiled on their first call, and kept compiled for the next process where a folder can be written."""
+"""Loops over numbers that are compiled on their first call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """`function` of numpy arrays and numbers, without Python: other threads go on meanwhile."""
-    try:
-        return cast(Function, njit(function, cache=True, nogil=True))
-    except RuntimeError:  # neither beside the source nor in the user's cache can anything be written
-        return cast(Function, njit(function, nogil=True))
+    """`function` of numpy arrays and numbers, without Python: other threads go on meanwhile.
+
+    What is compiled is not kept for the next process: numba keeps it pickled, and no pickle is read here. Some seconds each time.
+    """
+    return cast(Function, njit(function, nogil=True))

@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from coordinator_client import (
     tiny_study,
 )
 from epgfn.base.addresses import parse_address
+from epgfn.rpc import channel_credentials
 from epgfn.rpc.certificates import names_of as names_in
 from epgfn.sealing import pki
 from epgfn.sealing.keys import SigningKey
@@ -38,6 +38,7 @@ from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.invitation import invite
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
+from networks import grpc_server
 
 NOW = dt.datetime.now(dt.UTC)
 YEAR = dt.timedelta(days=365)
@@ -212,16 +213,15 @@ def test_no_certificate_outlives_the_authority(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_coordinator_of_before_says_no_and_no_more() -> None:
     """What a node gets that asks one without this service."""
-    server = grpc.server(ThreadPoolExecutor(1))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    authority, key = CertificateAuthority.create(), SigningKey.generate()
+    pem = authority.issue_server(key, ["localhost"], ["127.0.0.1"])
     with (
-        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+        grpc_server(key.private_pem(), pem, None) as address,
+        grpc.secure_channel(address, channel_credentials(authority.certificate_pem)) as channel,
         pytest.raises(Exception, match="unimplemented"),
     ):
         stub = certificate_pb2_grpc.CertificateServiceStub(channel)  # type: ignore[no-untyped-call]
         refused_as_error(lambda: stub.Renew(certificate_pb2.RenewRequest(), timeout=30), "x:1")
-    server.stop(None)
 
 
 def test_there_must_be_a_coordinator(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_kill_while_releasing_spends_once(small_files: dict[str, Path], tmp_pa
         "written privacy/privacy-ledger.head",
         "written privacy/release-*.bin",
     ]
-    kill_a_node(tmp_path, study, small_files["north"], dict.fromkeys(steps, 1))
+    assert kill_a_node(tmp_path, study, small_files["north"], dict.fromkeys(steps, 1)) == steps
 
 
 def test_a_kill_while_training_on_other_records_leaves_no_model_of_the_former(

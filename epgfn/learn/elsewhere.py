@@ -44,11 +44,12 @@ Elsewhere = Callable[[Policy[Any]], Any]
 
 
 class ChainAnswer(NamedTuple):
-    """What chains alone say: `edges` (V, V) float64 P(i -> j), `apart` by how much halves of them differ in one edge at most, and (n, V, V)
-    bool `graphs` of theirs."""
+    """What chains alone say: `edges` (V, V) float64 P(i -> j), `apart` and `apart_mean` by how much halves of them differ in one edge at
+    most and in all on average, and (n, V, V) bool `graphs` of theirs."""
 
     edges: Tensor
     apart: float
+    apart_mean: float
     graphs: Tensor
 
 
@@ -75,7 +76,7 @@ class GraphChains:
 
     def answer(self) -> ChainAnswer:
         found = self._found()
-        return ChainAnswer(found.edges, found.apart, found.graphs)
+        return ChainAnswer(found.edges, found.apart, found.apart_mean, found.graphs)
 
     def _found(self) -> Annealed:
         from epgfn.gflownet.measure.structure_chains import annealed

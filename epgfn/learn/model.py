@@ -25,12 +25,14 @@ from epgfn.base.files import write_atomic
 from epgfn.gflownet.measure.diagnostics import log_terminating
 from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
-from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
+from epgfn.gflownet.measure.trust import CHAINS_AGREE, pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces.base import LogReward, joined
+from epgfn.learn.elsewhere import GraphChains
+from epgfn.learn.exact import exact_of_table
 from epgfn.learn.policy import family_of, validate_policy
-from epgfn.learn.trust import edge_matrix, own_probabilities, table_target
+from epgfn.learn.trust import edge_matrix, named_edges, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
@@ -107,15 +109,24 @@ class Model:
     def marginals(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> dict[str, float]:
         """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`), from `n` objects.
 
-        A model that carries the scores it was trained on weights its objects towards them, where the weights can be relied on;
-        all others, and all without `weighted`, give shares.
+        A model that carries the scores it was trained on is asked by them: exactly up to 14 variables; beyond, its objects are weighted
+        towards them, and where the weights cannot be relied on Markov chains answer, if they agree among themselves. All other models,
+        and all without `weighted`, give shares. What no sample shows, weights do not either: `summary.json` has the verdict.
         """
-        return self.estimated(n, seed, weighted)[0]
+        table = self._scores() if weighted else None
+        exact = None if table is None else exact_of_table(self.study, table)
+        if exact is not None:
+            return dict(exact.probabilities)
+        found, holds = self.estimated(n, seed, weighted)
+        if table is None or holds:
+            return found
+        answer = GraphChains(self.study, table).answer()
+        return named_edges(answer.edges, found) if answer.apart <= CHAINS_AGREE else found
 
     def estimated(
         self, n: int = 10_000, seed: int | None = 0, weighted: bool = True
     ) -> tuple[dict[str, float], bool]:
-        """`marginals`, and whether they are of weighted objects."""
+        """`marginals` of the objects alone, and whether these are weighted."""
         generator, target = _generator(seed), self._target() if weighted else None
         if target is not None and n >= 1:
             own = own_samples(self.policy, self.space, target, n, generator)
@@ -138,12 +149,15 @@ class Model:
             raise UsageError("only a study of graphs has edges; ask for marginals")
         return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
 
+    def _scores(self) -> Tensor | None:
+        """The (V, K) score table that the model carries, if it does."""
+        name = family_of(self.study).scores
+        return self.policy.tensors()[name] if self.study.target_kind.is_modular and name is not None else None
+
     def _target(self) -> LogReward[Any] | None:
         """The log-reward that the model carries; None where it carries none."""
-        name = family_of(self.study).scores
-        if not self.study.target_kind.is_modular or name is None:
-            return None
-        return table_target(self.space, self.policy.tensors()[name])
+        table = self._scores()
+        return None if table is None else table_target(self.space, table)
 
     @torch.no_grad()
     def _draw(self, n: int, generator: torch.Generator) -> Any:

@@ -196,9 +196,9 @@ def judge(
 
     `trust` holds `samples`, `effective_share` and `khat` of the weights; `moved_by_weights`, the most that weighting changes any
     probability; `exact_mean_error` and `exact_largest_error` of the unweighted ones, `exact_weighted_error` the largest of the weighted
-    ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `chains_apart` of the answer, and where that
-    is little enough `chains_mean_error`, `chains_largest_error` and `chains_weighted_error` as the exact ones; `missing_share` by
-    `measure.coverage`; and the `verdict` of `measure.trust`.
+    ones; where objects are listed `exact_l1`, the sum of the errors of their probabilities; `chains_apart` and `chains_apart_mean` of
+    the answer, and where that is little enough `chains_mean_error`, `chains_largest_error` and `chains_weighted_error` as the exact
+    ones; `missing_share` by `measure.coverage`; and the `verdict` of `measure.trust`.
     """
     space = space_of(study)
     own, defended = _own(study, policy, log_reward, generator, exact, samples)
@@ -224,9 +224,9 @@ def judge(
         trust["missing_share"] = missing
     by_chains: dict[str, float] | None = None
     if answer is not None:
-        trust["chains_apart"] = answer.apart
+        trust |= {"chains_apart": answer.apart, "chains_apart_mean": answer.apart_mean}
         if answer.apart <= CHAINS_AGREE:
-            by_chains = _named_edges(answer.edges, plain)
+            by_chains = named_edges(answer.edges, plain)
             mean, largest_by_chains = errors(plain, by_chains)
             trust["chains_mean_error"], trust["chains_largest_error"] = mean, largest_by_chains
             trust["chains_weighted_error"] = errors(weighted, by_chains)[1]
@@ -244,14 +244,17 @@ def judge(
     )
     if exact is not None:
         return Judged(trust, dict(exact.probabilities), "exact")
-    if weights_hold(effective, khat) and trust.get("chains_weighted_error", 0.0) <= LARGEST_ERROR:
-        return Judged(trust, weighted, "weighted", lacking)
-    if by_chains is not None:
+    poor = (
+        trust["verdict"] == "not to be relied on" or trust.get("chains_weighted_error", 0.0) > LARGEST_ERROR
+    )
+    if by_chains is not None and (poor or not weights_hold(effective, khat)):
         return Judged(trust, by_chains, "chains", lacking)
+    if weights_hold(effective, khat):
+        return Judged(trust, weighted, "weighted", lacking)
     return Judged(trust, plain, "samples", lacking)
 
 
-def _named_edges(edges: Tensor, like: Mapping[str, float]) -> dict[str, float]:
+def named_edges(edges: Tensor, like: Mapping[str, float]) -> dict[str, float]:
     """(V, V) P(i -> j) by the names of `like`, which are those of edges in order of their parents."""
     apart = ~torch.eye(len(edges), dtype=torch.bool)
     return dict(zip(like, edges[apart].tolist(), strict=True))

@@ -116,9 +116,15 @@ def sampling_noise(probabilities: Mapping[Name, float], samples: int) -> float:
 
 
 def noise_of(summary: Mapping[str, Any]) -> float:
-    """The mean distance of two such summaries by chance alone; none where probabilities are exact."""
-    exact = summary.get("probabilities_from") in ("exact", "product")
-    return 0.0 if exact else sampling_noise(probabilities_of(summary), MARGINAL_SAMPLES)
+    """The mean distance of two such summaries by chance alone; none where probabilities are exact. Two of Markov chains are that of their
+    halves apart, each of which has half as many, over sqrt 2."""
+    basis = summary.get("probabilities_from")
+    if basis == "chains":
+        diagnostics: Any = summary.get("diagnostics") or {}
+        return _probability((diagnostics.get("trust") or {}).get("chains_apart_mean", 0.0)) / math.sqrt(2)
+    return (
+        0.0 if basis in ("exact", "product") else sampling_noise(probabilities_of(summary), MARGINAL_SAMPLES)
+    )
 
 
 def _probability(value: Any) -> float:

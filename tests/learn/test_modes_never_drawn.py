@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.device import seeded
+from epgfn.gflownet.device import on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.parent_sets import parent_masks
 from epgfn.gflownet.training.loop import Options, Parts, draw_of, fit, table_reward
 from epgfn.learn.elsewhere import GraphChains, chains_of_walks, without_edges
+from epgfn.learn.model import Model
 from epgfn.learn.policy import family_of, initial_policy
 from epgfn.learn.trust import Judge
 from epgfn.study import Study
@@ -89,6 +90,15 @@ def test_no_verdict_is_good_while_a_mode_is_never_drawn(world: World, walks: boo
     mode = world.table.new_zeros(len(world.table), len(world.table)).bool()
     mode[2, 1] = mode[1, 0] = True
     assert any(torch.equal(graph, mode) for graph in found.lacking.adjacency)
+
+
+@pytest.mark.parametrize(("v", "n"), [(6, 2000), (16, 100)])
+def test_whoever_asks_such_a_model_is_not_given_what_it_draws(v: int, n: int) -> None:
+    """From Python too, where nobody judges it: the scores that it carries answer, exactly or by chains."""
+    world = World("dag-by-sinks", v, 60)
+    model = Model(world.study, on_cpu(world.policy.tensors()))
+    assert abs(model.marginals(n, weighted=False)[LACKED] - 1 / 3) > 0.2
+    assert model.marginals(n)[LACKED] == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_what_is_found_to_be_lacking_goes_into_training_and_the_verdict_is_good() -> None:

@@ -29,6 +29,7 @@ DIAGNOSTICS = {
     "khat": "Pareto k̂",
     "moved_by_weights": "moved by weights",
     "chains_apart": "halves of Markov chains differ by",
+    "chains_apart_mean": "the same on average",
     "chains_mean_error": "mean difference from Markov chains",
     "chains_largest_error": "largest difference from Markov chains",
     "chains_weighted_error": "largest difference from Markov chains after weighting",

@@ -10,8 +10,10 @@ Where all objects can be listed, they are drawn from what is exact instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ from epgfn.study import Study
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
-    from epgfn.gflownet.measure.structure_chains import Annealed
+    from epgfn.gflownet.measure.structure_chains import Annealed, Chains
 
 KEPT: Final = 4
 """How often each chain is looked at."""
@@ -59,29 +61,30 @@ class GraphChains:
     def __init__(self, study: Study, table: Tensor) -> None:
         self._space, self._table = space_of(study), table.detach().cpu()
 
-    def __call__(self, policy: Policy[Any]) -> Any:
-        import numpy as np
+    @cached_property
+    def _chains(self) -> Chains:
+        from epgfn.gflownet.measure.structure_chains import Chains  # compiling takes a while
 
-        from epgfn.gflownet.measure.structure_chains import Chains
+        return Chains(self._table, self._space.max_parents)
 
-        most = self._space.max_parents
-        chains, random = Chains(self._table, most), np.random.default_rng(_seed_of(policy))
-        seen = []
-        for population in self._found().populations:
-            going = population.rows()
-            for _ in range(KEPT):
-                chains.move(going, APART, random)
-                seen.append(chains.graphs(going))
-        return self._space.terminal(torch.cat(seen).to(torch.get_default_device()))
-
-    def answer(self) -> ChainAnswer:
-        found = self._found()
-        return ChainAnswer(found.edges, found.apart, found.apart_mean, found.graphs)
-
+    @cached_property
     def _found(self) -> Annealed:
         from epgfn.gflownet.measure.structure_chains import annealed
 
-        return annealed(self._table, self._space.max_parents)
+        return annealed(self._chains)
+
+    def __call__(self, policy: Policy[Any]) -> Any:
+        random, seen = np.random.default_rng(_seed_of(policy)), []
+        for population in self._found.populations:
+            going = population.rows()
+            for _ in range(KEPT):
+                self._chains.move(going, APART, random)
+                seen.append(self._chains.graphs(going))
+        return self._space.terminal(torch.cat(seen).to(torch.get_default_device()))
+
+    def answer(self) -> ChainAnswer:
+        found = self._found
+        return ChainAnswer(found.edges, found.apart, found.apart_mean, found.graphs)
 
 
 def chains_of_walks(study: Study, log_reward: LogReward[Any], start: Start, seed: int) -> Elsewhere:

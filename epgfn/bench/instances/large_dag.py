@@ -24,7 +24,7 @@ from torch import Tensor
 from epgfn.bench.instances.instance import Instance
 from epgfn.gflownet.measure.estimates import Own, correlation, log_terminating, own_samples
 from epgfn.gflownet.measure.exact import auroc, edge_errors
-from epgfn.gflownet.measure.structure_chains import annealed
+from epgfn.gflownet.measure.structure_chains import Chains, annealed
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import take
@@ -71,7 +71,7 @@ def large_dag(n_variables: int, steps: int, batch: int, graphs: int) -> Instance
         mean, largest = edge_errors(edges, weighted_edges(other))
         some = torch.arange(OBJECTS)
         log_p_t = log_terminating(policy, space, take(own.final, some), TRAJECTORIES, generator)
-        chains = annealed(table, MAX_PARENTS)
+        chains = annealed(Chains(table, MAX_PARENTS))
         by_chains, at_most = edge_errors(edges, chains.edges.numpy())
         return {
             "correlation": correlation(log_p_t.value, own.log_reward[some]),

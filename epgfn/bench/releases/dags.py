@@ -13,7 +13,7 @@ from epgfn.bench.releases import worlds
 from epgfn.bench.releases.measure import Ask, Errors, Measure
 from epgfn.gflownet.measure.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals
 from epgfn.gflownet.measure.listed_dags import ListedDags
-from epgfn.gflownet.measure.structure_chains import annealed
+from epgfn.gflownet.measure.structure_chains import Chains, annealed
 from epgfn.gflownet.spaces.parent_sets import parent_masks, popcount
 from epgfn.privacy.mechanisms.counts import CountsMechanism
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
@@ -116,7 +116,7 @@ class Comparison:
             return _Posterior(p, self._listed.edges(p).numpy(), None)
         if v <= MAX_VARIABLES:
             return _Posterior(None, edge_marginals(table, self._masks), None)
-        found = annealed(table, FAN_IN)
+        found = annealed(Chains(table, FAN_IN))
         return _Posterior(None, found.edges.numpy(), found.apart_mean / 2)
 
 

@@ -1,6 +1,6 @@
 """A reference where no exact answer is in reach: the posterior over DAGs of a modular score by populations of Markov chains that cool down.
 
-    found = annealed(table, max_parents)
+    found = annealed(Chains(table, max_parents))
     found.edges        (V, V) P(i -> j)
     found.apart        how far two halves of the populations are from each other
 
@@ -139,6 +139,12 @@ class Chains:
     def n_variables(self) -> int:
         return len(self.lists.log_scores)
 
+    def digest(self) -> bytes:
+        """Of the lists, scores to six digits: the same for scores that differ by a constant for each variable."""
+        found = hashlib.sha256(self.lists.sets.tobytes())
+        found.update(self.lists.log_scores.round(6).tobytes())
+        return found.digest()
+
     def move(
         self, population: Population, sweeps: int, random: np.random.Generator, beta: float = 1.0
     ) -> Tensor:
@@ -208,14 +214,9 @@ class Chains:
         return found
 
 
-@torch.no_grad()
-def annealed(table: Tensor, max_parents: int) -> Annealed:
-    """The posterior of (V, K) log-scores (nats). The last few tables' are remembered: what teaches a policy also judges it."""
-    tables = Chains(table, max_parents)
-    digest = hashlib.sha256(f"{max_parents} ".encode())
-    digest.update(tables.lists.sets.tobytes())
-    digest.update(tables.lists.log_scores.round(6).tobytes())
-    key = digest.digest()
+def annealed(tables: Chains) -> Annealed:
+    """`run`, by a seed of the scores alone. The last few are remembered: what teaches a policy also judges it."""
+    key = tables.digest()
     if key not in _remembered:
         _remembered[key] = run(tables, int.from_bytes(key[:6], "big"))
         while len(_remembered) > REMEMBERED:

@@ -78,8 +78,8 @@ def test_more_variables_than_a_word_has_bits() -> None:
 
 def test_a_table_is_answered_once() -> None:
     table = drawn_table(5, 2, 2.0, seed=4)
-    assert annealed(table, 2) is annealed(table - 3.0, 2)
-    assert annealed(table, 2) is not annealed(drawn_table(5, 2, 2.0, seed=5), 2)
+    assert annealed(Chains(table, 2)) is annealed(Chains(table - 3.0, 2))
+    assert annealed(Chains(table, 2)) is not annealed(Chains(drawn_table(5, 2, 2.0, seed=5), 2))
     assert len(structure_chains._remembered) <= structure_chains.REMEMBERED
 
 

@@ -70,11 +70,10 @@ def learned(space: DagBySinks, table: Tensor, hidden: int, generator: torch.Gene
 @torch.no_grad()
 def taught(space: DagBySinks, table: Tensor) -> tuple[Tensor, Tensor]:
     """(n, V, V) bool graphs of chains, and a (V,) rank in which they are nearly in order."""
-    from epgfn.gflownet.measure.structure_chains import (
-        annealed,
-    )  # which knows of no policy, as others there do
+    # Chains know of no policy, as others there do; and compiling them takes a while.
+    from epgfn.gflownet.measure.structure_chains import Chains, annealed
 
-    found = annealed(table, space.max_parents)
+    found = annealed(Chains(table, space.max_parents))
     rank = in_order_of(found.graphs[-1]).to(table.device)
     return found.graphs.to(table.device), local_order(found.edges.to(table.device), rank)
 

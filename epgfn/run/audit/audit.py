@@ -55,8 +55,8 @@ from epgfn.run.audit.rules import (
     require_all,
     require_header,
     require_privacy,
-    require_story,
 )
+from epgfn.run.audit.story import require_story
 from epgfn.run.layout import (
     COMPARISON,
     COMPARISON_BUNDLE,

@@ -1,4 +1,4 @@
-"""The rules of an audit that need no files: which stories a ledger may tell, and what must fit what.
+"""The rules of an audit that need no files: what must fit what. Which stories a ledger may tell: `story.py`.
 
 That a statement fits its round is checked by the coordinator on arrival too (`epgfn_coordinator.verify`). The audit has rules of its own on
 purpose: whoever distrusts a coordinator must not have to run its checks.
@@ -6,30 +6,13 @@ purpose: whoever distrusts a coordinator must not have to run its checks.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from epgfn.base.canonical import parse_canonical_json
 from epgfn.base.errors import EpgfnError
 from epgfn.ledger.checkpoint import Checkpoint
-from epgfn.ledger.entries import (
-    AcceptedEntry,
-    DeadlineEntry,
-    EnrolledEntry,
-    Entry,
-    ExcludedEntry,
-    GlobalEntry,
-    KeyDestroyedEntry,
-    LeaveOneOutEntry,
-    RevokedEntry,
-    RoundEntry,
-    StateEntry,
-    StudyEntry,
-    WithdrawnByNodeEntry,
-    WithdrawnEntry,
-)
+from epgfn.ledger.entries import AcceptedEntry
 from epgfn.ledger.log import LogView
-from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED, WAITING
 from epgfn.sealing.binding import MODEL_PAYLOAD
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
@@ -43,141 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NEXT = {
-    OPEN: {OPEN, AGGREGATING, WAITING, FAILED, ABANDONED},
-    AGGREGATING: {PUBLISHED, WAITING, FAILED, ABANDONED},
-    WAITING: {OPEN, FAILED, ABANDONED},
-    PUBLISHED: set[str](),
-    FAILED: set[str](),
-    ABANDONED: set[str](),
-}
-"""The states a round may enter from each; its ledger says "open" once more at the beginning."""
-
 
 class Failed(EpgfnError):
     """A check found what it must not find; the text is the finding."""
-
-
-def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
-    """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
-
-    A node's keys may be revoked: from then on it sends nothing until it has enrolled again, with another key. What was accepted stands.
-    A node may take an upload back before it is aggregated, by its signed word, and send another one then, but never the same again.
-
-    Uploads may be excluded while they are aggregated, by name, and do not count from then on. With fewer uploads than the quorum, or where
-    they cannot be aggregated, a round may wait for its operator; only an extended deadline opens it again.
-    Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
-    models without each node come between the first result and its publication. A round key is destroyed once: after the last
-    model that needs it and before the result is published, or after the round ended without one.
-
-    Raises:
-        Failed: an entry that has no place in such a story.
-    """
-    enrolled: dict[str, str] = {}
-    revoked: set[str] = set()
-    accepted: dict[str, str] = {}
-    left_out: set[str] = set()
-    taken_back: set[str] = set()
-    excluded: set[str] = set()
-    takes_late = study.aggregation.late == "new-aggregate"
-    deadline = study.aggregation.deadline
-    state, is_open, extended, results, destroyed = OPEN, True, False, 0, False
-    for place, entry in enumerate(entries, start=2):
-        where = f"ledger entry {place}"
-        require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
-        node = getattr(entry, "node_id", None)
-        require(node is None or node in study.roster, f"{where} is about a node that is not in the roster")
-        round_id = getattr(entry, "round_id", manifest.round_id)
-        require(round_id == manifest.round_id, f"{where} is about another round")
-        if isinstance(entry, EnrolledEntry):
-            require(entry.fingerprint not in revoked, f"{where} enrols a key that was revoked")
-            require(
-                enrolled.setdefault(entry.node_id, entry.fingerprint) == entry.fingerprint,
-                f"{where} enrols {entry.node_id} with two keys, of which neither is revoked",
-            )
-        elif isinstance(entry, RevokedEntry):
-            require(
-                enrolled.pop(entry.node_id, None) == entry.fingerprint,
-                f"{where} revokes a key of {entry.node_id} that does not count",
-            )
-            revoked.add(entry.fingerprint)
-        elif isinstance(entry, AcceptedEntry):
-            late = takes_late and state == PUBLISHED
-            require(is_open or late, f"{where} accepts an upload after the round was closed")
-            require(
-                entry.node_id in enrolled,
-                f"{where} accepts an upload of a node that had not enrolled, or whose key was revoked",
-            )
-            require(entry.node_id not in accepted, f"{where} accepts a second upload of {entry.node_id}")
-            require(
-                entry.sealed_sha256 not in taken_back,
-                f"{where} accepts an upload that its node has withdrawn",
-            )
-            accepted[entry.node_id] = entry.sealed_sha256
-        elif isinstance(entry, WithdrawnEntry):
-            require(is_open, f"{where} withdraws an upload after the round was closed")
-            require(
-                accepted.pop(entry.node_id, None) == entry.sealed_sha256,
-                f"{where} withdraws what was not accepted",
-            )
-        elif isinstance(entry, WithdrawnByNodeEntry):
-            require(state in (OPEN, WAITING), f"{where} withdraws an upload of a round that is {state}")
-            require(
-                entry.node_id in enrolled,
-                f"{where} withdraws an upload by the word of a node that had not enrolled, or whose key was revoked",
-            )
-            require(
-                accepted.pop(entry.node_id, None) == entry.sealed_sha256 and entry.node_id not in excluded,
-                f"{where} withdraws what was not accepted, or was excluded before",
-            )
-            taken_back.add(entry.sealed_sha256)
-        elif isinstance(entry, ExcludedEntry):
-            fits = (state == AGGREGATING and results == 0) or (takes_late and state == PUBLISHED)
-            require(fits, f"{where} excludes an upload while nothing is aggregated")
-            require(
-                accepted.get(entry.node_id) == entry.sealed_sha256 and entry.node_id not in excluded,
-                f"{where} excludes what was not accepted, or was excluded before",
-            )
-            excluded.add(entry.node_id)
-        elif isinstance(entry, StateEntry):
-            require(entry.state in NEXT[state], f"{where} takes the round from {state} to {entry.state}")
-            enough = state == OPEN and len(accepted) - len(excluded) >= study.aggregation.quorum
-            require(
-                entry.state != WAITING or not enough, f"{where} lets a round wait that has enough uploads"
-            )
-            require(
-                state != WAITING or entry.state != OPEN or extended,
-                f"{where} opens a round again without a new deadline",
-            )
-            state, extended = entry.state, False
-            is_open = state == OPEN
-        elif isinstance(entry, DeadlineEntry):
-            later = datetime.fromisoformat(entry.deadline)
-            fits = (state == OPEN and deadline is not None) or state == WAITING
-            require(fits, f"{where} extends the deadline of a round that is {state}, or has none")
-            require(deadline is None or later > deadline, f"{where} puts the deadline earlier than it was")
-            deadline, extended = later, True
-        elif isinstance(entry, GlobalEntry):
-            results += 1
-            fits = state == (AGGREGATING if results == 1 else PUBLISHED) and (results == 1 or takes_late)
-            require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
-        elif isinstance(entry, LeaveOneOutEntry):
-            fits = state == AGGREGATING and results == 1 and study.aggregation.leave_one_out and not destroyed
-            require(fits, f"{where} leaves a node out where the study or the round does not ask for it")
-            new = entry.node_id in accepted and entry.node_id not in left_out | excluded
-            require(
-                new, f"{where} leaves out {entry.node_id}, which is not in the result or was left out before"
-            )
-            left_out.add(entry.node_id)
-        elif isinstance(entry, KeyDestroyedEntry):
-            require(entry.round_key_id == manifest.round_key_id, f"{where} is about another round key")
-            over = state in (FAILED, ABANDONED) or (state == AGGREGATING and results == 1)
-            require(
-                over and not destroyed,
-                f"{where} says that the round key was destroyed before the uploads were aggregated, after the result was "
-                "published, or a second time",
-            )
-            destroyed = True
 
 
 def bindings(

@@ -600,6 +600,30 @@ def test_a_withdrawal_counts_as_its_node_has_signed_it(tmp_path: Path, story: st
         assert "as west has signed" in said["upload west"]
 
 
+def test_a_round_that_has_a_result_neither_waits_nor_lets_a_model_be_taken_back(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    for node in run.study.roster:
+        run.send(node)
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    run.aggregate("global")
+    run.log(StateEntry(round_id=ROUND_ID, state="waiting"))
+    run.withdraw("west", run.keys["west"])
+    run.log(DeadlineEntry(round_id=ROUND_ID, deadline="2031-01-01T00:00:00Z"))
+    run.log(StateEntry(round_id=ROUND_ID, state="open"))
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    run.end()
+    assert "ledger-entries" in failed(audit_run(run.finish()))
+
+
+def test_a_round_is_not_published_without_a_model(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    run.send("north")
+    run.send("south")
+    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
+    run.log(StateEntry(round_id=ROUND_ID, state="published"))
+    assert "ledger-entries" in failed(audit_run(run.finish()))
+
+
 def test_an_upload_cannot_be_withdrawn_once_the_round_is_closed(tmp_path: Path) -> None:
     run = opened(tmp_path / "run")
     for node in run.study.roster:

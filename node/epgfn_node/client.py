@@ -35,6 +35,8 @@ LOOK_AGAIN: Final = 10.0
 MAX_SENTENCE: Final = 500
 # A piece was damaged, or one of a connection that broke arrived late: beginning again tells where to go on.
 RESUMABLE: Final = ("bad-crc", "bad-offset")
+UNCERTAIN: Final = ("internal", "no-space", "too-many-calls")
+"""Refusals that say nothing about what was asked: the coordinator may have failed after it did it, or not have looked at a repetition."""
 
 _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", 250),

@@ -267,7 +267,8 @@ def _exclusion(
 def _withdrawal(
     connection: Connection, agreement: Agreement, package: Package | None, answer: Any
 ) -> tuple[str, tuple[Checkpoint, ...]]:
-    """The same where what this home has a receipt for was withdrawn all the same: from a copy of this home, or by whoever has its keys.
+    """The same where what this home has a receipt for was withdrawn all the same: from here, but the answer was lost; from a copy of this
+    home; or by whoever has its keys.
 
     Raises:
         RefusedError: the entry is not in the ledger, or this node's key has not signed what it names.
@@ -290,6 +291,13 @@ def _withdrawal(
             "left-out",
             "the coordinator shows a ledger entry that does not withdraw what this node sent; tell the other nodes",
         )
+    pending = connection.home.withdrawal
+    if pending.exists() and sha256_file(pending) == said.bundle_sha256:
+        told = (
+            "this node's model is not in the result: it was withdrawn from this home, where the answer was lost; end that with "
+            "epgfn-node withdraw"
+        )
+        return told, (checkpoint,)
     told = (
         "this node's model is not in the result: it was withdrawn, signed with this node's key, and not from this home; if nobody here did "
         "that, somebody else has this node's keys: tell the coordinator's operator"

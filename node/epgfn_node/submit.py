@@ -19,7 +19,7 @@ from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
 from epgfn.v1 import artifact_pb2
 from epgfn_node import ledger
-from epgfn_node.client import STALL, Coordinator, Stalled
+from epgfn_node.client import STALL, UNCERTAIN, Coordinator, Stalled
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
@@ -27,10 +27,6 @@ from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 from epgfn_node.withdraw import require_none_under_way
 
-UNCERTAIN = (
-    "internal",
-    "no-space",
-)  # no answer to the question: the coordinator may have failed after it accepted
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
 SMALLEST_PIECE = 8 << 10  # bytes
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte

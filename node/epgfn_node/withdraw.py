@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Final
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, WaitingError
@@ -19,16 +18,12 @@ from epgfn.sealing.predicates import WITHDRAWAL, WithdrawalPredicate
 from epgfn.sealing.statement import CheckpointRef, make_statement, parse_statement
 from epgfn.v1 import artifact_pb2
 from epgfn_node import ledger
-from epgfn_node.client import Coordinator
+from epgfn_node.client import UNCERTAIN, Coordinator
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 from epgfn_node.training import withdraw_approval
-
-UNCERTAIN: Final = (
-    "internal",
-)  # no answer to the question: the coordinator may have failed after it took the artifact back
 
 
 def withdraw(connection: Connection, agreement: Agreement, report: Reporter, patience: float = 0.0) -> str:

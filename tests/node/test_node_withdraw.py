@@ -9,16 +9,22 @@ import pytest
 from test_node_revoked import invited
 
 from coordinator_client import InProcess, make_home
+from epgfn.base.errors import NoRoomError
 from epgfn.base.files import sha256_file
 from epgfn.study import Study
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.withdrawal import Withdrawal
 from epgfn_node import withdraw
 from parties import REFUSED, WAITING, Node, require_receipt
 
 
 def killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def without_room(*_: object) -> None:
+    raise NoRoomError("cannot write it; free some space")
 
 
 @pytest.mark.slow
@@ -38,6 +44,12 @@ def test_withdrawn_and_sent_anew(
         north.ok("submit")
         digest = sha256_file(north.home / "outbox" / "model.sealed")
         assert "epgfn-node withdraw" in north.fails(REFUSED, "train", "--data", str(small_files["north"]))
+
+        # Taken back, and then the coordinator's disk is full: "no room" is no word on whether it was.
+        with monkeypatch.context() as patch:
+            patch.setattr(Withdrawal, "_proved", without_room)
+            assert "no room" in north.fails(REFUSED, "withdraw")
+        assert "withdrawal is under way" in north.fails(WAITING, "approve")
 
         # Killed when the coordinator has taken it back: nothing else goes on before the same command has ended it.
         with monkeypatch.context() as patch:
@@ -95,6 +107,13 @@ def test_withdrawn_from_a_copy_of_the_home_it_is_told_by_whose_word(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(raw)
             path.chmod(0o600)
+        pending = copy.home / "outbox/withdrawal.sigstore.json"
+        pending.write_bytes(
+            next(north.home.glob("receipts/withdrawn-*/withdrawal.sigstore.json")).read_bytes()
+        )
+        said = copy.ok("fetch")  # as where the answer was lost
+        assert "withdrawn from this home" in said and "somebody else" not in said
+        pending.unlink()
         assert "somebody else has this node's keys" in copy.ok("fetch")
 
         # Without the proof it is what it always was: a coordinator that drops a model it has accepted.

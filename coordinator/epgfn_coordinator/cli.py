@@ -530,6 +530,9 @@ def restore(
         return
     print(f"{home}: restored the state of {made['made']}, with {made['entries']} ledger entries")
     print(
+        "note: what was done after that is undone; keys and invitations that were revoked since are good again, so revoke them anew"
+    )
+    print(
         f"next: stop the old coordinator for good, then {NAME} serve --home {home}; it goes on once every node has shown what it has seen"
     )
 

@@ -6,7 +6,7 @@ ask for another. When every node of the roster has shown one that this ledger co
 it does when the operator vouches for it (`serve --backup-is-newest`).
 
 A checkpoint with our own signature that this ledger does not contain is the proof that the state is an older one, restored or put back by
-whatever means: then it is held for good. What a node merely says, without a signature, holds nothing.
+whatever means, whoever shows it: then it is held for good. What a node merely says, without a signature, holds nothing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ RESTORED: Final = (
     "run epgfn-node status once, so that it learns what this node has seen, and try again later"
 )
 
+STRANGER: Final = "a node that is not enrolled in it"
+
 
 @dataclass(frozen=True)
 class Doubt:
     """What is known about this state. `restored`: when the backup was made, empty if there was none. `heard`: nodes that have shown a
-    checkpoint which this ledger contains. `proof_from`: the node whose checkpoint, of `proof_size` entries, it does not contain."""
+    checkpoint which this ledger contains. `proof_from`: who has shown a checkpoint, of `proof_size` entries, that it does not contain: a
+    node, or `STRANGER`."""
 
     restored: str = ""
     heard: list[str] = field(default_factory=list)
@@ -121,6 +124,17 @@ class Continuity:
             )
             self._turn_away()
         self._heard(node_id)
+
+    def shown_by_stranger(self, note: bytes) -> None:
+        """Somebody who is not enrolled shows a checkpoint: a node that has enrolled after this state, if we have signed it and it is newer.
+
+        Raises:
+            RefusedError: "restored" or "ledger-rolled-back", as `shown`.
+        """
+        seen = self._own(note)
+        if seen is not None and not self._log.is_prefix(seen):
+            self._proven(STRANGER, seen)
+            self._turn_away()
 
     def _own(self, note: bytes) -> Checkpoint | None:
         """The checkpoint in `note` if we have signed it."""

@@ -314,14 +314,14 @@ class Coordinator:
         """One look at all that may have to be done; who is at work then."""
         self._revocation.answer()
         self._upkeep.look_if_possible()
+        if stalled := self._watch.end_stalled():
+            LOG.warning("ended %d stalled transfers", stalled)
         if held := self._continuity.held():
             self._round.turn_away(held)
             return worker, late
         self._round.tick(
             busy=self._intake.busy
         )  # what arrived in time is in time, however long its check takes
-        if stalled := self._watch.end_stalled():
-            LOG.warning("ended %d stalled transfers", stalled)
         # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
         idle = worker is None or (worker.done and worker.failure is None)
         state = round_state(self._store)

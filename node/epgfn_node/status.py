@@ -40,6 +40,8 @@ def status(connection: Connection, agreement: Agreement, report: Reporter) -> di
         EpgfnError: nobody answers.
     """
     with connection.open(report) as coordinator:
+        # First: where this state of the coordinator does not know this node any more, it learns here that there was a later one.
+        ledger.follow(connection.home, coordinator, connection.trust)
         answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
         deadline, extended = agreement.study.aggregation.deadline, False
         text = None if deadline is None else deadline.isoformat()
@@ -53,7 +55,8 @@ def status(connection: Connection, agreement: Agreement, report: Reporter) -> di
                     "the coordinator shows a ledger entry that does not extend this round's deadline; ask its operator",
                 )
             text, extended = said.deadline, True
-        ledger.follow(connection.home, coordinator, connection.trust, shown)
+        if shown:
+            ledger.follow(connection.home, coordinator, connection.trust, shown)
     return {
         "node": connection.node_id,
         "study": agreement.study.name,

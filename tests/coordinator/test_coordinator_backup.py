@@ -36,6 +36,7 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.main_loop import serve
 from epgfn_coordinator.status import status
+from epgfn_coordinator.streams import StreamWatch
 
 
 def command(home: Home, verb: str, *arguments: str, code: int = 0) -> str:
@@ -163,6 +164,40 @@ def test_the_operator_may_vouch_for_a_backup(tmp_path: Path, study: Study) -> No
     with OwnProcess(home, options=["--backup-is-newest"]):
         FakeNode.enrolled(home, "a")
     assert status(home)["held"] is None
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_node_that_has_enrolled_since_proves_that_the_state_is_older(
+    tmp_path: Path, study: Study, restored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restored state does not know it; what it shows is signed by the coordinator all the same."""
+    home, file = make_home(tmp_path / "home", study), tmp_path / "old.tar"
+    with InProcess(home):
+        a = FakeNode.enrolled(home, "a")
+        unaware = bytes(a.checkpoint().checkpoint)
+    command(home, "backup", str(file))
+    shutil.copytree(home.root, tmp_path / "snapshot")
+    with InProcess(home):
+        b = FakeNode.enrolled(home, "b")
+        seen = bytes(b.checkpoint().checkpoint)
+    shutil.move(home.root, tmp_path / "lost")
+    if restored:
+        command(home, "restore", str(file))
+    else:
+        shutil.move(tmp_path / "snapshot", home.root)
+    looked = threading.Event()
+    monkeypatch.setattr(StreamWatch, "end_stalled", lambda _: looked.set() or 0)
+    with InProcess(home):
+        assert reason_of(lambda: show(b, unaware)) == "not-enrolled"
+        assert reason_of(lambda: show(b, seen)) == ("restored" if restored else "ledger-rolled-back")
+        show(a, unaware)
+        assert reason_of(FakeNode.invited(home, "b").enroll) == "restored"
+        looked.clear()
+        assert looked.wait(30), "stalled downloads end in a held round, too"
+    assert "a node that is not enrolled in it has shown a checkpoint" in status(home)["held"]
+    with pytest.raises(EpgfnError, match="newer backup"):
+        serve(home, Journal(Events(), events=True), threading.Event(), backup_is_newest=True)
+    assert len(ledger_kinds(home)) == 4
 
 
 def test_a_home_that_was_put_back_by_other_means_is_found_out(tmp_path: Path, study: Study) -> None:

@@ -61,9 +61,11 @@ class PublishedLog:
 
     def fill_receipts(self) -> None:
         """Make the receipts that a kill or a full disk kept from being made, so that each accepted artifact has one."""
-        for row in self._store.rows("SELECT node_id, position FROM artifacts WHERE receipt IS NULL"):
+        for row in self._store.rows("SELECT position FROM artifacts WHERE receipt IS NULL"):
             self._store.write(
-                "UPDATE artifacts SET receipt = ? WHERE node_id = ? AND receipt IS NULL",
+                "UPDATE artifacts SET receipt = ? WHERE position = ? AND receipt IS NULL",
                 self.receipt(row["position"]),
-                row["node_id"],
+                row[
+                    "position"
+                ],  # and not of another model that its node has sent meanwhile, having withdrawn this one
             )

@@ -26,6 +26,8 @@ from epgfn.sealing.statement import parse_statement
 from epgfn_coordinator import withdrawal
 from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.export import export
+from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
 
@@ -153,6 +155,27 @@ def test_a_waiting_round_lets_a_node_withdraw(tmp_path: Path) -> None:
         server.events.wait_for("waiting")
         node.withdraw(node.make_withdrawal(study, upload.sealed))
         assert status(home)["withdrawn"] == ["a"]
+
+
+def test_a_receipt_that_comes_late_is_not_kept_as_that_of_the_next_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path / "home", tiny_study())
+    store = Store(home.state)
+    store.write(
+        "INSERT INTO artifacts (node_id, upload_id, bundle, bundle_sha256, sealed_sha256, sealed_size, model_size, position) "
+        "VALUES ('a', '', x'', '', '', 1, 1, 2)"
+    )
+    log = PublishedLog(home, store, Keys.load(home))
+
+    def receipt(position: int) -> bytes:
+        store.write("UPDATE artifacts SET position = 4")  # taken back, and another one accepted
+        return b"of entry %d" % position
+
+    monkeypatch.setattr(log, "receipt", receipt)
+    log.fill_receipts()
+    assert [row["receipt"] for row in store.rows("SELECT receipt FROM artifacts")] == [None]
+    store.close()
 
 
 def test_one_node_cannot_fill_the_ledger_with_withdrawals(

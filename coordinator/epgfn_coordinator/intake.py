@@ -187,8 +187,10 @@ class Intake:
                 )
             good, refused = _good(pieces, row["sealed_size"] - offset)
             size = sum(map(len, good))
+            self._quota.require_room(
+                size
+            )  # first: what finds no room is not counted, however often it is tried
             self._quota.count(caller.node_id, size)
-            self._quota.require_room(size)
             _append(part, kept, good)
             if refused is not None:
                 raise refused

@@ -197,6 +197,22 @@ def test_a_node_that_begins_again_and_again_is_stopped(
         assert other.send(other.make_upload(study)).receipt
 
 
+def test_what_finds_no_room_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a node that tries again while the disk is full would have no quota left once there is room."""
+    monkeypatch.setattr(quota, "TIMES", 1)
+    study = tiny_study(limit=64 << 10)
+    home = make_home(tmp_path / "home", study)
+    with InProcess(home):
+        node = FakeNode.enrolled(home, "a")
+        upload = node.make_upload(study)
+        begun = node.begin(upload.bundle)
+        with monkeypatch.context() as patch:
+            patch.setattr(quota, "KEPT", 1 << 60)
+            for _ in range((64 << 10) // len(upload.sealed) + 1):
+                assert reason_of(lambda: node.upload(begun.upload_id, upload.sealed)) == "no-space"
+        assert node.send(upload).receipt
+
+
 def test_a_quota_is_each_nodes_own(tmp_path: Path) -> None:
     found = Quota(tmp_path, 10)
     for _ in range(quota.TIMES):

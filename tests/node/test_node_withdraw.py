@@ -12,6 +12,7 @@ from coordinator_client import InProcess, make_home
 from epgfn.base.errors import NoRoomError
 from epgfn.base.files import sha256_file
 from epgfn.study import Study
+from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.withdrawal import Withdrawal
@@ -23,8 +24,13 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def without_room(*_: object) -> None:
+def without_room(self: Withdrawal, caller: Caller, bundle: bytes) -> tuple[bytes, bytes]:
+    """The ledger entry is committed, and cannot be published."""
+    real_withdraw(self, caller, bundle)
     raise NoRoomError("cannot write it; free some space")
+
+
+real_withdraw = Withdrawal.withdraw
 
 
 @pytest.mark.slow
@@ -47,7 +53,7 @@ def test_withdrawn_and_sent_anew(
 
         # Taken back, and then the coordinator's disk is full: "no room" is no word on whether it was.
         with monkeypatch.context() as patch:
-            patch.setattr(Withdrawal, "_proved", without_room)
+            patch.setattr(Withdrawal, "withdraw", without_room)
             assert "no room" in north.fails(REFUSED, "withdraw")
         assert "withdrawal is under way" in north.fails(WAITING, "approve")
 

@@ -20,12 +20,13 @@ from coordinator_client import (
     reason_of,
     tiny_study,
 )
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import NoRoomError, RefusedError
 from epgfn.run.audit.audit import AuditReport, audit_run
 from epgfn.run.report.run import read_run
-from epgfn_coordinator import verify
+from epgfn_coordinator import revocation, verify
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.status import status
 from parties import on_coordinator
 
@@ -45,6 +46,34 @@ def audited(home: Home, out: Path) -> tuple[AuditReport, dict[str, str]]:
     report = audit_run(out)
     assert report.ok, report.findings
     return report, {finding.check: finding.message for finding in report.findings}
+
+
+@pytest.mark.parametrize("step", ["remove", "publish"])
+def test_revoked_is_said_although_the_disk_is_full_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Otherwise the operator would be told that the keys still count, and `serve` would end."""
+    study = tiny_study()
+    home = make_home(tmp_path / "home", study)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left") if step == "remove" else NoRoomError("cannot write the ledger")
+
+    with InProcess(home) as server:
+        node, other = FakeNode.enrolled(home, "a"), FakeNode.enrolled(home, "b")
+        node.upload(node.begin(node.make_upload(study).bundle).upload_id, b"x")
+        with monkeypatch.context() as patch:
+            if step == "remove":
+                patch.setattr(revocation, "remove", full)
+            else:
+                patch.setattr(PublishedLog, "publish", full)
+            assert "refused from now on" in revoke(home, "a")
+        assert reason_of(node.round) == "revoked"
+        assert other.round().bundle
+        assert server.error is None
+    assert ledger_kinds(home).count("revoked") == 1
+    with InProcess(home):
+        assert not list(home.uploads.iterdir())
 
 
 def test_revoked_with_nothing_sent_the_node_begins_anew(tmp_path: Path) -> None:

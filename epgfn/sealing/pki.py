@@ -395,7 +395,7 @@ def _load_certificate(raw: bytes) -> x509.Certificate:
     try:
         if len(raw) > _MAX_PEM_BYTES:
             raise ValueError
-        if raw.lstrip().startswith(b"-----BEGIN"):
+        if b"-----BEGIN" in raw:  # after words for people, where `openssl ca` has made it
             return x509.load_pem_x509_certificate(raw)
         return x509.load_der_x509_certificate(raw)
     except ValueError:

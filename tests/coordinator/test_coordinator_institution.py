@@ -94,6 +94,16 @@ KINDS: dict[str, Any] = {
 }
 
 
+def test_a_certificate_may_have_words_for_people_before_it(tmp_path: Path) -> None:
+    """As `openssl ca` and `openssl x509 -text` write it."""
+    paths = make_authority(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    ends = CertificateAuthority.adopt(*paths).ends
+    paths[0].write_bytes(b"Certificate:\n    Data:\n        Version: 3 (0x2)\n" + paths[0].read_bytes())
+    assert CertificateAuthority.adopt(*paths).ends == ends
+    pem = (home_with(tmp_path / "home", paths).keys / "ca.pem").read_bytes()
+    assert pem.startswith(b"-----BEGIN CERTIFICATE")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_works_with_it(tmp_path: Path, kind: str) -> None:
     key, root = KINDS[kind]()

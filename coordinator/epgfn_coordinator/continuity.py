@@ -151,7 +151,8 @@ class Continuity:
             if doubt.proof_from:
                 return
             Doubt(doubt.restored, doubt.heard, node_id, seen.size).save(self._store)
-        self._journal.decision("held", self.held(), warn=True, node=node_id)
+        named = {} if node_id == STRANGER else {"node": node_id}
+        self._journal.decision("held", self.held(), warn=True, **named)
 
     def _heard(self, node_id: str) -> None:
         with self._lock:

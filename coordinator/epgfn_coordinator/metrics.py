@@ -106,7 +106,7 @@ class _Standing(Collector):
             "epgfn_ledger_entries", "Entries of the ledger.", self._store.count("entries")
         )
         refused = GaugeMetricFamily(
-            "epgfn_models_refused", "Models refused, as the ledger has it, by reason.", labels=["reason"]
+            "epgfn_models_refused", "Models refused under keys that count, by reason.", labels=["reason"]
         )
         for row in self._store.rows("SELECT reason, COUNT(*) AS size FROM refusals GROUP BY reason"):
             refused.add_metric([row["reason"]], row["size"])

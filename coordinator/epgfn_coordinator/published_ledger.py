@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from epgfn.base.errors import EpgfnError
 from epgfn.ledger import TileLog
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.merkle import MerkleTree, leaf_hash
 from epgfn_coordinator.home import Home
+from epgfn_coordinator.journal import LOG
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.store import Store
 
@@ -36,6 +38,13 @@ class PublishedLog:
                 for entry in entries[self._tree.size :]:
                     self._tree.append(leaf_hash(entry))
             return self._tiles.checkpoint
+
+    def publish_now_or_later(self) -> None:
+        """Publish for an operator, whose command is done once it is committed: where that does not work now, the next call does it."""
+        try:
+            self.publish()
+        except EpgfnError as error:
+            LOG.error("committed, but the ledger cannot be published now: %s", error)
 
     def receipt(self, position: int) -> bytes:
         """A tlog-proof that the entry at `position` is in the published ledger."""

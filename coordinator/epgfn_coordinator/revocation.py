@@ -16,7 +16,7 @@ from epgfn.ledger.entries import RevokedEntry, encode
 from epgfn.study import Study
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.invitation import REVOKED, void_token
-from epgfn_coordinator.journal import LOG, Journal
+from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
@@ -62,13 +62,10 @@ class Revocation:
             said = self._revoke(node_id)
         self._watch.end_of(node_id)
         self._forget(node_id)
-        # It is done. What fails from here on is done by the next start, or by whoever looks at the ledger next, and is no reason to say no.
-        try:
-            if half_sent is not None:
+        if half_sent is not None:
+            with contextlib.suppress(OSError):  # it is nobody's any more, and the next start removes it
                 remove(self._home.part(half_sent["upload_id"]))
-            self._log.publish()
-        except (OSError, EpgfnError) as error:
-            LOG.error("the keys of %s are revoked, but: %s", node_id, error)
+        self._log.publish_now_or_later()
         self._journal.decision("revoked", said, warn=True, node=node_id)
         return said
 

@@ -159,7 +159,7 @@ class Round:
         """
         with self._store.transaction():
             said = self._extend(deadline)
-        self._log.publish()
+        self._log.publish_now_or_later()
         self._journal.decision("extended", said)
         return said
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from coordinator_client import FakeNode, InProcess, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn.base.errors import UsageError
+from epgfn.base.errors import NoRoomError, UsageError
+from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import DeadlineEntry, StateEntry, parse
 from epgfn.run.audit.audit import audit_run
 from epgfn.study import Study
@@ -23,6 +24,7 @@ from epgfn_coordinator.clock import LEAP, doubt_of, spelled
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.status import status
 from epgfn_coordinator.store import Store
 from parties import on_coordinator
@@ -152,6 +154,22 @@ def test_only_the_end_of_the_grace_period_destroys_the_key(tmp_path: Path) -> No
     report = audit_run(tmp_path / "run")
     said = {finding.check: finding.message for finding in report.findings}
     assert report.ok and "no global model" in said["global"]
+
+
+def test_extended_is_said_although_the_disk_is_full_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path / "home", tiny_study(deadline="deadline = 2089-01-01T00:00:00Z"))
+
+    def full(self: PublishedLog) -> Checkpoint:
+        raise NoRoomError("cannot write the ledger; free some space")
+
+    with InProcess(home):
+        with monkeypatch.context() as patch:
+            patch.setattr(PublishedLog, "publish", full)
+            done = run(home, "extend", "--deadline", "2090-01-01T00:00:00Z")
+        assert done.returncode == 0 and "extended the deadline to 2090-01-01" in done.stdout
+        assert "extended by the operator" in FakeNode.enrolled(home, "a").round().detail
 
 
 def test_killed_while_it_extends_nothing_is_half_done(tmp_path: Path) -> None:

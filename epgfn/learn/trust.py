@@ -32,6 +32,7 @@ from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
 from epgfn.gflownet.training.loop import Parts, table_reward
 from epgfn.learn.elsewhere import ChainAnswer, Elsewhere, GraphChains, Start, draws_of
 from epgfn.learn.exact import Exact
+from epgfn.learn.policy import family_of
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of, written
 from epgfn.study.settings import TrainingSettings
@@ -171,9 +172,13 @@ class Judge:
 
 
 def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
-    """How long to go on by `settings`, one of the study's own; None for so many steps."""
-    lengths = study.parts_of(settings)
-    return Parts(lengths, judge.is_good, judge.lacking) if len(lengths) > 1 else None
+    """How long to go on by `settings`, one of the study's own; None for so many steps. A model that was taught when it was made is trained
+    in one part: more have not been seen to make it good, and what chains say of it is published all the same."""
+    lengths, taught = study.parts_of(settings), family_of(study).taught
+    if len(lengths) == 1:
+        return None
+    once = taught is not None and taught(space_of(study))
+    return Parts(lengths[:1] if once else lengths, judge.is_good, judge.lacking)
 
 
 @torch.no_grad()

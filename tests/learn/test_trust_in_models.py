@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ from epgfn.learn.local import train_local
 from epgfn.learn.model import Model
 from epgfn.learn.policy import initial_policy
 from epgfn.learn.scores import score_table, study_masks
-from epgfn.learn.trust import Judged, edge_matrix, judge, table_target
+from epgfn.learn.trust import Judged, edge_matrix, judge, parts_of, table_target
+from epgfn.study import Study
 from epgfn.study.objects import space_of
 from worlds import BY_SINKS as STUDY
 from worlds import records
@@ -102,6 +105,16 @@ SOON = {"steps": 40, "until": "good", "batch": 64, "learning_rate": 1e-2}
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epgfn.study.study.first_steps", lambda kind, table: 3)
     monkeypatch.setattr("epgfn.gflownet.measure.trust.LARGEST_ERROR", 0.015)
+
+
+@pytest.mark.parametrize(("v", "goes_on"), [(25, True), (26, False)])
+def test_what_was_taught_when_it_was_made_is_trained_in_one_part(v: int, goes_on: bool) -> None:
+    names = ", ".join(f'{{ name = "v{j}" }}' for j in range(v))
+    study = Study.from_bytes(f'name = "t"\nroster = ["a"]\nvariables = [{names}]\n'.encode())
+    asked: Any = SimpleNamespace(is_good=bool, lacking=lambda: None)
+    found = parts_of(study, study.training, asked)
+    assert found is not None and (len(found.lengths) > 1) == goes_on
+    assert parts_of(study, study.training.model_copy(update={"until": "steps"}), asked) is None
 
 
 def test_training_goes_on_until_the_model_is_good(short_parts: None) -> None:

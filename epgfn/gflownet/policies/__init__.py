@@ -47,7 +47,8 @@ class Family(NamedTuple):
 
     Where a family has them: `fitted(space, log_reward, generator)`: scores to start from where no table is given. `check(space, tensors)`
     refuses stored scores that have no meaning. `require_room(space, batch)` refuses what takes too much memory. `key(state)`: equal where
-    all that the policy sees of two states is."""
+    all that the policy sees of two states is. `taught`: whether models over the space are taught when they are made, by Markov
+    chains, so that training afterwards is a touch and no search."""
 
     over: type
     spec: Callable[[Any, int], dict[str, TensorSpec]]
@@ -59,10 +60,11 @@ class Family(NamedTuple):
     check: Callable[[Any, Mapping[str, Tensor]], None] | None = None
     require_room: Callable[[Any, int], None] | None = None
     key: Callable[[Any], Tensor] | None = None
+    taught: Callable[[Any], bool] | None = None
 
 
 def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
-    if space.n_variables > MAX_VARIABLES:
+    if _is_canonical(space):
         return canonical.spec(space, hidden)
     return order_potential.spec(space, hidden)
 
@@ -72,16 +74,20 @@ def _potential_initial(
 ) -> dict[str, Tensor]:
     if scores is None:
         raise ValueError("this policy is made around a table of scores")
-    if space.n_variables > MAX_VARIABLES:
+    if _is_canonical(space):
         return canonical.initial_tensors(space, hidden, scores, generator)
     return order_potential.initial_tensors(space, hidden, scores, generator)
 
 
 def _potential(space: DagBySinks, models: Models) -> OrderPotential | Canonical:
-    if space.n_variables > MAX_VARIABLES:
+    if _is_canonical(space):
         return Canonical(space, models)
     few = space.n_variables <= FEW_VARIABLES
     return OrderPotential(space, models) if few else VariableFirst(space, models)
+
+
+def _is_canonical(space: DagBySinks) -> bool:
+    return space.n_variables > MAX_VARIABLES
 
 
 def _sink_key(state: SinksState) -> Tensor:
@@ -123,6 +129,7 @@ FAMILIES: dict[str, Family] = {
         scores=order_potential.SCORES,
         check=order_potential.check_scores,
         key=_sink_key,
+        taught=_is_canonical,
     ),
     "tree-net": Family(
         Phylogeny,

@@ -202,6 +202,7 @@ def audit(
 PUBLISHED = {
     "exact": "; the published probabilities are exact",
     "chains": "; the published probabilities are those of Markov chains on the sum of the nodes' scores",
+    "samples": ", and the published probabilities are theirs",
 }
 
 

@@ -19,6 +19,7 @@ import hashlib
 import itertools
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from torch import Tensor
 from epgfn.gflownet.device import CPU
 from epgfn.gflownet.measure import graph_moves
 from epgfn.gflownet.measure.graph_moves import Floats, Floats32, Ranks, Words
+from epgfn.gflownet.measure.trust import CHAINS_AGREE
 
 POPULATIONS, CHAINS = 4, 64
 """Populations, and chains in each: twice as many up to `FEW` variables, where they cost little."""
@@ -44,6 +46,10 @@ START_SWEEPS, ROUND, ROUNDS = 5, 25, 8
 ENOUGH: Final = 0.02
 """No more rounds where halves of the populations differ by less in every edge."""
 
+SWEEPS: Final = (2, 10)
+"""At each temperature, and where populations then do not agree."""
+HOPELESS: Final = 0.3
+"""Halves that are so far apart after a round do not come to agree."""
 REMEMBERED: Final = 2
 
 
@@ -197,9 +203,8 @@ class Chains:
     def _turns(self, beta: float) -> bool:
         return self._most <= WARM or beta * self._most >= WARM
 
-    def cooled(self, populations: int, chains: int, seed: int) -> list[Population]:
-        """Populations that have cooled down from without edges to the target."""
-        randoms = [np.random.default_rng([seed, number]) for number in range(populations)]
+    def cooled(self, chains: int, sweeps: int, randoms: Sequence[np.random.Generator]) -> list[Population]:
+        """Populations that have cooled down from without edges to the target, with so many sweeps at each temperature."""
         found = [self.without_edges(chains) for _ in randoms]
         beta = 1.0 if self._most <= HOT else HOT / self._most
         for population, random in zip(found, randoms, strict=True):
@@ -209,7 +214,7 @@ class Chains:
             after = min(_next(beta, score) for score in scores)
             for number, random in enumerate(randoms):
                 found[number] = _drawn_anew(found[number], (after - beta) * scores[number], random)
-                self.move(found[number], 1, random, after)
+                self.move(found[number], sweeps, random, after)
             beta = after
         return found
 
@@ -224,7 +229,6 @@ def annealed(tables: Chains) -> Annealed:
     return _remembered[key]
 
 
-@torch.no_grad()
 def run(
     tables: Chains,
     seed: int,
@@ -233,23 +237,46 @@ def run(
     rounds: int | None = None,
     enough: float = ENOUGH,
 ) -> Annealed:
-    """From an even number of `populations`, for at most so many `rounds` (`ROUNDS`), and no more where halves differ by `enough`."""
+    """From an even number of `populations`, for at most so many `rounds` (`ROUNDS`), and no more where halves differ by `enough`.
+
+    Where they end further apart than `CHAINS_AGREE`, others are cooled more slowly, and what these say holds, agreed or not.
+    """
     if chains is None:
         chains = CHAINS * 2 if tables.n_variables <= FEW else CHAINS
-    found = tables.cooled(populations, chains, seed)
-    randoms = [np.random.default_rng([seed, populations + number]) for number in range(populations)]
+    most = ROUNDS if rounds is None else rounds
+    for sweeps in SWEEPS:
+        randoms = [np.random.default_rng([seed, sweeps, number]) for number in range(populations)]
+        hopeless = math.inf if sweeps == SWEEPS[-1] else HOPELESS
+        found = _run(tables, chains, sweeps, randoms, most, enough, hopeless)
+        if found.apart <= CHAINS_AGREE:
+            break
+    return found
+
+
+@torch.no_grad()
+def _run(
+    tables: Chains,
+    chains: int,
+    sweeps: int,
+    randoms: Sequence[np.random.Generator],
+    rounds: int,
+    enough: float,
+    hopeless: float,
+) -> Annealed:
+    """No more rounds either where halves differ by `hopeless`."""
+    found = tables.cooled(chains, sweeps, randoms)
     for population, random in zip(found, randoms, strict=True):
         tables.move(population, ROUND, random)
     v = tables.n_variables
-    counts = torch.zeros(populations, v, v, dtype=torch.float64, device=CPU)
+    counts = torch.zeros(len(found), v, v, dtype=torch.float64, device=CPU)
     done, graphs = 0, []
-    for _ in range(ROUNDS if rounds is None else rounds):
+    for _ in range(rounds):
         for number, random in enumerate(randoms):
             counts[number] += tables.move(found[number], ROUND, random)
         done += ROUND * chains
         graphs.append(torch.cat([tables.graphs(population) for population in found]))
         difference = _halves_apart(counts / done)
-        if float(difference.max()) <= enough:
+        if not enough < float(difference.max()) < hopeless:
             break
     edges = (counts / done).mean(0)
     largest, total = float(difference.max()), float(difference.sum())

@@ -166,8 +166,8 @@ class Dag(Kind):
         if self.trusted is None or len(study.variables) <= self.trusted:
             return ""
         return (
-            f"beyond {self.trusted} variables the policy trains but was measured to be inaccurate (docs/large-dags.md); "
-            "do not rely on the posterior of this study"
+            f"beyond {self.trusted} variables do not rely on what is drawn from a model; what is published then comes from Markov chains "
+            "on the nodes' scores, with how far halves of them differ (docs/large-dags.md)"
         )
 
     def left_out(self, study: Study) -> str:

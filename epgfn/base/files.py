@@ -89,14 +89,21 @@ def write_secret(path: Path, data: bytes) -> None:
     write_atomic(path, data, mode=0o600)
 
 
-def read_bytes(path: Path, what: str) -> bytes:
+def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
     """The bytes of a file the user named; `what` says in the error what it was meant to be (such as "study file").
+
+    `most`: of a file that somebody else wrote, how many bytes it may have. Of a longer one, one byte more is read and no memory is taken
+    for the rest, so that whoever checks the size finds it too large.
 
     Raises:
         UsageError: it is missing or unreadable.
     """
     try:
-        return path.read_bytes()
+        if most is None:
+            return path.read_bytes()
+        with path.open("rb") as source:
+            # As far as the file goes: `read` takes memory for all that it is asked for.
+            return source.read(min(most, os.fstat(source.fileno()).st_size) + 1)
     except OSError as error:
         raise UsageError(f"cannot read the {what} {path}: {error.strerror}; check the path") from None
 

@@ -49,8 +49,9 @@ def check(
     Example: epgfn study check study.toml
     """
     from epgfn.study.check import advice, check_study
+    from epgfn.study.study import MAX_STUDY_BYTES
 
-    found = check_study(read_bytes(path, "study file"))
+    found = check_study(read_bytes(path, "study file", MAX_STUDY_BYTES))
     said = [str(mistake) for mistake in found.mistakes]
     if found.study is not None:
         said += _impossible(found.study)

@@ -12,6 +12,7 @@ checkpoint finds all it commits to.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import threading
@@ -278,7 +279,8 @@ def _files(directory: Path) -> set[str]:
 def _read(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as source:
-            data = source.read(limit + 1)
+            # As far as the file goes: `read` takes memory for all that it is asked for.
+            data = source.read(min(limit, os.fstat(source.fileno()).st_size) + 1)
     except OSError as error:
         raise LedgerError(f"cannot read {path} of the ledger: {error.strerror}") from None
     if len(data) > limit:

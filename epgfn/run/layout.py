@@ -4,7 +4,7 @@
     uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
     withdrawals/<ledger index>.sigstore.json
     ledger/
-    global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, PICTURES}
+    global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, *.png}
     global/{comparison.json, comparison.sigstore.json}       of a simulation
     aggregates/<number>/…   leave-one-out/<node>/…          the same files, where the study asks for further models
 
@@ -47,10 +47,12 @@ REPORT: Final = "report.html"
 COMPARISON: Final = "comparison.json"
 """How far the first model is from the exact posterior, by a simulation, which holds all records: `epgfn simulate`."""
 COMPARISON_BUNDLE: Final = "comparison.sigstore.json"
-PICTURES: Final = tuple(
-    f"{name}.png" for name in ("edge_marginals", "influence", "marginals", "pooled_score", "training")
-)
-"""What a report leaves beside it."""
+EDGES_PNG: Final = "edge_marginals.png"
+POOLED_PNG: Final = "pooled_score.png"
+TRAINING_PNG: Final = "training.png"
+INFLUENCE_PNG: Final = "influence.png"
+MARGINALS_PNG: Final = "marginals.png"
+"""Pictures that a report leaves beside it: of graphs, of a simulation, of any, where nodes are left out, of other objects."""
 
 OPEN: Final = "open"
 AGGREGATING: Final = "aggregating"

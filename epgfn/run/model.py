@@ -11,8 +11,10 @@ from safetensors.torch import load
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes
 from epgfn.learn.model import Model
+from epgfn.learn.policy import model_bytes
 from epgfn.run import layout
 from epgfn.run.layout import RunLayout
+from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.study import Study
 
 
@@ -34,7 +36,11 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
         study = _study_beside(file)
     if not isinstance(study, Study):
         study = Study.load(study)
-    raw = read_bytes(file, "model file")
+    # Numbers may be wider in other people's files; beyond that nothing is a policy of the study.
+    limit = 2 * model_bytes(study) + MAX_HEADER_BYTES + 8
+    raw = read_bytes(file, "model file", limit)
+    if len(raw) > limit:
+        raise RefusedError("malformed", f"{file} is larger than any model of its study")
     try:
         tensors = load(raw)
     except (SafetensorError, ValueError, KeyError):

@@ -14,23 +14,50 @@ from torch import Tensor
 LOG_PROB = "log_prob"
 
 
-def counted(raw: bytes, column: str) -> dict[str, int]:
+def counted(raw: bytes, column: str, rows: int | None = None) -> dict[str, int]:
     """How often each object's text stands in the column `column` of a Parquet file, beside finite numbers `log_prob` and nothing else.
 
+    A text that stands there often is held once, and only compressions that blow nothing up are read, so that memory is bounded by the
+    file's size. `rows`: how many there have to be.
+
     Raises:
-        ValueError: it is of another form, or empty.
+        ValueError: it is of another form, or empty, or of another number of rows.
     """
     try:
-        table = pq.read_table(io.BytesIO(raw))
-        if table.column_names != [column, LOG_PROB] or not len(table):
+        file = pq.ParquetFile(io.BytesIO(raw), read_dictionary=[column])
+        found = file.metadata.num_rows
+        if file.schema_arrow.names != [column, LOG_PROB] or not found:
             raise ValueError("other columns, or no rows")
-        texts = table.column(0).cast(pa.string())
-        numbers = table.column(1).cast(pa.float64())
+        if rows is not None and found != rows:
+            raise ValueError(f"{found} samples; the study asks for {rows}")
+        _require_plain(file)
+        table = file.read()
+        texts, numbers = table.column(0), table.column(1).cast(pa.float64())
         if texts.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
             raise ValueError("something is missing")
-        return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(texts).to_pylist()}
-    except (pa.ArrowException, OSError, KeyError) as error:
+        counts: dict[str, int] = {}
+        for chunk in texts.chunks:
+            if not isinstance(chunk, pa.DictionaryArray):
+                chunk = chunk.dictionary_encode()
+            known = chunk.dictionary.cast(pa.string()).to_pylist()
+            for row in pc.value_counts(chunk.indices).to_pylist():
+                text = known[row["values"]]
+                counts[text] = counts.get(text, 0) + int(row["counts"])
+        return counts
+    except (pa.ArrowException, OSError, KeyError, OverflowError) as error:
         raise ValueError("no table") from error
+
+
+def _require_plain(file: pq.ParquetFile) -> None:
+    """Pages are not compressed, or as pandas compresses them, where no byte becomes more than some twenty.
+
+    Raises:
+        ValueError: they are compressed otherwise.
+    """
+    groups = (file.metadata.row_group(k) for k in range(file.metadata.num_row_groups))
+    pages = {group.column(k).compression for group in groups for k in range(group.num_columns)}
+    if not pages <= {"SNAPPY", "UNCOMPRESSED"}:
+        raise ValueError("compressed in a way that samples are not")
 
 
 def adjacency(texts: Sequence[str], names: Sequence[str], max_parents: int) -> Tensor:
@@ -42,6 +69,10 @@ def adjacency(texts: Sequence[str], names: Sequence[str], max_parents: int) -> T
     at = {name: k for k, name in enumerate(names)}
     graphs = torch.zeros(len(texts), len(at), len(at), dtype=torch.bool)
     for graph, text in zip(graphs, texts, strict=True):
+        if text.count(";") >= len(at) ** 2:
+            raise ValueError(
+                "an edge is listed twice"
+            )  # there are not so many; the rest need not be looked at
         edges = [edge.split("->") for edge in text.split(";")] if text else []
         if not all(len(edge) == 2 and edge[0] in at and edge[1] in at for edge in edges):
             raise ValueError("an edge is not one between two of the variables")

@@ -313,7 +313,7 @@ class Study(Settings):
         Raises:
             UsageError: the file is missing or is no valid study.
         """
-        return cls.from_bytes(read_bytes(Path(path), "study file"), source=str(path))
+        return cls.from_bytes(read_bytes(Path(path), "study file", MAX_STUDY_BYTES), source=str(path))
 
     def with_changes(self, changes: dict[str, Any]) -> Study:
         """A new study, with a digest of its own, whose top-level keys or tables are updated by `changes`."""

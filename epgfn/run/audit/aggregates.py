@@ -41,12 +41,15 @@ from epgfn.run.layout import (
     SAMPLES,
     SUMMARY,
 )
+from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
 
-MAX_MODEL_BYTES = 4 << 30
-MAX_SUMMARY_BYTES = 1 << 30
+MAX_SUMMARY_BYTES = 64 << 20
+MAX_SAMPLES_BYTES = 1 << 30
+SAMPLE_BYTES = 64 << 10
+"""At most of each sample, beside a megabyte for all."""
 ENDED_WITHOUT = (FAILED, ABANDONED)
 
 
@@ -78,6 +81,9 @@ class Ground:
     manifest: RoundPredicate
     entries: list[Entry]
     read: Callable[[str, int], bytes]
+    """A file of at most so many bytes."""
+    digest: Callable[[str, int], str]
+    """Its SHA-256, without holding it."""
     signed: Callable[[str], Statement]
     vouched: dict[str, str]
     """SHA-256 by path of every file in a statement whose check has passed."""
@@ -165,9 +171,9 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
     names = [MODEL] + [name for name in (SAMPLES, SUMMARY) if name in statement.subjects]
     if which.left_out is not None and SAMPLES in names:
         names.remove(SAMPLES)
-    limits = {SUMMARY: MAX_SUMMARY_BYTES}
-    files = {name: ground.read(f"{place}/{name}", limits.get(name, MAX_MODEL_BYTES)) for name in names}
-    found = {name: sha256_hex(raw) for name, raw in files.items()}
+    limits = _limits(ground.study)
+    # What is not the signed file is not read, however much of it there is.
+    found = {name: ground.digest(f"{place}/{name}", limits[name]) for name in names}
     wrong = [
         name for name in {*statement.subjects, *found} if statement.subjects.get(name) != found.get(name)
     ]
@@ -176,7 +182,18 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
         not wrong and found[MODEL] == entry.model_sha256,
         f"{named} is not the file that the coordinator signed and the ledger names",
     )
-    return files
+    return {name: ground.read(f"{place}/{name}", limits[name]) for name in names}
+
+
+def _limits(study: Study) -> dict[str, int]:
+    """How large the files of a model of `study` can be: whoever signs larger ones does not make an auditor read them."""
+    from epgfn.learn.policy import model_bytes
+
+    return {
+        MODEL: model_bytes(study) + MAX_HEADER_BYTES + 8,
+        SAMPLES: min(MAX_SAMPLES_BYTES, (1 << 20) + SAMPLE_BYTES * study.aggregation.samples),
+        SUMMARY: MAX_SUMMARY_BYTES,
+    }
 
 
 def _require_contents(

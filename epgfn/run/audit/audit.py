@@ -12,10 +12,12 @@ docs/formats/run-directory.md lists the checks in words.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from epgfn.base.errors import EpgfnError, one_line
 from epgfn.base.files import sha256_hex
@@ -60,12 +62,15 @@ from epgfn.run.audit.story import require_story
 from epgfn.run.layout import (
     COMPARISON,
     COMPARISON_BUNDLE,
+    EDGES_PNG,
     GLOBAL,
+    INFLUENCE_PNG,
     LEAVE_ONE_OUT,
     LEDGER,
+    MARGINALS_PNG,
     MODEL,
     MODEL_BUNDLE,
-    PICTURES,
+    POOLED_PNG,
     RECEIPT,
     REPORT,
     ROUND_BUNDLE,
@@ -73,11 +78,13 @@ from epgfn.run.layout import (
     SEALED,
     STUDY_BUNDLE,
     SUMMARY,
+    TRAINING_PNG,
     UPLOAD_BUNDLE,
     UPLOADS,
     WITHDRAWALS,
 )
 from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import (
     ComparisonPredicate,
@@ -92,11 +99,9 @@ from epgfn.study.study import MAX_STUDY_BYTES
 
 COORDINATOR_KEY = f"{layout.KEYS}/{layout.COORDINATOR_KEY}"
 LEDGER_KEY = f"{layout.KEYS}/{layout.LEDGER_KEY}"
-UNSIGNED = {f"{GLOBAL}/{name}" for name in (REPORT, *PICTURES)}
 COMPARED = (f"{GLOBAL}/{COMPARISON}", f"{GLOBAL}/{COMPARISON_BUNDLE}")
 MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
-MAX_COMPARISON_BYTES = 1 << 30
-MAX_LARGE_BYTES = 4 << 30  # sealed models (the study's own limit is checked too), the global model, samples
+MAX_COMPARISON_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -306,14 +311,12 @@ class _Audit:
         view, study, manifest = self._ground()
         self._require_entries()
         index, entry = self._accepted(node)
-        sealed = self._bytes(
-            f"{UPLOADS}/{node}/{SEALED}", min(study.transport.max_upload_bytes, MAX_LARGE_BYTES)
-        )
+        name = f"{UPLOADS}/{node}/{SEALED}"
+        head, size, digest = self._sealed(name, study.transport.max_upload_bytes)
         bundle = self._bytes(f"{UPLOADS}/{node}/{UPLOAD_BUNDLE}")
-        digest = sha256_hex(sealed)
         require(
-            (digest, len(sealed)) == (entry.sealed_sha256, entry.size),
-            f"{UPLOADS}/{node}/{SEALED} is not the file that the ledger accepted",
+            (digest, size) == (entry.sealed_sha256, entry.size),
+            f"{name} is not the file that the ledger accepted",
         )
         require(
             sha256_hex(bundle) == entry.bundle_sha256,
@@ -329,7 +332,7 @@ class _Audit:
             bindings(said, study, manifest, node, key, entry), f"what {node} signed does not fit this round"
         )
         private = require_privacy(said, study, node)
-        require_header(sealed, manifest.suite, node)
+        require_header(head, manifest.suite, node)
         seen = quoted_checkpoint(said.checkpoint)
         require(
             seen.size <= index and is_prefix(seen, view),
@@ -349,6 +352,13 @@ class _Audit:
             else f"; that key was REVOKED later, by ledger entry {enrolled.until}"
         )
         return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
+
+    def _sealed(self, name: str, limit: int) -> tuple[bytes, int, str]:
+        """The beginning of a sealed model, its size, its SHA-256. What is behind its header cannot be read here, and is not held."""
+        with self._opened(name, limit) as (source, size):
+            head = source.read(len(MAGIC) + MAX_HEADER_BYTES + 1)
+            source.seek(0)
+            return head, size, hashlib.file_digest(source, "sha256").hexdigest()
 
     def _withdrawal(self, index: int, entry: WithdrawnByNodeEntry) -> str:
         """The node has signed that it takes this upload back."""
@@ -425,12 +435,12 @@ class _Audit:
         _, study, manifest = self._ground()
         models = published(self.entries)
         require(bool(models), f"{COMPARED[0]} has no global model to compare")
-        raw = self._bytes(COMPARED[0], MAX_COMPARISON_BYTES)
         statement = self._signed(COMPARED[1])
         require(
-            statement.subjects == {COMPARISON: sha256_hex(raw)},
+            statement.subjects == {COMPARISON: self._digest(COMPARED[0], MAX_COMPARISON_BYTES)},
             f"{COMPARED[0]} is not the file that was signed",
         )
+        raw = self._bytes(COMPARED[0], MAX_COMPARISON_BYTES)
         said = predicate_of(statement, ComparisonPredicate)
         found = {
             "study": said.study_digest == study.digest,
@@ -448,7 +458,9 @@ class _Audit:
     def _ground_of_aggregates(self) -> Ground:
         view, study, manifest = self._ground()
         self._require_entries()
-        return Ground(view, study, manifest, self.entries, self._bytes, self._signed, self.vouched)
+        return Ground(
+            view, study, manifest, self.entries, self._bytes, self._digest, self._signed, self.vouched
+        )
 
     def _round_key(self) -> str:
         _, _, manifest = self._ground()
@@ -493,6 +505,7 @@ class _Audit:
         if GLOBAL in places:
             known |= set(COMPARED)
         count, folders, needed = 0, set[Path](), {self.root}
+        pictures = self._pictures(study) if GLOBAL in places else set[str]()
         for path in sorted(self.root.rglob("*")):
             name, mode = path.relative_to(self.root).as_posix(), path.lstat().st_mode
             if stat.S_ISDIR(mode):
@@ -500,8 +513,7 @@ class _Audit:
                 continue
             count += 1
             needed |= set(path.parents)
-            unsigned = GLOBAL in places and name in UNSIGNED
-            fits = name in known or name.startswith("ledger/") or unsigned
+            fits = name in known or name.startswith("ledger/") or name in pictures
             require(
                 fits and stat.S_ISREG(mode),
                 f"{name!a} does not belong in a run directory or is not a plain file; nothing vouches for it",
@@ -512,6 +524,15 @@ class _Audit:
             f"the folder {empty.relative_to(self.root).as_posix()!a} does not belong in a run directory: it holds no file",
         )
         return f"{count} files, all in their places"
+
+    def _pictures(self, study: Study) -> set[str]:
+        """The page, and the pictures that a report of this run may have left beside it: nobody signed them, so there may be no others."""
+        names = {REPORT, TRAINING_PNG, EDGES_PNG if study.kind.has_edges else MARGINALS_PNG}
+        if study.kind.has_edges and (self.root / COMPARED[0]).exists():
+            names.add(POOLED_PNG)
+        if study.aggregation.leave_one_out:
+            names.add(INFLUENCE_PNG)
+        return {f"{GLOBAL}/{name}" for name in names}
 
     def _places(self) -> list[str]:
         """Folders of models: those the ledger names; as long as it cannot be read, the one that every round may have."""
@@ -545,18 +566,30 @@ class _Audit:
     # Helpers ----------------------------------------------------------------------------------------------------
 
     def _bytes(self, name: str, limit: int = MAX_SMALL_BYTES) -> bytes:
+        with self._opened(name, limit) as (source, size):
+            raw = source.read(size + 1)
+        require(len(raw) <= limit, f"{name} is larger than {limit} bytes")
+        return raw
+
+    def _digest(self, name: str, limit: int) -> str:
+        """SHA-256 of a file, which takes no memory: whoever knows what it has to be reads it only then."""
+        with self._opened(name, limit) as (source, _):
+            return hashlib.file_digest(source, "sha256").hexdigest()
+
+    @contextlib.contextmanager
+    def _opened(self, name: str, limit: int) -> Iterator[tuple[BinaryIO, int]]:
+        """A plain file, and its size, which is looked up first: nothing is read, and no memory taken, of one beyond `limit`."""
         path = self.root / name
         try:
-            mode = path.lstat().st_mode
-            require(stat.S_ISREG(mode), f"{name} is not a plain file")
+            state = path.lstat()
+            require(stat.S_ISREG(state.st_mode), f"{name} is not a plain file")
+            require(state.st_size <= limit, f"{name} is larger than {limit} bytes")
             with path.open("rb") as source:
-                raw = source.read(limit + 1)
+                yield source, state.st_size
         except OSError as error:
             raise Failed(
                 f"{name} cannot be read: {error.strerror}; it was dropped or never exported"
             ) from None
-        require(len(raw) <= limit, f"{name} is larger than {limit} bytes")
-        return raw
 
     def _signed(self, name: str) -> Statement:
         """The statement in a bundle that the coordinator signed."""

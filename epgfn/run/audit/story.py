@@ -216,10 +216,15 @@ class _Round:
 
     def _destroy_key(self, entry: KeyDestroyedEntry, where: str) -> None:
         require(entry.round_key_id == self.manifest.round_key_id, f"{where} is about another round key")
-        over = self.state in (FAILED, ABANDONED) or (self.state == AGGREGATING and self.results == 1)
         require(
-            over and not self.destroyed,
-            f"{where} says that the round key was destroyed before the uploads were aggregated, after the result was "
-            "published, or a second time",
+            not self.destroyed, f"{where} says that the round key was destroyed, as an entry before it does"
+        )
+        require(
+            self.state != PUBLISHED,
+            f"{where} says that the round key was destroyed only after the result was published",
+        )
+        require(
+            self.state in (FAILED, ABANDONED) or (self.state == AGGREGATING and self.results == 1),
+            f"{where} says that the round key was destroyed before the uploads were aggregated, which needs it",
         )
         self.destroyed = True

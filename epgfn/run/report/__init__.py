@@ -9,14 +9,11 @@ from pathlib import Path
 
 from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
-from epgfn.run.layout import RunLayout
+from epgfn.run.layout import EDGES_PNG, INFLUENCE_PNG, MARGINALS_PNG, POOLED_PNG, TRAINING_PNG, RunLayout
 from epgfn.run.report import diagnostics, figures, influence, later, objects, privacy, sections
 from epgfn.run.report.html import Markup, join, page
 from epgfn.run.report.run import Run, read_run
 from epgfn.run.report.words import words_of
-
-EDGES_PNG, POOLED_PNG, TRAINING_PNG = "edge_marginals.png", "pooled_score.png", "training.png"
-INFLUENCE_PNG, MARGINALS_PNG = "influence.png", "marginals.png"
 
 
 def write_report(run_dir: Path | str, *, out: Path | str | None = None) -> Path:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import read_bytes
 from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.run.layout import UPLOAD_BUNDLE, RunLayout
 from epgfn.run.report.html import Markup, paragraph, section, table, tag
 from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import words_of
+from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import UploadPredicate
@@ -59,14 +61,18 @@ def read_promises(verified: Verified, study: Study) -> list[Promise]:
 
 def _promise(run_dir: Path, study: Study, node: str) -> Promise:
     try:
-        key = VerifyKey.from_pem(RunLayout(run_dir).node_key(node).read_bytes())
-        bundle = (RunLayout(run_dir).upload(node) / UPLOAD_BUNDLE).read_bytes()
+        key = VerifyKey.from_pem(
+            read_bytes(RunLayout(run_dir).node_key(node), "node's key", MAX_BUNDLE_BYTES)
+        )
+        bundle = read_bytes(
+            RunLayout(run_dir).upload(node) / UPLOAD_BUNDLE, "node's statement", MAX_BUNDLE_BYTES
+        )
         said = predicate_of(parse_statement(verify_bundle(bundle, key)), UploadPredicate)
         claim = require_claim(study, said.privacy, may_be_of_before=True)
-    except (OSError, EpgfnError) as error:
-        return Promise(
-            node, problem=str(error) if isinstance(error, EpgfnError) else "its statement is missing"
-        )
+    except UsageError:
+        return Promise(node, problem="its statement is missing")
+    except EpgfnError as error:
+        return Promise(node, problem=str(error))
     assert claim is not None
     return Promise(node, claim.epsilon, claim.delta, claim.mechanism)
 

@@ -24,7 +24,7 @@ from epgfn.ledger.entries import (
 )
 from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
-from epgfn.ledger.proof import verify_proof
+from epgfn.ledger.proof import MAX_PROOF_BYTES, verify_proof
 from epgfn.run.audit.aggregates import live, published
 from epgfn.run.audit.enrolments import enrolments, in_words
 from epgfn.run.comparison.file import AnyComparison, read_comparison
@@ -38,6 +38,7 @@ from epgfn.run.report.later import Later, read_later
 from epgfn.run.report.privacy import Promise, read_promises
 from epgfn.run.report.verified import Verified, verify
 from epgfn.run.samples import adjacency, counted
+from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
 from epgfn.sealing.keys import VerifyKey
 from epgfn.study import Study
 
@@ -248,7 +249,11 @@ def _read_ledger(run_dir: Path, verified: Verified) -> Ledger:
         problem = verified.problem("ledger", "ledger-entries")
         if problem:
             raise RefusedError("not-verified", problem)
-        vkey = read_bytes(RunLayout(run_dir).ledger_key, "ledger key").decode("utf-8", "replace").strip()
+        vkey = (
+            read_bytes(RunLayout(run_dir).ledger_key, "ledger key", MAX_BUNDLE_BYTES)
+            .decode("utf-8", "replace")
+            .strip()
+        )
         verifier = NoteVerifier.from_vkey(vkey)
         view = read_log(RunLayout(run_dir).ledger, verifier)
         return Ledger(view, [parse(entry) for entry in view.entries], verifier, vkey)
@@ -278,16 +283,18 @@ def _receipt(path: Path, index: int | None, ledger: Ledger) -> str:
     if index is None or ledger.view is None or ledger.verifier is None:
         return "invalid"
     try:
-        proved, _ = verify_proof(path.read_bytes(), ledger.view.entries[index], ledger.verifier)
-    except RefusedError:
+        proved, _ = verify_proof(
+            read_bytes(path, "receipt", MAX_PROOF_BYTES), ledger.view.entries[index], ledger.verifier
+        )
+    except EpgfnError:
         return "invalid"
     return "valid" if proved == index else "invalid"
 
 
 def _fingerprint(path: Path) -> str | None:
     try:
-        return VerifyKey.from_pem(path.read_bytes()).fingerprint
-    except (OSError, EpgfnError):
+        return VerifyKey.from_pem(read_bytes(path, "node's key", MAX_BUNDLE_BYTES)).fingerprint
+    except EpgfnError:
         return None
 
 

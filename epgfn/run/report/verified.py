@@ -35,6 +35,8 @@ class Verified:
 
     def read(self, name: str) -> bytes | None:
         """The file, if its model's check has passed and it still has the signed digest."""
+        if name not in self.audit.vouched:
+            return None
         try:
             raw = read_bytes(self.root / name, "file of the run")
         except EpgfnError:

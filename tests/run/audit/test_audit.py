@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import (
     DeadlineEntry,
@@ -30,7 +27,6 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import TileLog, export_log
 from epgfn.ledger.note import NoteSigner
 from epgfn.run.audit.audit import AuditReport, audit_run
-from epgfn.run.model import load_model
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import STUDY, make_statement
@@ -59,14 +55,6 @@ def test_a_true_run_passes(run: RunDirectory) -> None:
     assert all("\n" not in finding.message for finding in report.findings)
     shown = next(f for f in report.findings if f.check == "coordinator-key").message
     assert run.coordinator.public.fingerprint in shown and "compare" in shown
-
-
-def test_unsigned_pictures_and_report_are_allowed_and_named_as_unsigned(copy: Path) -> None:
-    for name in ("report.html", "edge_marginals.png"):
-        (copy / "global" / name).write_bytes(b"anything")
-    report = audit_run(copy)
-    assert report.ok
-    assert "not signed" in report.findings[-1].message
 
 
 def test_the_pinned_coordinator_passes_and_another_one_does_not(run: RunDirectory, tmp_path: Path) -> None:
@@ -136,38 +124,6 @@ def test_every_file_is_needed(copy: Path, run: RunDirectory) -> None:
         path.unlink()
         assert not audit_run(copy).ok, name
         path.write_bytes(raw)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["notes.txt", "keys/nodes/east.pem", "uploads/north/extra", "global/x.svg", "ledger/x", "uploads/x"],
-)
-def test_a_surplus_file_fails(copy: Path, name: str) -> None:
-    (copy / name).write_bytes(b"surplus")
-    assert not audit_run(copy).ok
-
-
-def test_links_and_pipes_fail_and_are_not_followed(copy: Path) -> None:
-    sealed = copy / "uploads/north/model.sealed"
-    real = sealed.rename(copy.parent / "elsewhere")
-    sealed.symlink_to(real)
-    assert not audit_run(copy).ok
-    sealed.unlink()
-    os.mkfifo(sealed)
-    assert not audit_run(copy).ok
-
-
-@pytest.mark.parametrize("name", ["global/more", "extra", "ledger/tile/9", "keys/nodes/east", "uploads/west"])
-def test_a_folder_that_holds_nothing_fails(copy: Path, name: str) -> None:
-    (copy / name).mkdir()
-    assert not audit_run(copy).ok
-
-
-@pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: raw + b"\n", lambda raw: b"\n" + raw])
-def test_the_ledgers_key_has_one_form(copy: Path, change: Callable[[bytes], bytes]) -> None:
-    path = copy / "keys/ledger.vkey"
-    path.write_bytes(change(path.read_bytes()))
-    assert "round" in failed(audit_run(copy))
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
@@ -296,22 +252,6 @@ def test_another_study_fails_even_when_the_coordinator_signs_it(copy: Path, run:
     statement = make_statement({"study.toml": digest}, STUDY, {"study_digest": digest, "name": "small"})
     (copy / "study.sigstore.json").write_bytes(run.sign(statement))
     assert {"round", "ledger-entries", "global"} <= failed(audit_run(copy))
-
-
-@pytest.mark.parametrize("hostile", [".".join(["a"] * 30_000) + " = 1\n", "x = " + "[" * 30_000])
-def test_a_study_made_to_break_its_reader_fails_in_its_check_though_signed(
-    copy: Path, run: RunDirectory, hostile: str
-) -> None:
-    raw = hostile.encode() + run.study.raw
-    (copy / "study.toml").write_bytes(raw)
-    digest = sha256_hex(raw)
-    statement = make_statement({"study.toml": digest}, STUDY, {"study_digest": digest, "name": "small"})
-    (copy / "study.sigstore.json").write_bytes(run.sign(statement))
-    started = time.process_time()
-    report = audit_run(copy)
-    assert time.process_time() - started < 30
-    said = next(finding.message for finding in report.findings if finding.check == "study")
-    assert "a study holds settings, not data" in said
 
 
 def test_statements_of_another_run_of_the_same_coordinator_fail(
@@ -449,10 +389,9 @@ def test_a_global_model_of_other_uploads_than_the_accepted_fails(tmp_path: Path)
             {"round_id": "round-0"},
             {"checkpoint": {**run.checkpoint(), "root": base64.b64encode(bytes(32)).decode()}},
             {"checkpoint": {**run.checkpoint(), "size": 99}},
-            {"seed": run.study.seed + 1},
         ][number]
 
-    for number in range(11):
+    for number in range(10):
         run = opened(tmp_path / str(number) / "run")
         run.send("north")
         run.send("south")
@@ -758,45 +697,6 @@ def test_a_model_that_is_not_of_the_studys_form_fails_though_signed(tmp_path: Pa
     run.model = lambda role, value: b"not safetensors"  # type: ignore[method-assign]
     run.close()
     assert failed(audit_run(run.finish())) == {"global"}
-
-
-@pytest.mark.parametrize("value", [3e38, 1.0], ids=["huge", "a variable as its own parent"])
-def test_a_model_that_nobody_can_sample_fails_though_signed(tmp_path: Path, value: float) -> None:
-    run = opened(tmp_path / "run")
-    run.send("north")
-    run.send("south")
-    made = run.model("global", value)
-    run.model = lambda role, value: made  # type: ignore[method-assign]
-    run.close()
-    root = run.finish()
-    assert failed(audit_run(root)) == {"global"}
-    with pytest.raises(RefusedError):
-        load_model(root)
-
-
-@pytest.mark.parametrize(
-    "when", ["before the result", "twice", "after publication", "before the round closed"]
-)
-def test_a_round_key_is_destroyed_once_and_in_its_time(tmp_path: Path, when: str) -> None:
-    run = opened(tmp_path / "run")
-    destroyed = KeyDestroyedEntry(round_id=ROUND_ID, round_key_id=run.round_key.key_id)
-    run.send("north")
-    run.send("south")
-    if when == "before the round closed":
-        run.log(destroyed)
-    run.log(StateEntry(round_id=ROUND_ID, state="aggregating"))
-    if when == "before the result":
-        run.log(destroyed)
-    run.aggregate("global")
-    if when in ("twice", "after publication"):
-        run.log(destroyed)
-    if when == "twice":
-        run.log(destroyed)
-    run.log(StateEntry(round_id=ROUND_ID, state="published"))
-    if when == "after publication":
-        run.entries.pop(-2)
-        run.log(destroyed)
-    assert "ledger-entries" in failed(audit_run(run.finish()))
 
 
 def test_a_round_key_that_was_not_destroyed_as_promised_fails(run: RunDirectory, copy: Path) -> None:

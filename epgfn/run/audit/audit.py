@@ -16,8 +16,8 @@ import hashlib
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from epgfn.base.errors import EpgfnError, one_line
 from epgfn.base.files import sha256_hex
@@ -577,7 +577,7 @@ class _Audit:
             return hashlib.file_digest(source, "sha256").hexdigest()
 
     @contextlib.contextmanager
-    def _opened(self, name: str, limit: int) -> Iterator[tuple[BinaryIO, int]]:
+    def _opened(self, name: str, limit: int) -> Iterator[tuple[BufferedReader, int]]:
         """A plain file, and its size, which is looked up first: nothing is read, and no memory taken, of one beyond `limit`."""
         path = self.root / name
         try:

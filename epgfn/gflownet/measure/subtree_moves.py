@@ -1,0 +1,204 @@
+"""Moves of Markov chains over rooted trees under Jukes and Cantor's likelihood with all branches alike, compiled.
+
+One move cuts off a subtree and puts it back on a branch of what is left, or above its root, each in proportion to what the whole tree is
+then worth (Gibbs over all 2m - 1 places, m the leaves that are left; the way back is drawn from the same places). Subtrees in turn at
+random reach every tree.
+
+All places are worth what one pass up and one pass down say: with `up[y]` the partial likelihoods of what is below y, carried along the
+branch above it, and `down[y]` those of all the rest, carried along a branch from above, a subtree x put on the branch of y gives a site
+sum over bases of down[y] up[y] up[x] / 4. Felsenstein, Journal of Molecular Evolution 17 (1981).
+
+A tree over n leaves has nodes 0 .. 2n - 2, leaves first; `parent` (2n - 1,) holds -1 at the root, `children` (2n - 1, 2) -1 at leaves.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from epgfn.base.compiled import compiled
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Nodes = npt.NDArray[np.int32]
+
+MANTISSA = np.int64((1 << 52) - 1)
+ONE_BITS = np.int64(1023 << 52)
+TOGETHER = 512
+"""Numbers from 1 to 2 whose product is surely finite."""
+
+
+@compiled
+def carry(above: Floats, decay: float) -> None:
+    """`above` (4, P) at the lower end of a branch into that at its upper end, in place."""
+    change = (1.0 - decay) / 4.0
+    for p in range(above.shape[1]):
+        shared = change * (above[0, p] + above[1, p] + above[2, p] + above[3, p])
+        for a in range(4):
+            above[a, p] = decay * above[a, p] + shared
+
+
+@compiled
+def meet(one: Floats, other: Floats, found: Floats, decay: float) -> None:
+    """Two children's partial likelihoods, carried along the branch above their parent."""
+    change = (1.0 - decay) / 4.0
+    for p in range(found.shape[1]):
+        a = one[0, p] * other[0, p]
+        c = one[1, p] * other[1, p]
+        g = one[2, p] * other[2, p]
+        t = one[3, p] * other[3, p]
+        shared = change * (a + c + g + t)
+        found[0, p] = decay * a + shared
+        found[1, p] = decay * c + shared
+        found[2, p] = decay * g + shared
+        found[3, p] = decay * t + shared
+
+
+@compiled
+def logs_of(site: Floats, bits: Ints, ends: Ints, weight: Floats) -> float:
+    """Sum of weight times log of (P,) `site`; sites up to `ends[g]` have `weight[g]`, and `bits` are those of `site`, overwritten."""
+    total, start = 0.0, 0
+    for group in range(len(ends)):
+        product, power = 1.0, 0
+        for p in range(start, ends[group]):
+            power += (bits[p] >> 52) - 1023
+            bits[p] = (bits[p] & MANTISSA) | ONE_BITS
+            product *= site[p]
+        total += weight[group] * (math.log(product) + power * 0.6931471805599453)
+        start = ends[group]
+    return total
+
+
+@compiled
+def all_up(parent: Nodes, children: Nodes, up: Floats, decay: float, order: Nodes) -> int:
+    """Fill `up` (2n - 1, 4, P) from its leaves; returns the root. `order` (2n - 1,) is overwritten."""
+    root = 0
+    while parent[root] >= 0:
+        root = parent[root]
+    order[0], count, at = root, 1, 0
+    while at < count:
+        for child in children[order[at]]:
+            if child >= 0:
+                order[count] = child
+                count += 1
+        at += 1
+    for at in range(count - 1, -1, -1):
+        node = order[at]
+        if children[node, 0] >= 0:
+            meet(up[children[node, 0]], up[children[node, 1]], up[node], decay)
+    return root
+
+
+@compiled
+def path_up(start: int, parent: Nodes, children: Nodes, up: Floats, decay: float) -> None:
+    """`up` of `start` and all above it anew."""
+    node = start
+    while node >= 0:
+        meet(up[children[node, 0]], up[children[node, 1]], up[node], decay)
+        node = parent[node]
+
+
+@compiled
+def chosen(logs: Floats, count: int, beta: float, random: np.random.Generator) -> int:
+    """A place in proportion to exp(beta logs)."""
+    best = logs[0]
+    for k in range(1, count):
+        best = max(best, logs[k])
+    total = 0.0
+    for k in range(count):
+        total += math.exp(beta * (logs[k] - best))
+    left = random.random() * total
+    for k in range(count):
+        left -= math.exp(beta * (logs[k] - best))
+        if left < 0:
+            return k
+    return count - 1
+
+
+@compiled
+def moves(
+    parent: Nodes,
+    children: Nodes,
+    log_reward: Floats,
+    leaves: Floats,
+    ends: Ints,
+    weight: Floats,
+    decay: float,
+    many: int,
+    beta: float,
+    random: np.random.Generator,
+) -> None:
+    """`many` moves of each of C trees, in place: `parent` (C, 2n - 1), `children` (C, 2n - 1, 2), and `log_reward` (C,) nats. `leaves`
+    (n, 4, P): partial likelihoods above each leaf's branch, sites with `weight[g]` up to `ends[g]`."""
+    n, sites = leaves.shape[0], leaves.shape[2]
+    size = 2 * n - 1
+    up, down = np.empty((size, 4, sites)), np.empty((size, 4, sites))
+    site = np.empty(sites)
+    bits = site.view(np.int64)
+    order, logs = np.empty(size, np.int32), np.empty(size)
+    up[:n] = leaves
+    for chain in range(parent.shape[0]):
+        above, below = parent[chain], children[chain]
+        root = all_up(above, below, up, decay, order)
+        for _ in range(many):
+            x = int(random.random() * (size - 1))
+            if x >= root:
+                x += 1
+            p = above[x]
+            s = below[p, 0] if below[p, 1] == x else below[p, 1]
+            g = above[p]
+            above[s] = g
+            if g < 0:
+                root = s
+            else:
+                below[g, 0 if below[g, 0] == p else 1] = s
+                path_up(g, above, below, up, decay)
+            order[0], count, at = root, 1, 0
+            down[root] = 1.0
+            while at < count:
+                y = order[at]
+                if below[y, 0] >= 0:
+                    for k in range(2):
+                        child = below[y, k]
+                        order[count] = child
+                        count += 1
+                        meet(down[y], up[below[y, 1 - k]], down[child], decay)
+                for q in range(sites):
+                    site[q] = 0.25 * (
+                        down[y, 0, q] * up[y, 0, q] * up[x, 0, q]
+                        + down[y, 1, q] * up[y, 1, q] * up[x, 1, q]
+                        + down[y, 2, q] * up[y, 2, q] * up[x, 2, q]
+                        + down[y, 3, q] * up[y, 3, q] * up[x, 3, q]
+                    )
+                logs[at] = logs_of(site, bits, ends, weight)
+                at += 1
+            at = chosen(logs, count, beta, random)
+            y = order[at]
+            log_reward[chain] = logs[at]
+            g = above[y]
+            above[y], above[p] = p, g
+            below[p, 0], below[p, 1] = x, y
+            above[x] = p
+            if g < 0:
+                root = p
+            else:
+                below[g, 0 if below[g, 0] == y else 1] = p
+            path_up(p, above, below, up, decay)
+
+
+@compiled
+def clades(parent: Nodes, children: Nodes, found: npt.NDArray[np.uint64]) -> None:
+    """Into `found` (C, 2n - 1) the leaves below each node, a bit each."""
+    size = parent.shape[1]
+    n = (size + 1) // 2
+    for chain in range(parent.shape[0]):
+        for node in range(size):
+            found[chain, node] = np.uint64(0)
+        for leaf in range(n):
+            bit = np.uint64(1) << np.uint64(leaf)
+            node = leaf
+            while node >= 0:
+                found[chain, node] |= bit
+                node = parent[chain, node]

@@ -1,0 +1,237 @@
+"""A reference where trees cannot be listed: their posterior by populations of Markov chains that cool down.
+
+    found = annealed(moves)         moves: `TreeMoves`, such as those of `epgfn.targets.jc69`
+    found.clades                    {leaf set: P(it is a clade)}
+    found.apart                     how far two halves of the populations are from each other
+
+As `structure_chains` does it for graphs: each population starts at random trees where the target says little, is cooled in steps that its
+own scores choose, chains drawn anew at each in proportion to what the step is worth to them, and moves by whole subtrees. Then all go on
+at the target itself until populations agree, or for as long as they may. They know nothing of each other but when to cool on, and nothing
+of any policy: what they agree on is a second opinion of a model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from epgfn.gflownet.device import CPU
+from epgfn.gflownet.measure import subtree_moves
+from epgfn.gflownet.measure.annealing import next_beta, rows_drawn_anew
+from epgfn.gflownet.measure.subtree_moves import Floats, Nodes
+
+POPULATIONS, CHAINS = 4, 32
+HOT: Final = 5.0
+"""Standard deviation of log R at random trees, nats, which the start is heated to."""
+SWEEPS: Final = (1, 5)
+"""Moves of every subtree, on average, at each temperature, and where populations then do not agree."""
+START_SWEEPS, ROUND, ROUNDS = 2, 4, 12
+"""Sweeps before cooling, in a round at the target itself, and how many of those there are at most; what the first gives is forgotten."""
+ENOUGH: Final = 0.02
+"""No more rounds where halves of the populations differ by less in every clade."""
+HOPELESS: Final = 0.3
+"""Halves that are so far apart after a round do not come to agree."""
+AGREE: Final = 0.1
+REMEMBERED: Final = 4
+
+
+class Trees(NamedTuple):
+    """C rooted trees over n leaves, as `subtree_moves` has them: `parent` (C, 2n - 1), `children` (C, 2n - 1, 2), and `log_reward` (C,)
+    float64 nats."""
+
+    parent: Nodes
+    children: Nodes
+    log_reward: Floats
+
+    def rows(self, which: npt.NDArray[np.int64] | slice = slice(None)) -> Trees:
+        """Some of them, or all, in memory of their own."""
+        return Trees(self.parent[which].copy(), self.children[which].copy(), self.log_reward[which].copy())
+
+    def clades(self) -> Tensor:
+        """(C, n - 1) int64 in main memory: the leaves below each node that is no leaf, as `phylogeny.State` has them, in no order."""
+        found = np.empty(self.parent.shape, np.uint64)
+        subtree_moves.clades(self.parent, self.children, found)
+        n = (found.shape[1] + 1) // 2
+        return torch.from_numpy(found[:, n:].view(np.int64).copy())
+
+
+class TreeMoves(Protocol):
+    """Moves that leave exp(beta log R) as it is."""
+
+    n_leaves: int
+
+    def move(self, trees: Trees, moves: int, random: np.random.Generator, beta: float = 1.0) -> None:
+        """So many of each tree, in place."""
+        ...
+
+    def digest(self) -> bytes:
+        """Of the target, to remember what was found."""
+        ...
+
+
+class Annealed(NamedTuple):
+    """`clades`: P of each leaf set that a chain showed, of 2 to n - 1 leaves; `apart` the largest difference in one of them between two
+    halves of the populations, those that differ most, and `apart_mean` the mean over those that either half shows in a hundredth; `drawn`
+    (m, n - 1) int64 nodes of trees drawn from the target; `log_rewards` (m,) nats of these; `populations` as they ended."""
+
+    clades: dict[int, float]
+    apart: float
+    apart_mean: float
+    drawn: Tensor
+    log_rewards: Tensor
+    populations: list[Trees]
+
+
+_remembered: OrderedDict[bytes, Annealed] = OrderedDict()
+
+
+def at_random(n_leaves: int, count: int, random: np.random.Generator) -> Trees:
+    """Trees by joining any two subtrees until one is left; their log-reward is not known yet, nan."""
+    size = 2 * n_leaves - 1
+    parent = np.full((count, size), -1, np.int32)
+    children = np.full((count, size, 2), -1, np.int32)
+    for chain in range(count):
+        whole = list(range(n_leaves))
+        for node in range(n_leaves, size):
+            for side in range(2):
+                child = whole.pop(int(random.integers(len(whole))))
+                parent[chain, child], children[chain, node, side] = node, child
+            whole.append(node)
+    return Trees(parent, children, np.full(count, math.nan))
+
+
+def cooled(
+    moves: TreeMoves, chains: int, sweeps: int, randoms: Sequence[np.random.Generator]
+) -> list[Trees]:
+    """A population for each of `randoms` that has cooled down from random trees to the target."""
+    sweep = 2 * moves.n_leaves - 2
+    found = [at_random(moves.n_leaves, chains, random) for random in randoms]
+    for population, random in zip(found, randoms, strict=True):
+        moves.move(population, 1, random, 0.0)
+    spread = max(float(population.log_reward.std()) for population in found)
+    beta = 1.0 if spread <= HOT else HOT / spread
+    for population, random in zip(found, randoms, strict=True):
+        moves.move(population, START_SWEEPS * sweep, random, beta)
+    while beta < 1.0:
+        after = min(next_beta(beta, population.log_reward) for population in found)
+        for number, random in enumerate(randoms):
+            log_weight = (after - beta) * found[number].log_reward
+            found[number] = found[number].rows(rows_drawn_anew(log_weight, random))
+            moves.move(found[number], sweeps * sweep, random, after)
+        beta = after
+    return found
+
+
+def annealed(moves: TreeMoves) -> Annealed:
+    """`run`, by a seed of the target alone. The last few are remembered: what teaches a policy also judges it."""
+    key = moves.digest()
+    if key not in _remembered:
+        _remembered[key] = run(moves, int.from_bytes(key[:6], "big"))
+        while len(_remembered) > REMEMBERED:
+            _remembered.popitem(last=False)
+    return _remembered[key]
+
+
+def run(
+    moves: TreeMoves,
+    seed: int,
+    populations: int = POPULATIONS,
+    chains: int = CHAINS,
+    rounds: int = ROUNDS,
+    enough: float = ENOUGH,
+) -> Annealed:
+    """From an even number of `populations`, for at most so many `rounds`, and no more where halves differ by `enough`.
+
+    Where they end further apart than `AGREE`, others are cooled more slowly, and what these say holds, agreed or not.
+    """
+    for sweeps in SWEEPS:
+        randoms = [np.random.default_rng([seed, sweeps, number]) for number in range(populations)]
+        hopeless = math.inf if sweeps == SWEEPS[-1] else HOPELESS
+        found = _run(moves, chains, sweeps, randoms, rounds, enough, hopeless)
+        if found.apart <= AGREE:
+            break
+    return found
+
+
+def _run(
+    moves: TreeMoves,
+    chains: int,
+    sweeps: int,
+    randoms: Sequence[np.random.Generator],
+    rounds: int,
+    enough: float,
+    hopeless: float,
+) -> Annealed:
+    """No more rounds either where halves differ by `hopeless`."""
+    found = cooled(moves, chains, sweeps, randoms)
+    sweep = 2 * moves.n_leaves - 2
+    for population, random in zip(found, randoms, strict=True):
+        moves.move(population, ROUND * sweep, random)
+    drawn: list[list[Tensor]] = [[] for _ in found]
+    log_rewards = []
+    for _ in range(rounds):
+        for _ in range(ROUND):
+            for number, random in enumerate(randoms):
+                moves.move(found[number], sweep, random)
+                drawn[number].append(found[number].clades())
+                log_rewards.append(torch.from_numpy(found[number].log_reward.copy()))
+        groups, shares = clade_shares([torch.cat(each) for each in drawn])
+        apart, mean = halves_apart(shares)
+        if not enough < apart < hopeless:
+            break
+    in_turn = [each[look] for look in range(len(drawn[0])) for each in drawn]
+    whole = shares.mean(0)
+    return Annealed(
+        dict(zip(groups.tolist(), whole.tolist(), strict=True)),
+        apart,
+        mean,
+        torch.cat(in_turn),
+        torch.cat(log_rewards),
+        found,
+    )
+
+
+def clade_shares(drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """From (m, n - 1) nodes of each population's trees: the M leaf sets of more than one leaf that are not all of them, (M,) int64, and the
+    share of each population's trees with each, (P, M) float64."""
+    every = torch.cat(drawn)
+    all_leaves = int(torch.bitwise_or(every[:1], every[:1].roll(1, 1)).max()) if len(every) else 0
+    whole = 0
+    for node in every[0].tolist():
+        whole |= node % (1 << 64)
+    all_leaves = whole - (1 << 64) if whole >> 63 else whole
+    groups, number = torch.unique(every, return_inverse=True)
+    shares = torch.zeros(len(drawn), len(groups), dtype=torch.float64, device=CPU)
+    start = 0
+    for row, trees in enumerate(drawn):
+        part = number[start : start + len(trees)].flatten()
+        shares[row] = torch.bincount(part, minlength=len(groups)) / len(trees)
+        start += len(trees)
+    kept = groups != all_leaves
+    return groups[kept], shares[:, kept]
+
+
+def halves_apart(shares: Tensor) -> tuple[float, float]:
+    """Largest |difference| of (P, M) shares between two halves of the populations, the two that differ most in one, and their mean over
+    those of at least a hundredth in one of these halves."""
+    p = len(shares)
+    if not shares.shape[1]:
+        return 0.0, 0.0
+    halves = [(0, *rest) for rest in itertools.combinations(range(1, p), p // 2 - 1)]
+    half = torch.tensor(halves, device=CPU)
+    one = torch.zeros(len(half), p, dtype=shares.dtype, device=CPU).scatter_(1, half, 2.0 / p)
+    first = one @ shares
+    second = 2 * shares.mean(0) - first
+    difference = (first - second).abs()
+    worst = int(difference.amax(1).argmax())
+    shown = torch.maximum(first[worst], second[worst]) >= 0.01
+    mean = float(difference[worst][shown].mean()) if bool(shown.any()) else 0.0
+    return float(difference[worst].max()), mean

@@ -36,7 +36,9 @@ class Jc69Moves:
         self.n_leaves = len(codes)
         self._decay = math.exp(-4 * branch_length / 3)
         if self.n_leaves * math.log(max((1 - self._decay) / 4, 1e-300)) < LEAST_LOG:
-            raise UsageError("branches are too short for chains on so many taxa; choose a larger target.branch_length")
+            raise UsageError(
+                "branches are too short for chains on so many taxa; choose a larger target.branch_length"
+            )
         partials, weights = compress(renamed(codes))
         order = weights.argsort(stable=True)
         weight = weights[order].numpy()

@@ -13,7 +13,8 @@ KEPT_SHARE: Final = 0.8
 
 
 def next_beta(beta: float, score: npt.NDArray[np.float64], kept: float = KEPT_SHARE) -> float:
-    """The inverse temperature, at most 1, at which chains of (C,) `score` (nats) are effectively a share `kept` of what they are at `beta`."""
+    """The inverse temperature, at most 1, at which chains of (C,) `score` (nats) are effectively a share `kept` of what they are at
+    `beta`."""
 
     def share(after: float) -> float:
         weight = np.exp((after - beta) * (score - score.max()))

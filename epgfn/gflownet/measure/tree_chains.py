@@ -40,6 +40,9 @@ ENOUGH: Final = 0.02
 HOPELESS: Final = 0.3
 """Halves that are so far apart after a round do not come to agree."""
 AGREE: Final = 0.1
+UNSEEN: Final = 0.05
+"""Of R of all trees seen, the most that half of the populations may have missed for trees to be weighed as a list."""
+LEAST_SHARE: Final = 0.01
 REMEMBERED: Final = 4
 
 
@@ -59,7 +62,7 @@ class Trees(NamedTuple):
         """(C, n - 1) int64 in main memory: the leaves below each node that is no leaf, as `phylogeny.State` has them, in no order."""
         found = np.empty(self.parent.shape, np.uint64)
         subtree_moves.clades(self.parent, self.children, found)
-        n = (found.shape[1] + 1) // 2
+        n = (self.parent.shape[1] + 1) // 2
         return torch.from_numpy(found[:, n:].view(np.int64).copy())
 
 
@@ -79,12 +82,14 @@ class TreeMoves(Protocol):
 
 class Annealed(NamedTuple):
     """`clades`: P of each leaf set that a chain showed, of 2 to n - 1 leaves; `apart` the largest difference in one of them between two
-    halves of the populations, those that differ most, and `apart_mean` the mean over those that either half shows in a hundredth; `drawn`
-    (m, n - 1) int64 nodes of trees drawn from the target; `log_rewards` (m,) nats of these; `populations` as they ended."""
+    halves of the populations, those that differ most, and `apart_mean` the mean over those that either half shows in a hundredth;
+    `listed`: trees are so few that the clades are those of a list, each tree weighed by R; `drawn` (m, n - 1) int64 nodes of trees
+    that chains came by, those of all populations look by look; `log_rewards` (m,) nats of these; `populations` as they ended."""
 
     clades: dict[int, float]
     apart: float
     apart_mean: float
+    listed: bool
     drawn: Tensor
     log_rewards: Tensor
     populations: list[Trees]
@@ -108,9 +113,7 @@ def at_random(n_leaves: int, count: int, random: np.random.Generator) -> Trees:
     return Trees(parent, children, np.full(count, math.nan))
 
 
-def cooled(
-    moves: TreeMoves, chains: int, sweeps: int, randoms: Sequence[np.random.Generator]
-) -> list[Trees]:
+def cooled(moves: TreeMoves, chains: int, sweeps: int, randoms: Sequence[np.random.Generator]) -> list[Trees]:
     """A population for each of `randoms` that has cooled down from random trees to the target."""
     sweep = 2 * moves.n_leaves - 2
     found = [at_random(moves.n_leaves, chains, random) for random in randoms]
@@ -175,63 +178,113 @@ def _run(
     sweep = 2 * moves.n_leaves - 2
     for population, random in zip(found, randoms, strict=True):
         moves.move(population, ROUND * sweep, random)
-    drawn: list[list[Tensor]] = [[] for _ in found]
-    log_rewards = []
+    seen = [Seen.none(moves.n_leaves) for _ in found]
     for _ in range(rounds):
         for _ in range(ROUND):
             for number, random in enumerate(randoms):
                 moves.move(found[number], sweep, random)
-                drawn[number].append(found[number].clades())
-                log_rewards.append(torch.from_numpy(found[number].log_reward.copy()))
-        groups, shares = clade_shares([torch.cat(each) for each in drawn])
-        apart, mean = halves_apart(shares)
-        if not enough < apart < hopeless:
+                seen[number] = seen[number].and_of(found[number])
+        answer = said(seen)
+        if not enough < answer.apart < hopeless:
             break
-    in_turn = [each[look] for look in range(len(drawn[0])) for each in drawn]
-    whole = shares.mean(0)
-    return Annealed(
-        dict(zip(groups.tolist(), whole.tolist(), strict=True)),
-        apart,
-        mean,
-        torch.cat(in_turn),
-        torch.cat(log_rewards),
-        found,
-    )
+    each = len(seen[0].nodes) // chains
+    in_turn = torch.arange(len(found) * each * chains, device=CPU).view(len(found), each, chains)
+    order = in_turn.transpose(0, 1).flatten()
+    drawn = torch.cat([one.nodes for one in seen])[order]
+    log_rewards = torch.cat([one.log_reward for one in seen])[order]
+    return Annealed(*answer, drawn, log_rewards, found)
 
 
-def clade_shares(drawn: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """From (m, n - 1) nodes of each population's trees: the M leaf sets of more than one leaf that are not all of them, (M,) int64, and the
-    share of each population's trees with each, (P, M) float64."""
-    every = torch.cat(drawn)
-    all_leaves = int(torch.bitwise_or(every[:1], every[:1].roll(1, 1)).max()) if len(every) else 0
-    whole = 0
-    for node in every[0].tolist():
-        whole |= node % (1 << 64)
-    all_leaves = whole - (1 << 64) if whole >> 63 else whole
-    groups, number = torch.unique(every, return_inverse=True)
-    shares = torch.zeros(len(drawn), len(groups), dtype=torch.float64, device=CPU)
+class Seen(NamedTuple):
+    """Trees that a population showed: (m, n - 1) int64 `nodes` in ascending order, and (m,) float64 `log_reward` nats."""
+
+    nodes: Tensor
+    log_reward: Tensor
+
+    @classmethod
+    def none(cls, n_leaves: int) -> Seen:
+        return cls(
+            torch.zeros(0, n_leaves - 1, dtype=torch.int64, device=CPU),
+            torch.zeros(0, dtype=torch.float64, device=CPU),
+        )
+
+    def and_of(self, trees: Trees) -> Seen:
+        nodes = trees.clades().sort(1).values
+        return Seen(
+            torch.cat([self.nodes, nodes]),
+            torch.cat([self.log_reward, torch.from_numpy(trees.log_reward.copy())]),
+        )
+
+
+class Said(NamedTuple):
+    """What populations say, as `Annealed` has it."""
+
+    clades: dict[int, float]
+    apart: float
+    apart_mean: float
+    listed: bool
+
+
+def said(seen: Sequence[Seen]) -> Said:
+    """By an even number of populations: their trees' shares, or, where half of them show nearly all that all show, the share of R of each
+    tree among all of them, which holds no noise of how often a chain came by."""
+    every = torch.cat([one.nodes for one in seen])
+    trees, which = torch.unique(every, dim=0, return_inverse=True)
+    value = torch.zeros(len(trees), dtype=torch.float64, device=CPU)
+    value[which] = torch.cat([one.log_reward for one in seen])
+    counts = torch.zeros(len(seen), len(trees), dtype=torch.float64, device=CPU)
     start = 0
-    for row, trees in enumerate(drawn):
-        part = number[start : start + len(trees)].flatten()
-        shares[row] = torch.bincount(part, minlength=len(groups)) / len(trees)
-        start += len(trees)
-    kept = groups != all_leaves
-    return groups[kept], shares[:, kept]
+    for row, one in enumerate(seen):
+        counts[row] = torch.bincount(which[start : start + len(one.nodes)], minlength=len(trees))
+        start += len(one.nodes)
+    groups, member = torch.unique(trees, return_inverse=True)
+    kept = _proper(groups, trees)
+
+    def of_groups(weight: Tensor) -> Tensor:
+        """(W, T) weights of trees that sum to one to (W, M) shares of groups."""
+        spread = weight[:, :, None].expand(-1, -1, member.shape[1]).flatten(1)
+        found = torch.zeros(len(weight), len(groups), dtype=torch.float64, device=CPU)
+        return found.index_add(1, member.flatten(), spread)[:, kept]
+
+    whole = torch.softmax(value, 0)
+    halves = _halves(len(seen))
+    sides = torch.cat([halves, ~halves]).double()  # (2H, P)
+    shown = sides @ counts > 0
+    listed = bool((whole * ~shown).sum(1).max() <= UNSEEN)
+    if listed:
+        weight = torch.softmax(torch.where(shown, value, -torch.inf), 1)
+        answer = of_groups(whole[None])[0]
+    else:
+        weight = sides @ (counts / counts.sum(1, keepdim=True)) / (len(seen) / 2)
+        answer = of_groups(counts.sum(0, keepdim=True) / counts.sum())[0]
+    apart, mean = halves_apart(of_groups(weight))
+    shares = dict(zip(groups[kept].tolist(), answer.tolist(), strict=True))
+    return Said(shares, apart, mean, listed)
+
+
+def _proper(groups: Tensor, trees: Tensor) -> Tensor:
+    """Which of `groups` are not the set of all leaves, the one that is in every tree and holds all others."""
+    whole = 0
+    for node in trees[0].tolist():
+        whole |= node
+    return groups != whole
+
+
+def _halves(populations: int) -> Tensor:
+    """(H, P) bool: all ways to take half of an even number of them, the first among them."""
+    halves = [(0, *rest) for rest in itertools.combinations(range(1, populations), populations // 2 - 1)]
+    half = torch.tensor(halves, device=CPU)
+    return torch.zeros(len(half), populations, dtype=torch.bool, device=CPU).scatter(1, half, True)
 
 
 def halves_apart(shares: Tensor) -> tuple[float, float]:
-    """Largest |difference| of (P, M) shares between two halves of the populations, the two that differ most in one, and their mean over
-    those of at least a hundredth in one of these halves."""
-    p = len(shares)
+    """Largest |difference| of (2H, M) shares between a half and the other one, H rows further down, of all halves the two that differ
+    most in one, and their mean over those of at least a hundredth in either."""
     if not shares.shape[1]:
         return 0.0, 0.0
-    halves = [(0, *rest) for rest in itertools.combinations(range(1, p), p // 2 - 1)]
-    half = torch.tensor(halves, device=CPU)
-    one = torch.zeros(len(half), p, dtype=shares.dtype, device=CPU).scatter_(1, half, 2.0 / p)
-    first = one @ shares
-    second = 2 * shares.mean(0) - first
+    first, second = shares.chunk(2)
     difference = (first - second).abs()
     worst = int(difference.amax(1).argmax())
-    shown = torch.maximum(first[worst], second[worst]) >= 0.01
+    shown = torch.maximum(first[worst], second[worst]) >= LEAST_SHARE
     mean = float(difference[worst][shown].mean()) if bool(shown.any()) else 0.0
     return float(difference[worst].max()), mean

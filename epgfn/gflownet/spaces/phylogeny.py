@@ -155,6 +155,22 @@ class Phylogeny:
             clades = clades | torch.where(own[:, :, j], nodes[:, None, j], 0)
         return State(nodes, clades)
 
+    def of_clades(self, clades: Tensor) -> State:
+        """Finished trees of their n - 1 leaf sets of two leaves or more, (B, n - 1) int64 in any order."""
+        order = self.members(clades).sum(2).argsort(dim=1, stable=True)
+        ordered = clades.gather(1, order)
+        nodes = torch.zeros(len(clades), self.n_leaves, dtype=torch.int64)
+        held = self.leaves.repeat(len(clades), 1)  # of the subtree in each slot, 0 where it was closed
+        row = torch.arange(len(clades))
+        for whole in ordered.unbind(1):  # children before parents
+            inside = (held != 0) & ((held & whole[:, None]) == held)
+            left = inside.to(torch.uint8).argmax(1)
+            right = self.n_leaves - 1 - inside.flip(1).to(torch.uint8).argmax(1)
+            nodes[row, right] = whole
+            held[row, right] = 0
+            held[row, left] = whole
+        return self.terminal(nodes)
+
     def trees(self) -> State:
         """All (2n - 3)!! finished trees, each once.
 

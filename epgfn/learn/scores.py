@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, UsageError
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.study import Study
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
@@ -23,21 +23,24 @@ from epgfn.targets.priors import PRIORS
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
 
 
-MAX_SCORED_VARIABLES = 62  # bits in a mask
-
-
-def study_masks(study: Study) -> Tensor:
-    """The parent sets a table of this study has columns for, (K,) int64.
+def study_sets(study: Study) -> Tensor:
+    """The parent sets a table of this study has columns for, (K, V) bool.
 
     Raises:
         UsageError: there are too many to hold a score for each.
     """
     v, r = len(study.variables), study.space.max_parents
-    if v > MAX_SCORED_VARIABLES or v * sum(math.comb(v, size) for size in range(r + 1)) > MAX_SCORES:
+    if v * sum(math.comb(v, size) for size in range(r + 1)) > MAX_SCORES:
         raise UsageError(
             f"{v} variables with up to {r} parents need too many scores; lower space.max_parents or take fewer variables"
         )
-    return parent_masks(v, r)
+    return parent_sets(v, r)
+
+
+def study_masks(study: Study) -> Tensor:
+    """`study_sets` as (K,) int64 bitmasks, for what counts over all subsets of few variables."""
+    study_sets(study)
+    return parent_masks(len(study.variables), study.space.max_parents)
 
 
 def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parties: int) -> Tensor:
@@ -48,7 +51,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
-        (V, K) float64, columns as `study_masks`; -inf where j is in its own parent set, finite elsewhere.
+        (V, K) float64, columns as `study_sets`; -inf where j is in its own parent set, finite elsewhere.
 
     Raises:
         UsageError: too many scores, or a setting the target refuses.
@@ -59,7 +62,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         raise ValueError("records must be (n, V) with one column for each variable of the study")
     if not study.columns.numeric:
         categories = torch.tensor(categories_of(study))
-        scores = bdeu(x, categories, study_masks(study), sample_size=study.target.sample_size)
+        scores = bdeu(x, categories, study_sets(study), sample_size=study.target.sample_size)
         return table_from_scores(study, scores, n_parties)
     return table_from_moments(study, moments_of(study, x), n_parties)
 
@@ -85,7 +88,7 @@ def table_from_moments(study: Study, moments: Moments, n_parties: int) -> Tensor
     """`score_table` from n, mean and scatter, exact or noisy; n need not be whole. Returns and raises as there."""
     require_mean(study)
     try:
-        scores = TARGETS[study.target.kind](moments, study_masks(study), study.target)
+        scores = TARGETS[study.target.kind](moments, study_sets(study), study.target)
     except DegenerateError as error:
         raise _named(study, error) from None
     return table_from_scores(study, scores, n_parties)
@@ -109,10 +112,9 @@ def _named(study: Study, error: DegenerateError) -> EpgfnError:
 
 
 def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
-    """`score_table` from log-likelihoods (V, K), columns as `study_masks`, undefined where j is in its own parent set."""
-    masks, n_variables = study_masks(study), len(study.variables)
+    """`score_table` from log-likelihoods (V, K), columns as `study_sets`, undefined where j is in its own parent set."""
     table = scores + prior_table(study) / n_parties
-    own = parent_matrix(masks, n_variables).T  # (V, K): j in its own parent set
+    own = study_sets(study).T  # (V, K): j in its own parent set
     table = table.masked_fill(own, -torch.inf)
     if not bool(torch.isfinite(table[~own]).all()):
         raise EpgfnError(
@@ -123,4 +125,4 @@ def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
 
 def prior_table(study: Study) -> Tensor:
     """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
-    return PRIORS[study.prior.kind](study_masks(study), len(study.variables), study.prior)
+    return PRIORS[study.prior.kind](study_sets(study), len(study.variables), study.prior)

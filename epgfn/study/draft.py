@@ -25,8 +25,8 @@ from epgfn.study.records.columns import Column, Sort, called, read_columns
 from epgfn.study.records.examine import missing_codes
 from epgfn.study.records.names import Names, listed
 from epgfn.study.records.table import Floats
+from epgfn.study.variables import MOST_VARIABLES
 
-MOST_VARIABLES: Final = 64
 MOST_OUTSIDE: Final = 0.1
 """Share of a column's values outside its public range, beyond which its owner is told."""
 Transform = Literal["none", "log", "arcsinh"]

@@ -63,6 +63,7 @@ from epgfn.study.settings import (
     TransportSettings,
     Variable,
 )
+from epgfn.study.variables import MOST_VARIABLES
 
 MAX_STUDY_BYTES = MAX_BYTES
 STUDY_NAME = "study.toml"
@@ -75,7 +76,7 @@ class Study(Settings):
     description: str = ""
     roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    variables: Annotated[list[Variable], Field(min_length=1, max_length=64)]
+    variables: Annotated[list[Variable], Field(min_length=1, max_length=MOST_VARIABLES)]
     space: SerializeAsAny[SpaceSettings] = DagBySinksSettings()
     target: SerializeAsAny[TargetSettings] = GaussianSettings()
     prior: PriorSettings = PriorSettings()

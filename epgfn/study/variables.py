@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +20,9 @@ def _shown(value: str) -> str:
         )
     return value
 
+
+MOST_VARIABLES: Final = 128
+"""Of a study; kinds may take fewer."""
 
 Shown = AfterValidator(_shown)
 Category = Annotated[str, Field(min_length=1, max_length=64), Shown]

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
-from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
+from epgfn.gflownet.spaces.parent_sets import families
 
 _BATCH_NUMBERS = 1 << 23  # 64 MiB of int64 a batch
 _MAX_CONFIGURATIONS = 1 << 62
 
 
-def bdeu(columns: Tensor, categories: Tensor, masks: Tensor, *, sample_size: float) -> Tensor:
+def bdeu(columns: Tensor, categories: Tensor, sets: Tensor, *, sample_size: float) -> Tensor:
     """log p(D_j | D_Pa) of every variable and parent set, in nats.
 
     Args:
         columns: (n, V) integers, the category of each record, 0 to r_i - 1 in column i.
         categories: (V,) int64, r_i, at least 2.
-        masks: (K,) int64 parent sets, as `parent_masks` lists them.
+        sets: (K, V) bool parent sets.
         sample_size: a, above 0.
 
     Returns:
@@ -40,21 +40,20 @@ def bdeu(columns: Tensor, categories: Tensor, masks: Tensor, *, sample_size: flo
             configurations to number.
     """
     _check(columns, categories, sample_size)
-    families = masks | (1 << torch.arange(columns.shape[1]))[:, None]  # (V, K)
-    sets, where = torch.unique(torch.cat([masks[None], families]), return_inverse=True)
-    scores = set_scores(columns.long(), categories, sets, sample_size)[where]  # (1 + V, K)
+    found, where = families(sets)
+    scores = set_scores(columns.long(), categories, found, sample_size)[where]  # (1 + V, K)
     return scores[1:] - scores[:1]
 
 
-def set_scores(columns: Tensor, categories: Tensor, masks: Tensor, sample_size: float) -> Tensor:
-    """g(Y) of each set: (n, V) int64, (V,), (M,) -> (M,) float64. The empty set has one configuration,
+def set_scores(columns: Tensor, categories: Tensor, sets: Tensor, sample_size: float) -> Tensor:
+    """g(Y) of each set: (n, V) int64, (V,), (M, V) bool -> (M,) float64. The empty set has one configuration,
     which all n records show: log Gamma(a + n) - log Gamma(a)."""
     n, n_variables = columns.shape
-    sizes = popcount(masks)
-    out = torch.zeros(len(masks), dtype=torch.float64)
+    sizes = sets.sum(1)
+    out = torch.zeros(len(sets), dtype=torch.float64)
     for size in range(1, n_variables + 1):
         for rows in torch.split((sizes == size).nonzero()[:, 0], max(1, _BATCH_NUMBERS // max(n * size, 1))):
-            members = parent_matrix(masks[rows], n_variables).nonzero()[:, 1].view(-1, size)  # (B, size)
+            members = sets[rows].nonzero()[:, 1].view(-1, size)  # (B, size)
             out[rows] = _scores_of(columns, categories, members, sample_size)
     empty = torch.tensor(sample_size, dtype=torch.float64)
     return torch.where(sizes == 0, torch.lgamma(empty + n) - torch.lgamma(empty), out)

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
-from epgfn.gflownet.spaces.parent_sets import popcount
 from epgfn.targets.gaussian import (
     DegenerateError,
     Moments,
@@ -43,7 +42,7 @@ KNOWN_MEAN_ALPHA_MU = 1.0
 _TOLERANCE = 1e-15
 
 
-def score(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+def score(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
     """log p(D_{Pa + j}) - log p(D_Pa) in nats: n, mean and scatter, (K,) -> (V, K) float64; undefined where j is in Pa.
 
     Raises:
@@ -59,7 +58,7 @@ def score(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
         t = DEFAULT_T if settings.t is None else settings.t
         scatter, constant = unknown_mean(moments, alpha_mu)
     require_scale(moments.of_score(settings.mean), moments.n, t)
-    return bge(scatter, moments.n, masks, t=t, alpha_w=alpha_w) + constant
+    return bge(scatter, moments.n, sets, t=t, alpha_w=alpha_w) + constant
 
 
 def unknown_mean(moments: Moments, alpha_mu: float) -> tuple[Tensor, float]:
@@ -78,7 +77,7 @@ def known_mean_t(alpha_mu: float, alpha_w: float, n_variables: int) -> float:
     return alpha_mu * (alpha_w - n_variables - 1) / (alpha_mu + 1)
 
 
-def bge(scatter: Tensor, n: float, masks: Tensor, *, t: float, alpha_w: float) -> Tensor:
+def bge(scatter: Tensor, n: float, sets: Tensor, *, t: float, alpha_w: float) -> Tensor:
     """The score without c, from R - T (V, V) and n: (V, K) float64.
 
     Raises:
@@ -88,19 +87,18 @@ def bge(scatter: Tensor, n: float, masks: Tensor, *, t: float, alpha_w: float) -
     _check(alpha_w, v)
     r = scatter.double() + t * torch.eye(v, dtype=torch.float64)
     scale = r.diagonal().log()  # (V,)
-    members = (masks[:, None] >> torch.arange(v)) & 1  # (K, V)
-    found = factorise_families(correlation(r), masks, _TOLERANCE)
-    parents = popcount(masks)
-    short = (found.families.rank <= parents) & (members.T == 0)
+    found = factorise_families(correlation(r), sets, _TOLERANCE)
+    parents = sets.sum(1)
+    short = (found.families.rank <= parents) & ~sets.T
     if bool(short.any()) or not bool(torch.isfinite(scale).all()):
         j, k = short.nonzero()[0].tolist() if bool(short.any()) else (0, 0)
-        named = sorted({j, *members[k].nonzero()[:, 0].tolist()})
+        named = sorted({j, *sets[k].nonzero()[:, 0].tolist()})
         raise DegenerateError(
             named,
             "they differ too much in size, or are linear combinations of each other; check their centres and scales",
         )
-    of_parents = found.parents.log_det + members.double() @ scale
-    of_families = found.families.log_det + members.double() @ scale + scale[:, None]
+    of_parents = found.parents.log_det + sets.double() @ scale
+    of_families = found.families.log_det + sets.double() @ scale + scale[:, None]
     size = parents.double()
     below = alpha_w - v + size  # a_l of the parents' block; the family's is one more
     return (

@@ -1,7 +1,7 @@
 """What linear-Gaussian scores need of the records: how many, their mean, their scatter; and determinants of its sub-blocks.
 
     moments = Moments.of_records(x)              (n, V) -> n, mean (V,), scatter (V, V) about that mean
-    blocks = factorise(correlation, masks)       log det and rank of each sub-block
+    blocks = factorise(correlation, sets)        log det and rank of each sub-block
 
 Every score of this family is a function of n, the mean and the scatter S = sum (x - mean)(x - mean)^T, through log det of
 S[Pa, Pa] and of S[Pa + j, Pa + j]. The mean is taken out of the records before anything is squared, so an offset, however
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
-from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
+from epgfn.gflownet.spaces.parent_sets import families
 
 Mean = Literal["unknown", "known"]
 
@@ -139,19 +139,19 @@ def correlation(scatter: Tensor) -> Tensor:
     return out - torch.diag(out.diagonal()) + torch.eye(len(out), dtype=out.dtype)
 
 
-def factorise(matrix: Tensor, masks: Tensor, tolerance: float = RANK_TOLERANCE) -> Blocks:
-    """Cholesky of matrix[A, A] for each set A of `masks`: correlations (V, V), (M,) int64.
+def factorise(matrix: Tensor, sets: Tensor, tolerance: float = RANK_TOLERANCE) -> Blocks:
+    """Cholesky of matrix[A, A] for each set A of `sets`: correlations (V, V), (M, V) bool.
 
     Members are taken in ascending order, and one that the members before it leave less than `tolerance` of is left out. Hence,
     where j raises the rank of A, log det of A + j less log det of A is the log share of j's variance that A leaves.
     """
     n_variables = matrix.shape[0]
-    sizes = popcount(masks)
-    log_det = torch.zeros(len(masks), dtype=torch.float64)
-    rank = torch.zeros(len(masks), dtype=torch.int64)
+    sizes = sets.sum(1)
+    log_det = torch.zeros(len(sets), dtype=torch.float64)
+    rank = torch.zeros(len(sets), dtype=torch.int64)
     for size in range(1, n_variables + 1):
         for rows in torch.split((sizes == size).nonzero()[:, 0], max(1, _BATCH_NUMBERS // size**2)):
-            members = parent_matrix(masks[rows], n_variables).nonzero()[:, 1].view(-1, size)  # (B, r)
+            members = sets[rows].nonzero()[:, 1].view(-1, size)  # (B, r)
             blocks = matrix[members[:, :, None], members[:, None, :]]  # (B, r, r)
             for k in range(size):
                 pivot = blocks[:, k, k]
@@ -172,18 +172,17 @@ class Families(NamedTuple):
     families: Blocks
 
 
-def factorise_families(matrix: Tensor, masks: Tensor, tolerance: float = RANK_TOLERANCE) -> Families:
+def factorise_families(matrix: Tensor, sets: Tensor, tolerance: float = RANK_TOLERANCE) -> Families:
     """For all K parent sets and all V children; each distinct set is factorised once."""
-    families = masks | (1 << torch.arange(matrix.shape[0]))[:, None]  # (V, K)
-    sets, where = torch.unique(torch.cat([masks[None], families]), return_inverse=True)
-    log_det, rank = factorise(matrix, sets, tolerance)
+    distinct, where = families(sets)
+    log_det, rank = factorise(matrix, distinct, tolerance)
     return Families(Blocks(log_det[where[0]], rank[where[0]]), Blocks(log_det[where[1:]], rank[where[1:]]))
 
 
-def log_unexplained(scatter: Tensor, masks: Tensor) -> Tensor:
-    """log of RSS_j(Pa) / S_jj, the share of j's scatter that Pa leaves: (V, V), (K,) -> (V, K) float64, by rank: a parent that is a
+def log_unexplained(scatter: Tensor, sets: Tensor) -> Tensor:
+    """log of RSS_j(Pa) / S_jj, the share of j's scatter that Pa leaves: (V, V), (K, V) bool -> (V, K) float64, by rank: a parent that is a
     combination of others adds nothing, and -inf where j itself is one; also where j is in Pa."""
-    found = factorise_families(correlation(scatter), masks)
+    found = factorise_families(correlation(scatter), sets)
     left = (found.families.log_det - found.parents.log_det).clamp_max(0.0)
     return torch.where(found.families.rank > found.parents.rank, left, -torch.inf)
 

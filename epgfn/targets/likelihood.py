@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
-from epgfn.gflownet.spaces.parent_sets import popcount
+from epgfn.gflownet.spaces.base import distinct, pack_bits
 from epgfn.targets.gaussian import (
     DegenerateError,
     Mean,
@@ -36,7 +36,7 @@ from epgfn.targets.gaussian import (
 )
 
 
-def max_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+def max_likelihood(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
     """Log-likelihood at the best b and theta for fixed sigma, nats: n, mean and scatter, (K,) -> (V, K) float64; undefined where j is
     in Pa.
 
@@ -45,11 +45,11 @@ def max_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> Tenso
     """
     scatter = moments.of_score(settings.mean)
     require_scale(scatter, moments.n, settings.sigma**2)
-    rss = scatter.diagonal()[:, None] * log_unexplained(scatter, masks).exp()
+    rss = scatter.diagonal()[:, None] * log_unexplained(scatter, sets).exp()
     return _fixed_variance(rss, moments.n, settings.sigma)
 
 
-def profile_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+def profile_likelihood(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
     """Log-likelihood at the best b, theta and sigma_j, nats: as `max_likelihood`.
 
     Raises:
@@ -57,18 +57,18 @@ def profile_likelihood(moments: Moments, masks: Tensor, settings: Settings) -> T
         EpgfnError: the records are too few to leave anything unexplained by as many parents.
     """
     scatter, n = moments.of_score(settings.mean), moments.n
-    _require_records(n, int(popcount(masks).max()) + (settings.mean == "unknown"))
-    left = log_unexplained(scatter, masks)
-    members = (masks >> torch.arange(len(scatter))[:, None]) & 1  # (V, K)
+    _require_records(n, int(sets.sum(1).max()) + (settings.mean == "unknown"))
+    left = log_unexplained(scatter, sets)
+    members = sets.T  # (V, K)
     _require_full_rank(left, members)
-    log_rss = (scatter.diagonal()[:, None].log() + left).masked_fill(members == 1, 0.0)
+    log_rss = (scatter.diagonal()[:, None].log() + left).masked_fill(members, 0.0)
     return -n / 2 * (math.log(2 * math.pi / n) + 1 + log_rss)
 
 
-def bic(moments: Moments, masks: Tensor, settings: Settings) -> Tensor:
+def bic(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
     """Profile likelihood less half of log n a parameter, nats: as `profile_likelihood`."""
-    parameters = popcount(masks).double() + (1 if settings.mean == "known" else 2)
-    return profile_likelihood(moments, masks, settings) - parameters / 2 * math.log(moments.n)
+    parameters = sets.sum(1).double() + (1 if settings.mean == "known" else 2)
+    return profile_likelihood(moments, sets, settings) - parameters / 2 * math.log(moments.n)
 
 
 def pooled_profile_score(
@@ -91,11 +91,11 @@ def pooled_profile_score(
     """
     moments = Moments.of_records(records)
     scatter = moments.of_score(mean)
-    bits = 1 << torch.arange(adjacency.shape[1])
-    parents = (adjacency.to(torch.int64) * bits[:, None]).sum(1)  # (B, V)
-    sets, where = torch.unique(torch.stack([parents, parents | bits]), return_inverse=True)
-    log_det, rank = factorise(correlation(scatter), sets)
-    without, family = where
+    parents = adjacency.transpose(1, 2)  # (B, V, V)
+    every = torch.stack([parents, parents | torch.eye(adjacency.shape[1], dtype=torch.bool)])
+    first, where = distinct(pack_bits(every.flatten(0, 2)))
+    log_det, rank = factorise(correlation(scatter), every.flatten(0, 2)[first])
+    without, family = where.view(every.shape[:3])
     share = torch.where(rank[family] > rank[without], (log_det[family] - log_det[without]).exp(), 0.0)
     return _fixed_variance(scatter.diagonal() * share, moments.n, sigma).sum(1)
 
@@ -109,7 +109,7 @@ def _require_records(n: float, coefficients: int) -> None:
 
 
 def _require_full_rank(left: Tensor, members: Tensor) -> None:
-    singular = torch.isneginf(left) & (members == 0)
+    singular = torch.isneginf(left) & (~members)
     if bool(singular.any()):
         j, k = singular[:, singular.any(0).nonzero()[0, 0]].nonzero()[0, 0], singular.any(0).nonzero()[0, 0]
         named = sorted({int(j), *members[:, k].nonzero()[:, 0].tolist()})

@@ -13,8 +13,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.parent_sets import popcount
-
 
 class Settings(Protocol):
     """What priors read of a study's [prior]."""
@@ -26,19 +24,19 @@ class Settings(Protocol):
 LogPrior = Callable[[Tensor, int, Settings], Tensor]
 
 
-def uniform(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
-    """0 nats: (K,) parent sets -> (V, K) float64."""
-    return torch.zeros(n_variables, len(masks), dtype=torch.float64)
+def uniform(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:
+    """0 nats: (K, V) bool parent sets -> (V, K) float64."""
+    return torch.zeros(n_variables, len(sets), dtype=torch.float64)
 
 
-def edge(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
-    """|Pa| log p / (1 - p), nats, p = `edge_probability`: (K,) -> (V, K) float64, also where j is in Pa, which scores rule out."""
+def edge(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:
+    """|Pa| log p / (1 - p), nats, p = `edge_probability`: (K, V) bool -> (V, K) float64, also where j is in Pa, which scores rule out."""
     log_odds = math.log(settings.edge_probability) - math.log1p(-settings.edge_probability)
-    return (popcount(masks).double() * log_odds).expand(n_variables, -1).clone()
+    return (sets.sum(1).double() * log_odds).expand(n_variables, -1).clone()
 
 
-def fan_in(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
-    """-log C(V - 1, |Pa|) in nats: (K,) -> (V, K) float64, finite everywhere. V = `n_variables`.
+def fan_in(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:
+    """-log C(V - 1, |Pa|) in nats: (K, V) bool -> (V, K) float64, finite everywhere. V = `n_variables`.
 
     A uniform prior over graphs favours dense ones, of which there are more; this one gives each number of parents the same
     weight. Koivisto & Sood, Journal of Machine Learning Research 5 (2004); Friedman & Koller, Machine Learning 50 (2003).
@@ -46,7 +44,7 @@ def fan_in(masks: Tensor, n_variables: int, settings: Settings) -> Tensor:
     Raises:
         ValueError: a set of all V variables, which can be nobody's parents.
     """
-    size = popcount(masks).double()  # (K,)
+    size = sets.sum(1).double()  # (K,)
     if bool((size >= n_variables).any()):
         raise ValueError("a parent set leaves out at least the variable itself")
     others = torch.tensor(float(n_variables), dtype=torch.float64)

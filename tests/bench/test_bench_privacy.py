@@ -81,19 +81,18 @@ def test_more_variables_are_compared_by_edges() -> None:
 
 def test_the_comparison_finds_no_distance_between_a_posterior_and_itself() -> None:
     x = np.random.default_rng(1).normal(size=(50, 5))
-    masks = dags.masks_of(5)
-    own = (masks[None] >> torch.arange(5)[:, None]) & 1 == 1
-    scores = bge.score(Moments.of_records(torch.from_numpy(x)), masks, GaussianSettings())
-    table = scores.masked_fill(own, -torch.inf)
+    sets = dags.sets_of(5)
+    scores = bge.score(Moments.of_records(torch.from_numpy(x)), sets, GaussianSettings())
+    table = scores.masked_fill(sets.T, -torch.inf)
     assert dags.Comparison(5).errors(table, table)[:3] == (0.0, 0.0, 0.0)
 
 
 def test_models_are_trained_on_the_score_that_is_compared() -> None:
     """The study of `--trained` scores as the release's own table does: same prior, same hyperparameters."""
     x = np.random.default_rng(2).normal(size=(80, 5))
-    masks, study = dags.masks_of(5), study_of(1)
+    sets, study = dags.sets_of(5), study_of(1)
     theirs = score_table(study, x, n_parties=1)
-    ours = bge.score(Moments.of_records(torch.from_numpy(x)), masks, GaussianSettings())
+    ours = bge.score(Moments.of_records(torch.from_numpy(x)), sets, GaussianSettings())
     finite = torch.isfinite(theirs)
     gap = (theirs - ours)[finite]
     assert torch.allclose(gap, gap[0].expand_as(gap), atol=1e-8)

@@ -23,7 +23,7 @@ LOOP = "steps = 200\nbatch = 128\nlearning_rate = 5e-3\n"
 
 
 def study_of(taxa: int, target: str = 'branch_lengths = "own"', more: str = "") -> Study:
-    names = ", ".join(f'{{name = "{name}"}}' for name in "abcdefghijklmnop"[:taxa])
+    names = ", ".join(f'{{name = "{name}"}}' for name in (*"abcdefghijklmnop", *range(16, taxa))[:taxa])
     text = f'name = "t"\nroster = ["north", "south"]\nvariables = [{names}]\n[space]\nkind = "phylogeny"\n'
     return Study.from_bytes(
         f"{text}[target]\n{target}\n[policy]\nhidden = 16\n[training]\n{LOOP}[aggregation]\n{LOOP}{more}".encode()
@@ -91,9 +91,12 @@ def test_settings_that_belong_to_another_target_are_refused(target: str, names: 
         study_of(5, target)
 
 
-def test_three_taxa_and_privacy_are_refused() -> None:
+def test_three_taxa_too_many_and_privacy_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 4 taxa"):
         study_of(3)
+    with pytest.raises(UsageError, match="65 taxa at most"):
+        study_of(66)
+    assert space_of(study_of(65)).n_leaves == 64
     for mode in ("answers", "statistic"):
         with pytest.raises(UsageError, match="has no mechanism for target 'jc69 with branch_lengths"):
             study_of(5, more=f'[privacy]\nmode = "{mode}"\nepsilon = 1.0\ndelta = 1e-5\n')

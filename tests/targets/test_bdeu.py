@@ -12,7 +12,7 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.measure.exact import enumerate_dags, log_scores
-from epgfn.gflownet.spaces.parent_sets import parent_masks
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.targets.bdeu import bdeu, run_lengths
 
 CATEGORIES = torch.tensor([2, 3, 2, 4])
@@ -46,7 +46,7 @@ def one_by_one(x: Tensor, j: int, parents: list[int], sample_size: float) -> flo
 @given(st.integers(0, 40), st.floats(0.1, 20), st.integers(0, 2**31))
 def test_scores_are_predictions_multiplied(n: int, sample_size: float, seed: int) -> None:
     x, masks = columns(n, seed), parent_masks(4, 3)
-    table = bdeu(x, CATEGORIES, masks, sample_size=sample_size)
+    table = bdeu(x, CATEGORIES, parent_sets(4, 3), sample_size=sample_size)
     for j in range(4):
         for k, mask in enumerate(masks.tolist()):
             if not mask >> j & 1:
@@ -58,14 +58,14 @@ def test_by_hand() -> None:
     """a = 1 and four records of two coins. Alone: Beta(1/2, 1/2), two heads of four: B(2.5, 2.5) / B(.5, .5) = 3/128. Given the
     other coin, which is always the same: two of two twice, with Beta(1/4, 1/4): (1/4 * 5/4 / (1/2 * 3/2))^2 = 25/144."""
     x = torch.tensor([[0, 0], [0, 0], [1, 1], [1, 1]])
-    table = bdeu(x, torch.tensor([2, 2]), parent_masks(2, 1), sample_size=1.0)
+    table = bdeu(x, torch.tensor([2, 2]), parent_sets(2, 1), sample_size=1.0)
     assert float(table[0, 0]) == pytest.approx(math.log(3 / 128))
     assert float(table[0, 2]) == pytest.approx(math.log(25 / 144))
 
 
 def test_equivalent_graphs_score_the_same() -> None:
     masks, adjacency = parent_masks(4, 3), enumerate_dags(4)
-    table = bdeu(columns(60, 1), CATEGORIES, masks, sample_size=2.0)
+    table = bdeu(columns(60, 1), CATEGORIES, parent_sets(4, 3), sample_size=2.0)
     total = log_scores(table, masks, adjacency)
     skeleton = adjacency | adjacency.transpose(1, 2)
     apart = ~skeleton & ~torch.eye(4, dtype=torch.bool)
@@ -79,8 +79,8 @@ def test_equivalent_graphs_score_the_same() -> None:
 
 
 def test_a_category_nobody_saw_still_counts() -> None:
-    x, masks = columns(20, 2, torch.tensor([2, 2])), parent_masks(2, 1)
-    two, three = (bdeu(x, torch.tensor([2, r]), masks, sample_size=1.0) for r in (2, 3))
+    x, sets = columns(20, 2, torch.tensor([2, 2])), parent_sets(2, 1)
+    two, three = (bdeu(x, torch.tensor([2, r]), sets, sample_size=1.0) for r in (2, 3))
     assert float(two[1, 0]) > float(three[1, 0])
 
 
@@ -96,7 +96,7 @@ def test_run_lengths_count(values: list[int]) -> None:
 @pytest.mark.parametrize("sample_size", [0.0, -1.0, math.nan, math.inf])
 def test_impossible_sample_sizes_are_refused(sample_size: float) -> None:
     with pytest.raises(UsageError, match="sample size"):
-        bdeu(columns(5, 0), CATEGORIES, parent_masks(4, 1), sample_size=sample_size)
+        bdeu(columns(5, 0), CATEGORIES, parent_sets(4, 1), sample_size=sample_size)
 
 
 def test_categories_outside_the_study_are_refused_by_column() -> None:
@@ -104,13 +104,13 @@ def test_categories_outside_the_study_are_refused_by_column() -> None:
     for bad in (-1, 3):
         x[2, 1] = bad
         with pytest.raises(UsageError, match="column 2"):
-            bdeu(x, CATEGORIES, parent_masks(4, 1), sample_size=1.0)
+            bdeu(x, CATEGORIES, parent_sets(4, 1), sample_size=1.0)
     with pytest.raises(UsageError, match="at least 2"):
-        bdeu(columns(5, 0), torch.tensor([2, 3, 1, 4]), parent_masks(4, 1), sample_size=1.0)
+        bdeu(columns(5, 0), torch.tensor([2, 3, 1, 4]), parent_sets(4, 1), sample_size=1.0)
 
 
 def test_families_beyond_numbering_are_refused() -> None:
     x, many = torch.zeros(3, 4, dtype=torch.int64), torch.full((4,), 1 << 20)
-    assert bool(torch.isfinite(bdeu(x, many, parent_masks(4, 2), sample_size=1.0)[0, 0]))
+    assert bool(torch.isfinite(bdeu(x, many, parent_sets(4, 2), sample_size=1.0)[0, 0]))
     with pytest.raises(UsageError, match="too many configurations"):
-        bdeu(x, many, parent_masks(4, 3), sample_size=1.0)
+        bdeu(x, many, parent_sets(4, 3), sample_size=1.0)

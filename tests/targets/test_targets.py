@@ -14,7 +14,7 @@ from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.measure.exact import edge_marginals, enumerate_dags, log_scores
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix, popcount
+from epgfn.gflownet.spaces.parent_sets import families, parent_masks, parent_matrix, parent_sets, popcount
 from epgfn.learn.policy import require_possible
 from epgfn.learn.scores import prior_table, score_table, study_masks
 from epgfn.study import Study
@@ -367,6 +367,53 @@ def test_parent_sets_come_by_size_then_in_lexicographic_order(n_variables: int, 
     sets = [tuple(members(mask)) for mask in parent_masks(n_variables, max_parents).tolist()]
     assert sets == sorted(set(sets), key=lambda s: (len(s), s))
     assert len(sets) == sum(math.comb(n_variables, r) for r in range(max_parents + 1))
+
+
+@pytest.mark.parametrize("target", ["bge", "bic", "max-likelihood", "bdeu"])
+def test_more_than_62_variables_score_as_few_of_them_do(target: str) -> None:
+    """A family's score is what it is beside fewer variables too; 65 do not fit one word of bits."""
+    numeric = target != "bdeu"
+    alpha_w = {"alpha_w": 67.0, "t": 0.5} if target == "bge" else {}
+
+    def of(columns: list[int]) -> tuple[Study, Tensor]:
+        variables = [
+            {"name": f"x{i}"} if numeric else {"name": f"x{i}", "categories": ["no", "yes", "?"]}
+            for i in columns
+        ]
+        less = (
+            {"alpha_w": 67.0 - (65 - len(columns)), "t": 0.5} if alpha_w else {}
+        )  # the block of a Wishart is one of less weight
+        study = Study.model_validate(
+            {
+                "name": "t",
+                "roster": ["n"],
+                "variables": variables,
+                "space": {"max_parents": 2},
+                "target": {"kind": target, **less},
+            }
+        )
+        return study, score_table(study, x[:, columns], 1)
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 65)) if numeric else rng.integers(3, size=(60, 65))
+    _, wide = of(list(range(65)))
+    chosen = [0, 31, 61, 62, 63, 64]
+    _, small = of(chosen)
+    sets = parent_sets(65, 2)
+    within = sets[:, chosen].sum(1) == sets.sum(1)
+    assert torch.equal(sets[within][:, chosen], parent_sets(6, 2))
+    shown = ~parent_sets(6, 2).T
+    assert torch.allclose(wide[chosen][:, within][shown], small[shown], atol=1e-8)
+
+
+@given(st.integers(1, 130), st.integers(0, 2), st.integers(0, 2**31))
+def test_families_are_sets_with_one_more(n_variables: int, max_parents: int, seed: int) -> None:
+    sets = parent_sets(n_variables, max_parents)
+    some = sets[torch.randperm(len(sets), generator=torch.Generator().manual_seed(seed))[:50]]
+    found, where = families(some)
+    assert len({tuple(row) for row in found.tolist()}) == len(found) == int(where.max()) + 1
+    with_one = some | torch.eye(n_variables, dtype=torch.bool)[:, None]
+    assert torch.equal(found[where], torch.cat([some[None], with_one]))
 
 
 @given(st.lists(st.integers(0, 2**62 - 1), min_size=1, max_size=20))

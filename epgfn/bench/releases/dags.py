@@ -14,7 +14,7 @@ from epgfn.bench.releases.measure import Ask, Errors, Measure
 from epgfn.gflownet.measure.exact import MAX_ENUMERATED, MAX_VARIABLES, edge_errors, edge_marginals
 from epgfn.gflownet.measure.listed_dags import ListedDags
 from epgfn.gflownet.measure.structure_chains import Chains, annealed
-from epgfn.gflownet.spaces.parent_sets import parent_masks, popcount
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.privacy.mechanisms.counts import CountsMechanism
 from epgfn.privacy.mechanisms.moments import MomentsMechanism, MomentsRelease
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
@@ -44,13 +44,13 @@ def moments(
 ) -> Measure:
     """BGe from the two-stage release, the mean integrated out. `mean` shifts every variable by as much; with `known` it is taken for
     known and zero, and no sums are released."""
-    masks = masks_of(variables)
+    sets = sets_of(variables)
     mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=not known)
     settings = GaussianSettings(mean="known" if known else "unknown")
     comparison = Comparison(variables)
 
     def table(moments: Moments) -> Tensor:
-        return _without_self(bge.score(moments, masks, settings), masks)
+        return _without_self(bge.score(moments, sets, settings), sets)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
@@ -68,24 +68,28 @@ def moments(
 def counts(ask: Ask, *, categories: tuple[int, ...] = CATEGORIES) -> Measure:
     """BDeu, equivalent sample size 1, from noisy tables: of five variables of 2 or 3 categories the joint one of 72 cells."""
     v = len(categories)
-    masks, sizes = masks_of(v, DISCRETE_FAN_IN), torch.tensor(categories)
-    mechanism = CountsMechanism(categories, int(popcount(masks).max()) + 1, ask.epsilon, ask.delta)
+    sets, sizes = sets_of(v, DISCRETE_FAN_IN), torch.tensor(categories)
+    mechanism = CountsMechanism(categories, int(sets.sum(1).max()) + 1, ask.epsilon, ask.delta)
     comparison = Comparison(v, DISCRETE_FAN_IN)
 
     def measure(seed: int) -> Errors:
         rng = np.random.default_rng(seed)
         network = DiscreteNetwork(categories, rng)
         parts = [network.draw(ask.records, rng) for _ in range(ask.nodes)]
-        exact = torch.stack([bdeu(torch.from_numpy(part), sizes, masks, sample_size=1.0) for part in parts])
-        private = torch.stack([mechanism.release(part).bdeu(masks, 1.0) for part in parts])
-        return comparison.errors(_without_self(exact.sum(0), masks), _without_self(private.sum(0), masks))
+        exact = torch.stack([bdeu(torch.from_numpy(part), sizes, sets, sample_size=1.0) for part in parts])
+        private = torch.stack([mechanism.release(part).bdeu(sets, 1.0) for part in parts])
+        return comparison.errors(_without_self(exact.sum(0), sets), _without_self(private.sum(0), sets))
 
     return measure
 
 
-def masks_of(variables: int, fan_in: int = FAN_IN) -> Tensor:
-    """(K,) int64: the parent sets that are possible."""
-    return parent_masks(variables, variables - 1 if variables <= MAX_ENUMERATED else fan_in)
+def sets_of(variables: int, fan_in: int = FAN_IN) -> Tensor:
+    """(K, V) bool: the parent sets that are possible."""
+    return parent_sets(variables, _largest(variables, fan_in))
+
+
+def _largest(variables: int, fan_in: int) -> int:
+    return variables - 1 if variables <= MAX_ENUMERATED else fan_in
 
 
 class _Posterior(NamedTuple):
@@ -98,7 +102,7 @@ class Comparison:
     """Two tables' posteriors compared: over all graphs up to 5 variables, by exact edge probabilities up to 14, by Markov chains above."""
 
     def __init__(self, variables: int, fan_in: int = FAN_IN) -> None:
-        self._masks = masks_of(variables, fan_in)
+        self._masks = parent_masks(variables, _largest(variables, fan_in))
         self._listed = ListedDags(self._masks, variables) if variables <= MAX_ENUMERATED else None
 
     def errors(self, exact: Tensor, private: Tensor) -> Errors:
@@ -120,6 +124,5 @@ class Comparison:
         return _Posterior(None, found.edges.numpy(), found.apart_mean / 2)
 
 
-def _without_self(table: Tensor, masks: Tensor) -> Tensor:
-    own = (masks[None] >> torch.arange(len(table))[:, None]) & 1 == 1
-    return table.masked_fill(own, -torch.inf)
+def _without_self(table: Tensor, sets: Tensor) -> Tensor:
+    return table.masked_fill(sets.T, -torch.inf)

@@ -131,7 +131,7 @@ class Chains:
     """Populations on one score table. What is the same for all of them is worked out once."""
 
     def __init__(self, table: Tensor, max_parents: int) -> None:
-        """`table` (V, K) log-scores in nats, sets as `parent_sets.parent_masks` orders them."""
+        """`table` (V, K) log-scores in nats, sets as `parent_sets` orders them."""
         self.lists = lists_of(table, max_parents)
         v, k = self.lists.log_scores.shape
         none = (self.lists.sets == 0).all(2)

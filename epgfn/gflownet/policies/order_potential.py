@@ -32,7 +32,7 @@ from epgfn.gflownet.policies.sink_net import n_outputs
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.subset_potential import order_potential
 from epgfn.gflownet.policies.validation import MAX_SCORE
-from epgfn.gflownet.spaces.base import pack_bits, take
+from epgfn.gflownet.spaces.base import distinct, pack_bits, take
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks, Legal, State, Subsets
 
 SCORES = "score_table"
@@ -85,14 +85,7 @@ def initial_tensors(
 
 def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
     """(D,) int64 one row of each kind among (B, n) bool, and (B,) int64 which of those D each row is."""
-    keys = pack_bits(bits)
-    if keys.shape[1] == 1:  # far faster to sort
-        unique, kind = torch.unique(keys[:, 0], return_inverse=True)
-    else:
-        unique, kind = torch.unique(keys, dim=0, return_inverse=True)
-    first = torch.empty(len(unique), dtype=torch.int64)
-    first[kind] = torch.arange(len(keys))
-    return first, kind
+    return distinct(pack_bits(bits))
 
 
 def quick(scores: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Directed acyclic graphs grown by sinks: add a variable together with its whole parent set.
 
 State     (S, G_S): a set of variables and a DAG on it. Starts empty, ends when S holds all V variables: V steps, always.
-Action    (j, Pa) = j * K + k: variable j not in S, and parents Pa within S, number k of `parent_sets.parent_masks`.
+Action    (j, Pa) = j * K + k: variable j not in S, and parents Pa within S, number k of `parent_sets`.
 Backward  remove a sink of G_S, uniformly: p_B = 1 / #sinks.
 
 With a modular score log R(G) = sum_j phi_j(Pa_j) the exact flow through a state is exp(sum of phi so far) times a
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from epgfn.gflownet.spaces.base import Back, pack_bits
 from epgfn.gflownet.spaces.parent_index import member_terms, parent_index, set_offsets
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+from epgfn.gflownet.spaces.parent_sets import parent_sets
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 class Subsets(NamedTuple):
-    """All subsets of {0 .. s-1} with at most `max_parents` members, ordered as `parent_masks` orders them: M of them.
+    """All subsets of {0 .. s-1} with at most `max_parents` members, ordered as `parent_sets` orders them: M of them.
 
     `members[r]` is (C(s, r), r) int64. Pairs of positions are numbered as the sets of size two: `pair_index`
     (2, s(s-1)/2) says which they are, `pair_number[r]` (r(r-1)/2, C(s, r)) which of them each set of size r has.
@@ -84,7 +84,7 @@ class DagBySinks:
     @cached_property
     def parents(self) -> Tensor:
         """(K, V) bool: membership of each parent set."""
-        return parent_matrix(parent_masks(self.n_variables, self.max_parents), self.n_variables)
+        return parent_sets(self.n_variables, self.max_parents)
 
     def initial(self, n: int) -> State:
         v = self.n_variables

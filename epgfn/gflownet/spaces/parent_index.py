@@ -1,4 +1,4 @@
-"""Number of a parent set in the ordering of `parent_sets.parent_masks`, computed rather than looked up.
+"""Number of a parent set in the ordering of `parent_sets`, computed rather than looked up.
 
 Sets of size r are in lexicographic order, so the number of {c_0 < ... < c_(r-1)} among them is
 C(V, r) - 1 - sum_i C(V - 1 - c_i, r - i): a sum over members that needs no table of 2^V entries.
@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_matrix
+from epgfn.gflownet.spaces.parent_sets import parent_sets
 
 
 def set_offsets(n_variables: int, max_parents: int) -> Tensor:
@@ -37,7 +37,7 @@ def parent_index(adjacency: Tensor, max_parents: int) -> Tensor:
         adjacency: (B, V, C) bool, [b, i, c] = i is a parent of the c-th child, C = V or any; at most `max_parents` each.
 
     Returns:
-        (B, C) int64 indices into the K sets of `parent_masks(V, max_parents)`.
+        (B, C) int64 indices into the K sets of `parent_sets(V, max_parents)`.
     """
     n_variables = adjacency.shape[1]
     member = adjacency.transpose(1, 2)  # (B, C, V)
@@ -58,7 +58,7 @@ def good_score(table: Tensor, max_parents: int) -> float:
     """log R of a graph that is about as good as any, from (V, K) nats, `table`'s dtype: variable after variable the one whose best parents
     are there already, or nearly. Scores of a variable as its own parent are ignored."""
     v = table.shape[0]
-    parents = parent_matrix(parent_masks(v, max_parents), v)  # (K, V)
+    parents = parent_sets(v, max_parents)  # (K, V)
     known = table.masked_fill(parents.T, -torch.inf)
     best, total = known.amax(1), 0.0
     inside = torch.zeros(v, dtype=torch.bool)

@@ -13,7 +13,7 @@ uncertain as the noise makes it.
 
     mechanism = CountsMechanism(categories, order=max_parents + 1, epsilon=1.0, delta=1e-5)
     release = mechanism.release(columns)
-    release.bdeu(masks, sample_size=1.0)            # (V, K), as targets.bdeu
+    release.bdeu(sets, sample_size=1.0)            # (V, K), as targets.bdeu
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
+from epgfn.gflownet.spaces.parent_sets import families
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage
 from epgfn.privacy.mechanisms.checks import check_parameters
@@ -90,18 +91,17 @@ class CountsRelease:
                     sums[subset] = (old + counts.sum(axis=rest), number + 1)
         return {subset: value / number for subset, (value, number) in sums.items()}
 
-    def bdeu(self, masks: Tensor, sample_size: float) -> Tensor:
-        """log p(D_j | D_Pa) in nats: (K,) int64 -> (V, K) float64; undefined where j is in Pa.
+    def bdeu(self, sets: Tensor, sample_size: float) -> Tensor:
+        """log p(D_j | D_Pa) in nats: (K, V) bool -> (V, K) float64; undefined where j is in Pa.
 
         Raises:
             ValueError: a family is larger than the released tables.
         """
         v = len(self.categories)
-        families = masks | (1 << torch.arange(v))[:, None]
-        sets, where = torch.unique(torch.cat([masks[None], families]), return_inverse=True)
+        found, where = families(sets)
         values = []
-        for mask in sets.tolist():
-            subset = tuple(i for i in range(v) if mask >> i & 1)
+        for held in found.tolist():
+            subset = tuple(i for i in range(v) if held[i])
             cells = torch.from_numpy(np.ascontiguousarray(self.table(subset))).reshape(-1)
             values.append(cell_score(cells, sample_size))
         scores = torch.stack(values)[where]

@@ -24,7 +24,7 @@ from epgfn.learn.policy import policy_spec
 from epgfn.learn.scores import (
     categories_of,
     require_mean,
-    study_masks,
+    study_sets,
     table_from_moments,
     table_from_scores,
 )
@@ -165,7 +165,7 @@ class _Counts:
 
     def finish(self, raw: bytes) -> Released:
         release = self.mechanism.finish(unpack(raw))
-        scores = release.bdeu(study_masks(self._study), self._study.target.sample_size)
+        scores = release.bdeu(study_sets(self._study), self._study.target.sample_size)
         table = table_from_scores(self._study, scores, len(self._study.roster))
         return Released(release.claim, Target.of_table(table), release=release)
 

@@ -21,9 +21,8 @@ from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
-from epgfn.gflownet.spaces.parent_sets import parent_matrix
 from epgfn.learn.likelihoods import likelihood_of
-from epgfn.learn.scores import categories_of, prior_table, score_table, study_masks
+from epgfn.learn.scores import categories_of, prior_table, score_table, study_masks, study_sets
 from epgfn.privacy.mechanisms.discrete import Floats
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.releases import Released
@@ -140,7 +139,8 @@ class _Graphs:
     """Graphs over numbers or categories, by the study's score; all of them are listed up to five variables."""
 
     def __init__(self, study: Study) -> None:
-        self.study, self.masks, v = study, study_masks(study), len(study.variables)
+        self.study, v = study, len(study.variables)
+        self.masks = study_masks(study)
         self._off = ~np.eye(v, dtype=bool)
         self._listed = ListedDags(self.masks, v) if v <= MAX_ENUMERATED else None
 
@@ -176,5 +176,4 @@ class _Graphs:
 
     def prior(self, parties: int) -> Posterior:
         share = prior_table(self.study) / len(self.study.roster)
-        own = parent_matrix(self.masks, len(share)).T
-        return self.posterior([share.masked_fill(own, -torch.inf)] * parties)
+        return self.posterior([share.masked_fill(study_sets(self.study).T, -torch.inf)] * parties)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_CLADES = 4096
 """All clades are asked about up to so many (12 taxa, 13 of an unrooted tree); beyond, those that the objects show."""
+MOST_LEAVES = 64
+"""Of the trees that are built."""
 MAX_TRUSTED_LEAVES = 12
 """Of the trees that are built, up to which a policy carries a score of every split."""
 MAX_PATTERNS = 8
@@ -163,6 +165,8 @@ class Phylogeny(Kind):
             raise ValueError(
                 f"a study of unrooted trees needs at least {FEWEST_UNROOTED} taxa: of three there is only one"
             )
+        if _leaves(study) > MOST_LEAVES:
+            raise ValueError(f"a study of trees takes {MOST_LEAVES + is_unrooted(study)} taxa at most")
 
     def space(self, study: Study) -> Any:
         from epgfn.gflownet.spaces import make_space

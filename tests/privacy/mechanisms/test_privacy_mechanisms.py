@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.gflownet.measure.exact import edge_marginals, posterior
-from epgfn.gflownet.spaces.parent_sets import parent_masks
+from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.privacy.mechanisms import checks, discrete, whitening
 from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.privacy.mechanisms.counts import CountsMechanism, choose_tables
@@ -39,7 +39,7 @@ def chain(n: int, seed: int, v: int = 4) -> np.ndarray:
 def graphs(scatter: torch.Tensor, n: float) -> torch.Tensor:
     v = len(scatter)
     masks = parent_masks(v, v - 1)
-    table = bge(scatter, n, masks, t=0.5, alpha_w=v + 2.0)
+    table = bge(scatter, n, parent_sets(v, v - 1), t=0.5, alpha_w=v + 2.0)
     own = (masks[None] >> torch.arange(v)[:, None]) & 1 == 1
     return posterior(table.masked_fill(own, -torch.inf), masks)[1]
 
@@ -205,11 +205,11 @@ def test_much_epsilon_gives_the_counts_back(order: int) -> None:
     categories = (2, 3, 2, 2, 3)
     x = np.random.default_rng(0).integers(0, categories, size=(3000, 5))
     x[::2, 3] = x[::2, 0]
-    masks = parent_masks(5, 2)
+    sets = parent_sets(5, 2)
     release = CountsMechanism(categories, order, 40.0, DELTA).release(x)
-    exact = bdeu(torch.from_numpy(x), torch.tensor(categories), masks, sample_size=1.0)
-    inside = (masks[None] >> torch.arange(5)[:, None]) & 1 == 0
-    assert torch.allclose(release.bdeu(masks, 1.0)[inside], exact[inside], atol=15.0)
+    exact = bdeu(torch.from_numpy(x), torch.tensor(categories), sets, sample_size=1.0)
+    inside = ~sets.T
+    assert torch.allclose(release.bdeu(sets, 1.0)[inside], exact[inside], atol=15.0)
     assert np.allclose(release.table((0, 3)), [[1125, 375], [375, 1125]], atol=120)
 
 
@@ -277,7 +277,7 @@ def test_private_scores_of_overlapping_tables_find_the_edges() -> None:
     masks = parent_masks(7, 2)
     mechanism = CountsMechanism((3,) * 7, 3, 1.0, DELTA)
     assert len(mechanism.subsets) == 35
-    table = mechanism.release(x).bdeu(masks, 1.0)
+    table = mechanism.release(x).bdeu(parent_sets(7, 2), 1.0)
     own = (masks[None] >> torch.arange(7)[:, None]) & 1 == 1
     found = edge_marginals(table.masked_fill(own, -torch.inf), masks)
     linked = {tuple(sorted(pair)) for pair in zip(*np.nonzero(found + found.T > 0.5), strict=True)}
@@ -293,8 +293,7 @@ def test_counts_say_how_many_records_they_are_worth() -> None:
     for release in (loose, strict):
         assert all(table.sum() == pytest.approx(release.n) for table in release.tables.values())
     nobody = CountsMechanism((3,) * 4, 4, 0.5, DELTA).release(x[:0])
-    masks = parent_masks(4, 3)
-    assert nobody.n < 20 and bool(torch.isfinite(nobody.bdeu(masks, 1.0)).all())
+    assert nobody.n < 20 and bool(torch.isfinite(nobody.bdeu(parent_sets(4, 3), 1.0)).all())
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

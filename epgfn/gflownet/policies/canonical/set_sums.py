@@ -11,12 +11,11 @@ W_(t+1),j(D) = log(exp W_t,j(D) + exp W_t,j(D + t)), exactly and in float64; the
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.parent_index import member_terms, parent_index, set_offsets
+from epgfn.gflownet.spaces.parent_sets import subsets_of_size
 
 
 class SetSums:
@@ -29,7 +28,7 @@ class SetSums:
         self.n_variables, self.max_parents = v, r
         self.offsets, self.terms = set_offsets(v, r), member_terms(v, r)
         self.variable = rank.argsort()  # of each place
-        sets = [_subsets(v, size) for size in range(r + 1)]
+        sets = [subsets_of_size(v, size) for size in range(r + 1)]
         there = torch.cat([self.number(self.variable[s].sort(1).values) for s in sets])
         self.phi = table.double()[self.variable][:, there]
         self.n_sets = self.phi.shape[1]
@@ -50,7 +49,7 @@ class SetSums:
         self.alone = self.at(place, place, torch.zeros((), dtype=torch.int64))
 
     def number(self, members: Tensor) -> Tensor:
-        """Of sets (..., r) of ascending places: (...) int64, as `parent_masks` orders sets."""
+        """Of sets (..., r) of ascending places: (...) int64, as `parent_sets` orders them."""
         size = members.shape[-1]
         number = self.offsets[size].expand(members.shape[:-1])
         for i in range(size):
@@ -76,9 +75,3 @@ class SetSums:
 
 def _bits(members: Tensor, v: int) -> Tensor:
     return torch.zeros(len(members), v, dtype=torch.bool).scatter_(1, members, True)
-
-
-def _subsets(n: int, size: int) -> Tensor:
-    """(C(n, size), size) int64 all sets of that size of 0 .. n - 1, in lexicographic order."""
-    found = list(itertools.combinations(range(n), size))
-    return torch.tensor(found, dtype=torch.int64).view(len(found), size)

@@ -19,8 +19,9 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.parent_sets import families
 
-_BATCH_NUMBERS = 1 << 23  # 64 MiB of int64 a batch
+_BATCH_NUMBERS = 1 << 19  # numbers a batch, which a processor keeps near
 _MAX_CONFIGURATIONS = 1 << 62
+_SPARSE = 1  # cells a record from which on sorting is cheaper than a table of all of them
 
 
 def bdeu(columns: Tensor, categories: Tensor, sets: Tensor, *, sample_size: float) -> Tensor:
@@ -49,30 +50,44 @@ def set_scores(columns: Tensor, categories: Tensor, sets: Tensor, sample_size: f
     """g(Y) of each set: (n, V) int64, (V,), (M, V) bool -> (M,) float64. The empty set has one configuration,
     which all n records show: log Gamma(a + n) - log Gamma(a)."""
     n, n_variables = columns.shape
-    sizes = sets.sum(1)
+    sizes, by_variable = sets.sum(1), columns.T.contiguous()
+    totals = torch.where(sets, categories.double().log2(), 0.0).sum(1)  # bits
     out = torch.zeros(len(sets), dtype=torch.float64)
     for size in range(1, n_variables + 1):
-        for rows in torch.split((sizes == size).nonzero()[:, 0], max(1, _BATCH_NUMBERS // max(n * size, 1))):
-            members = sets[rows].nonzero()[:, 1].view(-1, size)  # (B, size)
-            out[rows] = _scores_of(columns, categories, members, sample_size)
+        rows = (sizes == size).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        rows = rows[totals[rows].argsort()]  # sets of like tables side by side
+        for some in torch.split(rows, max(1, _BATCH_NUMBERS // max(n * size, 1))):
+            members = sets[some].nonzero()[:, 1].view(-1, size)  # (B, size)
+            out[some] = _scores_of(by_variable, categories, members, sample_size)
     empty = torch.tensor(sample_size, dtype=torch.float64)
     return torch.where(sizes == 0, torch.lgamma(empty + n) - torch.lgamma(empty), out)
 
 
-def _scores_of(columns: Tensor, categories: Tensor, members: Tensor, sample_size: float) -> Tensor:
-    """g of B sets of one size, (B, size) variables each -> (B,) float64."""
-    configuration = torch.zeros(len(columns), len(members), dtype=torch.int64)  # (n, B)
+def _scores_of(by_variable: Tensor, categories: Tensor, members: Tensor, sample_size: float) -> Tensor:
+    """g of B sets of one size, (V, n) categories, (B, size) variables each -> (B,) float64."""
+    configuration = torch.zeros(len(members), by_variable.shape[1], dtype=torch.int64)  # (B, n)
     total = torch.ones(len(members), dtype=torch.int64)
     for variable in members.T:
         if bool((total > _MAX_CONFIGURATIONS // categories[variable]).any()):
             raise UsageError(
                 "a family has too many configurations to number; lower max_parents or merge categories"
             )
-        configuration = configuration * categories[variable] + columns[:, variable]
+        configuration = configuration * categories[variable][:, None] + by_variable[variable]
         total = total * categories[variable]
-    counts = run_lengths(configuration.T.contiguous()).double()  # (B, n)
+    counts = _counts(configuration, int(total.max())).double()
     share = (sample_size / total.double())[:, None]
     return (torch.lgamma(share + counts) - torch.lgamma(share)).sum(1)
+
+
+def _counts(configuration: Tensor, total: int) -> Tensor:
+    """How many records show each configuration, in some order, zeros among them or not: (B, n) int64 below `total` -> (B, ...) int64."""
+    b, n = configuration.shape
+    if total > max(n, 1) * _SPARSE:
+        return run_lengths(configuration)
+    row = torch.arange(b)[:, None] * total
+    return torch.bincount((row + configuration).flatten(), minlength=b * total).view(b, total)
 
 
 def run_lengths(values: Tensor) -> Tensor:

@@ -306,6 +306,54 @@ def truth(
 
 
 @app.command()
+def large(
+    network: Annotated[
+        list[Path] | None,
+        typer.Option(help="A network in the Bayesian Interchange Format (alarm.bif.gz); repeat for more."),
+    ] = None,
+    made: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="VARIABLES", help="A linear-Gaussian network that is made up; repeat for more.", min=2
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes.", min=1)] = 5,
+    records: Annotated[int, typer.Option(help="Records of each.", min=1)] = 1000,
+    max_parents: Annotated[int, typer.Option(help="Parents that a variable has at most.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of records and training.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """What a federated study of many variables publishes, beside long Markov chains on the sum of its nodes' score tables.
+
+    Example: epgfn bench large --network alarm.bif.gz --network hailfinder.bif.gz
+    """
+    from epgfn.bench.large import large as measure
+
+    def on_row(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(
+                f"{row['case']}: {row['variables']} variables, {row['nodes']} nodes, {row['records']:,} records  published from "
+                f"{row['basis']}, error {row['mean_error']:.5f} mean, {row['max_error']:.4f} largest  model's samples "
+                f"{row['model_mean']:.4f}, {row['model_max']:.3f}, {row['verdict']}  CPU-s: a table {row['tables_cpu_s']:.1f}, a node "
+                f"{row['local_cpu_s']:.0f}, coordinator {row['coordinator_cpu_s']:.0f}, reference {row['reference_cpu_s']:.0f} "
+                f"({row['reference_apart']:.4f} apart)  {row['peak_gb']:.1f} GB",
+                flush=True,
+            )
+
+    rows = measure(
+        network or (),
+        made or (),
+        nodes=nodes,
+        records=records,
+        max_parents=max_parents,
+        seed=seed,
+        on_row=on_row,
+    )
+    if as_json:
+        print(json.dumps({"rows": rows}))
+
+
+@app.command()
 def reading(
     rows: Annotated[int, typer.Option(help="Rows of the file.", min=1)] = 100_000,
     columns: Annotated[int, typer.Option(help="Columns of the file.", min=1)] = 11,

@@ -96,7 +96,9 @@ def weighted_edges(own: Own[Any]) -> npt.NDArray[np.float64]:
     return edges
 
 
-def linear_gaussian(n_variables: int, seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def linear_gaussian(
+    n_variables: int, seed: int, n: int = RECORDS
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """(n, V) records with columns of unit variance, and the graph (V, V), [i, j] = i -> j.
 
     A random order; each variable has Binomial(3, `MEAN_PARENTS` / 3) parents among those before it, as far as there are so
@@ -109,9 +111,9 @@ def linear_gaussian(n_variables: int, seed: int) -> tuple[npt.NDArray[np.float64
         count = min(place, rng.binomial(MAX_PARENTS, MEAN_PARENTS / MAX_PARENTS))
         for i in rng.choice(order[:place], size=count, replace=False) if count else []:
             weights[i, j] = rng.choice([-1, 1]) * rng.uniform(0.4, 1.2)
-    records = np.zeros((RECORDS, n_variables))
+    records = np.zeros((n, n_variables))
     for j in order:
-        records[:, j] = records @ weights[:, j] + rng.normal(size=RECORDS)
+        records[:, j] = records @ weights[:, j] + rng.normal(size=n)
     return records / records.std(0), weights != 0
 
 

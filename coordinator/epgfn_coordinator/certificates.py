@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,7 @@ from epgfn_coordinator import clock, keys
 from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.journal import LOG, Journal
+from epgfn_coordinator.rounds import options
 from epgfn_coordinator.store import Store
 
 HEALTH_ID = "coordinator-health"  # the id in the certificate of our own health check; no node may have it
@@ -153,8 +155,8 @@ def _take_over(home: Home, store: Store, ca: Path) -> None:
     write_atomic(home.ca, pem)
 
 
-def ends(home: Home, store: Store) -> dict[str, datetime]:
-    """When each certificate ends: that of the `authority`, the `server`, and of every enrolled node by its id.
+def ends(home: Home, *stores: Store) -> dict[str, datetime]:
+    """When each certificate ends: that of the `authority`, the `server`, and of every node by its id that is enrolled in these rounds.
 
     Raises:
         EpgfnError: a file cannot be read.
@@ -163,19 +165,21 @@ def ends(home: Home, store: Store) -> dict[str, datetime]:
         "authority": ends_at(read_bytes(home.ca, "certificate")),
         "server": ends_at(read_bytes(home.key(keys.TLS_CERTIFICATE), "certificate")),
     }
-    for row in store.rows("SELECT node_id, certificate FROM nodes ORDER BY node_id"):
-        found[f"node {row['node_id']}"] = ends_at(bytes(row["certificate"]))
+    for store in stores:
+        for row in store.rows("SELECT node_id, certificate FROM nodes ORDER BY node_id"):
+            whose, end = f"node {row['node_id']}", ends_at(bytes(row["certificate"]))
+            found[whose] = max(found.get(whose, end), end)
     return found
 
 
-def warnings(home: Home, store: Store) -> list[str]:
+def warnings(home: Home, *stores: Store) -> list[str]:
     """What to say of certificates that have ended or do so within a month, and what to do, a sentence each."""
     said, now = [], clock.now()
-    for whose, end in ends(home, store).items():
+    for whose, end in ends(home, *stores).items():
         if end - now >= RENEW_WITHIN:
             continue
         when = f"the certificate of {whose} {'ended' if end <= now else 'ends'} at {spelled(end)}"
-        institutions = whose == "authority" and store.fact(INSTITUTION_FACT) is not None
+        institutions = whose == "authority" and stores[0].fact(INSTITUTION_FACT) is not None
         what = _INSTITUTION if institutions else _what_to_do(home, whose, ended=end <= now)
         said.append(f"{when}; {what}")
     return said
@@ -189,18 +193,25 @@ _INSTITUTION: Final = (
 
 def _what_to_do(home: Home, whose: str, *, ended: bool) -> str:
     if not whose.startswith("node "):
-        return f"epgfn-coordinator renew --home {home.root} issues another, and so does serve"
+        return f"epgfn-coordinator renew --home {home.shared} issues another, and so does serve"
     node = whose.removeprefix("node ")
     if ended:
-        return f"epgfn-coordinator token {node} --renew --home {home.root} makes an invitation with which it gets another for the same keys"
+        return f"epgfn-coordinator token {node} --renew {options(home)} makes an invitation with which it gets another for the same keys"
     return "it gets another by itself with epgfn-node run, or by epgfn-node renew"
 
 
 class Upkeep:
     """Renews what `serve` needs and warns of what it cannot renew."""
 
-    def __init__(self, home: Home, store: Store, authority: CertificateAuthority, journal: Journal) -> None:
-        self._home, self._store, self._authority, self._journal = home, store, authority, journal
+    def __init__(
+        self,
+        home: Home,
+        authority: CertificateAuthority,
+        journal: Journal,
+        stores: Callable[[], list[Store]],
+    ) -> None:
+        """`stores`: of the rounds that are served now."""
+        self._home, self._authority, self._journal, self._stores = home, authority, journal, stores
         self._looked = self._warned = float("-inf")
 
     def look(self) -> None:
@@ -213,7 +224,7 @@ class Upkeep:
             return
         self._looked = time.monotonic()
         self._authority.reread(self._home.keys)
-        if renew_authority(self._home, self._store, self._authority):
+        if renew_authority(self._home, self._stores()[0], self._authority):
             self._journal.decision(
                 "certificate", "the authority's certificate is issued anew, for the same key"
             )
@@ -221,7 +232,7 @@ class Upkeep:
             self._journal.decision("certificate", f"the server's certificate is issued anew: {why}")
         if time.monotonic() - self._warned >= WARN_EVERY:
             self._warned = time.monotonic()
-            for sentence in warnings(self._home, self._store):
+            for sentence in warnings(self._home, *self._stores()):
                 self._journal.decision("certificate-ends", sentence, warn=True)
 
     def look_if_possible(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from epgfn.base.errors import EpgfnError, UsageError, WaitingError
 from epgfn.base.files import write_secret
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
+from epgfn_coordinator.rounds import all_rounds, find, options
 from epgfn_coordinator.store import Store
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ app = typer.Typer(
 
 HomeOption = Annotated[Path, typer.Option("--home", help="Directory of this coordinator.")]
 DEFAULT_HOME = Path("coordinator-home")
+StudyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="NAME",
+        help="Which round, where the home holds several; `epgfn-coordinator rounds` lists them.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
@@ -101,9 +111,89 @@ def init(
 
 
 @app.command()
+def add(
+    study: Annotated[Path, typer.Option(help="The study all parties agreed on.")],
+    home: HomeOption = DEFAULT_HOME,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="What to call the round (default: by the study's name; a further round of a study needs one)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open a further round in a home that is there: of another study, or with --name the next one of the same. Also while it serves.
+
+    Whoever is on its roster and enrolled in the home already takes part without a token.
+
+    Example: epgfn-coordinator add --study study.toml --name second --home coordinator-home
+    """
+    from epgfn.study import Study
+    from epgfn_coordinator.initialise import add as add_round
+
+    parsed = Study.load(study)
+    called, made = add_round(Home(home), parsed, name)
+    current = find(Home(home), called)
+    store = Store(current.state)
+    try:
+        enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
+    finally:
+        store.close()
+    invited = [node for node in parsed.roster if node not in enrolled]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "name": called,
+                    "study": parsed.name,
+                    "study_digest": parsed.digest,
+                    "made": made,
+                    "home": str(home),
+                    "enrolled": sorted(enrolled),
+                    "to_invite": invited,
+                },
+                indent=2,
+            )
+        )
+        return
+    print(f"round {called}  study {parsed.name}  digest {parsed.digest}")
+    for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
+        print(f"note: {note}")
+    if not made:
+        print(f"{home} holds this round already; nothing is changed")
+    if enrolled:
+        print(f"enrolled already, with the keys they have: {', '.join(sorted(enrolled))}")
+        print(f"  each runs: epgfn-node join --round {called}")
+    for node in invited:
+        print(f"next: {NAME} token {node} {options(current)}")
+
+
+@app.command("rounds")
+def list_rounds(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """List the rounds of this home by the names that --study takes.
+
+    Example: epgfn-coordinator rounds --home coordinator-home
+    """
+    from epgfn_coordinator.status import overview
+
+    found = overview(Home(home))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max(len(each["name"]) for each in found)
+    for each in found:
+        sent = (
+            "" if each["state"] is None else f"{each['state']}, {each['accepted']} of {each['roster']} models"
+        )
+        trouble = f"  {each['trouble']}" if each["trouble"] else ""
+        print(f"{each['name']:<{width}}  {sent}{trouble}")
+
+
+@app.command()
 def token(
     node: Annotated[str, typer.Argument(help="A node id of the study's roster.")],
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the invitation (default: NODE.invitation.json).")
     ] = None,
@@ -124,9 +214,10 @@ def token(
     from epgfn_coordinator.invitation import invite
 
     path = out or Path(f"{node}.invitation.json")
-    store = _store(home)
+    current = find(Home(home), study)
+    store = Store(current.state)
     try:
-        raw = invite(Home(home), store, node, days, renew=renew)
+        raw = invite(current, store, node, days, renew=renew)
         write_secret(path, raw)
         expires = next(each["expires"] for each in all_of(store) if each["node"] == node)
     finally:
@@ -145,14 +236,15 @@ def token(
 
 
 @app.command()
-def invitations(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+def invitations(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_json: AsJson = False) -> None:
     """List each node's last invitation: open, used, expired or revoked.
 
     Example: epgfn-coordinator invitations --home coordinator-home
     """
     from epgfn_coordinator.invitation import invitations as all_of
 
-    store = _store(home)
+    current = find(Home(home), study)
+    store = Store(current.state)
     try:
         found = all_of(store)
     finally:
@@ -165,13 +257,14 @@ def invitations(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
         until = f"until {each['expires']}" if each["state"] == "open" and each["expires"] else ""
         print(f"{each['node']:<{width}}  {each['state']:<7}  {until}".rstrip())
     if not found:
-        print(f"nobody has been invited yet; run {NAME} token NODE --home {home}")
+        print(f"nobody has been invited yet; run {NAME} token NODE {options(current)}")
 
 
 @app.command("revoke-invitation")
 def revoke_invitation(
     node: Annotated[str, typer.Argument(help="Whose invitation; it must not have been used.")],
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Void an invitation that was not used: lost on the way, or sent to the wrong person.
@@ -180,12 +273,13 @@ def revoke_invitation(
     """
     from epgfn_coordinator.invitation import revoke_invitation as void
 
-    store = _store(home)
+    current = find(Home(home), study)
+    store = Store(current.state)
     try:
         void(store, node)
     finally:
         store.close()
-    said = f"the invitation for {node} is void; {NAME} token {node} --home {home} makes another"
+    said = f"the invitation for {node} is void; {NAME} token {node} {options(current)} makes another"
     print(json.dumps({"node": node, "state": "revoked"}, indent=2) if as_json else said)
 
 
@@ -215,9 +309,11 @@ def renew(
     store = _store(home)
     try:
         names = names_of(renew_by_hand(Home(home), store, tls_name or [], ca))
-        until = {whose: spelled(end) for whose, end in ends(Home(home), store).items()}
+        with contextlib.ExitStack() as opened:
+            found = ends(Home(home), *_stores(home, opened))
     finally:
         store.close()
+    until = {whose: spelled(end) for whose, end in found.items()}
     if as_json:
         print(json.dumps({"names": names, "certificates": until}, indent=2))
         return
@@ -230,11 +326,12 @@ def revoke(
     home: HomeOption = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke a node's keys: its certificate is refused at once. With a new invitation it enrols again; a model that was accepted stands.
+    """Revoke a node's keys, in all rounds: its certificate is refused at once. With a new invitation it enrols again; models that were
+    accepted stand.
 
     Example: epgfn-coordinator revoke clinic-a --home coordinator-home
     """
-    store = _store(home)
+    store = _store(home)  # of the first round, whichever it is about
     try:
         if Home(home).is_served():
             said = _ask(home, store, "revocation_requests", "node_id", node)
@@ -248,7 +345,8 @@ def revoke(
     if as_json:
         print(json.dumps({"node": node, "detail": said}, indent=2))
         return
-    print(f"{said}\nif it is to take part: {NAME} token {node} --home {home}, and a new --home on its side")
+    chosen = options(Home(home)) if len(all_rounds(Home(home))) == 1 else f"--home {home} --study NAME"
+    print(f"{said}\nif it is to take part: {NAME} token {node} {chosen}, and a new --home on its side")
 
 
 @app.command()
@@ -285,7 +383,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Enrol nodes, take their models, train and publish the global one. Stop with Ctrl-C; start again to go on.
+    """Enrol nodes, take their models, train and publish the global one, of every round in the home. Stop with Ctrl-C; start again to go on.
 
     Example: epgfn-coordinator serve --home coordinator-home
 
@@ -300,7 +398,7 @@ def serve(
     where = chosen(device)
     with joined(where) as workers:
         if not workers.is_first:
-            train_along(Home(home), where)
+            train_along(where)
             return
         log_to_stderr(Home(home).log, as_json=log_json)
         reporter, trainer = make_reporter("coordinator", events), Trainer(where)
@@ -325,6 +423,7 @@ def serve(
 @app.command()
 def status(
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where the round stands.
@@ -333,7 +432,7 @@ def status(
     """
     from epgfn_coordinator.status import status as look
 
-    found = look(Home(home))
+    found = look(find(Home(home), study))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -347,12 +446,12 @@ def status(
 
 
 @app.command()
-def close(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+def close(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_json: AsJson = False) -> None:
     """Close the round now, if a quorum of models is in; the serving process does it.
 
     Example: epgfn-coordinator close --home coordinator-home
     """
-    store = _store(home)
+    store = Store(find(Home(home), study).state)
     try:
         if not Home(home).is_served():
             raise EpgfnError(f"no coordinator serves from {home}; start {NAME} serve --home {home} first")
@@ -370,6 +469,7 @@ def extend(
         ),
     ],
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Extend the deadline. A round that waits for you because it passed without a quorum is open again. The ledger and the nodes are told.
@@ -379,13 +479,14 @@ def extend(
     from epgfn_coordinator.main_loop import extend as put_off
 
     moment = _moment(deadline)
-    store = _store(home)
+    current = find(Home(home), study)
+    store = Store(current.state)
     try:
         if Home(home).is_served():
             said = _ask(home, store, "requests", "deadline", moment.isoformat())
         else:
             log_to_stderr()
-            said = put_off(Home(home), Journal(make_reporter("coordinator", events=False)), moment)
+            said = put_off(current, Journal(make_reporter("coordinator", events=False)), moment)
         _tell_round(store, said, as_json)
     finally:
         store.close()
@@ -429,6 +530,7 @@ def _ask(home: Path, store: Store, table: str, column: str, asked: str | None) -
 @app.command()
 def abandon(
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Really do it; there is no way back.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -439,15 +541,15 @@ def abandon(
     from epgfn.study import Study
     from epgfn_coordinator.main_loop import abandon as give_up
 
-    Home(home).require()
+    current = find(Home(home), study)
     if not yes:
         raise UsageError(
-            f"abandoning the round in {home} ends it for good and destroys its key, unless the study keeps it; "
+            f"abandoning the round in {current.root} ends it for good and destroys its key, unless the study keeps it; "
             "if that is what you want, add --yes"
         )
     log_to_stderr()
-    state = give_up(Home(home), Journal(make_reporter("coordinator", events=False)))
-    kept = Study.load(Home(home).study).transport.keep_round_key
+    state = give_up(current, Journal(make_reporter("coordinator", events=False)))
+    kept = Study.load(current.study).transport.keep_round_key
     if as_json:
         print(json.dumps({"state": state, "round_key": "kept" if kept else "destroyed"}, indent=2))
         return
@@ -459,6 +561,7 @@ def abandon(
 def export(
     out: Annotated[Path, typer.Option(help="Run directory to write; must not exist, or be empty.")],
     home: HomeOption = DEFAULT_HOME,
+    study: StudyOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the run directory that an auditor checks offline with `epgfn audit`.
@@ -468,9 +571,10 @@ def export(
     from epgfn.study import Study
     from epgfn_coordinator.export import export as write
 
-    state = write(Home(home), out)
-    study = Study.load(Home(home).study)
-    notes = [note for note in (study.disclosure, study.caution) if note]
+    current = find(Home(home), study)
+    state = write(current, out)
+    agreed = Study.load(current.study)
+    notes = [note for note in (agreed.disclosure, agreed.caution) if note]
     if as_json:
         print(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
         return
@@ -547,11 +651,8 @@ def health(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from epgfn_coordinator.health import require_healthy
 
     address = require_healthy(Home(home))
-    store = _store(home)
-    try:
-        said = warnings(Home(home), store)
-    finally:
-        store.close()
+    with contextlib.ExitStack() as opened:
+        said = warnings(Home(home), *_stores(home, opened))
     if as_json:
         print(json.dumps({"serving": True, "address": address, "warnings": said}, indent=2))
         return
@@ -570,6 +671,11 @@ def _authority(ca: Path | None, ca_key: Path | None) -> CertificateAuthority | N
     from epgfn.sealing.pki import CertificateAuthority
 
     return CertificateAuthority.adopt(ca, ca_key, key_passphrase())
+
+
+def _stores(home: Path, opened: contextlib.ExitStack) -> list[Store]:
+    """Of all rounds, the first one's first."""
+    return [opened.enter_context(contextlib.closing(Store(each.state))) for each in all_rounds(Home(home))]
 
 
 def _store(home: Path) -> Store:

@@ -78,7 +78,7 @@ def _write_settled(home: Home, store: Store, run: Path) -> str:
         time.sleep(SETTLE_PAUSE)
     raise EpgfnError(
         f"the ledger in {home.ledger} is behind the state since serving was interrupted; "
-        f"run epgfn-coordinator serve --home {home.root} once, then export again"
+        f"run epgfn-coordinator serve --home {home.shared} once, then export again"
     )
 
 

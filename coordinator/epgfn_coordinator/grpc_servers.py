@@ -34,12 +34,9 @@ from epgfn_coordinator.guests import Bounds
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
 from epgfn_coordinator.listening import Inner, listen
-from epgfn_coordinator.services.artifact import ArtifactServicer
+from epgfn_coordinator.services.by_round import ArtifactByRound, LedgerByRound, ResultByRound, StudyByRound
 from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrollment
-from epgfn_coordinator.services.ledger import LedgerServicer
-from epgfn_coordinator.services.result import ResultServicer
-from epgfn_coordinator.services.study import StudyServicer
 
 # An upload holds a thread for as long as it takes, a call that says nothing too; no node can have as many of them as there are threads.
 THREADS = 128  # and one for each node, up to as many again
@@ -69,10 +66,10 @@ SERVICES = tuple(
 class Servicers:
     """The services of the port with mutual TLS."""
 
-    study: StudyServicer
-    artifact: ArtifactServicer
-    result: ResultServicer
-    ledger: LedgerServicer
+    study: StudyByRound
+    artifact: ArtifactByRound
+    result: ResultByRound
+    ledger: LedgerByRound
     certificate: CertificateServicer
 
 
@@ -128,7 +125,7 @@ class Listener:
             ("grpc.max_connection_age_grace_ms", age),
         )
         self._health = health.HealthServicer()
-        self._inner = Inner(home.root)
+        self._inner = Inner(home.shared)
         sockets, self.address = _bind(config.address, config.effective_address)
         self._gates = [
             Gate(

@@ -1,15 +1,19 @@
 """The coordinator's directory: where each file lies, and the addresses in coordinator.toml.
 
+The directory itself is that of the coordinator's first round. A further round has a folder of its own in rounds/, with everything that
+is marked * here; the rest is shared by all of them.
+
 coordinator.toml                 addresses and TLS names; the only file here meant for an editor
-study.toml  study.sigstore.json  round.sigstore.json
-keys/                            private keys 0600, with their public halves and ca.pem
-state.sqlite                     the one place where things become true (see store.py)
-uploads/<upload>.part            bytes of uploads under way
+rounds/<name>/                   further rounds, of this study or of others
+study.toml  study.sigstore.json  round.sigstore.json  *
+keys/                            private keys 0600, with their public halves and ca.pem; * ledger.key, ledger.vkey and round.key
+state.sqlite                     * the one place where things become true (see store.py)
+uploads/<upload>.part            * bytes of uploads under way
 log/  inner/                     what `serve` says, the last of it; sockets of this machine alone
-artifacts/<sha256>               sealed models that were accepted
-ledger/  global/                 published from the state, written again at each start
-aggregates/<number>/             further global models, where the study takes late ones
-leave-one-out/<node>/            models of everybody but that node, where the study asks for them
+artifacts/<sha256>               * sealed models that were accepted
+ledger/  global/                 * published from the state, written again at each start
+aggregates/<number>/             * further global models, where the study takes late ones
+leave-one-out/<node>/            * models of everybody but that node, where the study asks for them
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomli_w
 
@@ -33,17 +37,34 @@ from epgfn.base.toml import parse_toml
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
 DEFAULT_ENROLL_ADDRESS = "127.0.0.1:8444"
+_KEYS_OF_A_ROUND: Final = ("ledger.key", "ledger.vkey", "round.key")
 
 
 @dataclass(frozen=True)
 class Home:
-    """Paths below one coordinator's directory."""
+    """Paths of one round. `root`: its folder; `house`: the coordinator's directory, where that is another, as it is for all rounds but the
+    first."""
 
     root: Path
+    house: Path | None = None
+
+    @property
+    def shared(self) -> Path:
+        """The coordinator's directory."""
+        return self.house or self.root
+
+    @property
+    def rounds(self) -> Path:
+        """The folders of all rounds but the first."""
+        return self.shared / "rounds"
+
+    def further(self, name: str) -> Home:
+        """The round of that name, there or not; not the first."""
+        return Home(self.rounds / name, self.shared)
 
     @property
     def config(self) -> Path:
-        return self.root / "coordinator.toml"
+        return self.shared / "coordinator.toml"
 
     @property
     def study(self) -> Path:
@@ -63,6 +84,12 @@ class Home:
 
     @property
     def keys(self) -> Path:
+        """Keys that all rounds share."""
+        return self.shared / "keys"
+
+    @property
+    def round_keys(self) -> Path:
+        """Keys of this round alone; for the first it is the same folder."""
         return self.root / "keys"
 
     @property
@@ -83,7 +110,7 @@ class Home:
 
     @property
     def log(self) -> Path:
-        return self.root / "log"
+        return self.shared / "log"
 
     @property
     def result(self) -> Path:
@@ -94,8 +121,8 @@ class Home:
         return self.root / place
 
     def key(self, name: str) -> Path:
-        """The file `name` in keys/."""
-        return self.keys / name
+        """The file of the key called `name`."""
+        return (self.round_keys if name in _KEYS_OF_A_ROUND else self.keys) / name
 
     def part(self, upload_id: str) -> Path:
         """Bytes kept so far of an upload."""
@@ -113,20 +140,39 @@ class Home:
         """
         if not self.state.is_file() or not self.config.is_file():
             raise UsageError(
-                f"{self.root} holds no coordinator; run: epgfn-coordinator init --home {self.root} --study study.toml"
+                f"{self.shared} holds no coordinator; run: epgfn-coordinator init --home {self.shared} --study study.toml"
             )
 
     @contextlib.contextmanager
     def served(self) -> Iterator[None]:
-        """Hold this directory for one `serve`; the system lets go when the process ends, however it ends.
+        """Hold the coordinator's directory for one `serve`; the system lets go when the process ends, however it ends.
 
         Raises:
             EpgfnError: another `serve` holds it.
         """
-        handle = os.open(self.root / ".serving", os.O_RDWR | os.O_CREAT, 0o600)
+        with self._held(
+            ".serving", f"another epgfn-coordinator serves from {self.shared}; stop that one first"
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """The same for one command that adds a round.
+
+        Raises:
+            EpgfnError: another does.
+        """
+        with self._held(
+            ".adding", f"another epgfn-coordinator add works in {self.shared}; wait until it ends"
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, lock: str, taken: str) -> Iterator[None]:
+        handle = os.open(self.shared / lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if not _lock(handle):
-                raise EpgfnError(f"another epgfn-coordinator serves from {self.root}; stop that one first")
+                raise EpgfnError(taken)
             yield
         finally:
             os.close(handle)

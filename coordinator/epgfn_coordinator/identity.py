@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from sqlite3 import Row
 
 import grpc
 from cryptography import x509
@@ -14,7 +15,6 @@ from epgfn.base.errors import RefusedError
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import node_id_from_cert
 from epgfn_coordinator.journal import LOG, caused_by
-from epgfn_coordinator.known_keys import revocation_of
 from epgfn_coordinator.pace import Pace
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.services.calls import CallError
@@ -32,35 +32,42 @@ class Caller:
     signing_key: VerifyKey
 
 
-class Identity:
-    """Turns the peer certificate of a call into an enrolled node of the roster."""
+class Calls:
+    """What all rounds have in common about who calls."""
 
-    def __init__(self, store: Store, roster: list[str]) -> None:
-        self._store, self._roster = store, frozenset(roster)
-        self._pace = Pace(AT_ONCE, PER_SECOND)
+    def __init__(self) -> None:
+        self.pace = Pace(AT_ONCE, PER_SECOND)
         self.known: Callable[[str, str], None] = lambda peer, node_id: None
         """Told of each call whose node is known: what gRPC calls the other end of its connection, and the node."""
+        self.revoked: Callable[[str], Row | None] = lambda fingerprint: None
+        """The revocation of a TLS key, in whichever round."""
+
+
+class Identity:
+    """Turns the peer certificate of a call into an enrolled node of one round's roster."""
+
+    def __init__(self, store: Store, roster: list[str], calls: Calls) -> None:
+        self._store, self._roster, self._calls = store, frozenset(roster), calls
+
+    def knows(self, context: grpc.ServicerContext) -> bool:
+        """Whether `caller` would find who calls."""
+        node_id, fingerprint = _shown(context)
+        return self._row(node_id, fingerprint) is not None and self._calls.revoked(fingerprint) is None
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
         """The node that calls.
 
         Raises:
             CallError: "not-enrolled": the certificate names no enrolled node of the roster, or holds another key than
-                the one the node enrolled with; "revoked": its keys count no more; "too-many-calls".
+                the one the node enrolled with; "revoked": its keys count no more, in whichever round; "too-many-calls".
         """
-        certificates = context.auth_context().get("x509_pem_cert", [])
-        try:
-            node_id, fingerprint = _named_by(certificates[0])
-        except (IndexError, ValueError, RefusedError):
-            node_id, fingerprint = "", ""
-        row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
-        if row is None or node_id not in self._roster or row["tls_fingerprint"] != fingerprint:
-            if fingerprint and (revoked := revocation_of(self._store, fingerprint)) is not None:
-                LOG.warning(
-                    "login refused: revoked node=%s", revoked["node_id"], extra=caused_by(fingerprint)
-                )
-                error = revoked_error(revoked["node_id"])
-                raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
+        node_id, fingerprint = _shown(context)
+        if fingerprint and (revoked := self._calls.revoked(fingerprint)) is not None:
+            LOG.warning("login refused: revoked node=%s", revoked["node_id"], extra=caused_by(fingerprint))
+            error = revoked_error(revoked["node_id"])
+            raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
+        row = self._row(node_id, fingerprint)
+        if row is None:
             LOG.warning(
                 "login refused: not-enrolled certificate=%s",
                 fingerprint[:16] or "unreadable",
@@ -71,14 +78,29 @@ class Identity:
                 "not-enrolled",
                 "this certificate is not that of an enrolled node of the study; enrol with an invitation first",
             )
-        self.known(context.peer(), node_id)
-        if self._pace.take(node_id) is None:
+        self._calls.known(context.peer(), node_id)
+        if self._calls.pace.take(node_id) is None:
             raise CallError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "too-many-calls",
                 f"{node_id} calls more than {PER_SECOND:.0f} times a second; end what does, then run again",
             )
         return Caller(node_id, VerifyKey.from_pem(bytes(row["signing_key"])))
+
+    def _row(self, node_id: str, fingerprint: str) -> Row | None:
+        row = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+        if row is None or node_id not in self._roster or row["tls_fingerprint"] != fingerprint:
+            return None
+        return row
+
+
+def _shown(context: grpc.ServicerContext) -> tuple[str, str]:
+    """The node id and the key's fingerprint that the caller's certificate shows; empty where it shows none."""
+    certificates = context.auth_context().get("x509_pem_cert", [])
+    try:
+        return _named_by(certificates[0])
+    except (IndexError, ValueError, RefusedError):
+        return "", ""
 
 
 @functools.lru_cache(maxsize=1024)

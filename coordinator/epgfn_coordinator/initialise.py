@@ -1,12 +1,19 @@
-"""`init`: keys, the signed study, the signed round manifest and the first ledger entries."""
+"""`init` and `add`: keys, signed study and round manifest, first ledger entries; of the first round, or of a further one."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-from epgfn.base.errors import UsageError
-from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.base import failpoints
+from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.base.passphrase import key_passphrase
 from epgfn.learn.policy import require_possible
 from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
@@ -22,10 +29,11 @@ from epgfn.study import Study
 from epgfn.study.new import require_new
 from epgfn.study.study import STUDY_NAME
 from epgfn_coordinator import clock as clocks
-from epgfn_coordinator import keys
+from epgfn_coordinator import keys, rounds
 from epgfn_coordinator.certificates import HEALTH_ID, INSTITUTION_FACT, issue
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.people import Member, share
 from epgfn_coordinator.store import Store
 
 
@@ -43,11 +51,7 @@ def initialise(
         EpgfnError: a file cannot be written.
     """
     config.require_addresses()
-    if HEALTH_ID in study.roster:
-        raise UsageError(
-            f"the node id {HEALTH_ID} is reserved for the coordinator; rename that node in the study"
-        )
-    require_possible(study)
+    _require_fit(study)
     home.keys.mkdir(parents=True, exist_ok=True)
     home.keys.chmod(0o700)
     store = Store(home.state)
@@ -55,7 +59,8 @@ def initialise(
         if digest := store.text("study_digest"):
             if digest != study.digest:
                 raise UsageError(
-                    f"{home.root} holds a coordinator for another study; choose another --home, one is for one round"
+                    f"{home.root} holds a coordinator for another study; epgfn-coordinator add puts a further study into the same home, or "
+                    "choose another --home"
                 )
             if home.config.exists():
                 return False
@@ -67,6 +72,109 @@ def initialise(
     finally:
         store.close()
     return True
+
+
+def add(home: Home, study: Study, name: str | None = None) -> tuple[str, bool]:
+    """Make a further round in the coordinator's directory `home`: of another study, or with a `name` of its own of one that has a round
+    there already. What it is called, and whether it was made now; False if a round of that name is there, for the same study.
+
+    It shares the coordinator's authority, certificates, signing key and addresses, and has its own ledger, with a key of its own, round key
+    and state. Whoever is on its roster and has enrolled in another round is enrolled in it. Built beside its place and renamed, so it is
+    whole or not there.
+
+    Raises:
+        UsageError: there is no coordinator in `home`, the name is none or taken by another study, or as `initialise`.
+        EpgfnError: a file cannot be read or written.
+    """
+    home.require()
+    _require_fit(study)
+    with home.adding():
+        chosen = _free_name(home, study, name)
+        place = home.further(chosen)
+        made = not place.root.exists()
+        if made:
+            require_new(study)
+            _require_time_left(study)
+            _build(home, study, place)
+        with contextlib.ExitStack() as opened:
+            share(list(_members(home, opened)))
+    return chosen, made
+
+
+def _require_fit(study: Study) -> None:
+    if HEALTH_ID in study.roster:
+        raise UsageError(
+            f"the node id {HEALTH_ID} is reserved for the coordinator; rename that node in the study"
+        )
+    require_possible(study)
+
+
+def _free_name(home: Home, study: Study, name: str | None) -> str:
+    """What the round is to be called; that of a round for this very study where `name` says so.
+
+    Raises:
+        UsageError: it is no name, or another study's, or there is a round of this study and nobody has named the next.
+    """
+    if name is not None and not rounds.NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name of a round; use lower-case letters, digits and hyphens, such as {rounds.name_for(name)}"
+        )
+    taken = {
+        rounds.name_of(each): sha256_hex(read_bytes(each.study, "study file"))
+        for each in rounds.all_rounds(home)
+    }
+    first = rounds.name_of(Home(home.shared))
+    wanted = name or rounds.name_for(study.name)
+    if name is not None and name != first and taken.get(name, study.digest) == study.digest:
+        return name
+    of_it = [each for each, digest in taken.items() if digest == study.digest]
+    number = next(number for number in range(2, len(taken) + 3) if _numbered(wanted, number) not in taken)
+    following = f"--name {_numbered(wanted, number)}"
+    if of_it:
+        raise UsageError(
+            f"{home.shared} holds a round of this study already, {', '.join(of_it)}; for another round of it add {following}"
+        )
+    if wanted in taken:
+        raise UsageError(f"{home.shared} holds a round called {wanted} of another study; add {following}")
+    return wanted
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name[: rounds.MOST - 4].rstrip('-')}-{number}"
+
+
+def _build(home: Home, study: Study, place: Home) -> None:
+    """The whole round, beside `place` and then there."""
+    try:
+        home.rounds.mkdir(mode=0o700, exist_ok=True)
+        for left in home.rounds.glob(".*"):  # by an `add` that was killed
+            shutil.rmtree(left)
+        building = Home(Path(tempfile.mkdtemp(dir=home.rounds, prefix=f".{place.root.name}.")), home.shared)
+        try:
+            building.round_keys.mkdir(mode=0o700)
+            signing = SigningKey.load(home.key(keys.SIGNING_KEY), key_passphrase())
+            with contextlib.closing(Store(Home(home.shared).state)) as first:
+                institution = first.fact(INSTITUTION_FACT)
+            with contextlib.closing(Store(building.state)) as store:
+                _open_round(building, study, store, signing, institution)
+            failpoints.at("rename", place.root)
+            os.rename(building.root, place.root)
+            sync_directory(home.rounds)
+            failpoints.at("renamed", place.root)
+        finally:
+            shutil.rmtree(building.root, ignore_errors=True)
+    except OSError as error:
+        raise EpgfnError(
+            f"cannot make {place.root}: {error.strerror or 'input/output error'}; free some space or check the folder's permissions"
+        ) from None
+
+
+def _members(home: Home, opened: contextlib.ExitStack) -> Iterator[Member]:
+    """All rounds; one that cannot be read is left out, and told what it missed when it is served again."""
+    for each in rounds.all_rounds(home):
+        with contextlib.suppress(EpgfnError):
+            roster = frozenset(Study.load(each.study).roster)
+            yield Member(opened.enter_context(contextlib.closing(Store(each.state))), roster)
 
 
 def _require_time_left(study: Study) -> None:
@@ -86,6 +194,13 @@ def _make(home: Home, study: Study, config: Config, store: Store, given: Certifi
     signing = SigningKey.generate()
     signing.save(home.key(keys.SIGNING_KEY), secret)
     write_atomic(home.key(keys.SIGNING_PUBLIC), signing.public.pem)
+    _open_round(home, study, store, signing, None if given is None else given.fingerprint.encode())
+
+
+def _open_round(
+    home: Home, study: Study, store: Store, signing: SigningKey, institution: bytes | None
+) -> None:
+    """A round's own keys, what is signed of it, and its state, in one transaction. `institution`: whose authority it is, if not ours."""
     round_id = secrets.token_hex(16)
     ledger = NoteSigner.generate(f"epgfn/{study.digest[:16]}/{round_id[:16]}")
     ledger.save(home.key(keys.LEDGER_KEY))
@@ -122,7 +237,7 @@ def _make(home: Home, study: Study, config: Config, store: Store, given: Certifi
         store.set_fact("round_id", round_id)
         store.set_fact("state", OPEN)
         store.set_fact("study_digest", study.digest)
-        if given is not None:
-            store.set_fact(INSTITUTION_FACT, given.fingerprint)
+        if institution is not None:
+            store.set_fact(INSTITUTION_FACT, institution)
         Clock(store).believe()
     TileLog(home.ledger, ledger).publish(store.entries())

@@ -65,6 +65,8 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew:
         "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
         "study_digest": study.digest,
     }
+    if home.house is not None:  # nodes of before know only of the first
+        invitation["round_id"] = store.text("round_id")
     with store.transaction():
         enrolled = store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is not None
         if renew and not enrolled:

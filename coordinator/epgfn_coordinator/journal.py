@@ -6,11 +6,13 @@ Never key material, tokens, or anything out of a model; a node is named by its i
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import logging.handlers
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -113,11 +115,19 @@ class Journal:
         )
         self._lock = threading.Lock()
         self._pace = Pace(LINES_AT_ONCE, LINES_PER_SECOND)
+        self._named: Callable[[], dict[str, str]] = dict
+
+    def of(self, name: str, several: Callable[[], bool]) -> Journal:
+        """The same for one round, whose name goes with whatever it says while there are `several`."""
+        found = copy.copy(self)
+        found._named = lambda: {"round": name} if several() else {}
+        return found
 
     def decision(
         self, phase: str, message: str, *, warn: bool = False, caller: str = "", **fields: Any
     ) -> None:
         """Log one line and report an event; `fields` appear in both. `caller`: who can cause it as often as they like, see `caused_by`."""
+        fields |= self._named()
         detail = " ".join(f"{name}={value}" for name, value in fields.items())
         said: dict[str, Any] = {"decision": {"phase": phase, "message": message, **fields}}
         level = logging.WARNING if warn else logging.INFO
@@ -128,6 +138,7 @@ class Journal:
     def progress(self, phase: str, step: int, steps: int, message: str = "", **fields: Any) -> None:
         """Report a step of long work; not logged."""
         count_step(phase, step, steps)
+        fields |= self._named()
         self._event(phase, message, fields, step, steps)
 
     def _event(

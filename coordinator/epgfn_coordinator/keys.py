@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, RefusedError
@@ -47,6 +47,14 @@ class Keys:
             SigningKey.load(home.key(SIGNING_KEY), secret),
             NoteSigner.load(home.key(LEDGER_KEY)),
         )
+
+    def of(self, home: Home) -> Keys:
+        """Those of another round of the same coordinator: its ledger has a key of its own.
+
+        Raises:
+            EpgfnError: that is missing, or readable by others.
+        """
+        return replace(self, ledger=NoteSigner.load(home.key(LEDGER_KEY)))
 
 
 def read_round_key(home: Home) -> RoundPrivateKey:

@@ -1,56 +1,49 @@
-"""`serve`: puts the parts together, keeps the round moving, and ends cleanly when asked."""
+"""`serve`: puts the rounds and the two ports together, keeps every round moving, and ends cleanly when asked.
+
+What goes wrong in one round stops that round alone where there are others.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
-from epgfn.base.errors import EpgfnError, NoRoomError
-from epgfn.base.files import read_bytes, remove
-from epgfn.gflownet.parallel import workers
-from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
-from epgfn.sealing.bundle import verify_bundle
-from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
-from epgfn.study import Study
-from epgfn_coordinator import metrics, places
-from epgfn_coordinator.aggregation import Interrupted
+from epgfn.base.errors import EpgfnError, NoRoomError, UsageError
+from epgfn_coordinator import metrics, rounds
 from epgfn_coordinator.certificates import Upkeep
-from epgfn_coordinator.clock import Clock
-from epgfn_coordinator.continuity import Continuity
 from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
-from epgfn_coordinator.identity import Identity
-from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.invitation import moved
 from epgfn_coordinator.journal import LOG, Journal
-from epgfn_coordinator.keys import Keys
-from epgfn_coordinator.publication import Publication
-from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.revocation import Revocation
-from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
-from epgfn_coordinator.services.artifact import ArtifactServicer
+from epgfn_coordinator.live_round import AGGREGATION, LiveRound, Shared
+from epgfn_coordinator.people import revoked_in, share, unshared_revocations
+from epgfn_coordinator.revocation import Requests
+from epgfn_coordinator.round import round_state
+from epgfn_coordinator.services.by_round import (
+    ArtifactByRound,
+    ByRound,
+    Desk,
+    LedgerByRound,
+    ResultByRound,
+    StudyByRound,
+)
 from epgfn_coordinator.services.certificate import CertificateServicer
-from epgfn_coordinator.services.enrollment import Enrollment
-from epgfn_coordinator.services.ledger import LedgerServicer
-from epgfn_coordinator.services.result import ResultServicer
-from epgfn_coordinator.services.study import StudyServicer
+from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.together import Trainer
-from epgfn_coordinator.verify import Verifier
-from epgfn_coordinator.withdrawal import Withdrawal
 
-TICK = 0.25  # seconds between looks at deadline, requests and stalled streams
-AGAIN = 30.0  # seconds before an aggregation that found no room on the disk is begun anew
-LAST_STEP = 5.0  # seconds that aggregation gets to notice that it should stop: what it has not signed begins anew anyway
-LAST_STEP_TOGETHER = 30.0  # the same in several processes, which are to end after the same step
-AGGREGATION = "aggregation"
+TICK = 0.25  # seconds between looks at deadlines, requests and stalled streams
+LOOK_AROUND: Final = (
+    1.0  # seconds between looks for rounds that were added, and for what other rounds know of nodes
+)
 
 
 def serve(
@@ -63,7 +56,7 @@ def serve(
     backup_is_newest: bool = False,
     metrics_port: int | None = None,
 ) -> None:
-    """Serve the round in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
+    """Serve all rounds in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
     `clock_is_right`: the operator vouches for the machine's clock as it is now; `backup_is_newest`: that nothing was entered in the ledger
     after the backup from which this home was restored. `metrics_port`: where on loopback to show metrics.
 
@@ -88,18 +81,14 @@ def serve(
 
 
 def abandon(home: Home, journal: Journal) -> str:
-    """Give up the round in `home`, see `Coordinator.abandon`. Whatever interrupts it, a second call ends what is left to do.
+    """Give up the round in `home`, see `LiveRound.abandon`. Whatever interrupts it, a second call ends what is left to do.
 
     Raises:
         EpgfnError: a coordinator serves from `home`, or the round has a result.
     """
     home.require()
-    with home.served():
-        coordinator = Coordinator(home, journal)
-        try:
-            return coordinator.abandon()
-        finally:
-            coordinator.close()
+    with _alone(home, journal) as current:
+        return current.abandon()
 
 
 def extend(home: Home, journal: Journal, deadline: datetime) -> str:
@@ -108,77 +97,90 @@ def extend(home: Home, journal: Journal, deadline: datetime) -> str:
     Raises:
         EpgfnError: a coordinator serves from `home`, or see `Round.extend`.
     """
-    with home.served():
-        coordinator = Coordinator(home, journal)
-        try:
-            return coordinator.extend(deadline)
-        finally:
-            coordinator.close()
+    with _alone(home, journal) as current:
+        current.log.publish()
+        return current.round.extend(deadline)
 
 
 def revoke(home: Home, journal: Journal, node_id: str) -> str:
-    """Revoke a node's keys where nobody serves from `home`; a sentence that says so.
+    """Revoke a node's keys, in all rounds, where nobody serves from `home`; a sentence that says so.
 
     Raises:
-        EpgfnError: a coordinator serves from `home`, or see `Revocation.revoke`.
+        EpgfnError: a coordinator serves from `home`, or see `Coordinator.revoke`.
     """
     with home.served():
         coordinator = Coordinator(home, journal)
         try:
+            coordinator.publish()
             return coordinator.revoke(node_id)
         finally:
             coordinator.close()
+
+
+@contextlib.contextmanager
+def _alone(home: Home, journal: Journal) -> Iterator[LiveRound]:
+    """One round, where nobody serves from its coordinator's directory."""
+    with home.served():
+        current = LiveRound(home, journal, Shared.of(home))
+        try:
+            yield current
+        finally:
+            current.close()
 
 
 class Coordinator:
     """One serving process."""
 
     def __init__(self, home: Home, journal: Journal, trainer: Trainer | None = None) -> None:
-        self._home, self._journal = home, journal
-        self._study = Study.load(home.study)
+        """Open all rounds.
+
+        Raises:
+            EpgfnError: a file of the coordinator is missing or unreadable, or one of the only round.
+        """
+        self._home, self._journal = Home(home.shared), journal
         self._config = Config.load(home.config)
-        self._keys = Keys.load(home)
-        self._store = Store(home.state)
-        self._log = PublishedLog(home, self._store, self._keys)
-        self._wake = threading.Event()
+        self._shared = Shared.of(home, trainer)
+        self._shared.calls.revoked = lambda fingerprint: revoked_in(
+            [each.member for each in self._rounds], fingerprint
+        )
+        self._rounds: list[LiveRound] = []
+        self._desks: list[Desk] = []
+        self._unserved: set[str] = set()
         self._watch = StreamWatch()
         self._room = _Room(journal)
-        manifest = self._manifest()
-        self._identity = Identity(self._store, self._study.roster)
-        self._clock = Clock(self._store, keep=True)
-        self._round = Round(self._study, self._store, self._log, journal, self._clock)
-        self._continuity = Continuity(
-            self._store, self._log, self._keys.ledger.verifier, self._study.roster, journal
-        )
-        verifier = Verifier(self._study, manifest, self._store, self._log)
-        self._intake = Intake(
-            home,
-            self._store,
-            self._log,
-            verifier,
-            journal,
-            manifest.round_id,
-            self._study.roster,
-            self._wake.set,
-            takes_late=self._study.aggregation.late == "new-aggregate",
-            upload_limit=self._study.transport.max_upload_bytes,
-        )
-        self._revocation = Revocation(
-            home, self._study, self._store, self._log, journal, self._watch, self._intake.forget
-        )
-        self._upkeep = Upkeep(home, self._store, self._keys.authority, journal)
-        self._withdrawal = Withdrawal(home, self._store, self._log, verifier, journal)
-        self._publication = Publication(
-            home,
-            self._study,
-            manifest,
-            self._store,
-            self._log,
-            self._keys,
-            verifier,
-            self._round,
-            journal,
-            trainer or Trainer(),
+        self._looked = 0.0
+        self._sharing = threading.Lock()
+        every = rounds.all_rounds(self._home)
+        self._several = len(every) > 1
+        try:
+            for each in every:
+                self._open(each)
+        except BaseException:
+            self.close()
+            raise
+        if not self._rounds:
+            raise EpgfnError(f"none of the rounds in {self._home.root} can be opened; the log says why")
+
+    def _open(self, home: Home) -> LiveRound | None:
+        """Open a round; where that does not work and there are others, they go on without it."""
+        name = rounds.name_of(home)
+        try:
+            opened = LiveRound(home, self._journal.of(name, lambda: self._several), self._shared)
+        except EpgfnError as error:
+            self._cannot_serve(name, error)
+            return None
+        self._rounds = [*self._rounds, opened]
+        return opened
+
+    def _cannot_serve(self, name: str, error: EpgfnError) -> None:
+        if not self._several:
+            raise error
+        self._unserved.add(name)
+        self._journal.decision(
+            "round-unavailable",
+            f"the round {name} cannot be served: {error}; the others go on, and this one when serve is started again",
+            warn=True,
+            round=name,
         )
 
     def run(
@@ -190,188 +192,258 @@ class Coordinator:
         metrics_port: int | None = None,
     ) -> None:
         """Serve until `stop` is set."""
-        if clock_is_right:
-            self._clock.believe()
-        if backup_is_newest:
-            self._continuity.believe()
-        _remove_strays(self._home, self._store)
-        # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
-        for table in ("requests", "revocation_requests"):
-            self._store.write(f"DELETE FROM {table} WHERE done IS NULL")
-        self._log.publish()
-        self._log.fill_receipts()
-        self._upkeep.look()
-        listener = Listener(self._home, self._config, len(self._study.roster))
-        self._identity.known = listener.recognise
+        for each in self._rounds:
+            try:
+                each.begin(clock_is_right=clock_is_right, backup_is_newest=backup_is_newest)
+            except NoRoomError:
+                raise
+            except EpgfnError as error:
+                self._cannot_serve(each.name, error)
+                self._rounds = [other for other in self._rounds if other is not each]
+                each.close()
+        if not self._rounds:
+            raise EpgfnError(f"none of the rounds in {self._home.root} can be served; the log says why")
+        upkeep = Upkeep(
+            self._home,
+            self._shared.keys.authority,
+            self._journal,
+            lambda: [each.store for each in self._rounds],
+        )
+        upkeep.look()
+        self._desks = [each.desk() for each in self._rounds]
+        self._share()
+        listener = Listener(
+            self._home, self._config, len({node for each in self._rounds for node in each.study.roster})
+        )
+        self._shared.calls.known = listener.recognise
         config = self._config.with_effective(listener.address, listener.enroll_address)
         if config != self._config:
             config.save(self._home.config)
-        with metrics.served(self._home, self._study, self._store, metrics_port) as metrics_address:
-            self._serve(listener, config, stop, metrics_address)
+        with metrics.served(self._home, self._standing, metrics_port) as metrics_address:
+            self._serve(listener, config, upkeep, stop, metrics_address)
 
-    def _serve(self, listener: Listener, config: Config, stop: threading.Event, metrics_address: str) -> None:
-        listener.start(
-            self._desks(),
-            Enrollment(self._store, self._log, self._keys.authority, self._journal, config.public_address),
-        )
+    def _serve(
+        self,
+        listener: Listener,
+        config: Config,
+        upkeep: Upkeep,
+        stop: threading.Event,
+        metrics_address: str,
+    ) -> None:
+        listener.start(self._servicers(), self._enrollment(config))
         try:
             shown: dict[str, Any] = (
                 {"metrics": f"http://{metrics_address}/metrics"} if metrics_address else {}
             )
             self._journal.decision(
                 "serving",
-                f"study {self._study.name}, round {round_state(self._store)}",
+                "; ".join(self._in_words(each) for each in self._rounds),
                 address=config.public_address,
                 enroll_address=config.public_enroll_address,
                 pid=os.getpid(),
                 **shown,
             )
-            self._tell_who_is_misled(config)
-            if held := self._continuity.held():
-                self._journal.decision("held", held, warn=True)
-            if disclosure := self._study.disclosure:
-                LOG.warning("disclosure: %s", disclosure)
-            self._keep_moving(stop)
+            for each in self._rounds:
+                _tell_who_is_misled(each, config)
+                each.say_what_is_odd()
+            self._keep_moving(stop, upkeep)
         finally:
             listener.stop()
 
-    def _tell_who_is_misled(self, config: Config) -> None:
-        """Say whose invitations lead to an address that this coordinator no longer has."""
-        waiting, inside = moved(self._store, config)
-        if waiting:
-            again = "; ".join(f"epgfn-coordinator token {node} --home {self._home.root}" for node in waiting)
-            self._journal.decision(
-                "invitations-void",
-                f"the address has changed, and these invitations lead elsewhere: {', '.join(waiting)}; make them anew: {again}",
-                warn=True,
-            )
-        if inside:
-            self._journal.decision(
-                "nodes-misled",
-                f"the address has changed, and these enrolled nodes know the old one: {', '.join(inside)}; have each set "
-                f'address = "{config.public_address}" in its node.toml',
-                warn=True,
-            )
+    def _in_words(self, each: LiveRound) -> str:
+        called = f" ({each.name})" if self._several else ""
+        return f"study {each.study.name}{called}, round {round_state(each.store)}"
 
-    def abandon(self) -> str:
-        """Give up a round that has no result: the round key is destroyed, and the ledger says so; the round's state then.
+    def _servicers(self) -> Servicers:
+        by_round = ByRound(self, self._watch)
+        return Servicers(
+            StudyByRound(by_round),
+            ArtifactByRound(by_round),
+            ResultByRound(by_round),
+            LedgerByRound(by_round),
+            CertificateServicer(
+                by_round, self._store_of, self._shared.keys.authority, self._journal, self._share_if_possible
+            ),
+        )
+
+    def _enrollment(self, config: Config) -> Enrollment:
+        return Enrollment(
+            lambda: [Enrolling(each.member, each.log) for each in self._rounds],
+            self._shared.keys.authority,
+            self._journal,
+            config.public_address,
+            self._share_if_possible,
+        )
+
+    def all(self) -> list[Desk]:
+        """What answers calls, a desk a round."""
+        return self._desks
+
+    def first(self) -> Desk | None:
+        """That of the first round."""
+        served = {each.round_id for each in self._rounds if each.home.house is None}
+        return next((desk for desk in self._desks if desk.round_id in served), None)
+
+    def missing(self) -> bool:
+        """Whether there are rounds that cannot be served."""
+        return bool(self._unserved)
+
+    def _store_of(self, round_id: str) -> Store:
+        return next(each.store for each in self._rounds if each.round_id == round_id)
+
+    def _standing(self) -> list[metrics.Standing]:
+        return [metrics.Standing(each.name, each.study, each.store) for each in self._rounds]
+
+    def publish(self) -> None:
+        """Bring each ledger up to its state.
 
         Raises:
-            EpgfnError: there is a result, or it only has to be published.
+            EpgfnError: one cannot be written.
         """
-        state = round_state(self._store)
-        complete = places.made(self._store, GLOBAL) and not self._study.aggregation.leave_one_out
-        if state == PUBLISHED or (state == AGGREGATING and complete):
-            raise EpgfnError(
-                f"the round in {self._home.root} has a signed global model and cannot be abandoned; "
-                "if nodes cannot fetch it yet, run epgfn-coordinator serve once"
-            )
-        if state not in WITHOUT_RESULT:
-            accepted, total = len(accepted_nodes(self._store)), len(self._study.roster)
-            self._round.advance(
-                ABANDONED,
-                f"the operator abandoned the round while {state}, with {accepted} of {total} models",
-            )
-        self._publication.abandon()
-        return round_state(self._store)
-
-    def extend(self, deadline: datetime) -> str:
-        """See `Round.extend`."""
-        self._log.publish()
-        return self._round.extend(deadline)
+        for each in self._rounds:
+            each.log.publish()
 
     def revoke(self, node_id: str) -> str:
-        """See `Revocation.revoke`."""
-        self._log.publish()
-        return self._revocation.revoke(node_id)
+        """Revoke a node's keys in every round in which they count; a sentence that says so.
+
+        Raises:
+            UsageError: it is on no roster, or holds no keys that count.
+            EpgfnError: the state of a round cannot be written, or takes no entries now. In that round, too, they open nothing any more
+                once they are revoked in another.
+        """
+        return revoke_in(self._rounds, node_id)
 
     def close(self) -> None:
-        """Give the state back."""
-        self._intake.close()
-        self._store.close()
+        """Give the states back."""
+        for each in self._rounds:
+            each.close()
 
-    def _keep_moving(self, stop: threading.Event) -> None:
-        worker: _Worker | None = None
-        late: _Worker | None = None
+    def _keep_moving(self, stop: threading.Event, upkeep: Upkeep) -> None:
+        requests = Requests(self.revoke)
         try:
             while not stop.is_set():
-                try:
-                    worker, late = self._move(worker, late, stop)
-                    if worker is None or not worker.again or (worker.done and worker.failure is None):
-                        self._room.is_there()
-                except NoRoomError as error:
-                    self._room.is_missing(error)
-                self._wake.wait(TICK)
-                self._wake.clear()
+                missing: NoRoomError | None = None
+                for first in self._rounds[:1]:
+                    if first.home.house is None:
+                        requests.answer(first.store)
+                upkeep.look_if_possible()
+                self._look_around()
+                going = True
+                for each in self._rounds:
+                    try:
+                        going = each.move(stop) and going
+                    except NoRoomError as error:
+                        missing = error
+                    except EpgfnError as error:
+                        if not self._several:
+                            raise
+                        each.stop_moving(error)
+                if missing is not None:
+                    self._room.is_missing(missing)
+                elif going:
+                    self._room.is_there()
+                self._shared.wake.wait(TICK)
+                self._shared.wake.clear()
         finally:
-            for running in filter(None, (worker, late)):
-                stop.set()
-                running.thread.join(LAST_STEP if workers().size == 1 else LAST_STEP_TOGETHER)
+            stop.set()
+            for each in self._rounds:
+                each.end()
 
-    def _move(
-        self, worker: _Worker | None, late: _Worker | None, stop: threading.Event
-    ) -> tuple[_Worker | None, _Worker | None]:
-        """One look at all that may have to be done; who is at work then."""
-        self._revocation.answer()
-        self._upkeep.look_if_possible()
-        if stalled := self._watch.end_stalled():
-            LOG.warning("ended %d stalled transfers", stalled)
-        if held := self._continuity.held():
-            self._round.turn_away(held)
-            return worker, late
-        self._round.tick(
-            busy=self._intake.busy
-        )  # what arrived in time is in time, however long its check takes
-        # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
-        idle = worker is None or (worker.done and worker.failure is None)
-        state = round_state(self._store)
-        if state in WITHOUT_RESULT:
-            self._publication.abandon()
-        if worker is not None and worker.failure is not None:
-            if not isinstance(worker.failure, NoRoomError) or workers().size > 1:
-                raise EpgfnError(str(worker.failure)) from worker.failure
-            if time.monotonic() - worker.ended < AGAIN:
-                raise worker.failure  # which is said, and nothing else comes of it
-            idle = True
-        if idle and state == AGGREGATING:
-            again = worker is not None and worker.failure is not None
-            worker = _Worker(self._publication.run, stop, self._wake, again=again)
-        if state == PUBLISHED:
-            late = self._aggregate_late(late, stop)
-        return worker, late
+    def _look_around(self) -> None:
+        """Every now and then: take up rounds that were added, and have each know what the others know of nodes."""
+        if time.monotonic() - self._looked < LOOK_AROUND:
+            return
+        self._looked = time.monotonic()
+        self._watch.end_stalled()
+        known = {each.name for each in self._rounds} | self._unserved
+        for home in rounds.further(self._home):
+            if home.root.name not in known:
+                self._several = True
+                self._take_up(home)
+        self._share_if_possible()
 
-    def _aggregate_late(self, worker: _Worker | None, stop: threading.Event) -> _Worker | None:
-        """Start on another global model if late models have come and none is being made; the worker at work, if any.
+    def _take_up(self, home: Home) -> None:
+        opened = self._open(home)
+        if opened is None:
+            return
+        try:
+            opened.begin()
+        except EpgfnError as error:
+            self._rounds = [each for each in self._rounds if each is not opened]
+            opened.close()
+            if not isinstance(error, NoRoomError):  # which may pass
+                self._cannot_serve(opened.name, error)
+            return
+        self._desks = [*self._desks, opened.desk()]
+        opened.journal.decision("round-added", self._in_words(opened))
+        opened.say_what_is_odd()
 
-        One that fails ends nothing, since what is published must stay to be had: it is tried again when another late model
-        comes, or at the next start.
-        """
-        if worker is not None and not worker.done:
-            return worker
-        if worker is not None and worker.failure is not None and not worker.told:
-            worker.told = True
-            self._journal.decision(
-                "late-failed", f"the late models are not aggregated: {worker.failure}", warn=True
-            )
-        waiting = places.late_nodes(self._store)
-        if not waiting or (worker is not None and worker.failure is not None and worker.about == waiting):
-            return worker
-        return _Worker(self._publication.run_late, stop, self._wake, waiting)
+    def _share(self) -> None:
+        with self._sharing:
+            live = {id(each.store): each for each in self._rounds}
+            members = [each.member for each in self._rounds]
+            if len(members) < 2:
+                return
+            for member, node_id in unshared_revocations(members):
+                with contextlib.suppress(EpgfnError):  # that round takes no entries now
+                    live[id(member.store)].revocation.revoke(node_id)
+            if share(members):
+                for each in self._rounds:
+                    each.log.publish_now_or_later()
 
-    def _desks(self) -> Servicers:
-        return Servicers(
-            StudyServicer(self._home, self._identity, self._round),
-            ArtifactServicer(self._identity, self._intake, self._withdrawal, self._watch),
-            ResultServicer(self._home, self._store, self._log, self._identity, self._round, self._watch),
-            LedgerServicer(self._identity, self._log, self._continuity),
-            CertificateServicer(self._store, self._identity, self._keys.authority, self._journal),
+    def _share_if_possible(self) -> None:
+        """What does not work now works a second later."""
+        try:
+            self._share()
+        except EpgfnError as error:
+            LOG.error("no room: %s", error)
+
+
+def revoke_in(live: list[LiveRound], node_id: str) -> str:
+    """See `Coordinator.revoke`."""
+    if len(live) == 1:
+        return live[0].revocation.revoke(node_id)
+    said, trouble = [], []
+    for each in live:
+        if each.store.row("SELECT 1 FROM nodes WHERE node_id = ?", node_id) is None:
+            continue
+        try:
+            said.append(f"{each.name}: {each.revocation.revoke(node_id)}")
+        except EpgfnError as error:
+            trouble.append(f"{each.name}: {error}")
+    if trouble:
+        raise EpgfnError("; ".join([*trouble, *said]))
+    if said:
+        return "; ".join(said)
+    errors = []
+    for each in live:
+        try:
+            each.revocation.revoke(node_id)  # which says why there is nothing to revoke
+        except UsageError as error:
+            if node_id in each.study.roster:
+                raise
+            errors.append(error)
+    raise errors[0]
+
+
+def _tell_who_is_misled(current: LiveRound, config: Config) -> None:
+    """Say whose invitations lead to an address that this coordinator no longer has."""
+    waiting, inside = moved(current.store, config)
+    if waiting:
+        chosen = rounds.options(current.home)
+        again = "; ".join(f"epgfn-coordinator token {node} {chosen}" for node in waiting)
+        current.journal.decision(
+            "invitations-void",
+            f"the address has changed, and these invitations lead elsewhere: {', '.join(waiting)}; make them anew: {again}",
+            warn=True,
         )
-
-    def _manifest(self) -> RoundPredicate:
-        payload = verify_bundle(
-            read_bytes(self._home.round_bundle, "round manifest"), self._keys.signing.public
+    if inside:
+        current.journal.decision(
+            "nodes-misled",
+            f"the address has changed, and these enrolled nodes know the old one: {', '.join(inside)}; have each set "
+            f'address = "{config.public_address}" in its node.toml',
+            warn=True,
         )
-        return predicate_of(parse_statement(payload), RoundPredicate)
 
 
 class _Room:
@@ -389,58 +461,6 @@ class _Room:
         if self._missing:
             self._journal.decision("room", "there is room again")
         self._missing = False
-
-
-class _Worker:
-    """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for; `again`: the
-    one before failed."""
-
-    def __init__(
-        self,
-        work: Callable[[threading.Event], None],
-        stop: threading.Event,
-        wake: threading.Event,
-        about: list[str] | None = None,
-        *,
-        again: bool = False,
-    ) -> None:
-        self.failure: EpgfnError | None = None
-        self.done = self.told = False
-        self.ended = 0.0  # by the monotonic clock
-        self.about, self.again = about, again
-        self._work, self._stop, self._wake = work, stop, wake
-        self.thread = threading.Thread(target=self._run, name=AGGREGATION, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._work(self._stop)
-        except Interrupted:
-            LOG.info("aggregation stopped; it begins anew at the next start")
-        except EpgfnError as error:
-            self.failure = error
-        except Exception as error:
-            # Its text may quote what a model holds, so only the type is shown.
-            self.failure = EpgfnError(
-                f"aggregation failed with an unexpected {type(error).__name__}; the round is kept, run serve again to retry"
-            )
-        self.ended = time.monotonic()
-        self.done = True
-        self._wake.set()
-
-
-def _remove_strays(home: Home, store: Store) -> None:
-    """Files whose transaction never came, from a kill between the two."""
-    home.uploads.mkdir(exist_ok=True)
-    home.artifacts.mkdir(exist_ok=True)
-    home.result.mkdir(exist_ok=True)
-    known = {home.part(row["upload_id"]) for row in store.rows("SELECT upload_id FROM uploads")}
-    known |= {
-        home.artifact(row["sealed_sha256"]) for row in store.rows("SELECT sealed_sha256 FROM artifacts")
-    }
-    for path in [*home.uploads.iterdir(), *home.artifacts.iterdir()]:
-        if path not in known:
-            remove(path)
 
 
 def still_aggregating() -> bool:

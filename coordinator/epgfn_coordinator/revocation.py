@@ -106,15 +106,22 @@ class Revocation:
             f"{node_id} has not enrolled, so it has no keys; epgfn-coordinator revoke-invitation {node_id} voids its invitation"
         )
 
-    def answer(self) -> None:
-        """Do what `epgfn-coordinator revoke` has asked the serving process for meanwhile."""
-        for row in self._store.rows("SELECT number, node_id FROM revocation_requests WHERE done IS NULL"):
+
+class Requests:
+    """What `epgfn-coordinator revoke` asks the serving process for, in the state of the coordinator's first round."""
+
+    def __init__(self, revoke: Callable[[str], str]) -> None:
+        self._revoke = revoke
+
+    def answer(self, store: Store) -> None:
+        """Do it, and say so."""
+        for row in store.rows("SELECT number, node_id FROM revocation_requests WHERE done IS NULL"):
             try:
-                done, said = 1, self.revoke(row["node_id"])
+                done, said = 1, self._revoke(row["node_id"])
             except EpgfnError as error:
                 done, said = 0, str(error)
             with contextlib.suppress(EpgfnError):  # on a full disk nobody is answered, and serving goes on
-                self._store.write(
+                store.write(
                     "UPDATE revocation_requests SET done = ?, answer = ? WHERE number = ?",
                     done,
                     said,

@@ -17,8 +17,9 @@ from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.round import accepted_nodes, excluded_nodes, withdrawn_nodes
+from epgfn_coordinator.rounds import all_rounds, name_of
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import TROUBLE_FACT, Store
 
 
 def status(home: Home) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def status(home: Home) -> dict[str, Any]:
         deadline, grace = deadline_of(study, store), grace_ends(study, store)
         enrolled = [row["node_id"] for row in store.rows("SELECT node_id FROM nodes ORDER BY node_id")]
         result = {
+            "name": name_of(home),
             "study": study.name,
             "study_digest": study.digest,
             "round_id": store.text("round_id"),
@@ -43,6 +45,7 @@ def status(home: Home) -> dict[str, Any]:
             "serving": home.is_served(),
             "next": outlook(study, store),
             "held": why_held(store, study.roster) or Clock(store).read(due(study, store)).doubt or None,
+            "trouble": store.text(TROUBLE_FACT) or None,
             "deadline": None if deadline is None else spelled(deadline),
             "extended": store.fact(DEADLINE_FACT) is not None,
             "grace_days": study.aggregation.grace_days,
@@ -73,6 +76,36 @@ def status(home: Home) -> dict[str, Any]:
         "ca_fingerprint": certificate_fingerprint(read_bytes(home.ca, "certificate")),
         "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
     }
+
+
+def overview(home: Home) -> list[dict[str, Any]]:
+    """Every round of a coordinator: its name, study and state, how many have sent, and what is wrong with it.
+
+    Raises:
+        UsageError: there is no coordinator in `home`.
+    """
+    home.require()
+    return [_in_short(each) for each in all_rounds(home)]
+
+
+def _in_short(home: Home) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name_of(home)}
+    try:
+        study, store = Study.load(home.study), Store(home.state)
+    except EpgfnError as error:
+        return found | {"study": None, "study_digest": None, "state": None, "trouble": str(error)}
+    try:
+        return found | {
+            "study": study.name,
+            "study_digest": study.digest,
+            "round_id": store.text("round_id"),
+            "state": store.text("state"),
+            "accepted": len(accepted_nodes(store)),
+            "roster": len(study.roster),
+            "trouble": store.text(TROUBLE_FACT) or why_held(store, study.roster) or None,
+        }
+    finally:
+        store.close()
 
 
 def _known(config: Config, name: str) -> str | None:

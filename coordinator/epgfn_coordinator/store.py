@@ -19,6 +19,8 @@ from epgfn.base.errors import EpgfnError, NoRoomError, RefusedError
 
 CONTINUITY_FACT: Final = "continuity"
 """There while it is not known whether this state is the newest there ever was: see `continuity.py`."""
+TROUBLE_FACT: Final = "trouble"
+"""There while nothing is decided in the round, beside others that go on, and why."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (

@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 -m epgfn_coordinator serve --home coordinator-home
 
-For each training the first process sends how many local models there are, whose, and their tensors: memory to memory, never by disk.
+For each training the first process sends how many local models there are, the study, whose they are, and their tensors: memory to memory,
+never by disk.
 A count of 0 is the end. Outside torchrun there is one process, and this is a call of `train_global`.
 """
 
@@ -22,7 +23,6 @@ from epgfn.gflownet.training.loop import Progress, TrainingEnded
 from epgfn.learn.aggregate import GlobalResult, train_global
 from epgfn.learn.policy import policy_spec
 from epgfn.study import Study
-from epgfn_coordinator.home import Home
 
 Models = Mapping[str, Mapping[str, Tensor]]
 
@@ -65,7 +65,7 @@ class Trainer:
             number_from_first(0)
 
 
-def train_along(home: Home, device: torch.device = CPU) -> None:
+def train_along(device: torch.device = CPU) -> None:
     """What the other processes do until the first one ends. They write nothing, and leave signals to the first.
 
     Raises:
@@ -75,7 +75,7 @@ def train_along(home: Home, device: torch.device = CPU) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         while count := number_from_first(0):
-            study = Study.load(home.study)
+            study = _receive_study()
             models = _receive(study, count)
             try:
                 with computing_on(device):
@@ -91,9 +91,18 @@ def train_along(home: Home, device: torch.device = CPU) -> None:
 def _send(study: Study, models: Models) -> None:
     nodes = sorted(models)
     number_from_first(len(nodes))
+    number_from_first(len(study.raw))
+    from_first(torch.frombuffer(bytearray(study.raw), dtype=torch.uint8).to(torch.int64))
     from_first(_places(study, nodes))
     for node in nodes:
         tensors_from_first(models[node], policy_spec(study))
+
+
+def _receive_study() -> Study:
+    """Which round's it is, only the first process knows."""
+    size = number_from_first(0)
+    raw = from_first(torch.zeros(size, dtype=torch.int64)).to(torch.uint8)
+    return Study.from_bytes(bytes(raw.tolist()), "the study of the first process")
 
 
 def _receive(study: Study, count: int) -> dict[str, dict[str, Tensor]]:

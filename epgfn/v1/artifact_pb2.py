@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65pgfn/v1/artifact.proto\x12\x08\x65pgfn.v1\"\x1e\n\x0c\x42\x65ginRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"D\n\rBeginResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\"O\n\rUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x04 \x01(\r\" \n\x0eUploadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\"\n\rStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"D\n\x0eStatusResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x10\n\x08\x63hecking\x18\x03 \x01(\x08\"\"\n\rCommitRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"0\n\x0e\x43ommitResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"\x14\n\x12GetAcceptedRequest\"5\n\x13GetAcceptedResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"!\n\x0fWithdrawRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"2\n\x10WithdrawResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x32\x93\x03\n\x0f\x41rtifactService\x12\x38\n\x05\x42\x65gin\x12\x16.epgfn.v1.BeginRequest\x1a\x17.epgfn.v1.BeginResponse\x12=\n\x06Upload\x12\x17.epgfn.v1.UploadRequest\x1a\x18.epgfn.v1.UploadResponse(\x01\x12;\n\x06Status\x12\x17.epgfn.v1.StatusRequest\x1a\x18.epgfn.v1.StatusResponse\x12;\n\x06\x43ommit\x12\x17.epgfn.v1.CommitRequest\x1a\x18.epgfn.v1.CommitResponse\x12J\n\x0bGetAccepted\x12\x1c.epgfn.v1.GetAcceptedRequest\x1a\x1d.epgfn.v1.GetAcceptedResponse\x12\x41\n\x08Withdraw\x12\x19.epgfn.v1.WithdrawRequest\x1a\x1a.epgfn.v1.WithdrawResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65pgfn/v1/artifact.proto\x12\x08\x65pgfn.v1\"0\n\x0c\x42\x65ginRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\x10\n\x08round_id\x18\x02 \x01(\t\"D\n\rBeginResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\"a\n\rUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x04 \x01(\r\x12\x10\n\x08round_id\x18\x05 \x01(\t\" \n\x0eUploadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"4\n\rStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x10\n\x08round_id\x18\x02 \x01(\t\"D\n\x0eStatusResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x10\n\x08\x63hecking\x18\x03 \x01(\x08\"4\n\rCommitRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x10\n\x08round_id\x18\x02 \x01(\t\"0\n\x0e\x43ommitResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"&\n\x12GetAcceptedRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\"5\n\x13GetAcceptedResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"3\n\x0fWithdrawRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\x10\n\x08round_id\x18\x02 \x01(\t\"2\n\x10WithdrawResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x32\x93\x03\n\x0f\x41rtifactService\x12\x38\n\x05\x42\x65gin\x12\x16.epgfn.v1.BeginRequest\x1a\x17.epgfn.v1.BeginResponse\x12=\n\x06Upload\x12\x17.epgfn.v1.UploadRequest\x1a\x18.epgfn.v1.UploadResponse(\x01\x12;\n\x06Status\x12\x17.epgfn.v1.StatusRequest\x1a\x18.epgfn.v1.StatusResponse\x12;\n\x06\x43ommit\x12\x17.epgfn.v1.CommitRequest\x1a\x18.epgfn.v1.CommitResponse\x12J\n\x0bGetAccepted\x12\x1c.epgfn.v1.GetAcceptedRequest\x1a\x1d.epgfn.v1.GetAcceptedResponse\x12\x41\n\x08Withdraw\x12\x19.epgfn.v1.WithdrawRequest\x1a\x1a.epgfn.v1.WithdrawResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.artifact_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BEGINREQUEST']._serialized_start=37
-  _globals['_BEGINREQUEST']._serialized_end=67
-  _globals['_BEGINRESPONSE']._serialized_start=69
-  _globals['_BEGINRESPONSE']._serialized_end=137
-  _globals['_UPLOADREQUEST']._serialized_start=139
-  _globals['_UPLOADREQUEST']._serialized_end=218
-  _globals['_UPLOADRESPONSE']._serialized_start=220
-  _globals['_UPLOADRESPONSE']._serialized_end=252
-  _globals['_STATUSREQUEST']._serialized_start=254
-  _globals['_STATUSREQUEST']._serialized_end=288
-  _globals['_STATUSRESPONSE']._serialized_start=290
-  _globals['_STATUSRESPONSE']._serialized_end=358
-  _globals['_COMMITREQUEST']._serialized_start=360
-  _globals['_COMMITREQUEST']._serialized_end=394
-  _globals['_COMMITRESPONSE']._serialized_start=396
-  _globals['_COMMITRESPONSE']._serialized_end=444
-  _globals['_GETACCEPTEDREQUEST']._serialized_start=446
-  _globals['_GETACCEPTEDREQUEST']._serialized_end=466
-  _globals['_GETACCEPTEDRESPONSE']._serialized_start=468
-  _globals['_GETACCEPTEDRESPONSE']._serialized_end=521
-  _globals['_WITHDRAWREQUEST']._serialized_start=523
-  _globals['_WITHDRAWREQUEST']._serialized_end=556
-  _globals['_WITHDRAWRESPONSE']._serialized_start=558
-  _globals['_WITHDRAWRESPONSE']._serialized_end=608
-  _globals['_ARTIFACTSERVICE']._serialized_start=611
-  _globals['_ARTIFACTSERVICE']._serialized_end=1014
+  _globals['_BEGINREQUEST']._serialized_end=85
+  _globals['_BEGINRESPONSE']._serialized_start=87
+  _globals['_BEGINRESPONSE']._serialized_end=155
+  _globals['_UPLOADREQUEST']._serialized_start=157
+  _globals['_UPLOADREQUEST']._serialized_end=254
+  _globals['_UPLOADRESPONSE']._serialized_start=256
+  _globals['_UPLOADRESPONSE']._serialized_end=288
+  _globals['_STATUSREQUEST']._serialized_start=290
+  _globals['_STATUSREQUEST']._serialized_end=342
+  _globals['_STATUSRESPONSE']._serialized_start=344
+  _globals['_STATUSRESPONSE']._serialized_end=412
+  _globals['_COMMITREQUEST']._serialized_start=414
+  _globals['_COMMITREQUEST']._serialized_end=466
+  _globals['_COMMITRESPONSE']._serialized_start=468
+  _globals['_COMMITRESPONSE']._serialized_end=516
+  _globals['_GETACCEPTEDREQUEST']._serialized_start=518
+  _globals['_GETACCEPTEDREQUEST']._serialized_end=556
+  _globals['_GETACCEPTEDRESPONSE']._serialized_start=558
+  _globals['_GETACCEPTEDRESPONSE']._serialized_end=611
+  _globals['_WITHDRAWREQUEST']._serialized_start=613
+  _globals['_WITHDRAWREQUEST']._serialized_end=664
+  _globals['_WITHDRAWRESPONSE']._serialized_start=666
+  _globals['_WITHDRAWRESPONSE']._serialized_end=716
+  _globals['_ARTIFACTSERVICE']._serialized_start=719
+  _globals['_ARTIFACTSERVICE']._serialized_end=1122
 # @@protoc_insertion_point(module_scope)

@@ -5,10 +5,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class BeginRequest(_message.Message):
-    __slots__ = ("bundle",)
+    __slots__ = ("bundle", "round_id")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
-    def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
+    round_id: str
+    def __init__(self, bundle: _Optional[bytes] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class BeginResponse(_message.Message):
     __slots__ = ("upload_id", "offset", "accepted")
@@ -21,16 +23,18 @@ class BeginResponse(_message.Message):
     def __init__(self, upload_id: _Optional[str] = ..., offset: _Optional[int] = ..., accepted: bool = ...) -> None: ...
 
 class UploadRequest(_message.Message):
-    __slots__ = ("upload_id", "offset", "data", "crc32")
+    __slots__ = ("upload_id", "offset", "data", "crc32", "round_id")
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     upload_id: str
     offset: int
     data: bytes
     crc32: int
-    def __init__(self, upload_id: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
+    round_id: str
+    def __init__(self, upload_id: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class UploadResponse(_message.Message):
     __slots__ = ("offset",)
@@ -39,10 +43,12 @@ class UploadResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
-    __slots__ = ("upload_id",)
+    __slots__ = ("upload_id", "round_id")
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     upload_id: str
-    def __init__(self, upload_id: _Optional[str] = ...) -> None: ...
+    round_id: str
+    def __init__(self, upload_id: _Optional[str] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
     __slots__ = ("offset", "accepted", "checking")
@@ -55,10 +61,12 @@ class StatusResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., accepted: bool = ..., checking: bool = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("upload_id",)
+    __slots__ = ("upload_id", "round_id")
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     upload_id: str
-    def __init__(self, upload_id: _Optional[str] = ...) -> None: ...
+    round_id: str
+    def __init__(self, upload_id: _Optional[str] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class CommitResponse(_message.Message):
     __slots__ = ("receipt", "entry")
@@ -69,8 +77,10 @@ class CommitResponse(_message.Message):
     def __init__(self, receipt: _Optional[bytes] = ..., entry: _Optional[bytes] = ...) -> None: ...
 
 class GetAcceptedRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("round_id",)
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    round_id: str
+    def __init__(self, round_id: _Optional[str] = ...) -> None: ...
 
 class GetAcceptedResponse(_message.Message):
     __slots__ = ("entry", "receipt")
@@ -81,10 +91,12 @@ class GetAcceptedResponse(_message.Message):
     def __init__(self, entry: _Optional[bytes] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
 class WithdrawRequest(_message.Message):
-    __slots__ = ("bundle",)
+    __slots__ = ("bundle", "round_id")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
-    def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
+    round_id: str
+    def __init__(self, bundle: _Optional[bytes] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class WithdrawResponse(_message.Message):
     __slots__ = ("entry", "receipt")

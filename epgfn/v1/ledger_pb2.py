@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/ledger.proto\x12\x08\x65pgfn.v1\"@\n\x14GetCheckpointRequest\x12\x12\n\nknown_size\x18\x01 \x01(\x04\x12\x14\n\x0cnewest_known\x18\x02 \x01(\x0c\"F\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x19\n\x11\x63onsistency_proof\x18\x02 \x03(\x0c\x32\x61\n\rLedgerService\x12P\n\rGetCheckpoint\x12\x1e.epgfn.v1.GetCheckpointRequest\x1a\x1f.epgfn.v1.GetCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/ledger.proto\x12\x08\x65pgfn.v1\"R\n\x14GetCheckpointRequest\x12\x12\n\nknown_size\x18\x01 \x01(\x04\x12\x14\n\x0cnewest_known\x18\x02 \x01(\x0c\x12\x10\n\x08round_id\x18\x03 \x01(\t\"F\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x19\n\x11\x63onsistency_proof\x18\x02 \x03(\x0c\x32\x61\n\rLedgerService\x12P\n\rGetCheckpoint\x12\x1e.epgfn.v1.GetCheckpointRequest\x1a\x1f.epgfn.v1.GetCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.ledger_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=35
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=99
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=101
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=171
-  _globals['_LEDGERSERVICE']._serialized_start=173
-  _globals['_LEDGERSERVICE']._serialized_end=270
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=117
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=119
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=189
+  _globals['_LEDGERSERVICE']._serialized_start=191
+  _globals['_LEDGERSERVICE']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetCheckpointRequest(_message.Message):
-    __slots__ = ("known_size", "newest_known")
+    __slots__ = ("known_size", "newest_known", "round_id")
     KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
     NEWEST_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     known_size: int
     newest_known: bytes
-    def __init__(self, known_size: _Optional[int] = ..., newest_known: _Optional[bytes] = ...) -> None: ...
+    round_id: str
+    def __init__(self, known_size: _Optional[int] = ..., newest_known: _Optional[bytes] = ..., round_id: _Optional[str] = ...) -> None: ...
 
 class GetCheckpointResponse(_message.Message):
     __slots__ = ("checkpoint", "consistency_proof")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/result.proto\x12\x08\x65pgfn.v1\"%\n\x10GetResultRequest\x12\x11\n\taggregate\x18\x01 \x01(\r\"\xe4\x01\n\x11GetResultResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x12\n\nmodel_size\x18\x04 \x01(\x04\x12\x12\n\naggregates\x18\x05 \x01(\r\x12\x11\n\texclusion\x18\x06 \x01(\x0c\x12\x19\n\x11\x65xclusion_receipt\x18\x07 \x01(\x0c\x12\x12\n\nwithdrawal\x18\x08 \x01(\x0c\x12\x1a\n\x12withdrawal_receipt\x18\t \x01(\x0c\x12\x19\n\x11withdrawal_bundle\x18\n \x01(\x0c\"4\n\x0f\x44ownloadRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\taggregate\x18\x02 \x01(\r\"0\n\x10\x44ownloadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x9a\x01\n\rResultService\x12\x44\n\tGetResult\x12\x1a.epgfn.v1.GetResultRequest\x1a\x1b.epgfn.v1.GetResultResponse\x12\x43\n\x08\x44ownload\x12\x19.epgfn.v1.DownloadRequest\x1a\x1a.epgfn.v1.DownloadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/result.proto\x12\x08\x65pgfn.v1\"7\n\x10GetResultRequest\x12\x11\n\taggregate\x18\x01 \x01(\r\x12\x10\n\x08round_id\x18\x02 \x01(\t\"\xe4\x01\n\x11GetResultResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x12\n\nmodel_size\x18\x04 \x01(\x04\x12\x12\n\naggregates\x18\x05 \x01(\r\x12\x11\n\texclusion\x18\x06 \x01(\x0c\x12\x19\n\x11\x65xclusion_receipt\x18\x07 \x01(\x0c\x12\x12\n\nwithdrawal\x18\x08 \x01(\x0c\x12\x1a\n\x12withdrawal_receipt\x18\t \x01(\x0c\x12\x19\n\x11withdrawal_bundle\x18\n \x01(\x0c\"F\n\x0f\x44ownloadRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\taggregate\x18\x02 \x01(\r\x12\x10\n\x08round_id\x18\x03 \x01(\t\"0\n\x10\x44ownloadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x9a\x01\n\rResultService\x12\x44\n\tGetResult\x12\x1a.epgfn.v1.GetResultRequest\x1a\x1b.epgfn.v1.GetResultResponse\x12\x43\n\x08\x44ownload\x12\x19.epgfn.v1.DownloadRequest\x1a\x1a.epgfn.v1.DownloadResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.result_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETRESULTREQUEST']._serialized_start=35
-  _globals['_GETRESULTREQUEST']._serialized_end=72
-  _globals['_GETRESULTRESPONSE']._serialized_start=75
-  _globals['_GETRESULTRESPONSE']._serialized_end=303
-  _globals['_DOWNLOADREQUEST']._serialized_start=305
-  _globals['_DOWNLOADREQUEST']._serialized_end=357
-  _globals['_DOWNLOADRESPONSE']._serialized_start=359
-  _globals['_DOWNLOADRESPONSE']._serialized_end=407
-  _globals['_RESULTSERVICE']._serialized_start=410
-  _globals['_RESULTSERVICE']._serialized_end=564
+  _globals['_GETRESULTREQUEST']._serialized_end=90
+  _globals['_GETRESULTRESPONSE']._serialized_start=93
+  _globals['_GETRESULTRESPONSE']._serialized_end=321
+  _globals['_DOWNLOADREQUEST']._serialized_start=323
+  _globals['_DOWNLOADREQUEST']._serialized_end=393
+  _globals['_DOWNLOADRESPONSE']._serialized_start=395
+  _globals['_DOWNLOADRESPONSE']._serialized_end=443
+  _globals['_RESULTSERVICE']._serialized_start=446
+  _globals['_RESULTSERVICE']._serialized_end=600
 # @@protoc_insertion_point(module_scope)

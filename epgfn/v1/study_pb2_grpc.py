@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StudyServiceStub(object):
-    """StudyService publishes the signed study and the signed manifest of the open round.
+    """StudyService publishes the signed study and the signed manifest of each round.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class StudyServiceStub(object):
                 request_serializer=epgfn_dot_v1_dot_study__pb2.GetRoundRequest.SerializeToString,
                 response_deserializer=epgfn_dot_v1_dot_study__pb2.GetRoundResponse.FromString,
                 _registered_method=True)
+        self.ListRounds = channel.unary_unary(
+                '/epgfn.v1.StudyService/ListRounds',
+                request_serializer=epgfn_dot_v1_dot_study__pb2.ListRoundsRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_study__pb2.ListRoundsResponse.FromString,
+                _registered_method=True)
 
 
 class StudyServiceServicer(object):
-    """StudyService publishes the signed study and the signed manifest of the open round.
+    """StudyService publishes the signed study and the signed manifest of each round.
     """
 
     def GetStudy(self, request, context):
@@ -60,6 +65,13 @@ class StudyServiceServicer(object):
 
     def GetRound(self, request, context):
         """GetRound returns the signed round manifest: round id, round key, ledger key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRounds(self, request, context):
+        """ListRounds returns every round of this coordinator in which the caller may take part, the oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +90,11 @@ def add_StudyServiceServicer_to_server(servicer, server):
                     request_deserializer=epgfn_dot_v1_dot_study__pb2.GetRoundRequest.FromString,
                     response_serializer=epgfn_dot_v1_dot_study__pb2.GetRoundResponse.SerializeToString,
             ),
+            'ListRounds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRounds,
+                    request_deserializer=epgfn_dot_v1_dot_study__pb2.ListRoundsRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_study__pb2.ListRoundsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'epgfn.v1.StudyService', rpc_method_handlers)
@@ -87,7 +104,7 @@ def add_StudyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StudyService(object):
-    """StudyService publishes the signed study and the signed manifest of the open round.
+    """StudyService publishes the signed study and the signed manifest of each round.
     """
 
     @staticmethod
@@ -134,6 +151,33 @@ class StudyService(object):
             '/epgfn.v1.StudyService/GetRound',
             epgfn_dot_v1_dot_study__pb2.GetRoundRequest.SerializeToString,
             epgfn_dot_v1_dot_study__pb2.GetRoundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRounds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epgfn.v1.StudyService/ListRounds',
+            epgfn_dot_v1_dot_study__pb2.ListRoundsRequest.SerializeToString,
+            epgfn_dot_v1_dot_study__pb2.ListRoundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,19 +39,19 @@ def test_a_round_as_its_metrics_tell_it(tmp_path: Path) -> None:
         a.send(upload)
         found = scraped(address)
         expected = {
-            ("epgfn_round_state", "open"): 1,
-            ("epgfn_round_state", "published"): 0,
-            ("epgfn_nodes", "roster"): 2,
-            ("epgfn_nodes", "enrolled"): 2,
-            ("epgfn_nodes", "accepted"): 1,
-            ("epgfn_accepted_bytes",): len(upload.sealed),
+            ("epgfn_round_state", "tiny", "open"): 1,
+            ("epgfn_round_state", "tiny", "published"): 0,
+            ("epgfn_nodes", "tiny", "roster"): 2,
+            ("epgfn_nodes", "tiny", "enrolled"): 2,
+            ("epgfn_nodes", "tiny", "accepted"): 1,
+            ("epgfn_accepted_bytes", "tiny"): len(upload.sealed),
             ("epgfn_received_bytes_total",): len(upload.sealed),
             ("epgfn_calls_refused_total", "unknown-upload"): 1,
             ("epgfn_calls_refused_total", reason): 2,
-            ("epgfn_models_refused", reason): 1,
-            ("epgfn_ledger_entries",): status(home)["ledger_size"],
-            ("epgfn_ledger_held",): 0,
-            ("epgfn_deadline_timestamp_seconds",): 4_102_444_800,
+            ("epgfn_models_refused", reason, "tiny"): 1,
+            ("epgfn_ledger_entries", "tiny"): status(home)["ledger_size"],
+            ("epgfn_ledger_held", "tiny"): 0,
+            ("epgfn_deadline_timestamp_seconds", "tiny"): 4_102_444_800,
         }
         assert {name: found.get(name) for name in expected} == expected
         days = {name[1:]: value for name, value in found.items() if name[0] == "epgfn_certificate_days_left"}
@@ -62,7 +62,7 @@ def test_a_round_as_its_metrics_tell_it(tmp_path: Path) -> None:
         server.wait_for("published")
         model = b.download()
         found = scraped(address)
-        assert found["epgfn_round_state", "published"] == found["epgfn_global_models",] == 1
+        assert found["epgfn_round_state", "tiny", "published"] == found["epgfn_global_models", "tiny"] == 1
         assert found["epgfn_training_step", "aggregating"] == found["epgfn_training_steps", "aggregating"] > 0
         assert found["epgfn_sent_bytes_total",] == len(model)
         server.process.terminate()

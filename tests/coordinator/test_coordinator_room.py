@@ -28,7 +28,7 @@ from coordinator_client import (
 from epgfn.base.errors import EpgfnError, NoRoomError
 from epgfn.base.files import write_atomic
 from epgfn.sealing.envelope import sealed_size
-from epgfn_coordinator import journal, main_loop, quota
+from epgfn_coordinator import journal, live_round, quota
 from epgfn_coordinator.journal import LOG, Journal, caused_by, log_to_stderr
 from epgfn_coordinator.publication import Publication
 from epgfn_coordinator.quota import Quota
@@ -57,9 +57,9 @@ def filled(folder: Path) -> Path:
 
 
 ALL_OF_IT = """
-from epgfn_coordinator import main_loop, quota
+from epgfn_coordinator import live_round, quota
 quota.KEPT = {kept}
-main_loop.AGAIN = 1.0
+live_round.AGAIN = 1.0
 from epgfn_coordinator.cli import main
 import sys
 sys.argv = ["epgfn-coordinator", *sys.argv[1:]]
@@ -137,7 +137,7 @@ def test_a_round_whose_steps_find_no_room_is_held_and_goes_on(
         real(self, stop)
 
     monkeypatch.setattr(Publication, "run", run)
-    monkeypatch.setattr(main_loop, "AGAIN", 0.5)
+    monkeypatch.setattr(live_round, "AGAIN", 0.5)
     with InProcess(home) as server:
         node = FakeNode.enrolled(home, "a")
         node.send(node.make_upload(study))

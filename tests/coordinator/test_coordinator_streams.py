@@ -15,14 +15,15 @@ import pytest
 from coordinator_client import FakeNode, InProcess, make_home, tiny_study
 from epgfn import rpc
 from epgfn.v1 import artifact_pb2, artifact_pb2_grpc
-from epgfn_coordinator import main_loop as serve
+from epgfn_coordinator import live_round, main_loop
 from epgfn_coordinator.streams import StreamWatch
 
 
 def test_a_stream_that_stops_moving_is_ended(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "StreamWatch", lambda: StreamWatch(stalled_after=0.2))
+    for module in (main_loop, live_round):  # before a stream has said which round it is for, and afterwards
+        monkeypatch.setattr(module, "StreamWatch", lambda: StreamWatch(stalled_after=0.2))
     home = make_home(tmp_path_factory.mktemp("coordinator") / "home", tiny_study())
     with InProcess(home), ThreadPoolExecutor(1) as pool:
         node = FakeNode.enrolled(home, "a")

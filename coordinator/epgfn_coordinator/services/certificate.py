@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,8 +13,9 @@ from epgfn.sealing.pki import CertificateAuthority, ends_at, issued_at
 from epgfn.v1 import certificate_pb2, certificate_pb2_grpc
 from epgfn_coordinator import clock
 from epgfn_coordinator.clock import spelled
-from epgfn_coordinator.identity import Identity, tls_fingerprint
+from epgfn_coordinator.identity import tls_fingerprint
 from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.services.by_round import ByRound
 from epgfn_coordinator.services.calls import guarded
 from epgfn_coordinator.store import Store
 
@@ -25,22 +27,30 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
     """Issues nodes' certificates anew."""
 
     def __init__(
-        self, store: Store, identity: Identity, authority: CertificateAuthority, journal: Journal
+        self,
+        by_round: ByRound,
+        store_of: Callable[[str], Store],
+        authority: CertificateAuthority,
+        journal: Journal,
+        share: Callable[[], None],
     ) -> None:
-        self._store, self._identity, self._authority, self._journal = store, identity, authority, journal
+        """`store_of` the round with an id; `share` tells the other rounds what one has come to know."""
+        self._by_round, self._store_of = by_round, store_of
+        self._authority, self._journal, self._share = authority, journal, share
 
     @guarded
     def Renew(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See certificate.proto."""
-        caller = self._identity.caller(context)
+        node_id, desk = self._by_round.anyone(context)
         if len(request.csr_pem) > MAX_REQUEST_BYTES:
             raise RefusedError("malformed", "the request is too large; run epgfn-node renew again")
-        certificate = renewed(self._store, self._authority, caller.node_id, request.csr_pem)
+        certificate = renewed(self._store_of(desk.round_id), self._authority, node_id, request.csr_pem)
+        self._share()
         self._journal.decision(
             "renewed",
-            f"the certificate of {caller.node_id} is good until {spelled(ends_at(certificate))}",
-            caller=caller.node_id,
-            node=caller.node_id,
+            f"the certificate of {node_id} is good until {spelled(ends_at(certificate))}",
+            caller=node_id,
+            node=node_id,
         )
         return certificate_pb2.RenewResponse(
             certificate_pem=certificate, ca_pem=self._authority.certificate_pem

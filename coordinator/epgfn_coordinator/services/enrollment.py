@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from sqlite3 import Row
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 
 from epgfn.base.errors import RefusedError
-from epgfn.ledger.entries import EnrolledEntry, encode
 from epgfn.rpc import ENROLLMENT_LABEL
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import CertificateAuthority
@@ -18,6 +18,7 @@ from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
 from epgfn_coordinator.invitation import node_of_token, require_good, use_renewal
 from epgfn_coordinator.journal import Journal
+from epgfn_coordinator.people import Member, enter, taken_in
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.store import Store
@@ -26,32 +27,52 @@ MAX_FIELD_BYTES = 16 << 10
 LOG_EVERY = 5.0  # seconds between two wrong tokens that are logged one by one; of the rest only the number is
 
 
+class Enrolling(NamedTuple):
+    """A round in which nodes enrol."""
+
+    member: Member
+    log: PublishedLog
+
+
 class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
     """Enrols nodes."""
 
     def __init__(
-        self, store: Store, log: PublishedLog, authority: CertificateAuthority, journal: Journal, address: str
+        self,
+        rounds: Callable[[], list[Enrolling]],
+        authority: CertificateAuthority,
+        journal: Journal,
+        address: str,
+        share: Callable[[], None],
     ) -> None:
-        self._store, self._log, self._authority, self._journal = store, log, authority, journal
-        self._address = address
+        """`rounds`: those that are served now; `share` tells the others what one has come to know."""
+        self._rounds, self._authority, self._journal = rounds, authority, journal
+        self._address, self._share = address, share
         self._guesses = _Guesses()
 
     @guarded
     def Enroll(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See enrollment.proto."""
-        node_id = self._node_of_token(request.token)
+        current, node_id = self._node_of_token(request.token)
         try:
-            certificate = self._enroll(node_id, request)
+            certificate = self._enroll(current, node_id, request)
         except RefusedError as error:
             self._refuse(node_id, error)
+        self._share()
         return enrollment_pb2.EnrollResponse(
             node_id=node_id, certificate_pem=certificate, address=self._address
         )
 
-    def _node_of_token(self, token: str) -> str:
+    def _node_of_token(self, token: str) -> tuple[Enrolling, str]:
+        """The round that a token was made in, and the node."""
         try:
-            if found := node_of_token(self._store, token):
-                return found
+            # All of them, whichever it is of, so that how long it takes says nothing.
+            found = [(each, _asked(each.member.store, token)) for each in self._rounds()]
+            for current, answer in found:
+                if isinstance(answer, RefusedError):
+                    raise answer
+                if answer:
+                    return current, answer
             # Refused at once: guessing 256 bits is hopeless, but whoever may make us wait may keep others from enrolling.
             raise CallError(
                 grpc.StatusCode.UNAUTHENTICATED,
@@ -64,7 +85,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 raise
             self._refuse("unknown", error, **({"unlogged_before": unlogged} if unlogged else {}))
 
-    def _enroll(self, node_id: str, request: Any) -> bytes:
+    def _enroll(self, current: Enrolling, node_id: str, request: Any) -> bytes:
         if (
             max(len(request.csr_pem), len(request.signing_key_pem), len(request.signing_key_proof))
             > MAX_FIELD_BYTES
@@ -73,16 +94,16 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         key = VerifyKey.from_pem(request.signing_key_pem)
         key.verify(ENROLLMENT_LABEL + request.csr_pem, request.signing_key_proof)
         certificate = self._authority.issue_node(request.csr_pem, node_id)
-        fingerprint = tls_fingerprint(certificate)
-        with self._store.transaction():
-            known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+        fingerprint, store = tls_fingerprint(certificate), current.member.store
+        with store.transaction():
+            known = store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             again = _same_keys(known, fingerprint, key)
-            if again and use_renewal(self._store, node_id, request.token):
-                self._store.write("UPDATE nodes SET certificate = ? WHERE node_id = ?", certificate, node_id)
-                known = self._store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
+            if again and use_renewal(store, node_id, request.token):
+                store.write("UPDATE nodes SET certificate = ? WHERE node_id = ?", certificate, node_id)
+                known = store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             if known is None:
-                require_good(self._store, node_id, request.token)
-                self._insert(node_id, key, fingerprint, certificate)
+                require_good(store, node_id, request.token)
+                self._insert(store, node_id, key, fingerprint, certificate)
         if known is not None:
             # A reply may have been lost: the same keys get the same certificate, others nothing.
             if not again:
@@ -92,7 +113,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
                     "this invitation was already used with another key; if that was not you, tell the coordinator's operator",
                 )
             certificate = bytes(known["certificate"])
-        self._log.publish()
+        current.log.publish()
         once_more = " (again, same keys)" if known is not None else ""
         self._journal.decision(
             "enrolled",
@@ -103,43 +124,30 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         )
         return certificate
 
-    def _insert(self, node_id: str, key: VerifyKey, fingerprint: str, certificate: bytes) -> None:
-        taken = self._store.row(
-            "SELECT 1 FROM nodes WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
-            *(fingerprint, key.fingerprint) * 2,
-        )
-        revoked = self._store.row(
-            "SELECT 1 FROM revocations WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
-            *(fingerprint, key.fingerprint) * 2,
-        )
-        if revoked is not None:
+    def _insert(
+        self, store: Store, node_id: str, key: VerifyKey, fingerprint: str, certificate: bytes
+    ) -> None:
+        members = [each.member for each in self._rounds()]
+        if any(_is_revoked(member.store, fingerprint, key.fingerprint) for member in members):
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "key-revoked",
                 "a key of this enrolment was revoked by the coordinator's operator; enrol with a new --home, which makes new keys",
             )
-        if taken is not None or fingerprint == key.fingerprint:
+        if fingerprint == key.fingerprint or taken_in(members, node_id, fingerprint, key.fingerprint):
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "key-in-use",
-                "a key of this enrolment is already in use; every node needs a TLS key and a signing key of its own",
+                "a key of this enrolment is already in use, or this node is enrolled with others in another round; every node needs a TLS "
+                "key and a signing key of its own",
             )
-        self._store.write(
-            "INSERT INTO nodes (node_id, tls_fingerprint, signing_fingerprint, signing_key, certificate) "
-            "VALUES (?, ?, ?, ?, ?)",
-            node_id,
-            fingerprint,
-            key.fingerprint,
-            key.pem,
-            certificate,
-        )
-        self._store.append_entry(
-            encode(
-                EnrolledEntry(
-                    node_id=node_id, signing_key=key.pem.decode("ascii"), fingerprint=key.fingerprint
-                )
-            )
-        )
+        keys: dict[str, str | bytes] = {
+            "tls_fingerprint": fingerprint,
+            "signing_fingerprint": key.fingerprint,
+            "signing_key": key.pem,
+            "certificate": certificate,
+        }
+        enter(store, node_id, keys)
 
     def _refuse(self, node_id: str, error: RefusedError, **fields: int) -> NoReturn:
         self._journal.decision(
@@ -152,6 +160,21 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             **fields,
         )
         raise error
+
+
+def _asked(store: Store, token: str) -> str | RefusedError:
+    try:
+        return node_of_token(store, token)
+    except RefusedError as error:
+        return error
+
+
+def _is_revoked(store: Store, *fingerprints: str) -> bool:
+    found = store.row(
+        "SELECT 1 FROM revocations WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
+        *fingerprints * 2,
+    )
+    return found is not None
 
 
 def _same_keys(known: Row | None, tls_fingerprint: str, signing: VerifyKey) -> bool:

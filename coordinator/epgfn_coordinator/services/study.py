@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from epgfn.base.files import read_bytes
+from epgfn.study import Study
 from epgfn.v1 import study_pb2, study_pb2_grpc
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity
@@ -26,11 +27,22 @@ _STATES = {
 class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     """Hands out what was signed, byte for byte."""
 
-    def __init__(self, home: Home, identity: Identity, current: Round) -> None:
+    def __init__(self, home: Home, study: Study, identity: Identity, current: Round) -> None:
         self._identity, self._round = identity, current
+        self._name, self._digest = study.name, study.digest
         self._study = read_bytes(home.study, "study file")
         self._study_bundle = read_bytes(home.study_bundle, "study's signature")
         self._round_bundle = read_bytes(home.round_bundle, "round manifest")
+
+    def summary(self, name: str, round_id: str) -> Any:
+        """This round in a list of several."""
+        return study_pb2.RoundSummary(
+            name=name,
+            round_id=round_id,
+            study_name=self._name,
+            study_digest=self._digest,
+            state=_STATES[self._round.standing()[0]],
+        )
 
     @guarded
     def GetStudy(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -1,0 +1,355 @@
+"""One round in a process that works on it: what answers calls about it, and what keeps it moving."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from epgfn.base.errors import EpgfnError, NoRoomError
+from epgfn.base.files import read_bytes, remove
+from epgfn.gflownet.parallel import workers
+from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
+from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
+from epgfn.study import Study
+from epgfn_coordinator import places, rounds
+from epgfn_coordinator.aggregation import Interrupted
+from epgfn_coordinator.clock import Clock
+from epgfn_coordinator.continuity import Continuity
+from epgfn_coordinator.home import Home
+from epgfn_coordinator.identity import Calls, Identity
+from epgfn_coordinator.intake import Intake
+from epgfn_coordinator.journal import LOG, Journal
+from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.people import Member
+from epgfn_coordinator.publication import Publication
+from epgfn_coordinator.published_ledger import PublishedLog
+from epgfn_coordinator.revocation import Revocation
+from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
+from epgfn_coordinator.services.artifact import ArtifactServicer
+from epgfn_coordinator.services.by_round import Desk
+from epgfn_coordinator.services.ledger import LedgerServicer
+from epgfn_coordinator.services.result import ResultServicer
+from epgfn_coordinator.services.study import StudyServicer
+from epgfn_coordinator.store import TROUBLE_FACT, Store
+from epgfn_coordinator.streams import StreamWatch
+from epgfn_coordinator.together import Trainer
+from epgfn_coordinator.verify import Verifier
+from epgfn_coordinator.withdrawal import Withdrawal
+
+AGAIN = 30.0  # seconds before an aggregation that found no room on the disk is begun anew
+LAST_STEP = 5.0  # seconds that aggregation gets to notice that it should stop: what it has not signed begins anew anyway
+LAST_STEP_TOGETHER = 30.0  # the same in several processes, which are to end after the same step
+AGGREGATION = "aggregation"
+
+
+class Turn:
+    """One round aggregates at a time, since that takes all the processors and memory there are; the others wait."""
+
+    LOOK = 0.25  # seconds
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def take(self, work: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        """Do the work when it is its turn.
+
+        Raises:
+            Interrupted: `stop` was set before.
+        """
+        while not self._lock.acquire(timeout=self.LOOK):
+            if stop.is_set():
+                raise Interrupted("serving ends")
+        try:
+            work(stop)
+        finally:
+            self._lock.release()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all rounds of a process have in common. `keys` are those of whichever round: their authority and signing key are all rounds'.
+    `wake` is set when there is something to do."""
+
+    keys: Keys
+    trainer: Trainer
+    calls: Calls
+    wake: threading.Event
+    turn: Turn
+
+    @classmethod
+    def of(cls, home: Home, trainer: Trainer | None = None) -> Shared:
+        """For the coordinator in `home`.
+
+        Raises:
+            EpgfnError: a key is missing or does not open.
+        """
+        return cls(Keys.load(home), trainer or Trainer(), Calls(), threading.Event(), Turn())
+
+
+class LiveRound:
+    """One round of a coordinator."""
+
+    def __init__(self, home: Home, journal: Journal, shared: Shared) -> None:
+        """Open it.
+
+        Raises:
+            EpgfnError: a file is missing, damaged or unreadable.
+        """
+        self.home, self.journal, self._shared = home, journal, shared
+        self.study = Study.load(home.study)
+        keys = shared.keys.of(home)
+        manifest = _manifest(home, keys)
+        self.store = Store(home.state)
+        self.name, self.round_id = rounds.name_of(home), manifest.round_id
+        self.log = PublishedLog(home, self.store, keys)
+        self.watch = StreamWatch()
+        self.clock = Clock(self.store, keep=True)
+        self.continuity = Continuity(self.store, self.log, keys.ledger.verifier, self.study.roster, journal)
+        self.round = Round(self.study, self.store, self.log, journal, self.clock)
+        verifier = Verifier(self.study, manifest, self.store, self.log)
+        self._intake = Intake(
+            home,
+            self.store,
+            self.log,
+            verifier,
+            journal,
+            manifest.round_id,
+            self.study.roster,
+            shared.wake.set,
+            takes_late=self.study.aggregation.late == "new-aggregate",
+            upload_limit=self.study.transport.max_upload_bytes,
+        )
+        self.revocation = Revocation(
+            home, self.study, self.store, self.log, journal, self.watch, self._intake.forget
+        )
+        self._withdrawal = Withdrawal(home, self.store, self.log, verifier, journal)
+        self._publication = Publication(
+            home,
+            self.study,
+            manifest,
+            self.store,
+            self.log,
+            keys,
+            verifier,
+            self.round,
+            journal,
+            shared.trainer,
+        )
+        self._worker: _Worker | None = None
+        self._late: _Worker | None = None
+        self.stopped = False
+        """Whether nothing is decided or aggregated in it any more, since that failed; it is still read from, and takes models."""
+
+    @property
+    def member(self) -> Member:
+        """Its state and its roster."""
+        return Member(self.store, frozenset(self.study.roster))
+
+    def desk(self) -> Desk:
+        """What answers calls about it."""
+        identity = Identity(self.store, self.study.roster, self._shared.calls)
+        return Desk(
+            self.name,
+            self.round_id,
+            identity,
+            StudyServicer(self.home, self.study, identity, self.round),
+            ArtifactServicer(identity, self._intake, self._withdrawal, self.watch),
+            ResultServicer(self.home, self.store, self.log, identity, self.round, self.watch),
+            LedgerServicer(identity, self.log, self.continuity),
+        )
+
+    def begin(self, *, clock_is_right: bool = False, backup_is_newest: bool = False) -> None:
+        """What is to be done before it is served.
+
+        Raises:
+            EpgfnError: a file cannot be read or written, or the operator vouches for what a node has disproved.
+        """
+        if clock_is_right:
+            self.clock.believe()
+        if backup_is_newest:
+            self.continuity.believe()
+        _remove_strays(self.home, self.store)
+        # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
+        for table in ("requests", "revocation_requests"):
+            self.store.write(f"DELETE FROM {table} WHERE done IS NULL")
+        self.store.write("DELETE FROM facts WHERE name = ?", TROUBLE_FACT)
+        self.log.publish()
+        self.log.fill_receipts()
+
+    def say_what_is_odd(self) -> None:
+        """To the operator, when it begins to be served."""
+        if held := self.continuity.held():
+            self.journal.decision("held", held, warn=True)
+        if disclosure := self.study.disclosure:
+            LOG.warning("disclosure: %s", disclosure)
+
+    def move(self, stop: threading.Event) -> bool:
+        """One look at all that may have to be done; False while what was begun waits for room.
+
+        Raises:
+            NoRoomError: something cannot be written now.
+            EpgfnError: aggregation failed.
+        """
+        if self.stopped:
+            return True
+        if stalled := self.watch.end_stalled():
+            LOG.warning("ended %d stalled transfers", stalled)
+        if held := self.continuity.held():
+            self.round.turn_away(held)
+        else:
+            self._move(stop)
+        worker = self._worker
+        return worker is None or not worker.again or (worker.done and worker.failure is None)
+
+    def _move(self, stop: threading.Event) -> None:
+        # What arrived in time is in time, however long its check takes.
+        self.round.tick(busy=self._intake.busy)
+        worker = self._worker
+        # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
+        idle = worker is None or (worker.done and worker.failure is None)
+        state = round_state(self.store)
+        if state in WITHOUT_RESULT:
+            self._publication.abandon()
+        if worker is not None and worker.failure is not None:
+            if not isinstance(worker.failure, NoRoomError) or workers().size > 1:
+                raise EpgfnError(str(worker.failure)) from worker.failure
+            if time.monotonic() - worker.ended < AGAIN:
+                raise worker.failure  # which is said, and nothing else comes of it
+            idle = True
+        if idle and state == AGGREGATING:
+            again = worker is not None and worker.failure is not None
+            self._worker = self._at_work(self._publication.run, stop, again=again)
+        if state == PUBLISHED:
+            self._aggregate_late(stop)
+
+    def _aggregate_late(self, stop: threading.Event) -> None:
+        """Start on another global model if late models have come and none is being made.
+
+        One that fails ends nothing, since what is published must stay to be had: it is tried again when another late model
+        comes, or at the next start.
+        """
+        worker = self._late
+        if worker is not None and not worker.done:
+            return
+        if worker is not None and worker.failure is not None and not worker.told:
+            worker.told = True
+            self.journal.decision(
+                "late-failed", f"the late models are not aggregated: {worker.failure}", warn=True
+            )
+        waiting = places.late_nodes(self.store)
+        if not waiting or (worker is not None and worker.failure is not None and worker.about == waiting):
+            return
+        self._late = self._at_work(self._publication.run_late, stop, waiting)
+
+    def _at_work(
+        self,
+        work: Callable[[threading.Event], None],
+        stop: threading.Event,
+        about: list[str] | None = None,
+        *,
+        again: bool = False,
+    ) -> _Worker:
+        turn, wake = self._shared.turn, self._shared.wake
+        return _Worker(lambda told: turn.take(work, told), stop, wake, about, again=again)
+
+    def stop_moving(self, why: EpgfnError) -> None:
+        """Nothing is decided in it any more until `serve` starts again, which `status` says."""
+        self.stopped = True
+        said = f"{why}; the other rounds go on, and this one when serve is started again"
+        self.journal.decision("round-stopped", said, warn=True)
+        try:
+            self.store.set_fact(TROUBLE_FACT, str(why))
+        except EpgfnError as error:
+            LOG.error("no room: %s", error)
+
+    def end(self) -> None:
+        """Let what runs come to an end; `stop` is set."""
+        for running in filter(None, (self._worker, self._late)):
+            running.thread.join(LAST_STEP if workers().size == 1 else LAST_STEP_TOGETHER)
+
+    def abandon(self) -> str:
+        """Give up a round that has no result: the round key is destroyed, and the ledger says so; the round's state then.
+
+        Raises:
+            EpgfnError: there is a result, or it only has to be published.
+        """
+        state = round_state(self.store)
+        complete = places.made(self.store, GLOBAL) and not self.study.aggregation.leave_one_out
+        if state == PUBLISHED or (state == AGGREGATING and complete):
+            raise EpgfnError(
+                f"the round in {self.home.root} has a signed global model and cannot be abandoned; "
+                "if nodes cannot fetch it yet, run epgfn-coordinator serve once"
+            )
+        if state not in WITHOUT_RESULT:
+            accepted, total = len(accepted_nodes(self.store)), len(self.study.roster)
+            self.round.advance(
+                ABANDONED,
+                f"the operator abandoned the round while {state}, with {accepted} of {total} models",
+            )
+        self._publication.abandon()
+        return round_state(self.store)
+
+    def close(self) -> None:
+        """Give the state back."""
+        self._intake.close()
+        self.store.close()
+
+
+class _Worker:
+    """Aggregation in a thread of its own; `failure` is the error it ended with, if any; `about` whatever it was started for; `again`: the
+    one before failed."""
+
+    def __init__(
+        self,
+        work: Callable[[threading.Event], None],
+        stop: threading.Event,
+        wake: threading.Event,
+        about: list[str] | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        self.failure: EpgfnError | None = None
+        self.done = self.told = False
+        self.ended = 0.0  # by the monotonic clock
+        self.about, self.again = about, again
+        self._work, self._stop, self._wake = work, stop, wake
+        self.thread = threading.Thread(target=self._run, name=AGGREGATION, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work(self._stop)
+        except Interrupted:
+            LOG.info("aggregation stopped; it begins anew at the next start")
+        except EpgfnError as error:
+            self.failure = error
+        except Exception as error:
+            # Its text may quote what a model holds, so only the type is shown.
+            self.failure = EpgfnError(
+                f"aggregation failed with an unexpected {type(error).__name__}; the round is kept, run serve again to retry"
+            )
+        self.ended = time.monotonic()
+        self.done = True
+        self._wake.set()
+
+
+def _manifest(home: Home, keys: Keys) -> RoundPredicate:
+    payload = verify_bundle(read_bytes(home.round_bundle, "round manifest"), keys.signing.public)
+    return predicate_of(parse_statement(payload), RoundPredicate)
+
+
+def _remove_strays(home: Home, store: Store) -> None:
+    """Files whose transaction never came, from a kill between the two."""
+    home.uploads.mkdir(exist_ok=True)
+    home.artifacts.mkdir(exist_ok=True)
+    home.result.mkdir(exist_ok=True)
+    known = {home.part(row["upload_id"]) for row in store.rows("SELECT upload_id FROM uploads")}
+    known |= {
+        home.artifact(row["sealed_sha256"]) for row in store.rows("SELECT sealed_sha256 FROM artifacts")
+    }
+    for path in [*home.uploads.iterdir(), *home.artifacts.iterdir()]:
+        if path not in known:
+            remove(path)

@@ -1,4 +1,4 @@
-"""`backup` and `restore`: one coordinator as it is at one moment, also while it serves, in one file.
+"""`backup` and `restore`: one coordinator with all its rounds, each as it is at one moment, also while it serves, in one file.
 
 The state is copied first, by SQLite's own means. Whatever it names was written before the commit that names it and is never changed, so
 it is there afterwards; what it does not name (uploads under way, a model in training, the published ledger, which is made from the state)
@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from epgfn.base.archive import Member, read_archive, write_archive
@@ -24,7 +24,7 @@ from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.merkle import MerkleTree, leaf_hash
 from epgfn.ledger.note import NoteVerifier
-from epgfn_coordinator import clock, places
+from epgfn_coordinator import clock, places, rounds
 from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.continuity import Doubt
 from epgfn_coordinator.home import Home
@@ -59,26 +59,38 @@ def back_up(home: Home, file: Path) -> dict[str, Any]:
 def _back_up(home: Home, file: Path, sealed: list[Path]) -> dict[str, Any]:
     """Do it once; `sealed` is told which sealed models are to be in it."""
     with _beside(file) as folder:
-        copy = folder / home.state.name
-        keys = _snapshot(home, copy)
-        with contextlib.closing(Store(copy)) as store:
-            entries = store.entries()
-            about = {
-                "made": spelled(clock.now()),
-                "study_digest": store.text("study_digest"),
-                "round_id": store.text("round_id"),
-                "state": store.text("state"),
-                "ledger": {"size": len(entries), "root": to_base64(_tree(entries).root())},
-            }
-            sealed += [home.artifact(digest) for digest in _sealed(store)]
-            members = [*_files(home), *keys, *_named(home, store)]
-        size = write_archive(file, FORMAT, [*members, Member(copy.name, copy)], about)
+        made, members, known = spelled(clock.now()), [], []
+        for number, each in enumerate(rounds.all_rounds(home)):
+            under = "" if each.house is None else f"{each.rounds.name}/{each.root.name}/"
+            copy = folder / str(number)
+            keys = _snapshot(each, copy)
+            with contextlib.closing(Store(copy)) as store:
+                about = _about(store)
+                sealed += [each.artifact(digest) for digest in _sealed(store)]
+                found = [*_files(each), *keys, *_named(each, store), Member(each.state.name, copy)]
+            members += [Member(under + member.name, member.source) for member in found]
+            known.append((rounds.name_of(each), under, about))
+        first = known[0][2]
+        more = {under: about for _, under, about in known if under}
+        said = {"made": made, **first, **({"rounds": more} if more else {})}
+        size = write_archive(file, FORMAT, members, said)
     return {
-        "made": about["made"],
+        "made": made,
         "bytes": size,
-        "entries": len(entries),
-        "state": about["state"],
-        "round_key": any(key.name == f"keys/{ROUND_KEY}" for key in keys),
+        "entries": sum(about["ledger"]["size"] for _, _, about in known),
+        "state": first["state"],
+        "rounds": [name for name, _, _ in known],
+        "round_key": any(member.name.endswith(f"keys/{ROUND_KEY}") for member in members),
+    }
+
+
+def _about(store: Store) -> dict[str, Any]:
+    entries = store.entries()
+    return {
+        "study_digest": store.text("study_digest"),
+        "round_id": store.text("round_id"),
+        "state": store.text("state"),
+        "ledger": {"size": len(entries), "root": to_base64(_tree(entries).root())},
     }
 
 
@@ -100,7 +112,8 @@ def _snapshot(home: Home, copy: Path) -> list[Member]:
     """Copy the state to `copy`; the keys that belong to it."""
     for _ in range(TRIES):
         keys = [
-            Member(f"{home.keys.name}/{path.name}", read_bytes(path, "key")) for path in _plain(home.keys)
+            Member(f"{home.round_keys.name}/{path.name}", read_bytes(path, "key"))
+            for path in _plain(home.round_keys)
         ]
         had = home.key(ROUND_KEY).exists()
         with contextlib.closing(Store(home.state)) as store:
@@ -109,7 +122,7 @@ def _snapshot(home: Home, copy: Path) -> list[Member]:
         if home.key(ROUND_KEY).exists() == had == any(key.name.endswith(f"/{ROUND_KEY}") for key in keys):
             return keys
         copy.unlink()
-    raise EpgfnError(f"the keys in {home.keys} change all the time; try again when they are at rest")
+    raise EpgfnError(f"the keys in {home.round_keys} change all the time; try again when they are at rest")
 
 
 def _files(home: Home) -> list[Member]:
@@ -156,21 +169,28 @@ def restore(file: Path, home: Home, checkpoints: list[Path]) -> dict[str, Any]:
     with _beside(home.root) as building:
         about = read_archive(file, FORMAT, building)
         made = Home(building)
-        entries = _open_up(made, file, about)
+        opened = {building: _open_up(made, file, about, about["made"])}
+        for under, of_it in about.get("rounds", {}).items():
+            each = made.further(PurePosixPath(under).name)
+            opened[each.root] = _open_up(each, file, of_it, about["made"])
+        if {each.root for each in rounds.all_rounds(made)} != set(opened):
+            raise RefusedError(
+                "damaged-backup", f"{file} cannot be restored: it holds other rounds than it names"
+            )
         for path in checkpoints:
-            _require_contained(path, made, entries, about["made"])
+            _require_contained(path, made, opened, about["made"])
         try:
-            for folder in (building, *(path for path in building.iterdir() if path.is_dir())):
+            for folder in (building, *(path for path in building.rglob("*") if path.is_dir())):
                 sync_directory(folder)
             os.replace(building, home.root)
             sync_directory(home.root.parent)
         except OSError as error:
             raise EpgfnError(f"cannot make {home.root}: {error.strerror}; choose another --home") from None
-    return {"made": about["made"], "entries": len(entries), "state": about["state"]}
+    return {"made": about["made"], "entries": sum(map(len, opened.values())), "state": about["state"]}
 
 
-def _open_up(home: Home, file: Path, about: dict[str, Any]) -> list[bytes]:
-    """Check that the unpacked state is what the backup says, and put the ledger on hold; its entries."""
+def _open_up(home: Home, file: Path, about: dict[str, Any], made: str) -> list[bytes]:
+    """Check that the unpacked state of a round is what the backup says, and put its ledger on hold; its entries."""
     if not home.state.is_file() or not home.config.is_file():
         raise RefusedError(
             "damaged-backup", f"{file} cannot be restored: it holds no state; use another backup"
@@ -186,22 +206,29 @@ def _open_up(home: Home, file: Path, about: dict[str, Any]) -> list[bytes]:
                 "damaged-backup",
                 f"{file} cannot be restored: its state is not the one it names; use another backup",
             )
-        Doubt(restored=about["made"]).save(store)
+        Doubt(restored=made).save(store)
     return entries
 
 
-def _require_contained(path: Path, home: Home, entries: list[bytes], made: str) -> None:
-    vkey = read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip()
-    try:
-        seen: Checkpoint = open_checkpoint(read_bytes(path, "checkpoint"), NoteVerifier.from_vkey(vkey))
-    except LedgerError as error:
-        raise UsageError(f"{path} is no checkpoint of this coordinator's ledger: {error}") from None
-    if seen.size > len(entries) or _tree(entries).root(seen.size) != seen.root:
+def _require_contained(path: Path, home: Home, opened: dict[Path, list[bytes]], made: str) -> None:
+    """`opened`: the ledger entries of each round by its folder."""
+    note = read_bytes(path, "checkpoint")
+    for each in rounds.all_rounds(home):
+        vkey = read_bytes(each.key(LEDGER_PUBLIC), "public key").decode("ascii").strip()
+        try:
+            seen: Checkpoint = open_checkpoint(note, NoteVerifier.from_vkey(vkey))
+        except LedgerError as error:
+            why = error
+            continue
+        entries = opened[each.root]
+        if seen.size <= len(entries) and _tree(entries).root(seen.size) == seen.root:
+            return
         raise RefusedError(
             "older-backup",
             f"the backup of {made} has {len(entries)} ledger entries, and {path} shows that this coordinator has signed {seen.size} "
             "which it does not contain; going on from there would look like a rewritten ledger, so restore a newer backup",
         )
+    raise UsageError(f"{path} is no checkpoint of this coordinator's ledger: {why}")
 
 
 def _tree(entries: list[bytes]) -> MerkleTree:

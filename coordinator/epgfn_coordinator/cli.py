@@ -23,13 +23,14 @@ from epgfn.base.files import write_secret
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
 from epgfn_coordinator.rounds import all_rounds, find, options
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import SERVED_FACT, Store
 
 if TYPE_CHECKING:
     from epgfn.sealing.pki import CertificateAuthority
 
 NAME = "epgfn-coordinator"
 ANSWER_WITHIN = 30.0  # seconds that `close` waits for the serving process
+TAKEN_UP_WITHIN = 10.0  # seconds that `add` waits for it
 
 app = typer.Typer(
     name=NAME,
@@ -136,6 +137,7 @@ def add(
     current = find(Home(home), called)
     store = Store(current.state)
     try:
+        waits = made and Home(home).is_served() and not _is_taken_up(store)
         enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
     finally:
         store.close()
@@ -148,6 +150,7 @@ def add(
                     "study": parsed.name,
                     "study_digest": parsed.digest,
                     "made": made,
+                    "taken_up": not waits,
                     "home": str(home),
                     "enrolled": sorted(enrolled),
                     "to_invite": invited,
@@ -161,11 +164,23 @@ def add(
         print(f"note: {note}")
     if not made:
         print(f"{home} holds this round already; nothing is changed")
+    if waits:
+        print("note: the process that serves has not taken it up yet; its log says why")
     if enrolled:
         print(f"enrolled already, with the keys they have: {', '.join(sorted(enrolled))}")
         print(f"  each runs: epgfn-node join --round {called}")
     for node in invited:
         print(f"next: {NAME} token {node} {options(current)}")
+
+
+def _is_taken_up(store: Store) -> bool:
+    """Whether the process that serves begins to serve a round that was just added, within some seconds."""
+    until = time.monotonic() + TAKEN_UP_WITHIN
+    while store.fact(SERVED_FACT) is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 @app.command("rounds")

@@ -36,7 +36,7 @@ from epgfn_coordinator.services.by_round import (
 )
 from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import SERVED_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.together import Trainer
 
@@ -375,6 +375,7 @@ class Coordinator:
                 self._cannot_serve(opened.name, error)
             return
         self._desks = [*self._desks, opened.desk()]
+        opened.store.set_fact(SERVED_FACT, "")  # for whoever has added it and waits for this
         opened.journal.decision("round-added", self._in_words(opened))
         opened.say_what_is_odd()
 

@@ -21,6 +21,8 @@ CONTINUITY_FACT: Final = "continuity"
 """There while it is not known whether this state is the newest there ever was: see `continuity.py`."""
 TROUBLE_FACT: Final = "trouble"
 """There while nothing is decided in the round, beside others that go on, and why."""
+SERVED_FACT: Final = "served"
+"""There once a process has begun to serve the round."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (

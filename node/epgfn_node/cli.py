@@ -68,7 +68,7 @@ def _session(home: Path, events: bool = False) -> Iterator[tuple[NodeHome, Repor
 
 
 def _party(home: NodeHome) -> str:
-    return home.root.name or "node"
+    return f"{home.base.name}/{home.root.name}" if home.is_joined else home.root.name or "node"
 
 
 @app.command(epilog="Example: epgfn-node init --home node-home --data records.csv")
@@ -97,7 +97,7 @@ def enroll(
 
     with _session(home, events) as (node_home, report):
         node_home.require_initialised()
-        settings = NodeSettings.load(node_home.settings)
+        settings = NodeSettings.of(node_home)
         source = invite or settings.invite or node_home.invitation
         agreement = enroll_node(node_home, Invitation.load(source), settings, report)
     study = agreement.study
@@ -106,6 +106,51 @@ def enroll(
             f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
             f"Read {node_home.study}. If you agree to it, run:\n"
             f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
+        )
+
+
+@app.command(epilog="Example: epgfn-node rounds --home node-home")
+def rounds(
+    home: Home = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """List the coordinator's rounds in which this node may take part."""
+    from epgfn_node.join import rounds as of_this_node
+
+    with _session(home) as (node_home, report):
+        found = of_this_node(_connection(node_home), report)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max((len(each["name"]) for each in found), default=0)
+    for each in found:
+        here = "" if each["here"] else f"  epgfn-node join --home {node_home.base} --round {each['name']}"
+        print(f"{each['name']:<{width}}  {each['study']}, {each['state']}{here}")
+
+
+@app.command(epilog="Example: epgfn-node join --home node-home --round second")
+def join(
+    round_name: Annotated[
+        str, typer.Option("--round", metavar="NAME", help="The round, as `epgfn-node rounds` names it.")
+    ],
+    home: Home = DEFAULT_HOME,
+    events: Events = False,
+) -> None:
+    """Take part in a further round of the same coordinator, without a token: get its signed study for you to read."""
+    from epgfn_node.join import join as join_round
+    from epgfn_node.join import require_name
+
+    require_name(round_name)
+    node = NodeHome(NodeHome(home).base)
+    connection = _connection(node)
+    with _session(node.round(round_name).root, events) as (_, report):
+        joined, agreement = join_round(connection, round_name, report)
+    study = agreement.study
+    if not events:
+        print(
+            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
+            f"Read {joined.study}. If you agree to it, run:\n"
+            f"  epgfn-node train --home {joined.root} --data FILE --accept-study {study.digest}"
         )
 
 
@@ -128,7 +173,7 @@ def renew(
         if invite is None:
             renew_now(_connection(node_home), report)
             return
-        settings = NodeSettings.load(node_home.settings)
+        settings = NodeSettings.of(node_home)
         renew_by_invitation(node_home, Invitation.load(invite), settings, report)
 
 
@@ -178,7 +223,7 @@ def check(
     if study is None:
         with _session(home) as (node_home, _):
             connection = _connection(node_home)
-            settings = NodeSettings.load(node_home.settings)
+            settings = NodeSettings.of(node_home)
             loaded = load_agreement(node_home, connection.trust).study
     else:
         loaded = Study.load(study)
@@ -215,7 +260,7 @@ def train(
             return
         with _session(home, events) as (node_home, report):
             node_home.require_enrolled()
-            settings = NodeSettings.load(node_home.settings)
+            settings = NodeSettings.of(node_home)
             connection = Connection.load(node_home, settings)
             agreement = pipeline.agree(connection, accept_study or settings.accept_study, report)
             seed = seed if seed is not None else settings.seed
@@ -237,7 +282,7 @@ def inspect(
 
     with _session(home) as (node_home, _):
         node_home.require_enrolled()
-        settings = NodeSettings.load(node_home.settings)
+        settings = NodeSettings.of(node_home)
         connection = Connection.load(node_home, settings)
         facts = inspect_model(connection, load_agreement(node_home, connection.trust), settings)
     print(json.dumps(facts, indent=2) if as_json else in_words(facts))
@@ -391,7 +436,7 @@ def _connection(home: NodeHome, report: Reporter | None = None) -> Connection:
     from epgfn_node.settings import NodeSettings
 
     home.require_enrolled()
-    connection = Connection.load(home, NodeSettings.load(home.settings))
+    connection = Connection.load(home, NodeSettings.of(home))
     if report is not None and (sentence := warning_of(connection)):
         report.event("certificate", sentence)
     return connection

@@ -56,10 +56,12 @@ class Stalled(EpgfnError):
 class Coordinator:
     """A channel to the coordinator that `target` names; with an identity both ends show their certificates. Use as a context manager.
 
-    `patience` is how many seconds a call is tried again while nobody answers; progress goes to `report`.
+    `patience` is how many seconds a call is tried again while nobody answers; progress goes to `report`. `round_id`: which of the
+    coordinator's rounds the calls are about; empty: its first.
     """
 
-    def __init__(self, target: Target, report: Reporter, patience: float = 0.0) -> None:
+    def __init__(self, target: Target, report: Reporter, patience: float = 0.0, round_id: str = "") -> None:
+        self.round_id = round_id
         self.target, self.address, self._report = target, str(target.address), report
         self.patience = max(patience, QUICK_PATIENCE)
         self._known: NetworkError | None = None
@@ -91,7 +93,14 @@ class Coordinator:
             RefusedError: the coordinator said no; `reason` and sentence are its own.
             EpgfnError: nobody answered within the patience, or the call failed.
         """
+        self.about(request)
         return self.persist(lambda: method(request, timeout=UNARY_DEADLINE))
+
+    def about(self, request: Any) -> Any:
+        """The request, which names the round it is about, if requests of its kind do."""
+        if self.round_id and "round_id" in request.DESCRIPTOR.fields_by_name:
+            request.round_id = self.round_id
+        return request
 
     def persist(self, attempt: Callable[[], Any], progress: Callable[[], Any] = lambda: None) -> Any:
         """Run `attempt` until it succeeds, fails for good, or patience runs out.

@@ -51,7 +51,7 @@ def examine(home: NodeHome, invite: Path | None, report: Reporter) -> list[Exami
         EpgfnError: a key or the certificate of this node is not as it should be.
     """
     home.require_initialised()
-    settings = NodeSettings.load(home.settings)
+    settings = NodeSettings.of(home)
     if home.is_enrolled and invite is None:
         connection = Connection.load(home, settings)
         return [_asked(connection, report)]

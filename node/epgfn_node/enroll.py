@@ -25,7 +25,7 @@ from epgfn_node.client import Coordinator
 from epgfn_node.home import NodeHome
 from epgfn_node.keys import NodeKeys, load_keys
 from epgfn_node.settings import NodeSettings
-from epgfn_node.study import Agreement, fetch_agreement, require_on_roster
+from epgfn_node.study import Agreement, fetch_agreement, kept_round_id, require_on_roster
 from epgfn_node.trust import Invitation, Trust, pin
 
 CERTIFICATE_ENDED = "certificate-ended"
@@ -41,6 +41,7 @@ class Connection:
     trust: Trust
     keys: NodeKeys
     certificate_pem: bytes
+    round_id: str = ""
 
     @classmethod
     def load(cls, home: NodeHome, settings: NodeSettings) -> Connection:
@@ -56,7 +57,7 @@ class Connection:
         trust = Trust(home)
         node_id = require_own_certificate(certificate, keys.tls, trust)
         address = settings.address or Invitation.load(home.invitation).address or _answered_address(home)
-        return cls(home, node_id, address, trust, keys, certificate)
+        return cls(home, node_id, address, trust, keys, certificate, kept_round_id(home, trust))
 
     @property
     def target(self) -> Target:
@@ -70,7 +71,7 @@ class Connection:
 
     def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
         """A channel on which both ends show certificates; use as a context manager."""
-        return Coordinator(self.target, report, patience)
+        return Coordinator(self.target, report, patience, self.round_id)
 
 
 def enroll(
@@ -79,9 +80,14 @@ def enroll(
     """Spend the token of `invitation` unless that is done already, then get the study, the round and a checkpoint.
 
     Raises:
+        UsageError: this is a further round of a node, which is enrolled already.
         RefusedError: the coordinator or one of our checks says no.
         EpgfnError: nobody answers, or a file cannot be written.
     """
+    if home.is_joined:
+        raise UsageError(
+            f"{home.root} is a further round of the node in {home.base}, which needs no invitation; run epgfn-node join"
+        )
     home.require_initialised()
     _require_addresses(home, invitation, settings)
     keys = load_keys(home)
@@ -98,7 +104,7 @@ def enroll(
             f"{home.root} is enrolled under another node id; use a new --home for this invitation",
         )
     address = settings.address or invitation.address or _answered_address(home)
-    connection = Connection(home, invitation.node_id, address, trust, keys, certificate)
+    connection = Connection(home, invitation.node_id, address, trust, keys, certificate, invitation.round_id)
     with connection.open(report, patience) as coordinator:
         agreement = fetch_agreement(home, coordinator, trust, invitation.study_digest)
         require_on_roster(agreement.study, invitation.node_id)

@@ -360,7 +360,7 @@ def _download(
             part.unlink()
         with part.open("ab") as target:
             call = coordinator.result.Download(
-                result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate)
+                coordinator.about(result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate))
             )
             with stall_guard(call) as fed:
                 for piece in call:

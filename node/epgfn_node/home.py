@@ -1,15 +1,20 @@
 """The node's directory: where each file lies. What has been done so far is read off the files that are there.
 
+The directory itself is that of the round that the node enrolled for. A further round that it has joined has a folder of its own,
+rounds/<name>/, which is a home like this one but for what is marked *: that the round takes from here.
+
 node.toml                            settings; the only file here meant for an editor
-invitation.json                      0600: holds the one-time token
-keys/{tls.key,tls.csr,tls.pem}       identity on the wire; keys are 0600
-keys/{signing.key,signing.pem}       signs what is sent
-trust/{ca.pem,coordinator.pem,ledger.vkey,address}   pinned when enrolling; of ca.pem only the dates ever change
+rounds/<name>/                       further rounds of this coordinator
+invitation.json                      * 0600: holds the one-time token
+keys/{tls.key,tls.csr,tls.pem}       * identity on the wire; keys are 0600
+keys/{signing.key,signing.pem}       * signs what is sent
+trust/{ca.pem,coordinator.pem,address}   * pinned when enrolling; of ca.pem only the dates ever change
+trust/ledger.vkey                    pinned when enrolling, or when joining: each round has a ledger of its own
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
-privacy/                             0600: the ledger of releases, unless node.toml names another folder
+privacy/                             * 0600: the ledger of releases, unless node.toml names another folder
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 outbox/withdrawal.sigstore.json      there while a withdrawal is under way
@@ -27,8 +32,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from epgfn.base.errors import EpgfnError, UsageError
+
+SETTINGS: Final = "node.toml"
+ROUNDS: Final = "rounds"
 
 
 @dataclass(frozen=True)
@@ -38,36 +47,57 @@ class NodeHome:
     root: Path
 
     @property
+    def base(self) -> Path:
+        """Where the keys are: this directory, or the node's in whose rounds/ it is."""
+        folder = self.root.absolute().parent
+        is_joined = folder.name == ROUNDS and (folder.parent / SETTINGS).is_file()
+        return folder.parent if is_joined else self.root
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether this is a further round of a node, not the one that it enrolled for."""
+        return self.base != self.root
+
+    def round(self, name: str) -> NodeHome:
+        """A further round of this node, there or not."""
+        return NodeHome(self.base / ROUNDS / name)
+
+    @property
     def settings(self) -> Path:
-        return self.root / "node.toml"
+        return self.root / SETTINGS
 
     @property
     def invitation(self) -> Path:
-        return self.root / "invitation.json"
+        return self.base / "invitation.json"
 
     @property
     def tls_key(self) -> Path:
-        return self.root / "keys" / "tls.key"
+        return self.base / "keys" / "tls.key"
 
     @property
     def tls_request(self) -> Path:
-        return self.root / "keys" / "tls.csr"
+        return self.base / "keys" / "tls.csr"
 
     @property
     def tls_certificate(self) -> Path:
-        return self.root / "keys" / "tls.pem"
+        return self.base / "keys" / "tls.pem"
 
     @property
     def signing_key(self) -> Path:
-        return self.root / "keys" / "signing.key"
+        return self.base / "keys" / "signing.key"
 
     @property
     def signing_public(self) -> Path:
-        return self.root / "keys" / "signing.pem"
+        return self.base / "keys" / "signing.pem"
 
     @property
     def trust(self) -> Path:
-        return self.root / "trust"
+        return self.base / "trust"
+
+    @property
+    def ledger_key(self) -> Path:
+        """The public key of this round's ledger."""
+        return self.root / "trust" / "ledger.vkey"
 
     @property
     def study(self) -> Path:
@@ -125,7 +155,7 @@ class NodeHome:
     @property
     def privacy(self) -> Path:
         """Where the privacy ledger is kept if the settings name no other folder."""
-        return self.root / "privacy"
+        return self.base / "privacy"
 
     @property
     def sealed(self) -> Path:
@@ -184,7 +214,7 @@ class NodeHome:
 
     @property
     def is_initialised(self) -> bool:
-        return self.settings.is_file() and self.signing_public.is_file()
+        return (self.base / SETTINGS).is_file() and self.signing_public.is_file()
 
     @property
     def is_enrolled(self) -> bool:
@@ -208,6 +238,11 @@ class NodeHome:
             EpgfnError: not enrolled.
         """
         self.require_initialised()
+        if self.is_joined and not self.is_enrolled:
+            raise EpgfnError(
+                f"the node in {self.base} has not joined a round called {self.root.name}; run: epgfn-node join --home {self.base} "
+                f"--round {self.root.name}"
+            )
         if not self.is_enrolled:
             raise EpgfnError(
                 f"the node in {self.root} is not enrolled; ask the coordinator for an invitation, then run: "

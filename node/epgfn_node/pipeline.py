@@ -11,6 +11,7 @@ from epgfn_node.check import kept, require_nothing_loud
 from epgfn_node.enroll import Connection, enroll
 from epgfn_node.fetch import fetch
 from epgfn_node.home import NodeHome
+from epgfn_node.join import join
 from epgfn_node.keys import create_keys
 from epgfn_node.outbox import approve
 from epgfn_node.privacy import operator_of
@@ -61,8 +62,9 @@ def initialise(home: NodeHome, data: Path | None) -> None:
     Raises:
         EpgfnError: a file cannot be written.
     """
-    create_keys(home)
-    if not home.settings.exists():
+    if not home.is_joined:
+        create_keys(home)
+    if not home.settings.exists() and (data is not None or not home.is_joined):
         write_settings(home.settings, data)
 
 
@@ -76,7 +78,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
         EpgfnError: nobody answers, or a file cannot be written.
     """
     initialise(home, plan.data)
-    settings = NodeSettings.load(home.settings)
+    settings = NodeSettings.of(home)
     plan = plan.completed(settings)
     _enrol_once(home, plan, settings, report)
     connection = loaded(home, plan.invite, settings, report, plan.patience)
@@ -165,11 +167,16 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     Raises:
         UsageError: no data file was named, or it does not fit the study.
     """
-    along(home, data or NodeSettings.load(home.settings).data, device)
+    along(home, data or NodeSettings.of(home).data, device)
 
 
 def _enrol_once(home: NodeHome, plan: Plan, settings: NodeSettings, report: Reporter) -> None:
     if home.is_enrolled:
+        return
+    if home.is_joined:
+        node = NodeHome(home.base)
+        connection = loaded(node, None, NodeSettings.of(node), report, plan.patience)
+        join(connection, home.root.name, report, plan.patience)
         return
     path = plan.invite or (home.invitation if home.invitation.exists() else None)
     if path is None:

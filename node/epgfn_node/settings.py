@@ -17,7 +17,7 @@ privacy_ledger = "/data/ledger" # folder of the spending log; one for all nodes 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
@@ -25,6 +25,19 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, write_atomic
 from epgfn.base.toml import parse_toml
+from epgfn_node.home import NodeHome
+
+INHERITED: Final = (
+    "data",
+    "address",
+    "enroll_address",
+    "connect_wait",
+    "privacy_budget_epsilon",
+    "privacy_budget_delta",
+    "privacy_ledger",
+)
+"""What a round that a node has joined takes from the node's own settings, unless it says otherwise. Nobody agrees to a study, to sending or
+to odd records for more than one round."""
 
 
 class NodeSettings(BaseModel):
@@ -44,6 +57,20 @@ class NodeSettings(BaseModel):
     privacy_budget_epsilon: Annotated[float, Field(gt=0, le=60)] | None = None
     privacy_budget_delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
     privacy_ledger: Path | None = None
+
+    @classmethod
+    def of(cls, home: NodeHome) -> NodeSettings:
+        """Those of a node's home; a round that it has joined need not have any.
+
+        Raises:
+            UsageError: as `load`.
+        """
+        if not home.is_joined:
+            return cls.load(home.settings)
+        node = cls.load(NodeHome(home.base).settings)
+        own = cls.load(home.settings) if home.settings.exists() else cls()
+        unsaid = [name for name in INHERITED if getattr(own, name) == cls.model_fields[name].default]
+        return own.model_copy(update={name: getattr(node, name) for name in unsaid})
 
     @classmethod
     def load(cls, path: Path) -> NodeSettings:

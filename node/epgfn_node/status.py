@@ -5,10 +5,11 @@ A deadline that the operator has extended counts only as the signed ledger shows
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import DeadlineEntry
 from epgfn.ledger.entries import parse as parse_entry
@@ -19,17 +20,10 @@ from epgfn_node import ledger
 from epgfn_node.client import plain
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
+from epgfn_node.join import STATES, listed
 from epgfn_node.receipts import verified_receipt
 from epgfn_node.renew import warning_of
 from epgfn_node.study import Agreement
-
-_STATES = {
-    study_pb2.ROUND_STATE_OPEN: "open",
-    study_pb2.ROUND_STATE_AGGREGATING: "aggregating",
-    study_pb2.ROUND_STATE_PUBLISHED: "published",
-    study_pb2.ROUND_STATE_WAITING: "waiting",
-    study_pb2.ROUND_STATE_FAILED: "ended without a result",
-}
 
 
 def status(connection: Connection, agreement: Agreement, report: Reporter) -> dict[str, Any]:
@@ -57,16 +51,22 @@ def status(connection: Connection, agreement: Agreement, report: Reporter) -> di
             text, extended = said.deadline, True
         if shown:
             ledger.follow(connection.home, coordinator, connection.trust, shown)
+        others: list[str] = []
+        with contextlib.suppress(EpgfnError):  # a coordinator of before has no others
+            others = [
+                plain(each.name) for each in listed(coordinator) if each.round_id != connection.round_id
+            ]
     return {
         "node": connection.node_id,
         "study": agreement.study.name,
-        "round": _STATES.get(answer.state, "unknown"),
+        "round": STATES.get(answer.state, "unknown"),
         "detail": plain(answer.detail),
         "deadline": text,
         "extended": extended,
         "own_model": _own(connection.home),
         "certificate_ends": in_words_of(ends_at(connection.certificate_pem)),
         "warning": warning_of(connection) or None,
+        "other_rounds": others,
     }
 
 
@@ -89,6 +89,9 @@ def in_words(found: dict[str, Any]) -> str:
     del shown["extended"]
     if found["warning"] is None:
         del shown["warning"]
+    shown["other_rounds"] = ", ".join(found["other_rounds"])
+    if not found["other_rounds"]:
+        del shown["other_rounds"]
     width = max(map(len, shown))
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items())
 

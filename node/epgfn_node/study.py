@@ -89,6 +89,25 @@ def load_agreement(home: NodeHome, trust: Trust) -> Agreement:
     return agreement
 
 
+def kept_round_id(home: NodeHome, trust: Trust) -> str:
+    """Which round the kept manifest is of.
+
+    Raises:
+        RefusedError: the file was changed.
+        EpgfnError: it is missing.
+    """
+    return signed_round(read_bytes(home.round_bundle, "round manifest"), trust.coordinator).round_id
+
+
+def signed_round(bundle: bytes, coordinator: VerifyKey) -> RoundPredicate:
+    """A round manifest that the coordinator has signed, whichever.
+
+    Raises:
+        RefusedError: it has not.
+    """
+    return predicate_of(parse_statement(verify_bundle(bundle, coordinator)), RoundPredicate)
+
+
 def accept_study(home: NodeHome, study: Study, digest: str) -> None:
     """Record that the operator has read and accepted the study with `digest`.
 
@@ -154,7 +173,7 @@ def _verified_study(raw: bytes, bundle: bytes, key: VerifyKey) -> Study:
 
 
 def _verified_round(bundle: bytes, digest: str, trust: Trust) -> RoundPredicate:
-    manifest = predicate_of(parse_statement(verify_bundle(bundle, trust.coordinator)), RoundPredicate)
+    manifest = signed_round(bundle, trust.coordinator)
     pinned = (digest, trust.ledger_vkey, trust.coordinator.fingerprint)
     if (manifest.study_digest, manifest.ledger_vkey, manifest.coordinator_fingerprint) != pinned:
         raise RefusedError(

@@ -136,7 +136,8 @@ class _Transfer:
         for _ in range(MAX_ROUNDS):
             before = self.kept
             answer = self._coordinator.artifact.Begin(
-                artifact_pb2.BeginRequest(bundle=self._package.bundle), timeout=UNARY_DEADLINE
+                self._coordinator.about(artifact_pb2.BeginRequest(bundle=self._package.bundle)),
+                timeout=UNARY_DEADLINE,
             )
             self.upload_id = str(answer.upload_id)
             self.kept = int(answer.offset)
@@ -174,9 +175,10 @@ class _Transfer:
         with self._home.sealed.open("rb") as source:
             source.seek(offset)
             while data := source.read(self._piece):
-                yield artifact_pb2.UploadRequest(
+                piece = artifact_pb2.UploadRequest(
                     upload_id=self.upload_id, offset=offset, data=data, crc32=zlib.crc32(data)
                 )
+                yield self._coordinator.about(piece)
                 offset += len(data)
                 self._moved = time.monotonic()
                 self._report.event("uploading", step=offset, steps=self._size)

@@ -39,6 +39,7 @@ class Invitation(BaseModel):
     coordinator_key_pem: str
     ledger_vkey: str
     study_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    round_id: Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")] = ""
 
     @classmethod
     def load(cls, path: Path) -> Invitation:
@@ -70,7 +71,7 @@ class Trust:
         folder = home.trust
         self.ca_pem = read_bytes(folder / CA, "pinned certificate")
         self.coordinator = VerifyKey.from_pem(read_bytes(folder / "coordinator.pem", "pinned key"))
-        vkey = read_bytes(folder / "ledger.vkey", "pinned key").decode("utf-8", "replace").strip()
+        vkey = read_bytes(home.ledger_key, "pinned key").decode("utf-8", "replace").strip()
         self.ledger_vkey = vkey
         self.ledger = NoteVerifier.from_vkey(vkey)
 

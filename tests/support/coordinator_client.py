@@ -11,7 +11,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,12 +257,15 @@ class FakeNode:
     tls: SigningKey = field(default_factory=SigningKey.generate)
     signing: SigningKey = field(default_factory=SigningKey.generate)
     certificate: bytes = b""
+    round_id: str = ""
 
     @classmethod
     def invited(cls, home: Home, node_id: str) -> FakeNode:
         store = Store(home.state)
         try:
-            return cls(node_id, json.loads(invite(home, store, node_id)))
+            node = cls(node_id, json.loads(invite(home, store, node_id)))
+            node.round_id = node.invitation.get("round_id", "")
+            return node
         finally:
             store.close()
 
@@ -271,6 +274,14 @@ class FakeNode:
         node = cls.invited(home, node_id)
         node.enroll()
         return node
+
+    def in_round(self, home: Home) -> FakeNode:
+        """The same node in another round."""
+        store = Store(home.state)
+        try:
+            return replace(self, round_id=store.text("round_id"))
+        finally:
+            store.close()
 
     def enroll(self, token: str | None = None) -> bytes:
         csr = make_csr(self.tls, self.node_id)
@@ -289,6 +300,8 @@ class FakeNode:
         return self.certificate
 
     def _call(self, stub: Any, method: str, request: Any) -> Any:
+        if hasattr(request, "DESCRIPTOR") and "round_id" in request.DESCRIPTOR.fields_by_name:
+            request.round_id = self.round_id
         address = self.invitation["address"]
         credentials = rpc.channel_credentials(
             self.invitation["ca_pem"].encode(), self.tls.private_pem(), self.certificate
@@ -298,6 +311,10 @@ class FakeNode:
 
     def study(self) -> Any:
         return self._call(study_pb2_grpc.StudyServiceStub, "GetStudy", study_pb2.GetStudyRequest())
+
+    def rounds(self) -> list[Any]:
+        answer = self._call(study_pb2_grpc.StudyServiceStub, "ListRounds", study_pb2.ListRoundsRequest())
+        return list(answer.rounds)
 
     def round(self) -> Any:
         return self._call(study_pb2_grpc.StudyServiceStub, "GetRound", study_pb2.GetRoundRequest())
@@ -325,7 +342,11 @@ class FakeNode:
         for start in range(0, len(data), size):
             piece = data[start : start + size]
             yield artifact_pb2.UploadRequest(
-                upload_id=upload_id, offset=offset + start, data=piece, crc32=zlib.crc32(piece) ^ crc_error
+                upload_id=upload_id,
+                offset=offset + start,
+                data=piece,
+                crc32=zlib.crc32(piece) ^ crc_error,
+                round_id=self.round_id,
             )
 
     def commit(self, upload_id: str) -> Any:
@@ -366,7 +387,7 @@ class FakeNode:
         return self._call(result_pb2_grpc.ResultServiceStub, "GetResult", request)
 
     def download(self, offset: int = 0, aggregate: int = 0) -> bytes:
-        request = result_pb2.DownloadRequest(offset=offset, aggregate=aggregate)
+        request = result_pb2.DownloadRequest(offset=offset, aggregate=aggregate, round_id=self.round_id)
         address = self.invitation["address"]
         credentials = rpc.channel_credentials(
             self.invitation["ca_pem"].encode(), self.tls.private_pem(), self.certificate

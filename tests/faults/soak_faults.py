@@ -39,7 +39,7 @@ def soak_a_coordinator_killed_at_every_step(tmp_path: Path) -> None:
 def soak_a_coordinator_without_room_at_every_step(tmp_path: Path) -> None:
     study = tiny_study()
     steps = [step for step in steps_of_a_round(tmp_path / "steps", study) if step.startswith(REFUSABLE)]
-    begun = steps.index("commit initialise._make")
+    begun = steps.index("commit initialise._open_round")
     for mode in ("full", "readonly"):
         for number, step in enumerate(steps):
             current = FaultyRound(tmp_path / mode / str(number), study)

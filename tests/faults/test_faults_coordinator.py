@@ -23,7 +23,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 def test_everything_that_matters_is_a_step(steps: dict[str, int]) -> None:
     wanted = [
-        "renamed keys/round.key", "committed initialise._make", "committed enrollment.Enrollment._enroll", "appended uploads/*.part",
+        "renamed keys/round.key", "committed initialise._open_round", "committed enrollment.Enrollment._enroll", "appended uploads/*.part",
         "renamed artifacts/*", "commit intake.Intake._accept", "committed intake.Intake._accept", "renamed ledger/checkpoint",
         "committed published_ledger.PublishedLog.fill_receipts", "committed publication.Publication._sign",
         "overwritten keys/round.key", "removed keys/round.key", "committed round.Round.advance",
@@ -34,7 +34,7 @@ def test_everything_that_matters_is_a_step(steps: dict[str, int]) -> None:
 def test_a_kill_at_each_step_breaks_no_promise(tmp_path: Path, steps: dict[str, int]) -> None:
     # Before a step is as after the one before; `init` begins afresh, and is killed at every fifth.
     chosen = [step for step in steps if not step.startswith(("write ", "remove "))]
-    begun = chosen.index("committed initialise._make")
+    begun = chosen.index("committed initialise._open_round")
     sweep = Sweep(tmp_path, tiny_study())
     sweep.over(dict.fromkeys([*chosen[:begun:5], *chosen[begun:]], 1))
     assert len(sweep.results) == 1, "the same models, the same global model"
@@ -44,7 +44,7 @@ def test_no_room_at_a_step_breaks_no_promise(tmp_path: Path, steps: dict[str, in
     study = tiny_study()
     kinds = ("write ", "commit ", "append ")
     refusable = [step for step in steps if step.startswith(kinds)]
-    begun = refusable.index("commit initialise._make")
+    begun = refusable.index("commit initialise._open_round")
     current = FaultyRound(tmp_path, study)
     made = current.init(f"full:1:{refusable[3]}")
     assert made.code == 1 and "No space left" in made.said

@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from epgfn.base.console import interrupt_on_signals, run_app
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import UsageError
 from epgfn.cli.bench import app as bench_app
+from epgfn.cli.ledger import app as ledger_app
 from epgfn.cli.privacy import app as privacy_app
 from epgfn.cli.study import app as study_app
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench_app)
+app.add_typer(ledger_app)
 app.add_typer(privacy_app)
 app.add_typer(study_app)
 
@@ -177,6 +179,13 @@ def audit(
             help="Fingerprint of the coordinator's key, as you got it from the coordinator's operator."
         ),
     ] = None,
+    receipts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Receipts and checkpoints that nodes have kept, in any order: the run directory must hold what they prove.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a run directory offline: signatures, digests, bindings, inclusion proofs, checkpoints, and what was aggregated.
@@ -186,17 +195,14 @@ def audit(
     Example: epgfn audit runs/first --coordinator-key 3f9a...
     """
     from epgfn.run.audit.audit import audit_run
+    from epgfn.run.audit.kept import gather
+    from epgfn.run.audit.lines import as_json as json_of
+    from epgfn.run.audit.lines import as_lines, require_passed
 
-    result = audit_run(run_dir, coordinator_fingerprint=coordinator_key)
-    if as_json:
-        findings = [{"check": f.check, "ok": f.ok, "message": f.message} for f in result.findings]
-        print(json.dumps({"ok": result.ok, "findings": findings}))
-    else:
-        for finding in result.findings:
-            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.message}")
-    if not result.ok:
-        failed = sum(not finding.ok for finding in result.findings)
-        raise EpgfnError(f"{failed} of {len(result.findings)} checks failed; do not rely on this run")
+    kept = [] if receipts is None else gather(receipts)
+    result = audit_run(run_dir, coordinator_fingerprint=coordinator_key, kept=kept)
+    print(json.dumps(json_of(result)) if as_json else "\n".join(as_lines(result)))
+    require_passed(result)
 
 
 PUBLISHED = {

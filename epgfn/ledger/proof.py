@@ -62,6 +62,14 @@ def verify_proof(
     return index, checkpoint
 
 
+def proof_index(proof: bytes) -> int:
+    """Which entry a receipt says that it is of; nothing is verified. LedgerError if it does not say."""
+    for line in _split(proof)[0].split("\n")[1:3]:  # an `extra` line may come first
+        if line.startswith("index "):
+            return from_decimal(line.removeprefix("index "), "index in the receipt")
+    raise LedgerError("the receipt has no index line")
+
+
 def _split(proof: bytes) -> tuple[str, bytes]:
     """The lines before the first empty one, and the checkpoint after it."""
     if len(proof) > MAX_PROOF_BYTES:

@@ -368,6 +368,24 @@ def fetch(
         )
 
 
+@app.command(epilog="Example: epgfn-node audit runs/study --home node-home")
+def audit(
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="What the coordinator's operator has exported.")
+    ],
+    home: Home = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a run directory as `epgfn audit` does, and that it holds what this node sent, under its key, and all the ledger it has seen."""
+    from epgfn.run.audit.lines import as_json as json_of
+    from epgfn.run.audit.lines import as_lines, require_passed
+    from epgfn_node.audit import audit as audit_with
+
+    report = audit_with(NodeHome(home), run_dir)
+    print(json.dumps(json_of(report)) if as_json else "\n".join(as_lines(report)))
+    require_passed(report)
+
+
 @app.command(epilog="Example: epgfn-node status --home node-home")
 def status(
     home: Home = DEFAULT_HOME,

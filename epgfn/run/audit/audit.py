@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -47,6 +47,7 @@ from epgfn.run.audit.aggregates import (
     require_result,
 )
 from epgfn.run.audit.enrolments import enrolled_at, enrolments, in_words
+from epgfn.run.audit.kept import Kept, Own, check_kept, check_own
 from epgfn.run.audit.rules import (
     Failed,
     bindings,
@@ -128,15 +129,23 @@ class AuditReport:
         return all(finding.ok for finding in self.findings)
 
 
-def audit_run(run_dir: Path | str, *, coordinator_fingerprint: str | None = None) -> AuditReport:
+def audit_run(
+    run_dir: Path | str,
+    *,
+    coordinator_fingerprint: str | None = None,
+    kept: Sequence[Kept] = (),
+    own: Own | None = None,
+) -> AuditReport:
     """Check every promise of a finished run from its files alone, without network and without any secret.
 
     `coordinator_fingerprint`: the SHA-256 of the coordinator's public key (SPKI DER, hexadecimal) as the auditor got
     it from the coordinator; without it the report says which one was found and that it must be compared.
+    `kept`: receipts and checkpoints that others have (`epgfn.run.audit.kept.gather`), each of which gets a check of its own. `own`: what
+    the node that audits knows of itself.
 
     Never raises for what the files hold: a malformed file is a finding that is not ok.
     """
-    audit = _Audit(Path(run_dir), coordinator_fingerprint)
+    audit = _Audit(Path(run_dir), coordinator_fingerprint, kept, own)
     audit.run()
     return AuditReport(audit.findings, audit.vouched)
 
@@ -147,6 +156,8 @@ class _Audit:
 
     root: Path
     pin: str | None
+    kept: Sequence[Kept] = ()
+    own: Own | None = None
     findings: list[Finding] = field(default_factory=list)
     coordinator: VerifyKey | None = None
     study: Study | None = None
@@ -183,6 +194,10 @@ class _Audit:
         if any((self.root / name).exists() for name in COMPARED):
             self._check("comparison", self._comparison)
         self._check("round-key", self._round_key)
+        for each in self.kept:
+            self._check(f"kept {ascii(each.name)[1:-1]}", lambda each=each: self._kept(each))  # type: ignore[misc]
+        if self.own is not None:
+            self._check("own", self._own)
         self._check("files", self._files)
         self._check("not-signed", self._not_signed)
 
@@ -476,6 +491,16 @@ class _Audit:
             bool(destroyed), "the ledger does not say that the round key was destroyed, as the study demands"
         )
         return "the ledger says that the round key was destroyed (this cannot be proved)"
+
+    def _kept(self, each: Kept) -> str:
+        view, _, manifest = self._ground()
+        return check_kept(each, view, NoteVerifier.from_vkey(manifest.ledger_vkey))
+
+    def _own(self) -> str:
+        _, study, manifest = self._ground()
+        self._require_entries()
+        assert self.own is not None
+        return check_own(self.own, self.entries, study.digest, manifest.round_id, manifest.ledger_vkey)
 
     def _asks_for_more(self) -> bool:
         """Whether a published round of this study may have more than the one global model."""

@@ -1,0 +1,53 @@
+"""`epgfn ledger`: what is signed of a round's ledger, held against one another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="ledger", help="Compare what is signed of a round's ledger.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """So that `compare` is a command of its own."""
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(metavar="A", help="A run directory, a checkpoint or a receipt.")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="The same of somebody else.")],
+    ledger_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The ledger's key (ledger.vkey), where neither A nor B is a run directory that you trust.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Whether one ledger is the beginning of the other. If not, it was rewritten: a fork, shown with both signed heads.
+
+    Exit code 0 if they belong together, 1 if they are a fork or it cannot be told.
+
+    Example: epgfn ledger compare runs/ours north/last-checkpoint
+    """
+    from epgfn.run.heads import ForkError, compare, read_head, read_key
+
+    key = None if ledger_key is None else read_key(ledger_key)
+    if key is None:
+        key = next((read_head(path).verifier for path in (one, other) if path.is_dir()), None)
+    heads = [read_head(path, None if path.is_dir() and ledger_key is None else key) for path in (one, other)]
+    try:
+        said = compare(*heads)
+    except ForkError as error:
+        print(
+            json.dumps({"ok": False, "message": str(error), "heads": error.evidence})
+            if as_json
+            else "\n".join(error.evidence)
+        )
+        raise
+    print(json.dumps({"ok": True, "message": said}) if as_json else said)

@@ -186,11 +186,18 @@ def audit(
             help="Receipts and checkpoints that nodes have kept, in any order: the run directory must hold what they prove.",
         ),
     ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Tell the ledger entry by entry, too.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it all as a page, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a run directory offline: signatures, digests, bindings, inclusion proofs, checkpoints, and what was aggregated.
 
-    Exit code 0 if every check passes, 1 if one fails.
+    Ends with ten lines: what is proved, by whose keys, what rests on whose word, what cannot be known. Exit code 0 if every check
+    passes, 1 if one fails.
 
     Example: epgfn audit runs/first --coordinator-key 3f9a...
     """
@@ -201,7 +208,11 @@ def audit(
 
     kept = [] if receipts is None else gather(receipts)
     result = audit_run(run_dir, coordinator_fingerprint=coordinator_key, kept=kept)
-    print(json.dumps(json_of(result)) if as_json else "\n".join(as_lines(result)))
+    if html is not None:
+        from epgfn.run.report.audit_page import write_audit_page
+
+        write_audit_page(result, run_dir, html)
+    print(json.dumps(json_of(result)) if as_json else "\n".join(as_lines(result, with_timeline=timeline)))
     require_passed(result)
 
 

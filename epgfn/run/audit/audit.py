@@ -101,6 +101,7 @@ from epgfn.study.study import MAX_STUDY_BYTES
 COORDINATOR_KEY = f"{layout.KEYS}/{layout.COORDINATOR_KEY}"
 LEDGER_KEY = f"{layout.KEYS}/{layout.LEDGER_KEY}"
 COMPARED = (f"{GLOBAL}/{COMPARISON}", f"{GLOBAL}/{COMPARISON_BUNDLE}")
+FINGERPRINT_DIGITS = 64
 MAX_SMALL_BYTES = 4 << 20  # keys, bundles, receipts
 MAX_COMPARISON_BYTES = 256 << 20
 
@@ -115,6 +116,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class About:
+    """What an audit was of, and what it was held against: for a conclusion in words.
+
+    `pinned`: whether the coordinator's key is the one that the auditor gave. `kept`: how many receipts and checkpoints of others were held
+    against it. `own`: the node that audits. `compared`: whether a simulation's comparison lies there.
+    """
+
+    study: Study
+    coordinator: str
+    entries: list[Entry]
+    keep_round_key: bool
+    pinned: bool
+    kept: int
+    own: str | None
+    compared: bool
+
+
+@dataclass(frozen=True)
 class AuditReport:
     """All findings, in the order of the checks."""
 
@@ -122,6 +141,8 @@ class AuditReport:
     vouched: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by path, in hexadecimal, of the files of models that are signed, and whose every check passed. What is shown of a run
     is taken from these."""
+    about: About | None = None
+    """None where not even study, round and ledger are known."""
 
     @property
     def ok(self) -> bool:
@@ -147,7 +168,7 @@ def audit_run(
     """
     audit = _Audit(Path(run_dir), coordinator_fingerprint, kept, own)
     audit.run()
-    return AuditReport(audit.findings, audit.vouched)
+    return AuditReport(audit.findings, audit.vouched, audit.about())
 
 
 @dataclass
@@ -201,6 +222,21 @@ class _Audit:
         self._check("files", self._files)
         self._check("not-signed", self._not_signed)
 
+    def about(self) -> About | None:
+        """What was audited, as far as that is known."""
+        if self.study is None or self.coordinator is None or self.manifest is None or not self.entries:
+            return None
+        return About(
+            study=self.study,
+            coordinator=self.coordinator.fingerprint,
+            entries=self.entries,
+            keep_round_key=self.manifest.keep_round_key,
+            pinned=self.pin is not None,
+            kept=len(self.kept),
+            own=None if self.own is None else self.own.node,
+            compared=COMPARED[0] in self.vouched,
+        )
+
     def _check(self, name: str, check: Callable[[], str]) -> None:
         try:
             # One line each, whatever names the files hold: a message must not look like the line of another check.
@@ -221,8 +257,18 @@ class _Audit:
                 f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}; everything below rests on it, so compare "
                 "it with the one the coordinator gives you over another channel"
             )
+        given_ = "".join(self.pin.lower().replace(":", "").split())
         require(
-            key.fingerprint == self.pin.strip().lower().replace(":", ""),
+            len(given_) >= FINGERPRINT_DIGITS or not key.fingerprint.startswith(given_),
+            f"you gave only the first {len(given_)} of the {FINGERPRINT_DIGITS} digits of a fingerprint: {COORDINATOR_KEY} begins so, "
+            f"and so may others; give all of it, as the coordinator's operator tells you. Here it is {key.fingerprint}",
+        )
+        require(
+            len(given_) == FINGERPRINT_DIGITS and set(given_) <= set("0123456789abcdef"),
+            f"what you gave is no fingerprint, which has {FINGERPRINT_DIGITS} hexadecimal digits; {COORDINATOR_KEY} has {key.fingerprint}",
+        )
+        require(
+            key.fingerprint == given_,
             f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}, not the one you gave; do not rely on this run",
         )
         self.coordinator = key

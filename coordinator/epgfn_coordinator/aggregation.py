@@ -28,15 +28,12 @@ from epgfn.study import Study
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.known_keys import signer_of
+from epgfn_coordinator.round import Interrupted
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
 SOFTWARE = ("epgfn", "torch", "numpy", "safetensors", "cryptography", "grpcio", "protobuf")
-
-
-class Interrupted(EpgfnError):
-    """The process is asked to end; training begins anew at the next start."""
 
 
 def software() -> dict[str, str]:

@@ -404,35 +404,44 @@ def serve(
 
     On several cores or GPUs: torchrun --nproc-per-node 2 -m epgfn_coordinator serve ...
     """
-    from epgfn.gflownet.device import chosen
-    from epgfn.gflownet.parallel import joined
     from epgfn_coordinator.main_loop import serve as run
-    from epgfn_coordinator.main_loop import still_aggregating
-    from epgfn_coordinator.together import Trainer, train_along
+    from epgfn_coordinator.main_loop import still_at_work
 
-    where = chosen(device)
-    with joined(where) as workers:
-        if not workers.is_first:
-            train_along(where)
-            return
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as ends:
+        trainer, together = None, _is_one_of_several()
+        if together or device != "cpu":  # only then is torch needed before anything is answered
+            from epgfn.gflownet.device import chosen
+            from epgfn.gflownet.parallel import joined
+            from epgfn_coordinator.together import Trainer, train_along
+
+            where = chosen(device)
+            if not stack.enter_context(joined(where)).is_first:
+                train_along(where)
+                return
+            trainer = Trainer(where)
+            ends.callback(trainer.end)
         log_to_stderr(Home(home).log, as_json=log_json)
-        reporter, trainer = make_reporter("coordinator", events), Trainer(where)
-        try:
-            run(
-                Home(home),
-                Journal(reporter, events),
-                trainer=trainer,
-                clock_is_right=clock_is_right,
-                backup_is_newest=backup_is_newest,
-                metrics_port=metrics_port,
-            )
-        finally:
-            reporter.close()
-            trainer.end()
-        if still_aggregating():
+        reporter = make_reporter("coordinator", events)
+        ends.callback(reporter.close)
+        run(
+            Home(home),
+            Journal(reporter, events),
+            trainer=None if trainer is None else lambda: trainer,
+            together=together,
+            clock_is_right=clock_is_right,
+            backup_is_newest=backup_is_newest,
+            metrics_port=metrics_port,
+        )
+        ends.close()
+        if still_at_work():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun has started this process with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @app.command()

@@ -1,21 +1,24 @@
-"""One round in a process that works on it: what answers calls about it, and what keeps it moving."""
+"""One round in a process that works on it: what answers calls about it, and what keeps it moving.
+
+Nothing here loads torch, which takes seconds, before there is a model to check or to train: calls are answered before that.
+"""
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from epgfn.base.errors import EpgfnError, NoRoomError
 from epgfn.base.files import read_bytes, remove
-from epgfn.gflownet.parallel import workers
 from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn_coordinator import places, rounds
-from epgfn_coordinator.aggregation import Interrupted
 from epgfn_coordinator.clock import Clock
 from epgfn_coordinator.continuity import Continuity
 from epgfn_coordinator.home import Home
@@ -24,10 +27,16 @@ from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
 from epgfn_coordinator.people import Member
-from epgfn_coordinator.publication import Publication
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import Revocation
-from epgfn_coordinator.round import WITHOUT_RESULT, Round, accepted_nodes, round_state
+from epgfn_coordinator.round import (
+    ABANDONED_FACT,
+    WITHOUT_RESULT,
+    Interrupted,
+    Round,
+    accepted_nodes,
+    round_state,
+)
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.by_round import Desk
 from epgfn_coordinator.services.ledger import LedgerServicer
@@ -35,9 +44,12 @@ from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
 from epgfn_coordinator.store import TROUBLE_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
-from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 from epgfn_coordinator.withdrawal import Withdrawal
+
+if TYPE_CHECKING:
+    from epgfn_coordinator.publication import Publication
+    from epgfn_coordinator.together import Trainer
 
 AGAIN = 30.0  # seconds before an aggregation that found no room on the disk is begun anew
 LAST_STEP = 5.0  # seconds that aggregation gets to notice that it should stop: what it has not signed begins anew anyway
@@ -71,22 +83,33 @@ class Turn:
 @dataclass(frozen=True)
 class Shared:
     """What all rounds of a process have in common. `keys` are those of whichever round: their authority and signing key are all rounds'.
-    `wake` is set when there is something to do."""
+    `trainer` makes what trains; `together`: it does so with other processes. `wake` is set when there is something to do."""
 
     keys: Keys
-    trainer: Trainer
+    trainer: Callable[[], Trainer]
+    together: bool
     calls: Calls
     wake: threading.Event
     turn: Turn
 
     @classmethod
-    def of(cls, home: Home, trainer: Trainer | None = None) -> Shared:
-        """For the coordinator in `home`.
+    def of(
+        cls, home: Home, trainer: Callable[[], Trainer] | None = None, *, together: bool = False
+    ) -> Shared:
+        """For the coordinator in `home`; without a `trainer` it trains alone, on the CPU.
 
         Raises:
             EpgfnError: a key is missing or does not open.
         """
-        return cls(Keys.load(home), trainer or Trainer(), Calls(), threading.Event(), Turn())
+        return cls(
+            Keys.load(home), trainer or _alone_on_the_cpu, together, Calls(), threading.Event(), Turn()
+        )
+
+
+def _alone_on_the_cpu() -> Trainer:
+    from epgfn_coordinator.together import Trainer
+
+    return Trainer()
 
 
 class LiveRound:
@@ -109,12 +132,12 @@ class LiveRound:
         self.clock = Clock(self.store, keep=True)
         self.continuity = Continuity(self.store, self.log, keys.ledger.verifier, self.study.roster, journal)
         self.round = Round(self.study, self.store, self.log, journal, self.clock)
-        verifier = Verifier(self.study, manifest, self.store, self.log)
+        self._verifier = Verifier(self.study, manifest, self.store, self.log)
         self._intake = Intake(
             home,
             self.store,
             self.log,
-            verifier,
+            self._verifier,
             journal,
             manifest.round_id,
             self.study.roster,
@@ -125,19 +148,8 @@ class LiveRound:
         self.revocation = Revocation(
             home, self.study, self.store, self.log, journal, self.watch, self._intake.forget
         )
-        self._withdrawal = Withdrawal(home, self.store, self.log, verifier, journal)
-        self._publication = Publication(
-            home,
-            self.study,
-            manifest,
-            self.store,
-            self.log,
-            keys,
-            verifier,
-            self.round,
-            journal,
-            shared.trainer,
-        )
+        self._withdrawal = Withdrawal(home, self.store, self.log, self._verifier, journal)
+        self._keys, self._manifest = keys, manifest
         self._worker: _Worker | None = None
         self._late: _Worker | None = None
         self.stopped = False
@@ -147,6 +159,24 @@ class LiveRound:
     def member(self) -> Member:
         """Its state and its roster."""
         return Member(self.store, frozenset(self.study.roster))
+
+    @functools.cached_property
+    def _publication(self) -> Publication:
+        """What aggregates it, and loads torch."""
+        from epgfn_coordinator.publication import Publication
+
+        return Publication(
+            self.home,
+            self.study,
+            self._manifest,
+            self.store,
+            self.log,
+            self._keys,
+            self._verifier,
+            self.round,
+            self.journal,
+            self._shared.trainer(),
+        )
 
     def desk(self) -> Desk:
         """What answers calls about it."""
@@ -211,17 +241,17 @@ class LiveRound:
         # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
         idle = worker is None or (worker.done and worker.failure is None)
         state = round_state(self.store)
-        if state in WITHOUT_RESULT:
+        if state in WITHOUT_RESULT and self.store.fact(ABANDONED_FACT) is None:
             self._publication.abandon()
         if worker is not None and worker.failure is not None:
-            if not isinstance(worker.failure, NoRoomError) or workers().size > 1:
+            if not isinstance(worker.failure, NoRoomError) or self._shared.together:
                 raise EpgfnError(str(worker.failure)) from worker.failure
             if time.monotonic() - worker.ended < AGAIN:
                 raise worker.failure  # which is said, and nothing else comes of it
             idle = True
         if idle and state == AGGREGATING:
             again = worker is not None and worker.failure is not None
-            self._worker = self._at_work(self._publication.run, stop, again=again)
+            self._worker = self._at_work(lambda told: self._publication.run(told), stop, again=again)
         if state == PUBLISHED:
             self._aggregate_late(stop)
 
@@ -242,7 +272,7 @@ class LiveRound:
         waiting = places.late_nodes(self.store)
         if not waiting or (worker is not None and worker.failure is not None and worker.about == waiting):
             return
-        self._late = self._at_work(self._publication.run_late, stop, waiting)
+        self._late = self._at_work(lambda told: self._publication.run_late(told), stop, waiting)
 
     def _at_work(
         self,
@@ -268,7 +298,7 @@ class LiveRound:
     def end(self) -> None:
         """Let what runs come to an end; `stop` is set."""
         for running in filter(None, (self._worker, self._late)):
-            running.thread.join(LAST_STEP if workers().size == 1 else LAST_STEP_TOGETHER)
+            running.thread.join(LAST_STEP_TOGETHER if self._shared.together else LAST_STEP)
 
     def abandon(self) -> str:
         """Give up a round that has no result: the round key is destroyed, and the ledger says so; the round's state then.

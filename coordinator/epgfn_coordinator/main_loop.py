@@ -10,10 +10,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epgfn.base.errors import EpgfnError, NoRoomError, UsageError
 from epgfn_coordinator import metrics, rounds
@@ -38,9 +38,12 @@ from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
 from epgfn_coordinator.store import SERVED_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
-from epgfn_coordinator.together import Trainer
+
+if TYPE_CHECKING:
+    from epgfn_coordinator.together import Trainer
 
 TICK = 0.25  # seconds between looks at deadlines, requests and stalled streams
+LOADING: Final = "loading"
 LOOK_AROUND: Final = (
     1.0  # seconds between looks for rounds that were added, and for what other rounds know of nodes
 )
@@ -50,13 +53,15 @@ def serve(
     home: Home,
     journal: Journal,
     stop: threading.Event | None = None,
-    trainer: Trainer | None = None,
+    trainer: Callable[[], Trainer] | None = None,
     *,
+    together: bool = False,
     clock_is_right: bool = False,
     backup_is_newest: bool = False,
     metrics_port: int | None = None,
 ) -> None:
-    """Serve all rounds in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` trains the global model.
+    """Serve all rounds in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` makes what
+    trains global models, `together`: with other processes.
     `clock_is_right`: the operator vouches for the machine's clock as it is now; `backup_is_newest`: that nothing was entered in the ledger
     after the backup from which this home was restored. `metrics_port`: where on loopback to show metrics.
 
@@ -68,7 +73,7 @@ def serve(
         _stop_on_signals(stop)
     home.require()
     with home.served():
-        coordinator = Coordinator(home, journal, trainer)
+        coordinator = Coordinator(home, journal, trainer, together=together)
         try:
             coordinator.run(
                 stop,
@@ -131,7 +136,14 @@ def _alone(home: Home, journal: Journal) -> Iterator[LiveRound]:
 class Coordinator:
     """One serving process."""
 
-    def __init__(self, home: Home, journal: Journal, trainer: Trainer | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        journal: Journal,
+        trainer: Callable[[], Trainer] | None = None,
+        *,
+        together: bool = False,
+    ) -> None:
         """Open all rounds.
 
         Raises:
@@ -139,7 +151,7 @@ class Coordinator:
         """
         self._home, self._journal = Home(home.shared), journal
         self._config = Config.load(home.config)
-        self._shared = Shared.of(home, trainer)
+        self._shared = Shared.of(home, trainer, together=together)
         self._shared.calls.revoked = lambda fingerprint: revoked_in(
             [each.member for each in self._rounds], fingerprint
         )
@@ -246,6 +258,8 @@ class Coordinator:
             for each in self._rounds:
                 _tell_who_is_misled(each, config)
                 each.say_what_is_odd()
+            loading = threading.Thread(target=_load, name=LOADING, daemon=True)
+            loading.start()
             self._keep_moving(stop, upkeep)
         finally:
             listener.stop()
@@ -464,13 +478,22 @@ class _Room:
         self._missing = False
 
 
-def still_aggregating() -> bool:
-    """Whether a thread still trains or judges a model although serving has ended: it has not come to look whether it should stop.
+def _load() -> None:
+    """Load what checks and trains models, beside the first calls: it takes seconds, and nobody should have to wait for it later."""
+    from epgfn_coordinator import publication
+
+    del publication
+
+
+def still_at_work() -> bool:
+    """Whether a thread still loads, trains or judges a model although serving has ended: it has not come to look whether it should stop.
 
     A process must not tidy up around it, since PyTorch then ends it with an abort. It may simply end: whatever is on disk is as a
     kill would leave it, and a kill is survived anywhere.
     """
-    return any(thread.name == AGGREGATION and thread.is_alive() for thread in threading.enumerate())
+    return any(
+        thread.name in (AGGREGATION, LOADING) and thread.is_alive() for thread in threading.enumerate()
+    )
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -42,12 +42,10 @@ from epgfn_coordinator.influence import add_change
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.round import Round, excluded_nodes
+from epgfn_coordinator.round import ABANDONED_FACT, Round, excluded_nodes
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
-
-_ABANDONED_FACT = "abandoned"
 
 
 class Publication:
@@ -273,12 +271,12 @@ class Publication:
 
     def abandon(self) -> None:
         """Destroy the round key of a round that ends without a result: nothing will ever be aggregated. May be called again."""
-        if self._store.fact(_ABANDONED_FACT) is not None:
+        if self._store.fact(ABANDONED_FACT) is not None:
             return
         with self._store.transaction():
             for entry in self._without_key():
                 self._store.append_entry(entry)
-            self._store.set_fact(_ABANDONED_FACT, b"")
+            self._store.set_fact(ABANDONED_FACT, b"")
         self._log.publish()
 
     def _without_key(self) -> list[bytes]:

@@ -27,6 +27,12 @@ from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FA
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
+ABANDONED_FACT: Final = "abandoned"
+"""There once nothing is left to do for a round without a result."""
+
+
+class Interrupted(EpgfnError):
+    """The process is asked to end; what was not finished begins anew at the next start."""
 
 
 class Decision(NamedTuple):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
-from epgfn.learn.policy import policy_spec, validate_policy
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.run.layout import SEALED
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
@@ -21,7 +19,6 @@ from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.encoding import from_base64
 from epgfn.sealing.envelope import open_sealed, sealed_size
 from epgfn.sealing.keys import VerifyKey
-from epgfn.sealing.model_file import read_model
 from epgfn.sealing.predicates import WithdrawalPredicate
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import (
@@ -36,6 +33,9 @@ from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.known_keys import signing_keys
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_BUNDLE_BYTES = 64 << 10
 
@@ -140,6 +140,12 @@ class Verifier:
         Raises:
             RefusedError: it is not a policy of the study.
         """
+        from epgfn.learn.policy import (
+            policy_spec,
+            validate_policy,
+        )  # here: it loads torch, which takes seconds
+        from epgfn.sealing.model_file import read_model
+
         tensors, metadata = read_model(raw, policy_spec(self._study))
         self._require_metadata(metadata)
         validate_policy(self._study, tensors)

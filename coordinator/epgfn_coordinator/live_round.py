@@ -156,6 +156,12 @@ class LiveRound:
         """Whether nothing is decided or aggregated in it any more, since that failed; it is still read from, and takes models."""
 
     @property
+    def may_train(self) -> bool:
+        """Whether there may be models to check or to train by itself."""
+        late = self.study.aggregation.late == "new-aggregate"
+        return round_state(self.store) not in WITHOUT_RESULT + (() if late else (PUBLISHED,))
+
+    @property
     def member(self) -> Member:
         """Its state and its roster."""
         return Member(self.store, frozenset(self.study.roster))

@@ -258,8 +258,8 @@ class Coordinator:
             for each in self._rounds:
                 _tell_who_is_misled(each, config)
                 each.say_what_is_odd()
-            loading = threading.Thread(target=_load, name=LOADING, daemon=True)
-            loading.start()
+            if any(each.may_train for each in self._rounds):
+                threading.Thread(target=_load, name=LOADING, daemon=True).start()
             self._keep_moving(stop, upkeep)
         finally:
             listener.stop()

@@ -28,13 +28,13 @@ from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.policies import order_potential
 from epgfn.gflownet.policies.validation import MAX_MAGNITUDE
 from epgfn.gflownet.training.loop import TrainingEnded
-from epgfn.learn import aggregate
+from epgfn.learn import aggregate, policy
 from epgfn.learn.policy import validate_policy
 from epgfn.ledger.entries import ExcludedEntry, parse
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.report.run import read_run
 from epgfn.study import Study
-from epgfn_coordinator import main_loop, verify
+from epgfn_coordinator import main_loop
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.journal import Journal
@@ -43,10 +43,9 @@ from epgfn_coordinator.together import Trainer
 
 UNBOUNDED = """
 from epgfn.gflownet.policies import order_potential
-from epgfn.learn import aggregate
-from epgfn_coordinator import verify
+from epgfn.learn import aggregate, policy
 order_potential.bounded = lambda said: said
-aggregate.validate_policy = verify.validate_policy = lambda study, tensors: None
+aggregate.validate_policy = policy.validate_policy = lambda study, tensors: None
 """
 ROSTER = '["a", "b", "c"]'
 
@@ -72,7 +71,7 @@ def of_nobody(study: Study, tensors: Mapping[str, Tensor]) -> None:
 def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that may say anything, and checks that take it: what was before there were bounds."""
     monkeypatch.setattr(order_potential, "bounded", lambda said: said)
-    monkeypatch.setattr(verify, "validate_policy", of_nobody)
+    monkeypatch.setattr(policy, "validate_policy", of_nobody)
     monkeypatch.setattr(aggregate, "validate_policy", of_nobody)
 
 
@@ -195,7 +194,7 @@ def test_a_model_that_was_accepted_before_a_check_was_made_is_excluded(
         tensors = random_tensors(study)
         tensors["net.1.bias"][0] = 3e38
         with monkeypatch.context() as before:
-            before.setattr(verify, "validate_policy", of_nobody)
+            before.setattr(policy, "validate_policy", of_nobody)
             a.send(a.make_upload(study, tensors=tensors))
         b.send(b.make_upload(study))
         server.events.wait_for("published")

@@ -21,9 +21,10 @@ from coordinator_client import (
     tiny_study,
 )
 from epgfn.base.errors import NoRoomError, RefusedError
+from epgfn.learn import policy
 from epgfn.run.audit.audit import AuditReport, audit_run
 from epgfn.run.report.run import read_run
-from epgfn_coordinator import revocation, verify
+from epgfn_coordinator import revocation
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.published_ledger import PublishedLog
@@ -160,14 +161,14 @@ def test_a_model_that_is_being_checked_when_its_keys_are_revoked_is_not_accepted
     study = tiny_study()
     home = make_home(tmp_path / "home", study)
     begun, go_on = threading.Event(), threading.Event()
-    whole = verify.validate_policy
+    whole = policy.validate_policy
 
     def slowly(*arguments: Any) -> None:
         begun.set()
         assert go_on.wait(60)
         whole(*arguments)
 
-    monkeypatch.setattr(verify, "validate_policy", slowly)
+    monkeypatch.setattr(policy, "validate_policy", slowly)
     with InProcess(home):
         node = FakeNode.enrolled(home, "a")
         upload = node.make_upload(study)

@@ -216,6 +216,27 @@ def audit(
     require_passed(result)
 
 
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any single file of a study, whatever it is called.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A public key (PEM) or ledger key (vkey) to check its signature with."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file is: sealed model, statement, receipt, checkpoint, invitation, study, key; for whom, by whom, what is inside.
+
+    Example: epgfn inspect runs/first/uploads/north/upload.sigstore.json --key runs/first/keys/nodes/north.pem
+    """
+    from epgfn.run.inspection import inspect_file
+
+    found = inspect_file(file, key)
+    print(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
+
+
 PUBLISHED = {
     "exact": "; the published probabilities are exact",
     "chains": "; the published probabilities are those of Markov chains on the sum of the nodes' scores",

@@ -157,6 +157,16 @@ def verify(note: bytes, verifier: NoteVerifier, *, strict: bool = False) -> str:
     return text
 
 
+def signers(note: bytes) -> tuple[str, list[tuple[str, str]]]:
+    """The text of `note`, and name and key id (hexadecimal) of each key that it says signed it: NOTHING is verified.
+
+    Raises:
+        LedgerError: malformed.
+    """
+    text, signatures = _split_note(note)
+    return text, [(name, signature[:4].hex()) for name, signature in signatures]
+
+
 def _verify_one(text: str, signature: bytes, verifier: NoteVerifier) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(verifier.public_key).verify(signature, text.encode("utf-8"))

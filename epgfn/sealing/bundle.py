@@ -52,6 +52,16 @@ def verify_bundle(bundle: bytes, key: VerifyKey) -> bytes:
     return payload
 
 
+def read_unverified(bundle: bytes) -> tuple[bytes, str]:
+    """The payload and the fingerprint of the key that the bundle says signed it, to be shown as what somebody claims: NOTHING is verified.
+
+    Raises:
+        RefusedError: "malformed": not the one byte form of such a bundle.
+    """
+    payload, _, hint = _parse(bundle)
+    return payload, hint
+
+
 def _bundle(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
     return canonical_json(
         {

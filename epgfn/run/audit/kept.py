@@ -30,8 +30,8 @@ from epgfn.run.audit.rules import Failed, is_prefix, require
 from epgfn.run.audit.timeline import entry_in_words
 
 MAX_FILES: Final = 10_000
-_NOTE: Final = "\n\n\N{EM DASH} "
-"""Where the signatures of a note begin."""
+_SIGNED: Final = "\N{EM DASH} "
+"""How a signature line of a note begins."""
 
 
 class Kept(NamedTuple):
@@ -94,7 +94,7 @@ def gather(folder: Path) -> list[Kept]:
 def is_note(raw: bytes) -> bool:
     """Whether a file looks like a signed note."""
     try:
-        return _NOTE in raw.decode("utf-8")
+        return raw.decode("utf-8").rpartition("\n\n")[2].startswith(_SIGNED)
     except UnicodeDecodeError:
         return False
 

@@ -141,7 +141,7 @@ def add(
         enrolled = {row["node_id"] for row in store.rows("SELECT node_id FROM nodes")}
     finally:
         store.close()
-    invited = [node for node in parsed.roster if node not in enrolled]
+    invited = [node for node in parsed.named if node not in enrolled]
     if as_json:
         print(
             json.dumps(

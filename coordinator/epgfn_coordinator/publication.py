@@ -42,7 +42,7 @@ from epgfn_coordinator.influence import add_change
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
 from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.round import ABANDONED_FACT, Round, excluded_nodes
+from epgfn_coordinator.round import ABANDONED_FACT, Round, awaited_nodes, excluded_nodes
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
@@ -121,9 +121,10 @@ class Publication:
             return
         mean = add_change(self._home, place, places.later(before))
         self._sign(place, nodes, checkpoint)
+        total = len(awaited_nodes(self._study, self._store))
         self._journal.decision(
             "published-late",
-            f"global model {before + 1}, of {len(nodes)} of {len(self._study.roster)} nodes, is published beside the first",
+            f"global model {before + 1}, of {len(nodes)} of {total} nodes, is published beside the first",
             number=before + 1,
             aggregated=len(nodes),
             mean_change=round(mean, 4),
@@ -262,7 +263,8 @@ class Publication:
 
     def _finish(self, aggregated: int) -> None:
         self._log.fill_receipts()
-        why = f"the global model of {aggregated} of {len(self._study.roster)} nodes is published"
+        total = len(awaited_nodes(self._study, self._store))
+        why = f"the global model of {aggregated} of {total} nodes is published"
         if excluded := excluded_nodes(self._store):
             names = ", ".join(f"{node} ({reason})" for node, reason in excluded.items())
             why += f"; excluded, since their models cannot be combined with the others: {names}"

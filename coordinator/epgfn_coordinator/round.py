@@ -75,17 +75,40 @@ def withdrawn_nodes(store: Store) -> list[str]:
     return [row["node_id"] for row in rows]
 
 
+def awaited_nodes(study: Study, store: Store) -> list[str]:
+    """Whom a round waits for that is to have everybody's model: the roster, but for the places of an open one that nobody has been invited
+    to; in the roster's order. A place whose invitation was revoked, or has expired unused, is free again."""
+    if not study.added:
+        return list(study.roster)
+    rows = store.rows("SELECT node_id FROM nodes UNION SELECT node_id FROM artifacts")
+    taken, now = {row["node_id"] for row in rows}, clocks.now()
+    for row in store.rows("SELECT node_id, expires FROM tokens"):
+        if not row["expires"] or datetime.fromisoformat(row["expires"]) > now:
+            taken.add(row["node_id"])
+    free = set(study.added) - taken
+    return [node for node in study.roster if node not in free]
+
+
 def decide(
-    study: Study, accepted: int, *, excluded: int = 0, late: bool = False, asked: bool = False
+    study: Study,
+    accepted: int,
+    *,
+    excluded: int = 0,
+    late: bool = False,
+    asked: bool = False,
+    awaited: int | None = None,
 ) -> Decision | None:
     """What the study's rules make of an open round with `accepted` models that count; None: go on. `excluded`: how many do not, and no
-    others will come of their nodes; `late`: its deadline has passed; `asked`: the operator closes it.
+    others will come of their nodes; `late`: its deadline has passed; `asked`: the operator closes it; `awaited`: how many nodes are
+    waited for, if not the whole roster.
 
     A round never closes below the quorum; at the deadline it waits for its operator instead.
     """
-    rules, total = study.aggregation, len(study.roster)
+    rules, total = study.aggregation, len(study.roster) if awaited is None else awaited
     if accepted >= rules.quorum:
         if accepted + excluded == total:
+            if total < len(study.roster):
+                return Decision(AGGREGATING, f"all {total} nodes that take part have sent their models")
             return Decision(AGGREGATING, "every node of the roster has sent its model")
         if rules.close_when == "quorum":
             return Decision(AGGREGATING, f"the quorum of {rules.quorum} models is reached")
@@ -120,7 +143,7 @@ class Round:
             return state, RESTORED
         if state != OPEN:
             return state, self._store.text("detail")
-        accepted, total = len(accepted_nodes(self._store)), len(self._study.roster)
+        accepted, total = len(accepted_nodes(self._store)), len(awaited_nodes(self._study, self._store))
         deadline = deadline_of(self._study, self._store)
         until = f"; the deadline is {spelled(deadline)}" if deadline is not None else ""
         extended = ", extended by the operator" if self._store.fact(DEADLINE_FACT) is not None else ""
@@ -225,7 +248,10 @@ class Round:
         with self._store.transaction():
             # Counted inside the transaction: an artifact is in before the round closes, or it is refused.
             accepted, excluded = len(accepted_nodes(self._store)), self._store.count("exclusions")
-            decision = decide(self._study, accepted, excluded=excluded, late=late, asked=asked)
+            awaited = len(awaited_nodes(self._study, self._store))
+            decision = decide(
+                self._study, accepted, excluded=excluded, late=late, asked=asked, awaited=awaited
+            )
             if decision is None or round_state(self._store) != OPEN:
                 return
             self._enter(decision.state, decision.why)

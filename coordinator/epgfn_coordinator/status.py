@@ -16,7 +16,7 @@ from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.known_keys import revoked_nodes
-from epgfn_coordinator.round import accepted_nodes, excluded_nodes, withdrawn_nodes
+from epgfn_coordinator.round import accepted_nodes, awaited_nodes, excluded_nodes, withdrawn_nodes
 from epgfn_coordinator.rounds import all_rounds, name_of
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
 from epgfn_coordinator.store import TROUBLE_FACT, Store
@@ -32,6 +32,7 @@ def status(home: Home) -> dict[str, Any]:
     study, config, store = Study.load(home.study), Config.load(home.config), Store(home.state)
     try:
         accepted, excluded = accepted_nodes(store), excluded_nodes(store)
+        awaited = awaited_nodes(study, store)
         deadline, grace = deadline_of(study, store), grace_ends(study, store)
         enrolled = [row["node_id"] for row in store.rows("SELECT node_id FROM nodes ORDER BY node_id")]
         result = {
@@ -41,7 +42,7 @@ def status(home: Home) -> dict[str, Any]:
             "round_id": store.text("round_id"),
             "state": store.text("state"),
             "detail": store.text("detail")
-            or f"{len(accepted)} of {len(study.roster)} nodes have sent their model",
+            or f"{len(accepted)} of {len(awaited)} nodes have sent their model",
             "serving": home.is_served(),
             "next": outlook(study, store),
             "held": why_held(store, study.roster) or Clock(store).read(due(study, store)).doubt or None,
@@ -53,7 +54,8 @@ def status(home: Home) -> dict[str, Any]:
             "enrolled": enrolled,
             "revoked": revoked_nodes(store),
             "accepted": accepted,
-            "missing": sorted(set(study.roster) - set(accepted) - set(excluded)),
+            "missing": sorted(set(awaited) - set(accepted) - set(excluded)),
+            "free_places": [node for node in study.roster if node not in awaited],
             "excluded": [f"{node} ({reason})" for node, reason in excluded.items()],
             "withdrawn": withdrawn_nodes(store),
             "quorum": study.aggregation.quorum,
@@ -101,7 +103,7 @@ def _in_short(home: Home) -> dict[str, Any]:
             "round_id": store.text("round_id"),
             "state": store.text("state"),
             "accepted": len(accepted_nodes(store)),
-            "roster": len(study.roster),
+            "roster": len(awaited_nodes(study, store)),
             "trouble": store.text(TROUBLE_FACT) or why_held(store, study.roster) or None,
         }
     finally:

@@ -99,13 +99,13 @@ def simulate(
 
     loaded = Study.load(study)
     files = [*(data or []), *(more or [])]
-    if len(files) != len(loaded.roster):
+    if not len(loaded.named) <= len(files) <= len(loaded.roster):
         raise UsageError(
             f"{study} names {len(loaded.roster)} nodes ({', '.join(loaded.roster)}) but {len(files)} data files were given; "
             "give one per node with --data"
         )
     target = out or Path("runs") / f"{study.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    by_node = dict(zip(loaded.roster, files, strict=True))
+    by_node = dict(zip(loaded.roster, files, strict=False))  # places of an open roster may stay free
     figures = run_study(loaded, by_node, target, quiet=False, accept_warnings=accept_warnings)
     _tell(figures, as_json)
 

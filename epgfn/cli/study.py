@@ -177,6 +177,10 @@ def _impossible(study: Study) -> list[str]:
     return []
 
 
+def _places(study: Study) -> str:
+    return f", and up to {len(study.added)} to be added: {', '.join(study.added)}" if study.added else ""
+
+
 def _describe(study: Study) -> None:
     kind = study.kind
     print(
@@ -185,7 +189,7 @@ def _describe(study: Study) -> None:
         f"About      {kind.in_words(study)}\n"
         f"Target     {study.target_kind.words}\n"
         f"Variables  {', '.join(study.variable_names)}\n"
-        f"Nodes      {', '.join(study.roster)}\n"
+        f"Nodes      {', '.join(study.named)}{_places(study)}\n"
         f"Privacy    {study.privacy.in_words(study.unit)}"
     )
     for note in filter(None, (study.foreign, study.notice, study.disclosure, study.caution)):

@@ -103,7 +103,7 @@ def simulate(
         UsageError: files and roster do not match, or `out` is not empty.
         EpgfnError: a party failed; the sentence is that party's own and names its log.
     """
-    if sorted(data) != sorted(study.roster):
+    if not set(study.named) <= set(data) <= set(study.roster):
         raise UsageError(
             f"the study's roster names {len(study.roster)} nodes but {len(data)} data files were given; give one per node"
         )
@@ -116,7 +116,9 @@ def simulate(
     study_file = parties_dir / STUDY_NAME
     write_atomic(study_file, study.raw)
     home = parties_dir / COORDINATOR
-    homes = {node: parties_dir / node for node in study.roster}
+    # Places of an open roster first: the round waits for them only once they are invited.
+    nodes = sorted(data, key=lambda node: (node not in study.added, study.roster.index(node)))
+    homes = {node: parties_dir / node for node in nodes}
     events: queue.Queue[tuple[str, Any]] = queue.Queue()
     parties: dict[str, _Party] = {}
     loopback = ["--address", "127.0.0.1:0", "--enroll-address", "127.0.0.1:0"]
@@ -127,7 +129,7 @@ def simulate(
         )  # fmt: skip
         view.event(COORDINATOR, {"phase": "starting", "pid": parties[COORDINATOR].process.pid})
         _wait_until_serving(parties[COORDINATOR], events, view)
-        for node in study.roster:
+        for node in nodes:
             invitation = parties_dir / f"{node}.invitation.json"
             _call("epgfn_coordinator", "token", node, "--home", str(home), "--out", str(invitation))
             command = [

@@ -49,6 +49,7 @@ from epgfn.study.kinds import (
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
+from epgfn.study.places import PLACE, with_places
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
 from epgfn.study.records.names import plain
 from epgfn.study.scales import WITH_SCALES
@@ -75,6 +76,7 @@ class Study(Settings):
     name: Annotated[str, Field(min_length=1, max_length=128), Shown]
     description: str = ""
     roster: Annotated[list[str], Field(min_length=1, max_length=1024)]
+    largest_roster: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     variables: Annotated[list[Variable], Field(min_length=1, max_length=MOST_VARIABLES)]
     space: SerializeAsAny[SpaceSettings] = DagBySinksSettings()
@@ -92,7 +94,7 @@ class Study(Settings):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, values: Any) -> Any:
-        return filled(values)
+        return with_places(filled(values))
 
     @field_validator("space", mode="before")
     @classmethod
@@ -159,6 +161,13 @@ class Study(Settings):
 
     def _check_aggregation(self) -> None:
         found = []
+        if self.largest_roster is not None and len(self.roster) > self.largest_roster:
+            found.append(f"the roster names {len(self.roster)} nodes, more than largest_roster says")
+        if self.added and self.privacy.records:
+            found.append(
+                "privacy.records says how many records each node has, which nobody knows of nodes that are still to be added; leave out "
+                "largest_roster"
+            )
         if self.aggregation.quorum > len(self.roster):
             found.append("aggregation.quorum is larger than the roster")
         if self.aggregation.late == "new-aggregate" and not self.transport.keep_round_key:
@@ -323,6 +332,17 @@ class Study(Settings):
             old = values.get(key)
             values[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         return Study.from_bytes(tomli_w.dumps(values).encode("utf-8"))
+
+    @property
+    def added(self) -> list[str]:
+        """Places of the roster for nodes that may be added after the start; none where it is closed."""
+        return [node for node in self.roster if PLACE.fullmatch(node)] if self.largest_roster else []
+
+    @property
+    def named(self) -> list[str]:
+        """The roster's other nodes, which are agreed on before the start."""
+        added = set(self.added)
+        return [node for node in self.roster if node not in added]
 
     @property
     def raw(self) -> bytes:

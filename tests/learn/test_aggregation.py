@@ -14,7 +14,7 @@ from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.parent_index import modular_score
-from epgfn.learn.aggregate import train_global
+from epgfn.learn.aggregate import absent_prior_share, train_global
 from epgfn.learn.local import train_local
 from epgfn.learn.policy import validate_policy
 from epgfn.learn.scores import prior_table, score_table
@@ -73,6 +73,51 @@ def test_the_prior_counts_once_whoever_is_absent() -> None:
     present = {node: models[node] for node in study.roster[:2]}
     result = train_global(study, present, seed=9)
     assert distance(study, result.tensors, pooled(study, present=2)) < 0.06
+
+
+def test_an_open_roster_settles_the_prior_at_the_close_by_who_has_come() -> None:
+    """Every node carries 1/5 of the prior, whoever comes; with three of at most five the other two fifths are added."""
+    study = BY_SINKS.with_changes(
+        {
+            "prior": {"kind": "edge", "edge_probability": 0.1},
+            "roster": BY_SINKS.roster[:2],
+            "largest_roster": 5,
+        }
+    )
+    come = [*study.named, "added-4"]
+    models = {node: train_local(study, records(i), seed=i).tensors for i, node in enumerate(come)}
+    result = train_global(study, models, seed=9)
+    assert distance(study, result.tensors, pooled(study)) < 0.06
+    # Without networks and their training: the tables add up to the posterior over all graphs, to rounding.
+    total = torch.stack([models[node]["score_table"].double() for node in come]).sum(0)
+    exact = pooled(study)
+    told = torch.isfinite(exact)
+    wrong = torch.where(told, total, 0.0)
+    space = space_of(study)
+    states, _ = terminating_mass(space, make_policy(space, [result.tensors]))
+    mass = [
+        modular_score(table, states.adjacency, space.max_parents).softmax(0)
+        for table in (wrong + absent_prior_share(study, len(come)), torch.where(told, exact, 0.0), wrong)
+    ]
+    assert (mass[0] - mass[1]).abs().sum() < 1e-4
+    assert (mass[2] - mass[1]).abs().sum() > 0.1  # and it would not do without
+
+
+@pytest.mark.parametrize("come", [1, 2, 4])
+def test_the_target_of_an_open_roster_is_that_of_a_closed_one_of_those_who_came(come: int) -> None:
+    """By enumeration of all graphs: log R of N = 4 with K present, and of N = K with all present, are the same up to rounding."""
+    prior = {"prior": {"kind": "edge", "edge_probability": 0.2}}
+    opened = BY_SINKS.with_changes({**prior, "roster": ["north"], "largest_roster": 4})
+    closed = BY_SINKS.with_changes({**prior, "roster": [f"n{i}" for i in range(come)]})
+    space = space_of(opened)
+    graphs, _ = terminating_mass(space, make_policy(space, [train_local(opened, records(0), seed=0).tensors]))
+
+    def score(study: Study) -> Tensor:
+        tables = [score_table(study, records(i), n_parties=len(study.roster)) for i in range(come)]
+        table = torch.stack(tables).sum(0) + absent_prior_share(study, come)
+        return modular_score(table, graphs.adjacency, space.max_parents)
+
+    assert (score(opened) - score(closed)).abs().max() < 1e-8
 
 
 def test_one_node_alone_and_the_order_of_nodes_do_not_matter(by_sinks: Models) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
-from small import SMALL_STUDY
+from small import PRIVATE_STUDY, SMALL_STUDY
 
 
 def test_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -107,3 +108,43 @@ def test_the_old_word_for_modified_detailed_balance_means_the_same_and_is_notice
     )
     assert old.training.loss == new.training.loss == "modified-detailed"
     assert "old word" in old.notice and not new.notice
+
+
+def test_an_open_roster_has_places_up_to_its_largest_number() -> None:
+    raw = SMALL_STUDY.replace("seed = 3", "seed = 3\nlargest_roster = 4")
+    study = Study.from_bytes(raw.encode())
+    assert study.roster == ["north", "south", "added-3", "added-4"]
+    assert (study.named, study.added) == (["north", "south"], ["added-3", "added-4"])
+    assert study.raw == raw.encode()  # the places are in no file
+    again = study.with_changes({"seed": 4})
+    assert again.roster == study.roster and again.digest != study.digest
+    assert (
+        Study.from_bytes(Study.model_validate(study.model_dump(exclude_unset=True)).raw).roster
+        == study.roster
+    )
+    full = study.with_changes({"largest_roster": 2})
+    assert (full.roster, full.added) == (["north", "south"], [])
+    closed = Study.from_bytes(SMALL_STUDY.encode())
+    assert (closed.roster, closed.named, closed.added) == (["north", "south"], ["north", "south"], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"largest_roster": 1}, "more than largest_roster"),
+        ({"largest_roster": 2000}, "less than or equal to 1024"),
+        ({"largest_roster": 4, "roster": ["added-3", "north"]}, "listed twice"),
+        ({"largest_roster": 4, "aggregation": {"quorum": 5}}, "larger than the roster"),
+    ],
+)
+def test_what_an_open_roster_cannot_be(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Study.from_bytes(SMALL_STUDY.encode()).with_changes(changes)
+
+
+def test_public_numbers_of_records_need_a_closed_roster() -> None:
+    private = Study.from_bytes(PRIVATE_STUDY.encode())
+    public = {"privacy": {"adjacency": "replace-one", "records": {"north": 60, "south": 60}}}
+    assert private.with_changes(public).privacy.records
+    with pytest.raises(UsageError, match="still to be added"):
+        private.with_changes({"largest_roster": 3, **public})

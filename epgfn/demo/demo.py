@@ -120,7 +120,7 @@ def run_study(
     torch.set_num_threads(
         1
     )  # the parties are processes of their own; more threads here would only take their cores
-    with View([COORDINATOR, *study.roster], quiet=quiet) as view:
+    with View([COORDINATOR, *data], quiet=quiet) as view:
         simulation = simulate(study, data, out, view, accept_warnings)
         view.event(COORDINATOR, {"phase": "comparing"})
         summary = json.loads(RunLayout(out).summary.read_bytes())
@@ -185,7 +185,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
     audit = audit_run(simulation.run_dir)
     return {
         "run_dir": str(simulation.run_dir),
-        "nodes": len(study.roster),
+        "nodes": len(simulation.homes),
         "duration_s": round(simulation.duration, 1),
         "noun": study.kind.noun,
         "variables": study.variable_names,

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(name="ledger", help="Compare what is signed of a round's ledger.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """So that `compare` is a command of its own."""
+app = typer.Typer(
+    name="ledger",
+    help="What is signed of a round's ledger: compare it, add nodes' cosignatures.",
+    no_args_is_help=True,
+)
 
 
 @app.command()
@@ -51,3 +50,17 @@ def compare(
         )
         raise
     print(json.dumps({"ok": True, "message": said}) if as_json else said)
+
+
+@app.command()
+def add(
+    run_dir: Annotated[Path, typer.Argument(help="The run directory.")],
+    files: Annotated[list[Path], typer.Argument(help="What `epgfn-node cosign` has written.")],
+) -> None:
+    """Put nodes' cosignatures into a run directory, each once it is checked against its ledger.
+
+    Example: epgfn ledger add runs/study north.cosignature.json south.cosignature.json
+    """
+    from epgfn.run.cosigning import add_cosignatures
+
+    print(f"cosigned by {', '.join(add_cosignatures(run_dir, files))}")

@@ -36,6 +36,7 @@ app.add_typer(study_app)
 RunDir = Annotated[
     Path, typer.Argument(help="A run directory made by `epgfn demo` or `epgfn-coordinator export`.")
 ]
+MAX_POLICY_BYTES = 1 << 20
 MOST_CERTAIN = 12
 """Certain marginals that are named."""
 
@@ -186,6 +187,13 @@ def audit(
             help="Receipts and checkpoints that nodes have kept, in any order: the run directory must hold what they prove.",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Which logs and witnesses you trust, and how many of them it takes (C2SP tlog-policy).",
+        ),
+    ] = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Tell the ledger entry by entry, too.")
     ] = False,
@@ -201,13 +209,16 @@ def audit(
 
     Example: epgfn audit runs/first --coordinator-key 3f9a...
     """
+    from epgfn.base.files import read_bytes
+    from epgfn.ledger.policy import parse_policy
     from epgfn.run.audit.audit import audit_run
     from epgfn.run.audit.kept import gather
     from epgfn.run.audit.lines import as_json as json_of
     from epgfn.run.audit.lines import as_lines, require_passed
 
     kept = [] if receipts is None else gather(receipts)
-    result = audit_run(run_dir, coordinator_fingerprint=coordinator_key, kept=kept)
+    trusted = None if policy is None else parse_policy(read_bytes(policy, "policy", MAX_POLICY_BYTES))
+    result = audit_run(run_dir, coordinator_fingerprint=coordinator_key, kept=kept, policy=trusted)
     if html is not None:
         from epgfn.run.report.audit_page import write_audit_page
 

@@ -30,6 +30,7 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import write_atomic
 from epgfn.base.passphrase import key_passphrase
 from epgfn.demo.view import View
+from epgfn.run.cosigning import add_cosignatures
 from epgfn.sealing.keys import SigningKey
 from epgfn.study import Study
 from epgfn.study.study import STUDY_NAME
@@ -161,6 +162,11 @@ def simulate(
             for party in parties.values():
                 party.stop()
     _call("epgfn_coordinator", "export", "--home", str(home), "--out", str(out))
+    if study.ledger.witnesses:
+        signed = {node: parties_dir / f"{node}.cosignature.json" for node in homes}
+        for node, file in signed.items():
+            _call("epgfn_node", "cosign", str(out), "--home", str(homes[node]), "--out", str(file))
+        add_cosignatures(out, list(signed.values()))
     return Simulation(out, home, homes, pids, time.monotonic() - started)
 
 

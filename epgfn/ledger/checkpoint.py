@@ -79,7 +79,7 @@ def open_checkpoint(note: bytes, verifier: NoteVerifier, *, strict: bool = False
     """The checkpoint in a signed note.
 
     Raises:
-        LedgerError: not signed by `verifier` (strict: or by anyone else too), malformed, or of another log.
+        LedgerError: not signed by `verifier` (strict: or twice), malformed, or of another log.
     """
     checkpoint = Checkpoint.parse(verify(note, verifier, strict=strict))
     if checkpoint.origin != verifier.name:

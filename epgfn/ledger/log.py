@@ -208,8 +208,8 @@ class TileLog:
 def read_log(directory: Path, verifier: NoteVerifier, *, strict: bool = True) -> LogView:
     """Read the log in `directory` and verify every byte of its checkpoint, tiles and entry bundles.
 
-    Strict, the folder may hold nothing else but partial tiles of earlier checkpoints, which are verified too, and
-    the checkpoint no signature but the log's own. Not strict, further signatures and files are ignored.
+    Strict, the folder may hold nothing else but partial tiles of earlier checkpoints, which are verified too. Not strict, further files are
+    ignored. Further signatures on the checkpoint say nothing here (`epgfn.ledger.cosignature`).
 
     Raises:
         LedgerError: anything is missing, changed, surplus, or not signed by `verifier`.

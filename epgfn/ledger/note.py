@@ -71,7 +71,7 @@ class NoteSigner:
     """An Ed25519 key with a name that signs notes. Its `repr` shows no key material."""
 
     def __init__(self, name: str, seed: bytes) -> None:
-        _require_name(name)
+        require_name(name)
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.verifier = NoteVerifier(name, self._key.public_key().public_bytes_raw())
 
@@ -132,22 +132,18 @@ class NoteSigner:
 def verify(note: bytes, verifier: NoteVerifier, *, strict: bool = False) -> str:
     """The text of `note`, signed by `verifier`'s key.
 
-    Signatures of other keys are ignored, as the specification demands, unless `strict`: then the note must hold
-    this key's signature and nothing else, so that no byte of it can be changed unnoticed.
+    Signatures of other keys are ignored, as the specification demands: witnesses add theirs, and say nothing to whoever does not know them.
+    `strict`: this key has signed once only.
 
     Raises:
-        LedgerError: malformed, not signed by the key, a wrong signature, or (strict) any further signature line.
+        LedgerError: malformed, not signed by the key, a wrong signature, or (strict) the same key's signature twice.
     """
-    text, signatures = _split_note(note)
+    text, signatures = split_note(note)
     found = 0
     for name, signature in signatures:
         if (name, signature[:4]) == (verifier.name, verifier.key_id):
             _verify_one(text, signature[4:], verifier)
             found += 1
-        elif strict:
-            raise LedgerError(
-                "the note holds a signature of a key that is not known here; use the original file"
-            )
     if not found:
         raise LedgerError(
             f"the note is not signed by {verifier.name}; check that the ledger key is the right one"
@@ -163,7 +159,7 @@ def signers(note: bytes) -> tuple[str, list[tuple[str, str]]]:
     Raises:
         LedgerError: malformed.
     """
-    text, signatures = _split_note(note)
+    text, signatures = split_note(note)
     return text, [(name, signature[:4].hex()) for name, signature in signatures]
 
 
@@ -176,8 +172,8 @@ def _verify_one(text: str, signature: bytes, verifier: NoteVerifier) -> None:
         ) from None
 
 
-def _split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
-    """The text, and (key name, key id || signature) of each signature line."""
+def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """The text, and (key name, key id || signature) of each signature line: NOTHING is verified. LedgerError: malformed."""
     if len(note) > MAX_NOTE_BYTES:
         raise LedgerError(f"the note is larger than {MAX_NOTE_BYTES} bytes")
     try:
@@ -197,21 +193,26 @@ def _signature_line(line: str) -> tuple[str, bytes]:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space:
         raise LedgerError("a signature line of the note is malformed")
-    _require_name(name)
+    require_name(name)
     signature = from_base64(encoded, "signature in the note")
     if len(signature) < 5:
         raise LedgerError("a signature in the note is too short")
     return name, signature
 
 
-def _split_key(text: str, what: str) -> tuple[str, str, bytes]:
-    """Name, hexadecimal key id and the 32 bytes of a key in text form."""
+def split_key(text: str, what: str) -> tuple[str, str, bytes]:
+    """Name, hexadecimal key id and the signature type with the key's bytes behind it, of a key in text form. LedgerError: malformed."""
     parts = text.split("+", 2)  # base64 may hold further plus signs
     if len(parts) != 3:
         raise LedgerError(f"the {what} is not of the form name+id+key")
     name, key_id, encoded = parts
-    _require_name(name)
-    key = from_base64(encoded, what)
+    require_name(name)
+    return name, key_id, from_base64(encoded, what)
+
+
+def _split_key(text: str, what: str) -> tuple[str, str, bytes]:
+    """Name, hexadecimal key id and the 32 bytes of an Ed25519 key in text form."""
+    name, key_id, key = split_key(text, what)
     if len(key) != 33 or key[:1] != ED25519:
         raise LedgerError(f"the {what} is not an Ed25519 key")
     return name, key_id, key[1:]
@@ -221,7 +222,8 @@ def _key_id(name: str, public_key: bytes) -> bytes:
     return hashlib.sha256(name.encode("utf-8") + b"\n" + ED25519 + public_key).digest()[:4]
 
 
-def _require_name(name: str) -> None:
+def require_name(name: str) -> None:
+    """LedgerError unless `name` may be a key's."""
     if not name or "+" in name or _has_controls(name) or any(c.isspace() for c in name):
         raise LedgerError("a key name must not be empty or hold a space, a plus sign or control characters")
 

@@ -35,8 +35,7 @@ def verify_proof(
 ) -> tuple[int, Checkpoint]:
     """The index of `entry` in the log, and the signed checkpoint that commits to it.
 
-    An `extra` line, which nothing authenticates, and signatures of other keys are ignored, unless `strict`: then they
-    are refused, so that no byte of the receipt can be changed unnoticed.
+    Signatures of other keys are ignored. So is an `extra` line, which nothing authenticates, unless `strict`: then it is refused.
 
     Raises:
         LedgerError: malformed, not signed by the log, or the entry is not at that place in it.

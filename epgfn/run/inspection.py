@@ -17,12 +17,15 @@ from epgfn.base.canonical import parse_canonical_json
 from epgfn.base.errors import EpgfnError, UsageError, one_line
 from epgfn.base.files import read_bytes, sha256_file, sha256_hex
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
+from epgfn.ledger.cosignature import ML_DSA_44, Cosigner
 from epgfn.ledger.encoding import to_base64
 from epgfn.ledger.entries import parse as parse_entry
 from epgfn.ledger.note import NoteVerifier, signers
 from epgfn.ledger.proof import HEADER, proof_index
 from epgfn.run.audit.kept import is_note
 from epgfn.run.audit.timeline import entry_in_words
+from epgfn.run.cosigning import FORMAT as COSIGNATURE
+from epgfn.run.cosigning import parse_cosignature
 from epgfn.sealing import predicates
 from epgfn.sealing.bundle import read_unverified, verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
@@ -262,6 +265,8 @@ def _json(raw: bytes, key: _Key) -> Inspected | None:
         return Inspected("A statement that nobody has signed yet", _said(parse_statement(raw)))
     if value.get("format") == INVITATION:
         return _invitation(value)
+    if value.get("format") == COSIGNATURE:
+        return _cosignature(raw, key)
     if "kind" in value:
         return Inspected("A ledger entry", [("says", entry_in_words(parse_entry(raw))), *_plain(value)])
     if {"study_digest", "model_sha256", "variables"} <= set(value):
@@ -301,6 +306,7 @@ _KINDS: Final = {
     predicates.WITHDRAWAL: "a node takes its model back",
     predicates.GLOBAL: "the coordinator publishes a global model",
     predicates.LEAVE_ONE_OUT: "the coordinator publishes a model without one node",
+    predicates.WITNESS: "a node names the key with which it cosigns the ledger",
     predicates.COMPARISON: "a simulation compares its model with the exact posterior",
 }
 
@@ -329,6 +335,14 @@ def _invitation(value: dict[str, Any]) -> Inspected:
     )
 
 
+def _cosignature(raw: bytes, key: _Key) -> Inspected:
+    said = parse_cosignature(raw)
+    facts = _bundle(said.bundle, key).facts
+    return Inspected(
+        f"A cosignature of {said.node_id}, to be added to a run directory with epgfn ledger add", facts
+    )
+
+
 def _study(raw: bytes, _: _Key) -> Inspected | None:
     if len(raw) > MAX_STUDY_BYTES or b"roster" not in raw:
         return None
@@ -353,7 +367,7 @@ def _ledger_key(raw: bytes, _: _Key) -> Inspected | None:
     try:
         verifier = NoteVerifier.from_vkey(text.removesuffix("\n"))
     except EpgfnError:
-        return None
+        return _witness_key(text.removesuffix("\n"))
     return Inspected(
         "A ledger's public key",
         [
@@ -362,6 +376,20 @@ def _ledger_key(raw: bytes, _: _Key) -> Inspected | None:
             ("SHA-256", sha256_hex(verifier.public_key)),
         ],
     )
+
+
+def _witness_key(text: str) -> Inspected | None:
+    try:
+        cosigner = Cosigner.from_vkey(text)
+    except EpgfnError:
+        return None
+    kind = "ML-DSA-44" if cosigner.kind == ML_DSA_44 else "Ed25519"
+    facts = [
+        ("witness", cosigner.name),
+        ("key id", cosigner.key_id.hex()),
+        ("SHA-256", sha256_hex(cosigner.public_key)),
+    ]
+    return Inspected(f"A witness's public key ({kind})", facts)
 
 
 def _plain(value: dict[str, Any]) -> list[Fact]:

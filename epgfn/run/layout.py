@@ -3,6 +3,7 @@
     study.toml  study.sigstore.json  round.sigstore.json  keys/
     uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
     withdrawals/<ledger index>.sigstore.json
+    witnesses/<node>.sigstore.json
     ledger/
     global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, *.png}
     global/{comparison.json, comparison.sigstore.json}       of a simulation
@@ -33,6 +34,10 @@ RECEIPT: Final = "receipt.tlog-proof"
 
 WITHDRAWALS: Final = "withdrawals"
 """What nodes signed to take an upload back."""
+
+WITNESSES: Final = "witnesses"
+"""What nodes signed to name the keys with which they cosigned the ledger."""
+WITNESS_KEY: Final = "witness.vkey"
 
 GLOBAL: Final = "global"
 """The model of everybody who had sent when the round closed."""
@@ -94,6 +99,10 @@ class RunLayout:
     def withdrawal(self, index: int) -> Path:
         """What the node signed whose withdrawal has that ledger index."""
         return self.root / WITHDRAWALS / f"{index}.sigstore.json"
+
+    def witness(self, node: str) -> Path:
+        """What a node signed to name the key with which it cosigns the ledger."""
+        return self.root / WITNESSES / f"{node}.sigstore.json"
 
     def aggregate(self, number: int) -> Path:
         """The folder of the global model with that number; the first has number 1."""

@@ -18,6 +18,7 @@ WITHDRAWAL: Final = "urn:epgfn:withdrawal:v1"
 GLOBAL: Final = "urn:epgfn:global-model:v1"
 LEAVE_ONE_OUT: Final = "urn:epgfn:leave-one-out-model:v1"
 COMPARISON: Final = "urn:epgfn:comparison:v1"
+WITNESS: Final = "urn:epgfn:witness:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
@@ -195,6 +196,16 @@ class ComparisonPredicate(_Claim):
     model_sha256: Digest
 
 
+class WitnessPredicate(_Claim):
+    """A node names the key with which it cosigns this round's ledger. Subject: witness.vkey, the key as a line."""
+
+    study_digest: Digest
+    round_id: RoundId
+    node_id: NodeId
+    sender_fingerprint: Digest
+    vkey: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
 Predicate = (
     StudyPredicate
     | RoundPredicate
@@ -203,6 +214,7 @@ Predicate = (
     | GlobalPredicate
     | LeaveOneOutPredicate
     | ComparisonPredicate
+    | WitnessPredicate
 )
 PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
@@ -212,4 +224,5 @@ PREDICATES: Final[dict[str, type[Predicate]]] = {
     GLOBAL: GlobalPredicate,
     LEAVE_ONE_OUT: LeaveOneOutPredicate,
     COMPARISON: ComparisonPredicate,
+    WITNESS: WitnessPredicate,
 }

@@ -105,9 +105,17 @@ class TransportSettings(Settings):
     keep_round_key: bool = False
 
 
+class LedgerSettings(Settings):
+    """How many nodes of the roster have to cosign the ledger for a result to be valid: another history of it then needs so many accomplices
+    of the coordinator's. None unless the study says so."""
+
+    witnesses: Annotated[int, Field(ge=0, le=64)] = 0
+
+
 __all__ = [
     "AggregationSettings",
     "DataSettings",
+    "LedgerSettings",
     "PolicySettings",
     "PriorSettings",
     "Settings",

@@ -56,6 +56,7 @@ from epgfn.study.scales import WITH_SCALES
 from epgfn.study.settings import (
     AggregationSettings,
     DataSettings,
+    LedgerSettings,
     PolicySettings,
     PriorSettings,
     Settings,
@@ -88,6 +89,7 @@ class Study(Settings):
     data: DataSettings = DataSettings()
     privacy: PrivacySettings = PrivacySettings()
     transport: TransportSettings = TransportSettings()
+    ledger: LedgerSettings = LedgerSettings()
 
     _raw: bytes = PrivateAttr(default=b"")
 
@@ -175,6 +177,8 @@ class Study(Settings):
                 "aggregation.late = 'new-aggregate' opens uploads after the round was published, so it needs "
                 "transport.keep_round_key = true"
             )
+        if self.ledger.witnesses > len(self.roster):
+            found.append("ledger.witnesses is larger than the roster")
         if self.aggregation.leave_one_out and len(self.roster) < 2:
             found.append("aggregation.leave_one_out needs a roster of at least two nodes")
         require_none(Mistake("", what) for what in found)

@@ -38,6 +38,8 @@ def audit(home: NodeHome, run_dir: Path) -> AuditReport:
 def _kept(home: NodeHome) -> list[Kept]:
     """Receipts of what was sent, withdrawn and fetched; the newest checkpoint; whatever was kept as evidence."""
     found = [Kept(home.checkpoint.name, read_bytes(home.checkpoint, "ledger checkpoint"))]
+    if home.cosigned.exists():
+        found.append(Kept(home.cosigned.name, read_bytes(home.cosigned, "cosigned checkpoint")))
     for name in ("receipts", "aggregates", home.evidence.name):
         if (home.root / name).is_dir():
             with contextlib.suppress(EpgfnError):  # nothing in it

@@ -386,6 +386,30 @@ def audit(
     require_passed(report)
 
 
+@app.command(epilog="Example: epgfn-node cosign runs/study --home node-home")
+def cosign(
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="What the coordinator's operator has exported.")
+    ],
+    home: Home = DEFAULT_HOME,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write (default: NODE.cosignature.json).")
+    ] = None,
+) -> None:
+    """Audit a run directory as `audit` does and, if it passes, sign the head of its ledger as a witness: whoever rewrites it needs you.
+
+    Hand the file to whoever keeps the run directory, who adds it with: epgfn ledger add RUN_DIR FILE
+    """
+    from epgfn.base.files import write_atomic
+    from epgfn_node.cosign import cosign as sign
+
+    with _session(home) as (node_home, report):
+        signed = sign(node_home, run_dir)
+        path = out or Path(f"{signed.node_id}.cosignature.json")
+        write_atomic(path, signed.to_bytes())
+        report.event("cosigned", f"cosigned the ledger in {run_dir}; add {path} to it with epgfn ledger add")
+
+
 @app.command(epilog="Example: epgfn-node status --home node-home")
 def status(
     home: Home = DEFAULT_HOME,

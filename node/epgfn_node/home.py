@@ -12,6 +12,7 @@ trust/{ca.pem,coordinator.pem,address}   * pinned when enrolling; of ca.pem only
 trust/ledger.vkey                    pinned when enrolling, or when joining: each round has a ledger of its own
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
+last-cosigned  keys/witness.key      once this node has cosigned: the newest checkpoint that it did, and the key (0600)
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
 privacy/                             * 0600: the ledger of releases, unless node.toml names another folder
@@ -118,6 +119,15 @@ class NodeHome:
     @property
     def checkpoint(self) -> Path:
         return self.root / "last-checkpoint"
+
+    @property
+    def cosigned(self) -> Path:
+        """The newest checkpoint that this node has cosigned."""
+        return self.root / "last-cosigned"
+
+    @property
+    def witness_key(self) -> Path:
+        return self.root / "keys" / "witness.key"
 
     @property
     def evidence(self) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from epgfn.base.errors import RefusedError
+from epgfn.run.cosigning import add_cosignatures
 from epgfn_node.cli import app
 from old_home import old_home
 
@@ -56,3 +58,31 @@ def test_a_private_key_is_not_needed_and_a_fork_that_was_kept_is_shown(home: Pat
     (home / "fork-evidence/checkpoint-1.note").write_bytes(note)
     code, found = audited(RUN, home)
     assert code == 0 and found["kept fork-evidence/checkpoint-1.note"][0]
+
+
+def test_a_node_cosigns_what_it_has_audited_and_the_run_directory_takes_it(
+    home: Path, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(RUN, tmp_path / "run"))
+    file = tmp_path / "north.cosignature.json"
+    command = ["cosign", str(run_dir), "--home", str(home), "--out", str(file)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (home / "keys/witness.key").stat().st_mode & 0o777 == 0o600
+    assert (home / "last-cosigned").read_bytes() == (run_dir / "ledger/checkpoint").read_bytes()
+    assert add_cosignatures(run_dir, [file]) == ["north"]
+    code, found = audited(run_dir, home)
+    assert code == 0 and "1 of 2 nodes have cosigned the ledger" in found["witnesses"][1]
+    # Again, with the same key, and over what is cosigned already.
+    key = (home / "keys/witness.key").read_bytes()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (home / "keys/witness.key").read_bytes() == key
+    assert add_cosignatures(run_dir, [file]) == ["north"] and audited(run_dir, home)[0] == 0
+
+
+def test_a_node_does_not_cosign_what_does_not_verify(home: Path, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(RUN, tmp_path / "run"))
+    (run_dir / "surplus").write_bytes(b"")
+    file = tmp_path / "north.cosignature.json"
+    done = CliRunner().invoke(app, ["cosign", str(run_dir), "--home", str(home), "--out", str(file)])
+    assert done.exit_code and not file.exists() and not (home / "last-cosigned").exists()
+    assert isinstance(done.exception, RefusedError) and "surplus" in str(done.exception)

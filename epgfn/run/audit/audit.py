@@ -35,7 +35,8 @@ from epgfn.ledger.entries import (
     parse,
 )
 from epgfn.ledger.log import LogView, read_log
-from epgfn.ledger.note import NoteVerifier
+from epgfn.ledger.note import NoteVerifier, split_note
+from epgfn.ledger.policy import Policy
 from epgfn.ledger.proof import verify_proof
 from epgfn.run import layout
 from epgfn.run.audit.aggregates import (
@@ -60,6 +61,7 @@ from epgfn.run.audit.rules import (
     require_privacy,
 )
 from epgfn.run.audit.story import require_story
+from epgfn.run.audit.witnesses import check_witnesses, read_witness
 from epgfn.run.layout import (
     COMPARISON,
     COMPARISON_BUNDLE,
@@ -83,6 +85,7 @@ from epgfn.run.layout import (
     UPLOAD_BUNDLE,
     UPLOADS,
     WITHDRAWALS,
+    WITNESSES,
 )
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES
@@ -120,17 +123,20 @@ class About:
     """What an audit was of, and what it was held against: for a conclusion in words.
 
     `pinned`: whether the coordinator's key is the one that the auditor gave. `kept`: how many receipts and checkpoints of others were held
-    against it. `own`: the node that audits. `compared`: whether a simulation's comparison lies there.
+    against it. `own`: the node that audits. `compared`: whether a simulation's comparison lies there. `witnesses`: nodes that have
+    cosigned the ledger, whose signed checkpoint is `head`.
     """
 
     study: Study
     coordinator: str
+    manifest: RoundPredicate
+    head: bytes
     entries: list[Entry]
-    keep_round_key: bool
     pinned: bool
     kept: int
     own: str | None
     compared: bool
+    witnesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,17 +162,18 @@ def audit_run(
     coordinator_fingerprint: str | None = None,
     kept: Sequence[Kept] = (),
     own: Own | None = None,
+    policy: Policy | None = None,
 ) -> AuditReport:
     """Check every promise of a finished run from its files alone, without network and without any secret.
 
     `coordinator_fingerprint`: the SHA-256 of the coordinator's public key (SPKI DER, hexadecimal) as the auditor got
     it from the coordinator; without it the report says which one was found and that it must be compared.
     `kept`: receipts and checkpoints that others have (`epgfn.run.audit.kept.gather`), each of which gets a check of its own. `own`: what
-    the node that audits knows of itself.
+    the node that audits knows of itself. `policy`: which logs and witnesses the auditor trusts.
 
     Never raises for what the files hold: a malformed file is a finding that is not ok.
     """
-    audit = _Audit(Path(run_dir), coordinator_fingerprint, kept, own)
+    audit = _Audit(Path(run_dir), coordinator_fingerprint, kept, own, policy)
     audit.run()
     return AuditReport(audit.findings, audit.vouched, audit.about())
 
@@ -179,6 +186,7 @@ class _Audit:
     pin: str | None
     kept: Sequence[Kept] = ()
     own: Own | None = None
+    policy: Policy | None = None
     findings: list[Finding] = field(default_factory=list)
     coordinator: VerifyKey | None = None
     study: Study | None = None
@@ -186,6 +194,7 @@ class _Audit:
     view: LogView | None = None
     entries: list[Entry] = field(default_factory=list)
     nodes_enrolled: frozenset[str] = frozenset()
+    witnesses: tuple[str, ...] = ()
     vouched: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -196,6 +205,10 @@ class _Audit:
         self._check("ledger", self._ledger)
         self._check("ledger-entries", self._ledger_entries)
         self._check("node-keys", self._node_keys)
+        if self._may_be_cosigned():
+            self._check("witnesses", self._witnesses)
+        if self.policy is not None:
+            self._check("policy", self._policy)
         for node in self._upload_nodes():
             self._check(f"upload {node}", lambda node=node: self._upload(node))  # type: ignore[misc]
         for index, entry in enumerate(self.entries):
@@ -224,17 +237,21 @@ class _Audit:
 
     def about(self) -> About | None:
         """What was audited, as far as that is known."""
-        if self.study is None or self.coordinator is None or self.manifest is None or not self.entries:
+        if self.study is None or self.coordinator is None or self.manifest is None or self.view is None:
+            return None
+        if not self.entries:
             return None
         return About(
             study=self.study,
             coordinator=self.coordinator.fingerprint,
+            manifest=self.manifest,
+            head=self.view.note,
             entries=self.entries,
-            keep_round_key=self.manifest.keep_round_key,
             pinned=self.pin is not None,
             kept=len(self.kept),
             own=None if self.own is None else self.own.node,
             compared=COMPARED[0] in self.vouched,
+            witnesses=self.witnesses,
         )
 
     def _check(self, name: str, check: Callable[[], str]) -> None:
@@ -357,6 +374,33 @@ class _Audit:
         revoked = in_words(self.entries)
         said = f"; REVOKED: {'; '.join(revoked)}" if revoked else ""
         return f"{len(self.nodes_enrolled)} nodes are enrolled, each with the key in keys/nodes{said}"
+
+    def _may_be_cosigned(self) -> bool:
+        """Whether there is anything to say of witnesses."""
+        asked = self.study is not None and self.study.ledger.witnesses > 0
+        further = self.view is not None and len(split_note(self.view.note)[1]) > 1
+        return asked or further or (self.root / WITNESSES).exists()
+
+    def _witnesses(self) -> str:
+        """Which nodes have cosigned the ledger's checkpoint, under witness keys that their enrolled keys name."""
+        view, study, manifest = self._ground()
+        self._require_entries()
+        found = []
+        for node in sorted(self.nodes_enrolled):
+            path = layout.RunLayout(self.root).witness(node)
+            if not path.exists():
+                continue
+            key = VerifyKey.from_pem(enrolments(self.entries)[node][-1].pem)
+            bundle = self._bytes(path.relative_to(self.root).as_posix())
+            found.append(read_witness(bundle, node, key, study, manifest))
+        said = check_witnesses(view.note, found, study, bool(published(self.entries)))
+        self.witnesses = tuple(witness.node for witness in found)
+        return said
+
+    def _policy(self) -> str:
+        view, _, _ = self._ground()
+        assert self.policy is not None
+        return self.policy.check(view.note)
 
     # Uploads ----------------------------------------------------------------------------------------------------
 
@@ -565,6 +609,7 @@ class _Audit:
             names = (MODEL, MODEL_BUNDLE, SUMMARY) + (() if place.startswith(LEAVE_ONE_OUT) else (SAMPLES,))
             known |= {f"{place}/{name}" for name in names}
         known |= {f"keys/nodes/{node}.pem" for node in self.nodes_enrolled}
+        known |= {f"{WITNESSES}/{node}.sigstore.json" for node in self.nodes_enrolled}
         known |= {
             f"{UPLOADS}/{node}/{name}" for node in study.roster for name in (SEALED, UPLOAD_BUNDLE, RECEIPT)
         }

@@ -70,6 +70,8 @@ def _proved(about: About, vouched: Container[str]) -> list[Line]:
         if not about.kept
         else f"the ledger of {len(entries)} entries is in one piece, and agrees with {_kept(about.kept)} of others"
     )
+    if about.witnesses:
+        kept += f", and is cosigned by {_names(about.witnesses)}: another history would need all of these as accomplices"
     return [Line(PROVED, result), shown, Line(PROVED, unchanged), Line(PROVED, kept)]
 
 
@@ -108,7 +110,7 @@ def _words(about: About) -> list[Line]:
     said = ["that the result was computed from these models"] if published(about.entries) else []
     said += [
         "that it will not open them for itself although it keeps the round key"
-        if about.keep_round_key
+        if about.manifest.keep_round_key
         else "that the round key is gone"
     ]
     said += [f"why uploads of {_names(refused)} were refused"] if refused else []
@@ -126,7 +128,7 @@ def _unknown(about: About) -> list[Line]:
         else "who has read which model before: the coordinator could, up to the noise that its node has drawn"
     )
     dropped = "whether the records are true, or something was dropped before it came into the ledger"
-    if not about.kept:
+    if not about.kept and not about.witnesses:
         dropped += "; whether others were shown another ledger (hold their receipts against it: --receipts)"
     return [Line(UNKNOWN, readable), Line(UNKNOWN, dropped)]
 

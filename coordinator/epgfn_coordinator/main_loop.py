@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from epgfn_coordinator.together import Trainer
 
 TICK = 0.25  # seconds between looks at deadlines, requests and stalled streams
+TAKE_UP_AGAIN: Final = 60.0  # seconds before a round that could not be served is tried again
 LOADING: Final = "loading"
 LOOK_AROUND: Final = (
     1.0  # seconds between looks for rounds that were added, and for what other rounds know of nodes
@@ -157,7 +159,8 @@ class Coordinator:
         )
         self._rounds: list[LiveRound] = []
         self._desks: list[Desk] = []
-        self._unserved: set[str] = set()
+        self._unserved: dict[Path, tuple[str, float]] = {}
+        """Why rounds cannot be served, and when to try again, by their folders."""
         self._watch = StreamWatch()
         self._room = _Room(journal)
         self._looked = 0.0
@@ -179,21 +182,24 @@ class Coordinator:
         try:
             opened = LiveRound(home, self._journal.of(name, lambda: self._several), self._shared)
         except EpgfnError as error:
-            self._cannot_serve(name, error)
+            self._cannot_serve(home, error)
             return None
         self._rounds = [*self._rounds, opened]
         return opened
 
-    def _cannot_serve(self, name: str, error: EpgfnError) -> None:
+    def _cannot_serve(self, home: Home, error: EpgfnError) -> None:
         if not self._several:
             raise error
-        self._unserved.add(name)
-        self._journal.decision(
-            "round-unavailable",
-            f"the round {name} cannot be served: {error}; the others go on, and this one when serve is started again",
-            warn=True,
-            round=name,
-        )
+        name = rounds.name_of(home)
+        said, _ = self._unserved.get(home.root, ("", 0.0))
+        self._unserved[home.root] = (str(error), time.monotonic() + TAKE_UP_AGAIN)
+        if said != str(error):
+            self._journal.decision(
+                "round-unavailable",
+                f"the round {name} cannot be served: {error}; the others go on, and this one is tried again every minute",
+                warn=True,
+                round=name,
+            )
 
     def run(
         self,
@@ -210,7 +216,7 @@ class Coordinator:
             except NoRoomError:
                 raise
             except EpgfnError as error:
-                self._cannot_serve(each.name, error)
+                self._cannot_serve(each.home, error)
                 self._rounds = [other for other in self._rounds if other is not each]
                 each.close()
         if not self._rounds:
@@ -337,11 +343,13 @@ class Coordinator:
         try:
             while not stop.is_set():
                 missing: NoRoomError | None = None
-                for first in self._rounds[:1]:
-                    if first.home.house is None:
+                try:
+                    for first in [each for each in self._rounds if each.home.house is None]:
                         requests.answer(first.store)
-                upkeep.look_if_possible()
-                self._look_around()
+                    upkeep.look_if_possible()
+                    self._look_around()
+                except NoRoomError as error:
+                    missing = error
                 going = True
                 for each in self._rounds:
                     try:
@@ -352,6 +360,11 @@ class Coordinator:
                         if not self._several:
                             raise
                         each.stop_moving(error)
+                    except Exception as error:
+                        if not self._several:
+                            raise
+                        # Its text may quote what a model holds, so only the type is shown.
+                        each.stop_moving(EpgfnError(f"an unexpected {type(error).__name__} came up"))
                 if missing is not None:
                     self._room.is_missing(missing)
                 elif going:
@@ -369,11 +382,13 @@ class Coordinator:
             return
         self._looked = time.monotonic()
         self._watch.end_stalled()
-        known = {each.name for each in self._rounds} | self._unserved
-        for home in rounds.further(self._home):
-            if home.root.name not in known:
-                self._several = True
-                self._take_up(home)
+        served = {each.home.root for each in self._rounds}
+        with contextlib.suppress(OSError):  # no descriptor is left, say
+            for home in rounds.all_rounds(self._home):
+                again = self._unserved.get(home.root, ("", 0.0))[1]
+                if home.root not in served and time.monotonic() >= again:
+                    self._several = True
+                    self._take_up(home)
         self._share_if_possible()
 
     def _take_up(self, home: Home) -> None:
@@ -386,9 +401,10 @@ class Coordinator:
             self._rounds = [each for each in self._rounds if each is not opened]
             opened.close()
             if not isinstance(error, NoRoomError):  # which may pass
-                self._cannot_serve(opened.name, error)
+                self._cannot_serve(opened.home, error)
             return
         self._desks = [*self._desks, opened.desk()]
+        self._unserved.pop(opened.home.root, None)
         opened.store.set_fact(SERVED_FACT, "")  # for whoever has added it and waits for this
         opened.journal.decision("round-added", self._in_words(opened))
         opened.say_what_is_odd()

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator_client import FakeNode, InProcess, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.run.audit.audit import audit_run
 from epgfn.study import Study
-from epgfn_coordinator import initialise, publication, refusals
+from epgfn_coordinator import initialise, main_loop, publication, refusals
 from epgfn_coordinator.backup import back_up, restore
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.initialise import add
 from epgfn_coordinator.keys import ROUND_KEY
 from epgfn_coordinator.metrics import Standing, _Collected
+from epgfn_coordinator.round import Round
 from epgfn_coordinator.rounds import find, name_for
 from epgfn_coordinator.status import overview, status
 from epgfn_coordinator.store import Store
@@ -286,18 +288,23 @@ def test_what_fails_in_one_round_stops_that_one_alone(
 
 
 def test_a_round_that_cannot_be_opened_does_not_keep_the_others_from_being_served(
-    three: tuple[Home, Home, Home],
+    three: tuple[Home, Home, Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, other, again = three
     with InProcess(first):
         b = FakeNode.enrolled(first, "b")
         until(lambda: status(other)["enrolled"] == ["b"])
+    monkeypatch.setattr(main_loop, "TAKE_UP_AGAIN", 1.0)
     (again.root / "study.toml").write_bytes(b"nothing")
     with InProcess(first) as server:
         assert server.events.wait_for("round-unavailable")["round"] == "again"
         assert b.in_round(other).study().study == other_study().raw
         assert reason_of(b.in_round(again).study) == "round-unavailable"
-    assert [each["name"] for each in overview(first) if each["trouble"]] == ["again"]
+        assert [each["name"] for each in overview(first) if each["trouble"]] == ["again"]
+        (again.root / "study.toml").write_bytes(tiny_study().raw)
+        assert server.events.wait_for("round-added")["round"] == "again"
+        assert b.in_round(again).study().study == tiny_study().raw
+        assert [event["phase"] for event in server.events.seen].count("round-unavailable") == 1
     first.study.write_bytes(b"nothing")  # and the first, which is asked for where none is named
     with InProcess(first):
         assert reason_of(b.study) == "round-unavailable"
@@ -351,6 +358,14 @@ def test_metrics_tell_the_rounds_apart(three: tuple[Home, Home, Home]) -> None:
     assert [(s.labels["round"], s.value) for s in open_ones] == [("0", 1.0), ("1", 1.0), ("2", 1.0)]
 
 
+def _reason(call: Any) -> str:
+    try:
+        call()
+    except RefusedError as error:
+        return error.reason
+    return ""
+
+
 def status_sealed(home: Home) -> str:
     store = Store(home.state)
     try:
@@ -370,3 +385,37 @@ def _bundle(home: Home, node: str) -> bytes:
 def _exported(home: Home, out: Path) -> Path:
     export(home, out)
     return out
+
+
+def test_an_error_of_ours_in_one_round_is_no_others(
+    three: tuple[Home, Home, Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other, _ = three
+    whole = Round.tick
+
+    def broken(current: Round, **options: Any) -> None:
+        if current._store._path == first.state:
+            raise ZeroDivisionError
+        whole(current, **options)
+
+    monkeypatch.setattr(Round, "tick", broken)
+    with InProcess(first) as server:
+        assert "ZeroDivisionError" in server.events.wait_for("round-stopped")["message"]
+        nodes = [FakeNode.enrolled(other, "b"), FakeNode.enrolled(other, "c")]
+        for seed, node in enumerate(nodes):
+            node.send(node.make_upload(other_study(), seed=seed))
+        server.events.wait_for("published")
+
+
+def test_enrolments_in_several_rounds_at_once_do_not_wait_for_each_other_for_ever(
+    three: tuple[Home, Home, Home],
+) -> None:
+    first, other, again = three
+    with InProcess(first), ThreadPoolExecutor(4) as pool:
+        invited = [FakeNode.invited(home, node) for home, node in ((first, "a"), (other, "c"), (again, "b"))]
+        same = FakeNode(
+            "b", FakeNode.invited(other, "b").invitation
+        )  # two homes of one node, of which one is first
+        told = list(pool.map(lambda node: _reason(node.enroll), [*invited, same]))
+        assert told[:2] == ["", ""] and sorted(told[2:])[0] == "" and len(set(told[2:])) == 2
+        until(lambda: status(first)["enrolled"] == ["a", "b"])

@@ -49,6 +49,8 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         self._rounds, self._authority, self._journal = rounds, authority, journal
         self._address, self._share = address, share
         self._guesses = _Guesses()
+        self._one_at_a_time = threading.Lock()
+        """Held while a key is looked for in all rounds and entered in one."""
 
     @guarded
     def Enroll(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -95,7 +97,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         key.verify(ENROLLMENT_LABEL + request.csr_pem, request.signing_key_proof)
         certificate = self._authority.issue_node(request.csr_pem, node_id)
         fingerprint, store = tls_fingerprint(certificate), current.member.store
-        with store.transaction():
+        with self._one_at_a_time, store.transaction():
             known = store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             again = _same_keys(known, fingerprint, key)
             if again and use_renewal(store, node_id, request.token):

@@ -7,9 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, UsageError
@@ -149,7 +147,8 @@ def _build(home: Home, study: Study, place: Home) -> None:
         home.rounds.mkdir(mode=0o700, exist_ok=True)
         for left in home.rounds.glob(".*"):  # by an `add` that was killed
             shutil.rmtree(left)
-        building = Home(Path(tempfile.mkdtemp(dir=home.rounds, prefix=f".{place.root.name}.")), home.shared)
+        building = Home(home.rounds / f".{place.root.name}", home.shared)
+        building.root.mkdir(mode=0o700)
         try:
             building.round_keys.mkdir(mode=0o700)
             signing = SigningKey.load(home.key(keys.SIGNING_KEY), key_passphrase())

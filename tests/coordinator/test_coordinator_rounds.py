@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from coordinator_client import FakeNode, InProcess, OwnProcess, ledger_kinds, make_home, reason_of, tiny_study
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.run.audit.audit import audit_run
+from epgfn.sealing.pki import make_csr
 from epgfn.study import Study
+from epgfn.v1 import certificate_pb2, certificate_pb2_grpc
 from epgfn_coordinator import initialise, main_loop, publication, refusals
 from epgfn_coordinator.backup import back_up, restore
 from epgfn_coordinator.export import export
@@ -24,6 +27,7 @@ from epgfn_coordinator.keys import ROUND_KEY
 from epgfn_coordinator.metrics import Standing, _Collected
 from epgfn_coordinator.round import Round
 from epgfn_coordinator.rounds import find, name_for
+from epgfn_coordinator.services import certificate
 from epgfn_coordinator.status import overview, status
 from epgfn_coordinator.store import Store
 from parties import on_coordinator
@@ -419,3 +423,32 @@ def test_enrolments_in_several_rounds_at_once_do_not_wait_for_each_other_for_eve
         told = list(pool.map(lambda node: _reason(node.enroll), [*invited, same]))
         assert told[:2] == ["", ""] and sorted(told[2:])[0] == "" and len(set(told[2:])) == 2
         until(lambda: status(first)["enrolled"] == ["a", "b"])
+
+
+def test_certificates_are_one_for_all_rounds(
+    three: tuple[Home, Home, Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other, again = three
+    monkeypatch.setattr(certificate, "SAME_WITHIN", timedelta())
+
+    def kept(home: Home) -> bytes:
+        store = Store(home.state)
+        try:
+            row = store.row("SELECT certificate FROM nodes WHERE node_id = 'b'")
+            return b"" if row is None else bytes(row["certificate"])
+        finally:
+            store.close()
+
+    with InProcess(first):
+        b = FakeNode.enrolled(other, "b")
+        until(lambda: kept(first) == kept(again) == kept(other) == b.certificate)
+        request = certificate_pb2.RenewRequest(csr_pem=make_csr(b.tls, "b"))
+        renewed = b._call(certificate_pb2_grpc.CertificateServiceStub, "Renew", request).certificate_pem
+        assert renewed != b.certificate
+        until(lambda: {kept(home) for home in three} <= {renewed, b.certificate})
+        until(lambda: len({kept(home) for home in three}) == 1)
+        for command in (["health"], ["renew", "--tls-name", "posterior.example.org"]):
+            done = on_coordinator(*command, "--home", str(first.root), "--json")
+            assert done.returncode == 0, done.stderr
+        assert "posterior.example.org" in json.loads(done.stdout)["names"]
+        assert "node b" in json.loads(done.stdout)["certificates"]

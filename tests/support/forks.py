@@ -19,8 +19,8 @@ from epgfn.base import failpoints
 COORDINATOR, NODE = "epgfn_coordinator.cli", "epgfn_node.cli"
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
-    ["epgfn_coordinator.cli", "epgfn_coordinator.main_loop", "epgfn_node.cli", "epgfn_node.pipeline", "epgfn.learn.local",
-     "epgfn.learn.trust", "epgfn.learn.model", "epgfn.study.records.tables", "pyarrow.parquet"]
+    ["epgfn_coordinator.cli", "epgfn_coordinator.main_loop", "epgfn_coordinator.publication", "epgfn_node.cli", "epgfn_node.pipeline",
+     "epgfn.learn.local", "epgfn.learn.trust", "epgfn.learn.model", "epgfn.study.records.tables", "pyarrow.parquet"]
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.measure import subtree_moves
-from epgfn.gflownet.measure.subtree_moves import TOGETHER
-from epgfn.gflownet.measure.tree_chains import Trees
+from epgfn.gflownet.measure.subtree_moves import TOGETHER, Floats
+from epgfn.gflownet.measure.tree_chains import Parts, Trees
 from epgfn.targets.jc69 import compress
 
 LEAST_LOG: Final = -600.0
@@ -59,6 +59,20 @@ class Jc69Moves:
 
     def move(self, trees: Trees, moves: int, random: np.random.Generator, beta: float = 1.0) -> None:
         subtree_moves.moves(*trees, self._leaves, self._ends, self._weight, self._decay, moves, beta, random)
+
+    def log_reward(self, parts: Parts) -> Floats:
+        """(C,) nats."""
+        trees = parts.trees()
+        subtree_moves.worths(
+            trees.parent,
+            trees.children,
+            self._leaves,
+            self._ends,
+            self._weight,
+            self._decay,
+            trees.log_reward,
+        )
+        return trees.log_reward
 
     def digest(self) -> bytes:
         found = hashlib.sha256(f"jc69 {self._decay!r} {self._leaves.shape}".encode())

@@ -23,6 +23,7 @@ from epgfn.base.compiled import compiled
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Nodes = npt.NDArray[np.int32]
+Words = npt.NDArray[np.uint64]
 
 MANTISSA = np.int64((1 << 52) - 1)
 ONE_BITS = np.int64(1023 << 52)
@@ -189,7 +190,7 @@ def moves(
 
 
 @compiled
-def clades(parent: Nodes, children: Nodes, found: npt.NDArray[np.uint64]) -> None:
+def clades(parent: Nodes, children: Nodes, found: Words) -> None:
     """Into `found` (C, 2n - 1) the leaves below each node, a bit each."""
     size = parent.shape[1]
     n = (size + 1) // 2
@@ -202,3 +203,183 @@ def clades(parent: Nodes, children: Nodes, found: npt.NDArray[np.uint64]) -> Non
             while node >= 0:
                 found[chain, node] |= bit
                 node = parent[chain, node]
+
+
+@compiled
+def worths(
+    parent: Nodes, children: Nodes, leaves: Floats, ends: Ints, weight: Floats, decay: float, found: Floats
+) -> None:
+    """Log-likelihoods of C trees into `found` (C,), arguments as `moves` has them."""
+    n, sites = leaves.shape[0], leaves.shape[2]
+    up = np.empty((2 * n - 1, 4, sites))
+    site, order = np.empty(sites), np.empty(2 * n - 1, np.int32)
+    bits = site.view(np.int64)
+    up[:n] = leaves
+    for chain in range(parent.shape[0]):
+        root = all_up(parent[chain], children[chain], up, decay, order)
+        for q in range(sites):
+            site[q] = 0.25 * (up[root, 0, q] + up[root, 1, q] + up[root, 2, q] + up[root, 3, q])
+        found[chain] = logs_of(site, bits, ends, weight)
+
+
+@compiled
+def parts_of(
+    parent: Nodes,
+    children: Nodes,
+    whole: Words,
+    right: Words,
+    above: Nodes,
+) -> None:
+    """Of one tree: into `whole` (n - 1,) the leaves below each node that is no leaf, into `right` those of its child that does not hold the
+    smallest of them, and into `above` the number of its parent among these nodes, -1 at the root."""
+    n = len(whole) + 1
+    for k in range(n - 1):
+        whole[k] = np.uint64(0)
+        above[k] = parent[n + k] - n if parent[n + k] >= 0 else -1
+    for leaf in range(n):
+        bit = np.uint64(1) << np.uint64(leaf)
+        node = parent[leaf]
+        while node >= 0:
+            whole[node - n] |= bit
+            node = parent[node]
+    for k in range(n - 1):
+        smallest = whole[k] & (~whole[k] + np.uint64(1))
+        for side in range(2):
+            child = children[n + k, side]
+            below = whole[child - n] if child >= n else np.uint64(1) << np.uint64(child)
+            if below & smallest == np.uint64(0):
+                right[k] = below
+
+
+@compiled
+def all_parts(
+    parent: Nodes,
+    children: Nodes,
+    whole: Words,
+    right: Words,
+    above: Nodes,
+) -> None:
+    """`parts_of` of C trees."""
+    for chain in range(parent.shape[0]):
+        parts_of(parent[chain], children[chain], whole[chain], right[chain], above[chain])
+
+
+@compiled
+def parents_of(whole: Words, right: Words, above: Nodes) -> None:
+    """Fill `above` (C, n - 1), -1 throughout, from clades and their second parts."""
+    trees, nodes = whole.shape
+    for tree in range(trees):
+        for k in range(nodes):
+            first = whole[tree, k] & ~right[tree, k]
+            for other in range(nodes):
+                if whole[tree, other] == first or whole[tree, other] == right[tree, k]:
+                    above[tree, other] = k
+
+
+@compiled
+def rooted(whole: Words, right: Words, parent: Nodes, children: Nodes) -> None:
+    """The other way round, of C trees; `parent` and `children` hold -1 throughout."""
+    n = whole.shape[1] + 1
+    for chain in range(len(whole)):
+        for k in range(n - 1):
+            for side in range(2):
+                below = right[chain, k] if side else whole[chain, k] & ~right[chain, k]
+                child = -1
+                if below & (below - np.uint64(1)) == np.uint64(0):
+                    child = 0
+                    while below >> np.uint64(child) != np.uint64(1):
+                        child += 1
+                else:
+                    for other in range(n - 1):
+                        if whole[chain, other] == below:
+                            child = n + other
+                children[chain, n + k, side] = child
+                parent[chain, child] = n + k
+
+
+@compiled
+def cut(parent: Nodes, children: Nodes, x: int) -> int:
+    """Take subtree `x` off together with the node above it, whose other child goes to its place; returns the root of what is left."""
+    p = parent[x]
+    s = children[p, 0] if children[p, 1] == x else children[p, 1]
+    g = parent[p]
+    parent[s] = g
+    if g >= 0:
+        children[g, 0 if children[g, 0] == p else 1] = s
+    root = s
+    while parent[root] >= 0:
+        root = parent[root]
+    return root
+
+
+@compiled
+def put(parent: Nodes, children: Nodes, x: int, y: int) -> None:
+    """Put `x`, which was cut off, on the branch above `y`, with the node it took along."""
+    p, g = parent[x], parent[y]
+    parent[p], parent[y] = g, p
+    children[p, 0], children[p, 1] = x, y
+    if g >= 0:
+        children[g, 0 if children[g, 0] == y else 1] = p
+
+
+@compiled
+def proposed(
+    parent: Nodes,
+    children: Nodes,
+    cuts: Nodes,
+    starts: Ints,
+    places: Nodes,
+    whole: Words,
+    right: Words,
+    above: Nodes,
+    random: np.random.Generator,
+) -> int:
+    """Of each of C trees take off a subtree at random, into `cuts` (C,), and list all trees that putting it back gives: the `parts_of` of
+    tree c in rows `starts[c]` to `starts[c + 1]`, with the branch that it is put on in `places`. Returns how many there are."""
+    size = parent.shape[1]
+    order = np.empty(size, np.int32)
+    row = 0
+    for chain in range(parent.shape[0]):
+        up, down = parent[chain], children[chain]
+        root = 0
+        while up[root] >= 0:
+            root = up[root]
+        x = int(random.random() * (size - 1))
+        if x >= root:
+            x += 1
+        cuts[chain], starts[chain] = x, row
+        order[0], count, at = cut(up, down, x), 1, 0
+        while at < count:
+            for child in down[order[at]]:
+                if child >= 0:
+                    order[count] = child
+                    count += 1
+            at += 1
+        for at in range(count):
+            put(up, down, x, order[at])
+            parts_of(up, down, whole[row], right[row], above[row])
+            places[row] = order[at]
+            row += 1
+            cut(up, down, x)
+    starts[len(cuts)] = row
+    return row
+
+
+@compiled
+def settled(
+    parent: Nodes,
+    children: Nodes,
+    cuts: Nodes,
+    starts: Ints,
+    places: Nodes,
+    logs: Floats,
+    log_reward: Floats,
+    beta: float,
+    random: np.random.Generator,
+) -> None:
+    """Put each subtree back where `proposed` says, in proportion to exp(beta logs)."""
+    for chain in range(parent.shape[0]):
+        first, count = starts[chain], starts[chain + 1] - starts[chain]
+        row = first + chosen(logs[first:], count, beta, random)
+        put(parent[chain], children[chain], cuts[chain], places[row])
+        log_reward[chain] = logs[row]

@@ -12,10 +12,11 @@ of any policy: what they agree on is a second opinion of a model.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -26,7 +27,8 @@ from torch import Tensor
 from epgfn.gflownet.device import CPU
 from epgfn.gflownet.measure import subtree_moves
 from epgfn.gflownet.measure.annealing import next_beta, rows_drawn_anew
-from epgfn.gflownet.measure.subtree_moves import Floats, Nodes
+from epgfn.gflownet.measure.subtree_moves import Floats, Nodes, Words
+from epgfn.gflownet.spaces.phylogeny import State
 
 POPULATIONS, CHAINS = 4, 32
 HOT: Final = 5.0
@@ -65,11 +67,48 @@ class Trees(NamedTuple):
         n = (self.parent.shape[1] + 1) // 2
         return torch.from_numpy(found[:, n:].view(np.int64).copy())
 
+    def parts(self) -> Parts:
+        chains, size = self.parent.shape
+        n = (size + 1) // 2
+        whole, right = (np.zeros((chains, n - 1), np.uint64) for _ in range(2))
+        above = np.empty((chains, n - 1), np.int32)
+        subtree_moves.all_parts(self.parent, self.children, whole, right, above)
+        return Parts(whole, right, above)
+
+
+class Parts(NamedTuple):
+    """How C trees split their clades, node by node: `whole` (C, n - 1) leaf sets, `right` the part without the smallest leaf, `above` which of
+    the nodes is the parent, -1 at the root."""
+
+    whole: Words
+    right: Words
+    above: Nodes
+
+    @classmethod
+    def of(cls, state: State) -> Parts:
+        """Of finished trees, nodes by the slots that they closed."""
+        whole, right = (np.ascontiguousarray(part[:, 1:].cpu().numpy()).view(np.uint64) for part in state)
+        above = np.full(whole.shape, -1, np.int32)
+        subtree_moves.parents_of(whole, right, above)
+        return cls(whole, right, above)
+
+    def trees(self) -> Trees:
+        """The trees; their log-rewards are not known yet, nan."""
+        chains, n = len(self.whole), self.whole.shape[1] + 1
+        parent = np.full((chains, 2 * n - 1), -1, np.int32)
+        children = np.full((chains, 2 * n - 1, 2), -1, np.int32)
+        subtree_moves.rooted(self.whole, self.right, parent, children)
+        return Trees(parent, children, np.full(chains, math.nan))
+
 
 class TreeMoves(Protocol):
     """Moves that leave exp(beta log R) as it is."""
 
     n_leaves: int
+
+    def log_reward(self, parts: Parts) -> Floats:
+        """(C,) nats."""
+        ...
 
     def move(self, trees: Trees, moves: int, random: np.random.Generator, beta: float = 1.0) -> None:
         """So many of each tree, in place."""
@@ -78,6 +117,32 @@ class TreeMoves(Protocol):
     def digest(self) -> bytes:
         """Of the target, to remember what was found."""
         ...
+
+
+class ScoredMoves:
+    """Moves on any `score`, trees to (C,) nats, by asking it of all trees that a move chooses from."""
+
+    def __init__(self, n_leaves: int, score: Callable[[Parts], Floats], name: bytes) -> None:
+        """`name` tells scores apart."""
+        self.n_leaves, self.log_reward, self._name = n_leaves, score, name
+
+    def move(self, trees: Trees, moves: int, random: np.random.Generator, beta: float = 1.0) -> None:
+        chains, n = len(trees.parent), self.n_leaves
+        most = chains * (2 * n - 3)
+        cuts, starts = np.empty(chains, np.int32), np.empty(chains + 1, np.int64)
+        places, above = np.empty(most, np.int32), np.empty((most, n - 1), np.int32)
+        whole, right = (np.empty((most, n - 1), np.uint64) for _ in range(2))
+        for _ in range(moves):
+            rows = subtree_moves.proposed(
+                trees.parent, trees.children, cuts, starts, places, whole, right, above, random
+            )
+            logs = self.log_reward(Parts(whole[:rows], right[:rows], above[:rows]))
+            subtree_moves.settled(
+                trees.parent, trees.children, cuts, starts, places, logs, trees.log_reward, beta, random
+            )
+
+    def digest(self) -> bytes:
+        return hashlib.sha256(b"scored moves " + self._name).digest()
 
 
 class Annealed(NamedTuple):

@@ -63,7 +63,9 @@ class PhylogenyFromTop(Phylogeny):
         whole, part = self.turn(state), action << 1
         slot = part & -part
         at = (slot[:, None] == self.leaves) & (whole != 0)[:, None]
-        return State(torch.where(at, whole[:, None], state.nodes), torch.where(at, part[:, None], state.clades))
+        return State(
+            torch.where(at, whole[:, None], state.nodes), torch.where(at, part[:, None], state.clades)
+        )
 
     def backward_mask(self, state: State) -> Tensor:
         return (state.nodes != 0).any(1, keepdim=True)

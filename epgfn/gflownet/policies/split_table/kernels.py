@@ -205,18 +205,6 @@ def log_prob(whole: Words, right: Words, above: Rows, tables: Tables, share: flo
 
 
 @compiled
-def parents_of(whole: Words, right: Words, above: Rows) -> None:
-    """Fill `above`, -1 throughout."""
-    trees, nodes = whole.shape
-    for tree in range(trees):
-        for k in range(nodes):
-            first = whole[tree, k] & ~right[tree, k]
-            for other in range(nodes):
-                if whole[tree, other] == first or whole[tree, other] == right[tree, k]:
-                    above[tree, other] = k
-
-
-@compiled
 def find_rows(whole: Words, right: Words, above: Rows, tables: Tables, rows: Ints, pairs: Ints) -> None:
     """Into `rows` and `pairs` (B, n - 1) where the table has each split, and its pair with the one above it; -1 where it has not."""
     for tree in range(len(whole)):
@@ -336,3 +324,25 @@ def draw(
             nodes[tree, new], clades[tree, new] = word, part
             pending[at], pending[new] = word & ~part, part
             row_above[at], row_above[new] = row, row
+
+
+@compiled
+def sums_of(split: Rows, pair: Rows, score: Floats, pair_score: Floats, out: Floats) -> None:
+    """Into `out` (T,) what the splits and pairs (T, n - 1) of each tree add up to; -1 is none."""
+    for tree in range(len(split)):
+        total = 0.0
+        for k in range(split.shape[1]):
+            total += score[split[tree, k]]
+            if pair[tree, k] >= 0:
+                total += pair_score[pair[tree, k]]
+        out[tree] = total
+
+
+@compiled
+def gathered(split: Rows, pair: Rows, row: Floats, score: Floats, pair_score: Floats) -> None:
+    """Add (T,) `row` to what each tree's splits and pairs have in `score` and `pair_score`."""
+    for tree in range(len(split)):
+        for k in range(split.shape[1]):
+            score[split[tree, k]] += row[tree]
+            if pair[tree, k] >= 0:
+                pair_score[pair[tree, k]] += row[tree]

@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.measure.tree_chains import Parts
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.split_table import kernels, tables
-from epgfn.gflownet.policies.split_table.kernels import Floats, Rows, Tables, Words
+from epgfn.gflownet.policies.split_table.kernels import Floats, Ints, Tables, Words
 from epgfn.gflownet.spaces.phylogeny import Phylogeny, State
 from epgfn.gflownet.spaces.phylogeny_from_top import MAX_LISTED, PhylogenyFromTop
 
@@ -99,7 +100,7 @@ class SplitTable:
 
     def log_prob(self, state: State, model: int = 0) -> Tensor:
         """(B,) float64 log p_T of finished trees."""
-        return torch.from_numpy(log_probs(self.tables(model), *arrays_of(state)).sum(1))
+        return torch.from_numpy(log_probs(self.tables(model), Parts.of(state)).sum(1))
 
     def sample(
         self, n: int, *, generator: torch.Generator, temperature: float = 1.0, exploration: float = 0.0
@@ -126,14 +127,14 @@ class SplitTable:
         """As `rollout.evaluate`, which calls this. All of a trajectory's gradient, up to what all have in common, is in its first step."""
         from epgfn.gflownet.sampling.rollout import Evaluated
 
-        whole, right, above = arrays_of(trajectories.final)
-        order = torch.from_numpy(_order_of(whole))
+        parts = Parts.of(trajectories.final)
+        order = torch.from_numpy(_order_of(parts.whole))
         found = []
         for number in range(self.n_models):
             ready = self.tables(number)
-            steps = torch.from_numpy(log_probs(ready, whole, right, above)).gather(1, order).T
+            steps = torch.from_numpy(log_probs(ready, parts)).gather(1, order).T
             if torch.is_grad_enabled() and self._score.requires_grad:
-                worth = self._worth(ready, number, whole, right, above)
+                worth = self._worth(ready, number, parts)
                 steps = torch.cat([steps[:1] + (worth - worth.detach()), steps[1:]])
             found.append(steps)
         return Evaluated(torch.stack(found).float(), None)
@@ -172,7 +173,9 @@ class SplitTable:
             parts = [int(part) for part in ready.right[ready.first[number] : ready.first[number + 1]]]
         if size <= FEW or size <= MAX_LISTED >= self.space.n_leaves:
             bits = [1 << leaf for leaf in range(64) if int(word) >> leaf & 1][1:]
-            parts = [sum(bit for k, bit in enumerate(bits) if pick >> k & 1) for pick in range(1, 1 << len(bits))]
+            parts = [
+                sum(bit for k, bit in enumerate(bits) if pick >> k & 1) for pick in range(1, 1 << len(bits))
+            ]
         if not parts:
             return {ANOTHER: 1.0}
         rows = np.array(parts, np.uint64)
@@ -181,7 +184,8 @@ class SplitTable:
         parent = np.tile(np.array([1 if above[0] else -1, -1], np.int32), (len(rows), 1))
         if not above[0]:
             whole, right, parent = whole[:, :1], right[:, :1], parent[:, :1]
-        log_prob = log_probs(ready, np.ascontiguousarray(whole), np.ascontiguousarray(right), parent)[:, 0]
+        parted = Parts(np.ascontiguousarray(whole), np.ascontiguousarray(right), parent)
+        log_prob = log_probs(ready, parted)[:, 0]
         found = {part >> 1: float(p) for part, p in zip(parts, np.exp(log_prob), strict=True)}
         rest = 1.0 - sum(found.values())
         return found if rest < 1e-9 else {**found, ANOTHER: rest}
@@ -198,40 +202,31 @@ class SplitTable:
             found.append(above)
         return found
 
-    def _worth(self, ready: Tables, model: int, whole: Words, right: Words, above: Rows) -> Tensor:
+    def _worth(self, ready: Tables, model: int, parts: Parts) -> Tensor:
         """(B,) float32 sums of the model's scores of what its table has of each tree, differentiable."""
-        rows, pairs = rows_of(ready, whole, right, above)
+        rows, pairs = rows_of(ready, parts)
         split, pair = torch.from_numpy(rows), torch.from_numpy(pairs)
         score = torch.where(split >= 0, self._score[model][split.clamp_min(0)], 0.0)
         pair_score = torch.where(pair >= 0, self._pair_score[model][pair.clamp_min(0)], 0.0)
         return score.sum(1) + pair_score.sum(1)
 
 
-def arrays_of(state: State) -> tuple[Words, Words, Rows]:
-    """Of finished trees: clades and their second parts (B, n - 1), and which of these is the parent, -1 at the root."""
-    whole = np.ascontiguousarray(state.nodes[:, 1:].cpu().numpy()).view(np.uint64)
-    right = np.ascontiguousarray(state.clades[:, 1:].cpu().numpy()).view(np.uint64)
-    above = np.full(whole.shape, -1, np.int32)
-    kernels.parents_of(whole, right, above)
-    return whole, right, above
-
-
-def log_probs(ready: Tables, whole: Words, right: Words, above: Rows) -> Floats:
+def log_probs(ready: Tables, parts: Parts) -> Floats:
     """(B, n - 1) log p_F of each split, in the order given."""
-    out = np.empty(whole.shape)
-    kernels.log_prob(whole, right, above, ready, ANY, out)
+    out = np.empty(parts.whole.shape)
+    kernels.log_prob(*parts, ready, ANY, out)
     return out
 
 
-def rows_of(ready: Tables, whole: Words, right: Words, above: Rows) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(ready: Tables, parts: Parts) -> tuple[Ints, Ints]:
     """(B, n - 1) int64 each: rows of the splits, and of their pairs with the splits above them; -1 for what the table has not."""
-    rows, pairs = np.empty(whole.shape, np.int64), np.empty(whole.shape, np.int64)
-    kernels.find_rows(whole, right, above, ready, rows, pairs)
+    rows, pairs = (np.empty(parts.whole.shape, np.int64) for _ in range(2))
+    kernels.find_rows(*parts, ready, rows, pairs)
     return rows, pairs
 
 
-def _order_of(whole: Words) -> np.ndarray:
+def _order_of(whole: Words) -> Ints:
     """(B, n - 1) int64: the order in which clades are split, smallest first leaf first, then the largest."""
     smallest = np.bitwise_count((whole & (~whole + np.uint64(1))) - np.uint64(1)).astype(np.int64)
-    return np.argsort(smallest * 65 + 64 - np.bitwise_count(whole), axis=1, kind="stable")
-
+    order: Ints = np.argsort(smallest * 65 + 64 - np.bitwise_count(whole), axis=1, kind="stable")
+    return order

@@ -1,14 +1,15 @@
 """What a model file of a split table holds, whether it may, and how it is read.
 
-    split.leaves (M, 2 W)   clade and second part of each split, words of 16 leaves; rows of zeros at the end where there are fewer splits
-    split.score  (M,)       nats
-    pair.rows    (Q, 2)     a split and a split of one of its parts, by their rows; zeros at the end where there are fewer pairs
-    pair.score   (Q,)       nats
-    error        (1,)       by how much the node says that its log-rewards and its model's log-probabilities differ, nats
+split.leaves (M, 2 W)   clade and second part of each split, words of 16 leaves; rows of zeros at the end where there are fewer splits
+split.score  (M,)       nats
+pair.rows    (Q, 2)     a split and a split of one of its parts, by their rows; zeros at the end where there are fewer pairs
+pair.score   (Q,)       nats
+error        (1,)       by how much the node says that its log-rewards and its model's log-probabilities differ, nats
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -131,10 +132,14 @@ def check(space: Phylogeny, tensors: Mapping[str, Tensor]) -> None:
     every = np.uint64((1 << n) - 1)
     below = whole & (whole - np.uint64(1))  # all but the smallest leaf
     proper = (right != 0) & (right & ~below == 0) & (whole & ~every == 0)
-    key = list(zip(np.bitwise_count(whole[:used]).tolist(), whole[:used].tolist(), right[:used].tolist(), strict=True))
+    key = list(
+        zip(
+            np.bitwise_count(whole[:used]).tolist(), whole[:used].tolist(), right[:used].tolist(), strict=True
+        )
+    )
     if not (proper[:used].all() and not whole[used:].any() and not right[used:].any()):
         raise _illegal("holds a split that is none")
-    if any(one >= other for one, other in zip(key, key[1:], strict=False)) or score[used:].any():
+    if any(one >= other for one, other in itertools.pairwise(key)) or score[used:].any():
         raise _illegal("holds splits out of order")
     above, row = rows.astype(np.int64).T
     pairs = int((above != row).sum())

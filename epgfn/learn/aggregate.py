@@ -22,13 +22,13 @@ from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.measure.trust import error_of_product, verdict_of_product
 from epgfn.gflownet.policies import apart, make_policy
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.base import Policy, Stating
 from epgfn.gflownet.product import SCORES, FrozenProduct, UnusableFactors, train_product
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
-from epgfn.learn.best_target import of_models, of_tables
+from epgfn.learn.best_target import moves_of, of_models, of_tables
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_policy
 from epgfn.learn.scores import prior_table
@@ -96,7 +96,12 @@ def train_global(
     stack = make_policy(space, list(models.values()))
     generator = seeded(seed)
     start = _start(models, family.scores, None if prior_share is None else prior_share.to(here))
-    policy = make_policy(space, [initial_policy(study, start, generator)])
+    moves = moves_of(stack)
+    if family.by_chains is not None and moves is not None:
+        first = family.by_chains(space, moves, generator, False)
+    else:
+        first = initial_policy(study, start, generator)
+    policy = make_policy(space, [first])
     product = FrozenProduct(
         space,
         stack,
@@ -107,7 +112,9 @@ def train_global(
     local = apart(space, stack, list(models.values()))
     table = None if prior_share is None else start  # of graphs by sinks, whose models carry their scores
     best = (
-        of_models(study, stack, local, prior, seed) if table is None else of_tables(study, table, local, seed)
+        of_models(study, stack, local, prior, seed, moves)
+        if table is None
+        else of_tables(study, table, local, seed)
     )
     judge = Judge(study, policy, best.log_reward, seed, best.exact, best.elsewhere, best.others, best.samples)
     try:
@@ -124,14 +131,18 @@ def train_global(
             own = [table_target(space, model[family.scores]) for model in models.values()]
         found["overlap"] = told(overlap_of(space, policy, local, generator, own), list(models))
     if best.kind == "product of the models":
-        judged = _of_product(judged, found)
+        judged = _of_product(judged, found, stack)
     found["trust"] = {"target": best.kind, **judged.trust}
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged, judge.more(judged.basis))
 
 
-def _of_product(judged: Judged, found: Mapping[str, Any]) -> Judged:
-    """With what the local models' own inconsistency, in the diagnostics `found`, says of a target that is their product."""
-    error = error_of_product([node["spread_nats"] for node in found["nodes"].values()])
+def _of_product(judged: Judged, found: Mapping[str, Any], stack: Policy[Any]) -> Judged:
+    """With what the local models' own inconsistency, in the diagnostics `found`, says of a target that is their product; and with what they
+    state themselves, where there is one way into each object and nothing to be inconsistent in."""
+    spreads = [node["spread_nats"] for node in found["nodes"].values()]
+    if isinstance(stack, Stating):
+        spreads = [math.hypot(spread, stack.error(number)) for number, spread in enumerate(spreads)]
+    error = error_of_product(spreads)
     contradict = found.get("overlap", {}).get("verdict") == "contradict"
     grade = verdict_of_product(judged.trust["verdict"], error, contradict=contradict)
     trust = {**judged.trust, "product_error": error, "verdict": grade}
@@ -162,6 +173,9 @@ def _train(
             parts=parts_of(study, study.aggregation, judge),
         )
     first, *more = study.parts_of(study.aggregation)
+    family = family_of(study)
+    if more and family.touch is not None:
+        first, more = family.touch, []
     history = train_product(
         policy,
         product,

@@ -8,6 +8,7 @@ anything else      the product again, each model's log p_T estimated over severa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.measure.diagnostics import log_mean, log_ratios
+from epgfn.gflownet.measure.tree_chains import TreeMoves
+from epgfn.gflownet.policies import SplitTable
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import LogReward
-from epgfn.learn.elsewhere import Elsewhere, GraphChains, Start, chains_of_walks, of_others
+from epgfn.learn.elsewhere import Elsewhere, GraphChains, Start, TreeChains, chains_of_walks, of_others
 from epgfn.learn.exact import Exact, exact_of_list, exact_of_table, listed
-from epgfn.learn.target import ListedReward
+from epgfn.learn.target import ListedReward, of_trees
 from epgfn.learn.trust import SAMPLES, table_target
 from epgfn.study import Study
 from epgfn.study.objects import space_of
@@ -54,12 +57,27 @@ def of_tables(study: Study, table: Tensor, local: Sequence[Policy[Any]], seed: i
     )
 
 
+def moves_of(stack: Policy[Any]) -> TreeMoves | None:
+    """Of Markov chains on the product of the models in `stack`, where they are over trees and say log p_T exactly."""
+    if not isinstance(stack, SplitTable):
+        return None
+    return stack.moves()
+
+
 def of_models(
-    study: Study, stack: Policy[Any], local: Sequence[Policy[Any]], prior: LogReward[Any] | None, seed: int
+    study: Study,
+    stack: Policy[Any],
+    local: Sequence[Policy[Any]],
+    prior: LogReward[Any] | None,
+    seed: int,
+    moves: TreeMoves | None = None,
 ) -> Best:
-    """From the nodes' models, together in `stack` and one by one in `local`; `prior` is the absent nodes' share."""
+    """From the nodes' models, together in `stack` and one by one in `local`; `prior` is the absent nodes' share. `moves` are those of
+    `moves_of`."""
     kind: Kind = "product of the models"
     others = of_others(study, local, seed)
+    if moves is not None:
+        return Best(kind, partial(of_trees, moves), lambda: None, TreeChains(study, moves), others)
     found = listed(study)
     if found is not None:
         log_mass = torch.stack([found.mass(one).clamp_min(LEAST).log() for one in local]).sum(0)

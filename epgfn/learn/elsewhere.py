@@ -9,7 +9,7 @@ Where all objects can be listed, they are drawn from what is exact instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from epgfn.base.files import sha256_hex
 from epgfn.gflownet.device import seeded
+from epgfn.gflownet.measure.tree_chains import Annealed as AnnealedTrees
+from epgfn.gflownet.measure.tree_chains import TreeMoves
+from epgfn.gflownet.measure.tree_chains import annealed as annealed_trees
 from epgfn.gflownet.measure.walk_chains import WalkChains
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.random_walk import finished_at_random
@@ -27,6 +30,7 @@ from epgfn.gflownet.spaces.base import LogReward, joined, take
 from epgfn.gflownet.training.state import tensor_digest
 from epgfn.learn.exact import Exact
 from epgfn.study import Study
+from epgfn.study.kinds.phylogeny import called
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
 KEPT: Final = 4
 """How often each chain is looked at."""
+LEAST_SHARE: Final = 1e-4
+"""Clades that are less probable are not named."""
 APART: Final = 2
 """Sweeps of chains of graphs before each of the looks."""
 WALKERS, MOVES, APART_MOVES = 128, 40, 10
@@ -53,6 +59,23 @@ class ChainAnswer(NamedTuple):
     apart: float
     apart_mean: float
     graphs: Tensor
+
+    def named(self, like: Mapping[str, float]) -> dict[str, float]:
+        """By the names of `like`, which are those of edges in order of their parents."""
+        apart = ~torch.eye(len(self.edges), dtype=torch.bool)
+        return dict(zip(like, self.edges[apart].tolist(), strict=True))
+
+
+class TreeAnswer(NamedTuple):
+    """The same of trees: `clades` by their names."""
+
+    clades: dict[str, float]
+    apart: float
+    apart_mean: float
+
+    def named(self, like: Mapping[str, float]) -> dict[str, float]:
+        """Those of `like` that no chain showed are 0."""
+        return {**dict.fromkeys(like, 0.0), **self.clades}
 
 
 class GraphChains:
@@ -85,6 +108,32 @@ class GraphChains:
     def answer(self) -> ChainAnswer:
         found = self._found
         return ChainAnswer(found.edges, found.apart, found.apart_mean, found.graphs)
+
+
+class TreeChains:
+    """On the target of `moves` over trees: `annealed` once, when first asked. They go on from there for each policy."""
+
+    def __init__(self, study: Study, moves: TreeMoves) -> None:
+        self._study, self._space, self._moves = study, space_of(study), moves
+
+    @cached_property
+    def _found(self) -> AnnealedTrees:
+        return annealed_trees(self._moves)
+
+    def __call__(self, policy: Policy[Any]) -> Any:
+        random, seen = np.random.default_rng(_seed_of(policy)), []
+        for population in self._found.populations:
+            going = population.rows()
+            for _ in range(KEPT):
+                self._moves.move(going, APART * (2 * self._moves.n_leaves - 2), random)
+                seen.append(going.clades())
+        return self._space.of_clades(torch.cat(seen))
+
+    def answer(self) -> TreeAnswer:
+        found = self._found
+        shown = {group: share for group, share in found.clades.items() if share >= LEAST_SHARE}
+        names = called(self._study, list(shown))
+        return TreeAnswer(dict(zip(names, shown.values(), strict=True)), found.apart, found.apart_mean)
 
 
 def chains_of_walks(study: Study, log_reward: LogReward[Any], start: Start, seed: int) -> Elsewhere:

@@ -28,7 +28,14 @@ from epgfn.gflownet.sampling.rollout import Draw
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, State
 from epgfn.gflownet.training.state import Checkpoint
-from epgfn.learn.elsewhere import Elsewhere, GraphChains, at_random, chains_of_walks, without_edges
+from epgfn.learn.elsewhere import (
+    Elsewhere,
+    GraphChains,
+    TreeChains,
+    at_random,
+    chains_of_walks,
+    without_edges,
+)
 from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
@@ -111,14 +118,22 @@ def train_on_target(
         log_reward = _centred(_in_main_memory(study, target.log_reward), space)
         if family.fitted is not None:
             scores = family.fitted(space, log_reward, generator)
-    policy = make_policy(space, [initial_policy(study, scores, generator)])
+    if family.by_chains is not None and target.moves is not None:
+        tensors = family.by_chains(space, target.moves, generator, len(study.roster) > 1)
+    else:
+        tensors = initial_policy(study, scores, generator)
+    policy = make_policy(space, [tensors])
     loss = make_loss(space, log_reward, study.training.loss, generator=generator)
     if target.table is not None and scores is not None:
         start = without_edges(study)
         elsewhere: Elsewhere = GraphChains(study, scores)
     else:
         start = at_random(study, seed)
-        elsewhere = chains_of_walks(study, log_reward, start, seed)
+        elsewhere = (
+            TreeChains(study, target.moves)
+            if target.moves is not None
+            else chains_of_walks(study, log_reward, start, seed)
+        )
     exact = partial(_exact, study, target, log_reward)
     multiplied = len(study.roster) > 1 and (target.table is None or family.scores is None)
     share = MULTIPLIED if multiplied else 0.0

@@ -32,7 +32,7 @@ from epgfn.gflownet.spaces.base import LogReward, joined
 from epgfn.learn.elsewhere import GraphChains
 from epgfn.learn.exact import exact_of_table
 from epgfn.learn.policy import family_of, validate_policy
-from epgfn.learn.trust import edge_matrix, named_edges, own_probabilities, table_target
+from epgfn.learn.trust import edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
@@ -121,7 +121,7 @@ class Model:
         if table is None or holds:
             return found
         answer = GraphChains(self.study, table).answer()
-        return named_edges(answer.edges, found) if answer.apart <= CHAINS_AGREE else found
+        return answer.named(found) if answer.apart <= CHAINS_AGREE else found
 
     def estimated(
         self, n: int = 10_000, seed: int | None = 0, weighted: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
+from epgfn.gflownet.measure.tree_chains import Parts, TreeMoves
 from epgfn.learn.likelihoods import likelihood_of
+from epgfn.learn.policy import family_of
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
 from epgfn.study.objects import space_of
@@ -20,11 +23,13 @@ from epgfn.targets.additive import Additive
 
 class Target(NamedTuple):
     """`table` (V, K) float64 local scores of graphs; for other objects None, and `log_reward` takes finished states to (B,) float64.
-    `digest` tells targets apart. All in nats, the party's share of the prior included."""
+    `digest` tells targets apart. All in nats, the party's share of the prior included. `moves`: of Markov chains on it, where the study's
+    policy is taught by them."""
 
     table: Tensor | None
     log_reward: Callable[[Any], Tensor]
     digest: str
+    moves: TreeMoves | None = None
 
     @classmethod
     def of_table(cls, table: Tensor) -> Target:
@@ -48,10 +53,19 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
     if study.target_kind.is_modular:
         return Target.of_table(score_table(study, found, n_parties=parties))
     space, together = space_of(study), study.target_kind.together
+    moves = study.target_kind.moves
+    if moves is not None and family_of(study).by_chains is not None:
+        chains: TreeMoves = moves(study, found)
+        return Target(None, partial(of_trees, chains), _digest(found), chains)
     if together is not None:
         return Target(None, together(study, space, found), _digest(found))
     additive = Additive.compressed(likelihood_of(study, space).per_record, found, n_parties=parties)
     return Target(None, additive.log_reward, _digest(found))
+
+
+def of_trees(moves: TreeMoves, state: Any) -> Tensor:
+    """(B,) float64 log-rewards (nats) of finished trees, as chains have them."""
+    return torch.from_numpy(moves.log_reward(Parts.of(state)))
 
 
 class ListedReward:

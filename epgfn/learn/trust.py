@@ -30,7 +30,15 @@ from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, joined, take
 from epgfn.gflownet.spaces.parent_sets import parent_sets
 from epgfn.gflownet.training.loop import Parts, table_reward
-from epgfn.learn.elsewhere import ChainAnswer, Elsewhere, GraphChains, Start, draws_of
+from epgfn.learn.elsewhere import (
+    ChainAnswer,
+    Elsewhere,
+    GraphChains,
+    Start,
+    TreeAnswer,
+    TreeChains,
+    draws_of,
+)
 from epgfn.learn.exact import Exact
 from epgfn.learn.policy import family_of
 from epgfn.study import Study
@@ -154,10 +162,11 @@ class Judge:
 
     def _look(self) -> Judged:
         exact = self._exact()
-        elsewhere = chains = None
+        elsewhere = None
+        chains: ChainAnswer | TreeAnswer | None = None
         if exact is None:
             elsewhere = self._elsewhere(self._policy), self._others()
-            if isinstance(self._elsewhere, GraphChains):
+            if isinstance(self._elsewhere, GraphChains | TreeChains):
                 chains = self._elsewhere.answer()
         return judge(
             self._study,
@@ -174,10 +183,12 @@ class Judge:
 def parts_of(study: Study, settings: TrainingSettings, judge: Judge) -> Parts | None:
     """How long to go on by `settings`, one of the study's own; None for so many steps. A model that was taught when it was made is trained
     in one part: more have not been seen to make it good, and what chains say of it is published all the same."""
-    lengths, taught = study.parts_of(settings), family_of(study).taught
+    family, lengths = family_of(study), study.parts_of(settings)
     if len(lengths) == 1:
         return None
-    once = taught is not None and taught(space_of(study))
+    once = family.taught is not None and family.taught(space_of(study))
+    if once and family.touch is not None:
+        return Parts([family.touch], judge.is_good, judge.lacking)
     return Parts(lengths[:1] if once else lengths, judge.is_good, judge.lacking)
 
 
@@ -191,7 +202,7 @@ def judge(
     exact: Exact | None = None,
     samples: int = SAMPLES,
     elsewhere: tuple[Any, Any] | None = None,
-    answer: ChainAnswer | None = None,
+    answer: ChainAnswer | TreeAnswer | None = None,
 ) -> Judged:
     """The first model of `policy` against `log_reward` (nats), against what is `exact` where that is known, by finished states from
     `elsewhere`: drawn from the target, and any that others drew, and against the `answer` of chains where it is theirs.
@@ -231,7 +242,7 @@ def judge(
     if answer is not None:
         trust |= {"chains_apart": answer.apart, "chains_apart_mean": answer.apart_mean}
         if answer.apart <= CHAINS_AGREE:
-            by_chains = named_edges(answer.edges, plain)
+            by_chains = answer.named(plain)
             mean, largest_by_chains = errors(plain, by_chains)
             trust["chains_mean_error"], trust["chains_largest_error"] = mean, largest_by_chains
             trust["chains_weighted_error"] = errors(weighted, by_chains)[1]
@@ -257,12 +268,6 @@ def judge(
     if weights_hold(effective, khat):
         return Judged(trust, weighted, "weighted", lacking)
     return Judged(trust, plain, "samples", lacking)
-
-
-def named_edges(edges: Tensor, like: Mapping[str, float]) -> dict[str, float]:
-    """(V, V) P(i -> j) by the names of `like`, which are those of edges in order of their parents."""
-    apart = ~torch.eye(len(edges), dtype=torch.bool)
-    return dict(zip(like, edges[apart].tolist(), strict=True))
 
 
 def _own(

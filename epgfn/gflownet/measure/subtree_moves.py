@@ -338,7 +338,7 @@ def proposed(
     tree c in rows `starts[c]` to `starts[c + 1]`, with the branch that it is put on in `places`. Returns how many there are."""
     size = parent.shape[1]
     order = np.empty(size, np.int32)
-    row = 0
+    row: int = 0
     for chain in range(parent.shape[0]):
         up, down = parent[chain], children[chain]
         root = 0
@@ -362,7 +362,7 @@ def proposed(
             row += 1
             cut(up, down, x)
     starts[len(cuts)] = row
-    return row
+    return int(row)
 
 
 @compiled

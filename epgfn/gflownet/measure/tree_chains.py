@@ -17,18 +17,23 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from epgfn.base.lazily import Lazy
 from epgfn.gflownet.device import CPU
-from epgfn.gflownet.measure import subtree_moves
 from epgfn.gflownet.measure.annealing import next_beta, rows_drawn_anew
-from epgfn.gflownet.measure.subtree_moves import Floats, Nodes, Words
 from epgfn.gflownet.spaces.phylogeny import State
+
+if TYPE_CHECKING:
+    from epgfn.gflownet.measure import subtree_moves
+    from epgfn.gflownet.measure.subtree_moves import Floats, Nodes, Words
+else:
+    subtree_moves = Lazy("epgfn.gflownet.measure.subtree_moves")
 
 POPULATIONS, CHAINS = 4, 32
 HOT: Final = 5.0
@@ -77,8 +82,8 @@ class Trees(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """How C trees split their clades, node by node: `whole` (C, n - 1) leaf sets, `right` the part without the smallest leaf, `above` which of
-    the nodes is the parent, -1 at the root."""
+    """How C trees split their clades, node by node: `whole` (C, n - 1) leaf sets, `right` the part without the smallest leaf, `above` which
+    of the nodes is the parent, -1 at the root."""
 
     whole: Words
     right: Words
@@ -91,6 +96,15 @@ class Parts(NamedTuple):
         above = np.full(whole.shape, -1, np.int32)
         subtree_moves.parents_of(whole, right, above)
         return cls(whole, right, above)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Parts]) -> Parts:
+        whole, right, above = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return cls(whole, right, above)
+
+    def rows(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Parts:
+        """Some of the trees."""
+        return Parts(self.whole[which], self.right[which], self.above[which])
 
     def trees(self) -> Trees:
         """The trees; their log-rewards are not known yet, nan."""

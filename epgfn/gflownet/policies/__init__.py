@@ -26,6 +26,9 @@ from epgfn.gflownet.policies.edge_net import EdgeNet
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.policies.order_potential import OrderPotential
 from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.policies.split_table import policy as split_table
+from epgfn.gflownet.policies.split_table import tables as split_tables
+from epgfn.gflownet.policies.split_table.policy import SplitTable
 from epgfn.gflownet.policies.subset_potential import MAX_VARIABLES
 from epgfn.gflownet.policies.tree_net import TreeNet
 from epgfn.gflownet.policies.variable_first import FEW_VARIABLES, VariableFirst
@@ -48,7 +51,9 @@ class Family(NamedTuple):
     Where a family has them: `fitted(space, log_reward, generator)`: scores to start from where no table is given. `check(space, tensors)`
     refuses stored scores that have no meaning. `require_room(space, batch)` refuses what takes too much memory. `key(state)`: equal where
     all that the policy sees of two states is. `taught`: whether models over the space are taught when they are made, by Markov
-    chains, so that training afterwards is a touch and no search."""
+    chains, so that training afterwards is a touch and no search. `by_chains(space, moves, generator, multiplied)`: an untrained
+    model of the target that `moves` of Markov chains are on, for kinds of objects that have such; `multiplied`: its probabilities go into
+    a product with those of others. `touch`: steps of training after that."""
 
     over: type
     spec: Callable[[Any, int], dict[str, TensorSpec]]
@@ -61,6 +66,8 @@ class Family(NamedTuple):
     require_room: Callable[[Any, int], None] | None = None
     key: Callable[[Any], Tensor] | None = None
     taught: Callable[[Any], bool] | None = None
+    by_chains: Callable[[Any, Any, torch.Generator, bool], dict[str, Tensor]] | None = None
+    touch: int | None = None
 
 
 def _potential_spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
@@ -103,6 +110,14 @@ def _split_scores(
     return split_scores(space, log_reward, generator) if tree_net.has_scores(space) else None
 
 
+def _split_table_of(
+    space: Phylogeny, moves: Any, generator: torch.Generator, multiplied: bool
+) -> dict[str, Tensor]:
+    from epgfn.gflownet.policies.split_table.learning import taught  # which samples from policies
+
+    return taught(space, moves, generator, multiplied)
+
+
 FAMILIES: dict[str, Family] = {
     "edge-attention": Family(
         DagByEdges,
@@ -130,6 +145,16 @@ FAMILIES: dict[str, Family] = {
         check=order_potential.check_scores,
         key=_sink_key,
         taught=_is_canonical,
+    ),
+    "split-table": Family(
+        Phylogeny,
+        split_table.spec,
+        lambda s, _, scores, g: split_table.initial_tensors(s),
+        SplitTable,
+        check=split_tables.check,
+        taught=lambda s: True,
+        by_chains=_split_table_of,
+        touch=split_table.TOUCH,
     ),
     "tree-net": Family(
         Phylogeny,
@@ -179,6 +204,7 @@ __all__ = [
     "MlpNet",
     "OrderPotential",
     "Policy",
+    "SplitTable",
     "TensorSpec",
     "TreeNet",
     "apart",

@@ -97,6 +97,15 @@ class OneWay(Protocol):
     def alone(self, model: int) -> Policy[Any]: ...
 
 
+@runtime_checkable
+class Stating(Protocol):
+    """A policy whose models say how far their log-probabilities are off from the log-rewards that they were made for."""
+
+    def error(self, model: int = 0) -> float:
+        """Nats, a standard deviation."""
+        ...
+
+
 def walked(policy: object, space: Space[State]) -> Space[State]:
     """The state graph in which the first model of `policy` builds the objects of `space`, by which its p_B is to be taken."""
     return policy.ways if isinstance(policy, OneWay) else space

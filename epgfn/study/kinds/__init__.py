@@ -72,7 +72,7 @@ def filled(values: Any) -> Any:
         return values
     given = {
         "target": {"kind": kind.targets[0].name},
-        "policy": {"kind": kind.policies[0], **kind.policy},
+        "policy": {"kind": kind.policy_of(values), **kind.policy},
         "training": kind.training,
         "aggregation": kind.aggregation,
     }

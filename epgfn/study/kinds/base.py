@@ -66,7 +66,8 @@ class TargetKind:
     mechanisms: the privacy modes that have a mechanism, and its name in the registries of `epgfn.privacy.of_study`.
     words: what the report says of it. caution: what planning made up, and where it may differ from anyone's records.
     listed_up_to: up to how many variables `Likelihood.domain` is short enough for DP-SGD to keep a tally over it; None: always.
-    planned: the settings that `epgfn privacy plan` names.
+    planned: the settings that `epgfn privacy plan` names. moves: of Markov chains on all of a node's records, where objects have
+    moves of their own (`epgfn.gflownet.measure.tree_chains.TreeMoves`).
     """
 
     name: str
@@ -79,6 +80,7 @@ class TargetKind:
     listed_up_to: int | None = None
     planned: tuple[str, ...] = ()
     together: Callable[[Study, Any, Tensor], Callable[[Any], Tensor]] | None = None
+    moves: Callable[[Study, Tensor], Any] | None = None
 
     @property
     def is_modular(self) -> bool:
@@ -185,6 +187,10 @@ class Kind(ABC):
     def planned(self, study: Study) -> dict[str, Any]:
         """The sizes that `epgfn privacy plan` names."""
         return {name: getattr(study.space, name) for name in self.sizes}
+
+    def policy_of(self, values: Mapping[str, Any]) -> str:
+        """The policy of a study file's tables `values`, unchecked as they are, that names none."""
+        return self.policies[0]
 
     def target_of(self, settings: TargetSettings) -> TargetKind:
         """The log-reward that a study's [target] asks for."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,7 +29,7 @@ from epgfn.study.kinds.base import (
 from epgfn.study.kinds.likelihood import Likelihood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -41,7 +41,9 @@ MAX_CLADES = 4096
 MOST_LEAVES = 64
 """Of the trees that are built."""
 MAX_TRUSTED_LEAVES = 12
-"""Of the trees that are built, up to which a policy carries a score of every split."""
+"""Of the trees that are built, up to which `tree-net` carries a score of every split."""
+SPARSE: Final = "split-table"
+"""The policy of more, where there are moves of Markov chains for the target."""
 MAX_PATTERNS = 8
 """Taxa up to which all patterns of a site are looked at."""
 FEWEST_UNROOTED = 4
@@ -118,6 +120,12 @@ def _integrated(study: Study, space: Any, records: Tensor) -> Callable[[Any], Te
     return OwnBranches(space, records.T, model, target.branch_rate).log_marginal
 
 
+def _subtrees(study: Study, records: Tensor) -> Any:
+    from epgfn.targets.jc69_moves import Jc69Moves
+
+    return Jc69Moves(records.T, study.target.branch_length)
+
+
 _LOOP = {"batch": 128, "learning_rate": 2e-3, "exploration": 0.05}
 
 
@@ -131,6 +139,7 @@ JC69 = TargetKind(
     _sites,
     listed_up_to=MAX_PATTERNS,
     planned=("branch_length",),
+    moves=_subtrees,
 )
 JC69_OWN = TargetKind(
     'jc69 with branch_lengths = "own"',
@@ -160,7 +169,25 @@ class Phylogeny(Kind):
         own = settings.kind == "jc69" and settings.branch_lengths == "own"
         return JC69_OWN if own else super().target_of(settings)
 
+    def policy_of(self, values: Mapping[str, Any]) -> str:
+        """Beyond `MAX_TRUSTED_LEAVES` that which chains teach, where they can: all branches are alike, and no step of training is
+        paid for."""
+        variables, target, privacy = (
+            values.get(name, missing)
+            for name, missing in (("variables", []), ("target", {}), ("privacy", {}))
+        )
+        tables = isinstance(target, dict) and isinstance(privacy, dict)
+        if not (tables and isinstance(variables, list) and len(variables) > MAX_TRUSTED_LEAVES):
+            return self.policies[0]
+        own = target.get("kind", JC69.name) != JC69.name or target.get("branch_lengths", "equal") != "equal"
+        return self.policies[0] if own or privacy.get("mode", "none") != "none" else SPARSE
+
     def check(self, study: Study) -> None:
+        if study.policy.kind == SPARSE and (study.target_kind.moves is None or study.privacy.is_private):
+            raise ValueError(
+                f"policy '{SPARSE}' is taught by Markov chains, which there are for target 'jc69' with equal branches and without "
+                "[privacy]; take policy.kind out"
+            )
         if is_unrooted(study) and len(study.variables) < FEWEST_UNROOTED:
             raise ValueError(
                 f"a study of unrooted trees needs at least {FEWEST_UNROOTED} taxa: of three there is only one"
@@ -188,7 +215,7 @@ class Phylogeny(Kind):
 
         import torch
 
-        names, n = study.variable_names, _leaves(study)
+        n = _leaves(study)
         if 1 << n <= MAX_CLADES:
             sizes = range(2, n)
             groups = [
@@ -199,19 +226,13 @@ class Phylogeny(Kind):
             groups = sorted(
                 (g for g in found if 1 < (g & ((1 << 64) - 1)).bit_count() < n), key=lambda g: g % (1 << 64)
             )
-        called = []
-        for group in groups:
-            inside = [i for i in range(len(names)) if group >> i & 1]
-            outside = [i for i in range(len(names)) if not group >> i & 1]
-            other = is_unrooted(study) and (len(outside), outside) < (len(inside), inside)
-            called.append("{" + ", ".join(names[i] for i in (outside if other else inside)) + "}")
         wanted = torch.tensor(groups, dtype=torch.int64)
         answers = (
             torch.stack([(state.nodes == g).any(1) for g in wanted], 1)
             if groups
             else torch.zeros(len(state.nodes), 0)
         )
-        return Questions(called, answers.bool())
+        return Questions(called(study, groups), answers.bool())
 
     def asked(self, study: Study) -> str:
         return "split" if is_unrooted(study) else "clade"
@@ -223,10 +244,28 @@ class Phylogeny(Kind):
         most = MAX_TRUSTED_LEAVES + len(study.variables) - _leaves(study)
         if len(study.variables) <= most:
             return ""
+        if study.policy.kind == SPARSE:
+            if len(study.roster) == 1:
+                return ""
+            return (
+                f"beyond {most} taxa each node's own model is accurate, but the product of several nodes' models was measured to be off by "
+                "several tenths in single clades (docs/policies.md); look at the verdict before relying on it"
+            )
         return (
             f"beyond {most} taxa the policy is a network alone, which trains but was measured to be inaccurate "
             "(docs/policies.md); do not rely on the posterior of this study"
         )
+
+
+def called(study: Study, groups: Sequence[int]) -> list[str]:
+    """The names of clades or splits, given as leaf sets."""
+    names, found = study.variable_names, []
+    for group in groups:
+        inside = [i for i in range(len(names)) if group >> i & 1]
+        outside = [i for i in range(len(names)) if not group >> i & 1]
+        other = is_unrooted(study) and (len(outside), outside) < (len(inside), inside)
+        found.append("{" + ", ".join(names[i] for i in (outside if other else inside)) + "}")
+    return found
 
 
 def is_unrooted(study: Study) -> bool:
@@ -243,7 +282,7 @@ PHYLOGENY = Phylogeny(
     "phylogeny",
     PhylogenySettings,
     (JC69, HKY),
-    ("tree-net",),
+    ("tree-net", SPARSE),
     "trees",
     "clade",
     policy={"hidden": 64},

@@ -26,9 +26,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 class Tables(NamedTuple):
     """K clades, M splits, Q pairs, over n leaves. `clade` (K,) leaf sets; `first` (K + 1,) their splits; `right` (M,) second parts; `child`
-    (M, 2) the number of either part's clade, -1 where it has no splits; `score` (M,) nats; `pair_first` (M + 1,), `pair_child` (Q,) rows and
-    `pair_score` (Q,) nats; `base` (K,) log flow of a clade by itself and `flow` (M, 2) of either part below that split; `slots` a hash
-    table of clades; `log_trees` (n + 1,) log of how many trees so many leaves have; `bits` (n + 1, n + 1) log binomials."""
+    (M, 2) the number of either part's clade, -1 where it has no splits; `score` (M,) nats; `pair_first` (M + 1,), `pair_child` (Q,) rows
+    and `pair_score` (Q,) nats; `base` (K,) log flow of a clade by itself and `flow` (M, 2) of either part below that split; `slots` a
+    hash table of clades; `log_trees` (n + 1,) log of how many trees so many leaves have; `binomial` (n + 1, n + 1) log binomials."""
 
     clade: Words
     first: Ints
@@ -165,13 +165,13 @@ def fill_flows(tables: Tables) -> None:
 @compiled
 def log_default(sizes: int, part: int, log_trees: Floats) -> float:
     """Of one split of `sizes` leaves into `part` and the rest where all trees are as probable."""
-    return log_trees[part] + log_trees[sizes - part] - log_trees[sizes]
+    return float(log_trees[part] + log_trees[sizes - part] - log_trees[sizes])
 
 
 @compiled
 def log_prob(whole: Words, right: Words, above: Rows, tables: Tables, share: float, out: Floats) -> None:
-    """log p_F of each split of each tree into `out` (B, n - 1), nats. `whole` and `right` (B, n - 1): clades and their second parts; `above`
-    (B, n - 1): which of them is the parent, -1 at the root."""
+    """log p_F of each split of each tree into `out` (B, n - 1), nats. `whole` and `right` (B, n - 1): clades and their second parts;
+    `above` (B, n - 1): which of them is the parent, -1 at the root."""
     nodes = whole.shape[1]
     row, number = np.empty(nodes, np.int64), np.empty(nodes, np.int64)
     for tree in range(len(whole)):

@@ -23,16 +23,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.measure.tree_chains import Parts
+from epgfn.base.lazily import Lazy
+from epgfn.gflownet.measure.tree_chains import Parts, ScoredMoves, TreeMoves
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.spec import TensorSpec
-from epgfn.gflownet.policies.split_table import kernels, tables
-from epgfn.gflownet.policies.split_table.kernels import Floats, Ints, Tables, Words
+from epgfn.gflownet.policies.split_table import tables
 from epgfn.gflownet.spaces.phylogeny import Phylogeny, State
 from epgfn.gflownet.spaces.phylogeny_from_top import MAX_LISTED, PhylogenyFromTop
 
 if TYPE_CHECKING:
+    from epgfn.gflownet.policies.split_table import kernels
+    from epgfn.gflownet.policies.split_table.kernels import Floats, Ints, Tables, Words
     from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories
+else:
+    kernels = Lazy("epgfn.gflownet.policies.split_table.kernels")
 
 ANY: Final = 1e-4
 """The share of splits of a clade in the table that are drawn as if all trees were as probable."""
@@ -40,6 +44,8 @@ FEW: Final = 7
 """Leaves of a clade up to which all of its splits are listed as choices: 63."""
 ANOTHER: Final = 0
 """No action; stands for all that are not listed."""
+TOUCH: Final = 5
+"""Steps of training after chains have taught a model: there is little left to learn."""
 REMEMBERED: Final = 8
 
 _ready: OrderedDict[bytes, Tables] = OrderedDict()
@@ -84,19 +90,32 @@ class SplitTable:
 
     def tables(self, model: int = 0) -> Tables:
         """With their flows."""
-        tensors = self.tensors(model)
-        digest = hashlib.sha256(str(self.space.n_leaves).encode())
-        for name in sorted(tensors):
-            digest.update(tensors[name].cpu().numpy().tobytes())
-        key = digest.digest()
+        key = self._digest(model)
         if key not in _ready:
-            found = tables.read(self.space, tensors)
+            found = tables.read(self.space, self.tensors(model))
             kernels.fill_flows(found)
             while len(_ready) >= REMEMBERED:
                 _ready.popitem(last=False)
             _ready[key] = found
         _ready.move_to_end(key)
         return _ready[key]
+
+    def _digest(self, model: int) -> bytes:
+        tensors, digest = self.tensors(model), hashlib.sha256(str(self.space.n_leaves).encode())
+        for name in sorted(tensors):
+            digest.update(tensors[name].cpu().numpy().tobytes())
+        return digest.digest()
+
+    def moves(self) -> TreeMoves:
+        """Of Markov chains on the product of all models."""
+        ready = [self.tables(number) for number in range(self.n_models)]
+        name = b"".join(self._digest(number) for number in range(self.n_models))
+
+        def score(parts: Parts) -> Floats:
+            total: Floats = np.sum([log_probs(one, parts).sum(1) for one in ready], axis=0)
+            return total
+
+        return ScoredMoves(self.space.n_leaves, score, name)
 
     def log_prob(self, state: State, model: int = 0) -> Tensor:
         """(B,) float64 log p_T of finished trees."""

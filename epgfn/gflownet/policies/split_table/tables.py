@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,15 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import RefusedError
+from epgfn.base.lazily import Lazy
 from epgfn.gflownet.policies.spec import TensorSpec
-from epgfn.gflownet.policies.split_table import kernels
-from epgfn.gflownet.policies.split_table.kernels import Floats, Tables, Words
 from epgfn.gflownet.spaces.phylogeny import Phylogeny
+
+if TYPE_CHECKING:
+    from epgfn.gflownet.policies.split_table import kernels
+    from epgfn.gflownet.policies.split_table.kernels import Floats, Tables, Words
+else:
+    kernels = Lazy("epgfn.gflownet.policies.split_table.kernels")
 
 LEAVES, SCORE, PAIRS, PAIR_SCORE, ERROR = "split.leaves", "split.score", "pair.rows", "pair.score", "error"
 MAX_SPLITS, MAX_PAIRS = 1 << 17, 1 << 19
@@ -96,7 +101,7 @@ def read(space: Phylogeny, tensors: Mapping[str, Tensor]) -> Tables:
     kernels.children_of(clade, first, right, slots, child)
     rows = tensors[PAIRS].detach().cpu().numpy().astype(np.int64)
     pairs = int((rows[:, 1] != rows[:, 0]).sum())
-    return Tables(
+    return kernels.Tables(
         clade,
         first,
         right,

@@ -250,7 +250,7 @@ def inspect(
 
 PUBLISHED = {
     "exact": "; the published probabilities are exact",
-    "chains": "; the published probabilities are those of Markov chains on the sum of the nodes' scores",
+    "chains": "; the published probabilities are those of Markov chains on what the nodes' models amount to",
     "samples": ", and the published probabilities are theirs",
 }
 

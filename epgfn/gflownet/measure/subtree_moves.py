@@ -309,7 +309,7 @@ def cut(parent: Nodes, children: Nodes, x: int) -> int:
     root = s
     while parent[root] >= 0:
         root = parent[root]
-    return root
+    return int(root)
 
 
 @compiled

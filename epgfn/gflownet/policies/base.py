@@ -98,6 +98,15 @@ class OneWay(Protocol):
 
 
 @runtime_checkable
+class Summing(Protocol):
+    """A policy that adds up its probabilities where they are too many to be listed."""
+
+    def totals(self, state: Any) -> Tensor:
+        """(N, B): the probabilities of all that may be done in each state, added up; 1 in finished ones."""
+        ...
+
+
+@runtime_checkable
 class Stating(Protocol):
     """A policy whose models say how far their log-probabilities are off from the log-rewards that they were made for."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from epgfn.base.errors import RefusedError
 from epgfn.gflownet.device import seeded
-from epgfn.gflownet.policies.base import Policy
+from epgfn.gflownet.policies.base import Policy, Summing
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.spaces.base import Space, State
 
@@ -75,6 +75,10 @@ def check_policy(policy: Policy[State], space: Space[State]) -> None:
         except RuntimeError:
             raise RefusedError("model-not-a-policy", message) from None
         for state in states:
-            total = policy.choices(state).log_prob.exp().sum(-1)
+            total = (
+                policy.totals(state)
+                if isinstance(policy, Summing)
+                else policy.choices(state).log_prob.exp().sum(-1)
+            )
             if not bool(((total - 1).abs() < SUM_TOLERANCE).all()):
                 raise RefusedError("model-not-a-policy", message)

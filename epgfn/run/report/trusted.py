@@ -48,6 +48,8 @@ def trusted(run: Run) -> Trusted | None:
         apart = trust.get("chains_apart")
         if not isinstance(apart, int | float):
             return None
+        if wrong:
+            return Trusted("poor", UNCERTAIN, _chains(trust, words))
         return Trusted("good" if apart <= LARGEST_ERROR else "fair", "", _chains(trust, words))
     if grade == "not to be relied on":
         return Trusted("poor", UNCERTAIN if wrong else UNRELIABLE, _sampled(trust, words))
@@ -72,17 +74,19 @@ def _of_models(trust: dict[str, Any], models: str) -> str:
     """What the nodes' models say of their own errors."""
     if "product_error" not in trust:
         return ""
-    return f" What {models} contradict themselves by may move a probability by about {number(trust['product_error'])}."
+    return f" What {models} are off by, by their own word, may move a probability by about {number(trust['product_error'])}."
 
 
 def _chains(trust: dict[str, Any], words: Words) -> str:
     """Probabilities that Markov chains give where the model does not."""
+    product = trust.get("target") == "product of the models"
+    target = "the product of the nodes' models" if product else "the sum of the nodes' score tables"
     said = (
-        f"The published {words.probabilities} are not the global model's: they come from Markov chains over {words.objects} on the sum of "
-        f"the nodes' score tables, which is what the model was to learn. Two halves of the chains, started apart, differ by "
-        f"{number(trust['chains_apart'])} at most."
+        f"The published {words.probabilities} are not the global model's: they come from Markov chains over {words.objects} on {target}, "
+        f"which is what the model was to learn. Two halves of the chains, started apart, differ by {number(trust['chains_apart'])} at most."
     )
     off = number(trust.get("chains_largest_error", 1.0))
+    said += _of_models(trust, "the nodes' models")
     return f"{said} The global model's own samples differ from the chains by up to {off}: {trust['verdict']}."
 
 

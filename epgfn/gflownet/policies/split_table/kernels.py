@@ -224,6 +224,49 @@ def find_rows(whole: Words, right: Words, above: Rows, tables: Tables, rows: Int
 
 
 @compiled
+def totals(turn: Words, over: Words, part: Words, tables: Tables, share: float, out: Floats) -> None:
+    """Into `out` (B,) the probabilities of all splits of the clade `turn` (B,), 0 where there is none, below the split of `over` by its
+    second part `part` (B,), zeros at the root."""
+    for state in range(len(turn)):
+        out[state] = 1.0
+        number = number_of(turn[state], tables.clade, tables.slots)
+        if turn[state] == NONE or number < 0:
+            continue  # as where all trees are as probable
+        total, pair, end = tables.base[number], 0, 0
+        lowest = tables.first[number]
+        if over[state] != NONE:
+            above = number_of(over[state], tables.clade, tables.slots)
+            row = -1
+            if above >= 0:
+                row = row_of(above, part[state], tables.first, tables.right)
+            if row >= 0:
+                total = tables.flow[row, 1 if part[state] == turn[state] else 0]
+                pair, end = (
+                    pair_at(row, lowest, tables.pair_first, tables.pair_child),
+                    tables.pair_first[row + 1],
+                )
+        found = 0.0
+        for other in range(lowest, tables.first[number + 1]):
+            value = tables.score[other] + tables.flow[other, 0] + tables.flow[other, 1]
+            if pair < end and tables.pair_child[pair] == other:
+                value += tables.pair_score[pair]
+                pair += 1
+            found += math.exp(value - total)
+        out[state] = (1 - share) * found + share
+
+
+@compiled
+def right_above(turn: Words, nodes: Words, clades: Words, over: Words, part: Words) -> None:
+    """Into `over` and `part` (B,) the split right above each clade of `turn` in states of `nodes` and `clades` (B, n); zeros at the root."""
+    for state in range(len(turn)):
+        over[state], part[state] = NONE, NONE
+        for slot in range(1, nodes.shape[1]):
+            whole, right = nodes[state, slot], clades[state, slot]
+            if whole != NONE and (turn[state] == right or turn[state] == whole & ~right):
+                over[state], part[state] = whole, right
+
+
+@compiled
 def any_split(word: np.uint64, tables: Tables, random: np.random.Generator) -> np.uint64:
     """The second part of a split by the default: all trees as probable."""
     size = size_of(word)

@@ -143,7 +143,8 @@ class SplitTable:
         return Rollout(trajectories, self.evaluate(trajectories), torch.from_numpy(log_q).float())
 
     def evaluate(self, trajectories: Trajectories[State]) -> Evaluated:
-        """As `rollout.evaluate`, which calls this. All of a trajectory's gradient, up to what all have in common, is in its first step."""
+        """As `rollout.evaluate`, which calls this. All of a trajectory's gradient, less what all trees in the table share, is in its
+        first step; what the small share of other splits changes in it is left out."""
         from epgfn.gflownet.sampling.rollout import Evaluated
 
         parts = Parts.of(trajectories.final)
@@ -161,9 +162,9 @@ class SplitTable:
     def choices(self, state: State) -> Choices:
         """Splits in the table, and all others of a clade of no more than `FEW` leaves; of a larger one all others as one, `ANOTHER`."""
         turn = self.ways.turn(state).numpy().view(np.uint64)
-        pending_above = self._above(state, turn)
+        above_all = list(zip(*self._above(state, turn), strict=True))
         each = [
-            [self._listed(number, word, above) for word, above in zip(turn, pending_above, strict=True)]
+            [self._listed(number, word, above) for word, above in zip(turn, above_all, strict=True)]
             for number in range(self.n_models)
         ]
         names = [sorted(set().union(*(rows[b] for rows in each))) for b in range(len(turn))]
@@ -209,17 +210,21 @@ class SplitTable:
         rest = 1.0 - sum(found.values())
         return found if rest < 1e-9 else {**found, ANOTHER: rest}
 
-    def _above(self, state: State, turn: Words) -> list[tuple[np.uint64, np.uint64]]:
-        """The split right above each clade of `turn`."""
-        nodes, clades = (field.numpy().view(np.uint64) for field in state)
-        found = []
-        for row, word in enumerate(turn):
-            above = (np.uint64(0), np.uint64(0))
-            for whole, part in zip(nodes[row, 1:], clades[row, 1:], strict=True):
-                if whole and word in (part, whole & ~part):
-                    above = (whole, part)
-            found.append(above)
-        return found
+    def _above(self, state: State, turn: Words) -> tuple[Words, Words]:
+        """The split right above each clade of `turn`, by its clade and second part."""
+        nodes, clades = (np.ascontiguousarray(field.numpy()).view(np.uint64) for field in state)
+        over, part = np.empty_like(turn), np.empty_like(turn)
+        kernels.right_above(turn, nodes, clades, over, part)
+        return over, part
+
+    def totals(self, state: State) -> Tensor:
+        """(N, B) float64: the probabilities of all that may be done in each state, added up; 1 in finished ones."""
+        turn = self.ways.turn(state).numpy().view(np.uint64)
+        above = self._above(state, turn)
+        found = np.empty((self.n_models, len(turn)))
+        for number in range(self.n_models):
+            kernels.totals(turn, *above, self.tables(number), ANY, found[number])
+        return torch.from_numpy(found)
 
     def _worth(self, ready: Tables, model: int, parts: Parts) -> Tensor:
         """(B,) float32 sums of the model's scores of what its table has of each tree, differentiable."""

@@ -82,7 +82,7 @@ class Model:
         Raises:
             RefusedError: they are not a policy of this study.
         """
-        validate_policy(study, tensors)
+        validate_policy(study, tensors, older=True)
         self.study = study
         self.space = space_of(study)
         self.policy = make_policy(self.space, [tensors])

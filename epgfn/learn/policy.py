@@ -61,8 +61,9 @@ def require_possible(study: Study) -> None:
         )
 
 
-def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
-    """Check that `tensors` are a usable policy of `study`, before anything is computed from them.
+def validate_policy(study: Study, tensors: Mapping[str, Tensor], older: bool = False) -> None:
+    """Check that `tensors` are a usable policy of `study`, before anything is computed from them. `older`: or of another policy of
+    its kind, as the study may have had before its kind took another by itself.
 
     Checked: names, shapes, dtypes; every number finite and of bounded size; no score stored where a variable would be its
     own parent; and on states sampled from the policy, that it names an action and that its probabilities sum to one.
@@ -71,9 +72,12 @@ def validate_policy(study: Study, tensors: Mapping[str, Tensor]) -> None:
         RefusedError: with reason `model-tensors` (wrong names, shapes or dtypes), `model-not-finite`, `model-magnitude`,
             `model-illegal-score` or `model-not-a-policy`.
     """
-    space = space_of(study)
-    check_tensors(tensors, policy_spec(study))
-    check = family_of(study).check
-    if check is not None:
-        check(space, tensors)
+    space, family = space_of(study), family_of(study)
+    if older:
+        known = [FAMILIES[name] for name in study.kind.policies]
+        same = [one for one in known if one.spec(space, study.policy.hidden).keys() == tensors.keys()]
+        family = same[0] if same else family
+    check_tensors(tensors, family.spec(space, study.policy.hidden))
+    if family.check is not None:
+        family.check(space, tensors)
     check_policy(make_policy(space, [tensors]), space)

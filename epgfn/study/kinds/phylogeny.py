@@ -248,8 +248,8 @@ class Phylogeny(Kind):
             if len(study.roster) == 1:
                 return ""
             return (
-                f"beyond {most} taxa each node's own model is accurate, but the product of several nodes' models was measured to be off by "
-                "several tenths in single clades (docs/policies.md); look at the verdict before relying on it"
+                f"beyond {most} taxa the product of several nodes' models may be far off although each is right by itself "
+                "(docs/policies.md); do not rely on the posterior of this study unless its verdict is good"
             )
         return (
             f"beyond {most} taxa the policy is a network alone, which trains but was measured to be inaccurate "

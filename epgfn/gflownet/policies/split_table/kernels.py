@@ -257,7 +257,8 @@ def totals(turn: Words, over: Words, part: Words, tables: Tables, share: float, 
 
 @compiled
 def right_above(turn: Words, nodes: Words, clades: Words, over: Words, part: Words) -> None:
-    """Into `over` and `part` (B,) the split right above each clade of `turn` in states of `nodes` and `clades` (B, n); zeros at the root."""
+    """Into `over` and `part` (B,) the split right above each clade of `turn`, in states of `nodes` and `clades` (B, n); zeros at the
+    root."""
     for state in range(len(turn)):
         over[state], part[state] = NONE, NONE
         for slot in range(1, nodes.shape[1]):

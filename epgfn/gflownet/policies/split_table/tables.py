@@ -34,6 +34,8 @@ else:
 LEAVES, SCORE, PAIRS, PAIR_SCORE, ERROR = "split.leaves", "split.score", "pair.rows", "pair.score", "error"
 MAX_SPLITS, MAX_PAIRS = 1 << 17, 1 << 19
 WORD: Final = 16
+MOST_SUMS: Final = 300_000_000
+"""Terms of all flows, each split summed over all splits of its parts: seconds. Models of real data have some millions."""
 
 
 def room(n_leaves: int) -> tuple[int, int]:
@@ -156,6 +158,10 @@ def check(space: Phylogeny, tensors: Mapping[str, Tensor]) -> None:
     part = whole[row]
     if not ((part == right[above]) | (part == whole[above] & ~right[above])).all():
         raise _illegal("holds a pair of splits that are not one below the other")
+    sums = dict(zip(*np.unique(whole[:used], return_counts=True), strict=True))
+    below_each = (whole[:used] & ~right[:used], right[:used])
+    if sum(sums.get(part, 0) for parts in below_each for part in parts) > MOST_SUMS:
+        raise _illegal("has more splits of clades below others than can be summed over")
     if error < 0:
         raise _illegal("states an error below nothing")
 

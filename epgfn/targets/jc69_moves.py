@@ -17,7 +17,7 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.measure import subtree_moves
 from epgfn.gflownet.measure.subtree_moves import TOGETHER, Floats
-from epgfn.gflownet.measure.tree_chains import Parts, Trees
+from epgfn.gflownet.measure.tree_chains import CHAINS, Parts, Trees
 from epgfn.targets.jc69 import compress
 
 LEAST_LOG: Final = -600.0
@@ -33,7 +33,7 @@ class Jc69Moves:
         Raises:
             UsageError: branches so short that float64 does not hold the likelihood of any tree.
         """
-        self.n_leaves = len(codes)
+        self.n_leaves, self.chains = len(codes), CHAINS
         self._decay = math.exp(-4 * branch_length / 3)
         if self.n_leaves * math.log(max((1 - self._decay) / 4, 1e-300)) < LEAST_LOG:
             raise UsageError(

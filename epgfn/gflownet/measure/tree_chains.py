@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 else:
     subtree_moves = Lazy("epgfn.gflownet.measure.subtree_moves")
 
-POPULATIONS, CHAINS = 4, 32
+POPULATIONS, CHAINS, FEWER_CHAINS = 4, 64, 32
+"""Populations, and chains in each: where every move asks for the scores of all trees that it chooses from, fewer."""
 HOT: Final = 5.0
 """Standard deviation of log R at random trees, nats, which the start is heated to."""
 SWEEPS: Final = (1, 5)
@@ -119,6 +120,8 @@ class TreeMoves(Protocol):
     """Moves that leave exp(beta log R) as it is."""
 
     n_leaves: int
+    chains: int
+    """In each population."""
 
     def log_reward(self, parts: Parts) -> Floats:
         """(C,) nats."""
@@ -139,6 +142,7 @@ class ScoredMoves:
     def __init__(self, n_leaves: int, score: Callable[[Parts], Floats], name: bytes) -> None:
         """`name` tells scores apart."""
         self.n_leaves, self.log_reward, self._name = n_leaves, score, name
+        self.chains = FEWER_CHAINS
 
     def move(self, trees: Trees, moves: int, random: np.random.Generator, beta: float = 1.0) -> None:
         chains, n = len(trees.parent), self.n_leaves
@@ -226,7 +230,7 @@ def run(
     moves: TreeMoves,
     seed: int,
     populations: int = POPULATIONS,
-    chains: int = CHAINS,
+    chains: int | None = None,
     rounds: int = ROUNDS,
     enough: float = ENOUGH,
 ) -> Annealed:
@@ -237,7 +241,7 @@ def run(
     for sweeps in SWEEPS:
         randoms = [np.random.default_rng([seed, sweeps, number]) for number in range(populations)]
         hopeless = math.inf if sweeps == SWEEPS[-1] else HOPELESS
-        found = _run(moves, chains, sweeps, randoms, rounds, enough, hopeless)
+        found = _run(moves, chains or moves.chains, sweeps, randoms, rounds, enough, hopeless)
         if found.apart <= AGREE:
             break
     return found

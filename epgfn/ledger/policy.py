@@ -92,8 +92,9 @@ def parse_policy(raw: bytes) -> Policy:
             if reader is None:
                 raise LedgerError("begins with no word that is known")
             reader(policy, words[1:], used)
-        except LedgerError as error:
-            raise LedgerError(f"line {number} of the policy: {error}") from None
+        except (LedgerError, UnicodeError) as error:
+            said = str(error) if isinstance(error, LedgerError) else "holds a key whose name is not UTF-8"
+            raise LedgerError(f"line {number} of the policy: {said}") from None
         quorums += words[0] == "quorum"
     if quorums != 1:
         raise LedgerError("the policy does not have exactly one line for the quorum")

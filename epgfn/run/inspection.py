@@ -160,7 +160,7 @@ def _plain_size(suite: str, size: int) -> str:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if sealed_size(suite, middle) < size else (low, middle)
         return str(low) if sealed_size(suite, low) == size else "no possible number of"
-    except EpgfnError:
+    except (EpgfnError, KeyError):
         return "an unknown number of"
 
 

@@ -398,7 +398,7 @@ def _load_certificate(raw: bytes) -> x509.Certificate:
         if b"-----BEGIN" in raw:  # after words for people, where `openssl ca` has made it
             return x509.load_pem_x509_certificate(raw)
         return x509.load_der_x509_certificate(raw)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise RefusedError(
             "bad-certificate", "the certificate does not parse; ask its owner for it again"
         ) from None

@@ -79,7 +79,7 @@ def _cells(path: Path) -> dict[str, list[str]]:
     raw = read_bytes(path, "data file")
     if raw.startswith(parquet_file.MAGIC):
         try:
-            table = pq.read_table(io.BytesIO(raw))
+            table = pq.read_table(pa.BufferReader(raw), use_threads=False)
         except (pa.ArrowException, OSError):
             raise not_a_table(path) from None
         return {

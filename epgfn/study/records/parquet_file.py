@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,11 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
         UsageError: it is no such file; the sentence says what is wrong and where.
     """
     try:
-        file = pq.ParquetFile(io.BytesIO(raw))
+        file = pq.ParquetFile(pa.BufferReader(raw))
         order, extra = match_columns(list(file.schema_arrow.names), study.variable_names, path)
-        table = file.read()
+        table = file.read(
+            use_threads=False
+        )  # one that is still about when the process ends may end it with a crash
     except (pa.ArrowException, OSError):
         raise not_a_table(path) from None
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)

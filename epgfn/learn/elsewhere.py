@@ -127,7 +127,7 @@ class TreeChains:
             for _ in range(KEPT):
                 self._moves.move(going, APART * (2 * self._moves.n_leaves - 2), random)
                 seen.append(going.clades())
-        return self._space.of_clades(torch.cat(seen))
+        return self._space.of_clades(torch.cat(seen).to(torch.get_default_device()))
 
     def answer(self) -> TreeAnswer:
         found = self._found

@@ -65,7 +65,7 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
 
 def of_trees(moves: TreeMoves, state: Any) -> Tensor:
     """(B,) float64 log-rewards (nats) of finished trees, as chains have them."""
-    return torch.from_numpy(moves.log_reward(Parts.of(state)))
+    return torch.from_numpy(moves.log_reward(Parts.of(state))).to(torch.get_default_device())
 
 
 class ListedReward:

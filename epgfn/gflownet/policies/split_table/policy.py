@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class SplitTable:
 
     def log_prob(self, state: State, model: int = 0) -> Tensor:
         """(B,) float64 log p_T of finished trees."""
-        return torch.from_numpy(log_probs(self.tables(model), Parts.of(state)).sum(1))
+        return _here(log_probs(self.tables(model), Parts.of(state)).sum(1))
 
     def sample(
         self, n: int, *, generator: torch.Generator, temperature: float = 1.0, exploration: float = 0.0
@@ -132,15 +132,15 @@ class SplitTable:
         nodes, clades = np.zeros((n, leaves), np.uint64), np.zeros((n, leaves), np.uint64)
         actions, log_q = np.zeros((leaves - 1, n), np.int64), np.zeros(n)
         kernels.draw(self.tables(), ANY, temperature, exploration, random, nodes, clades, actions, log_q)
-        final = State(torch.from_numpy(nodes.view(np.int64)), torch.from_numpy(clades.view(np.int64)))
-        steps = torch.from_numpy(actions)
+        final = State(_here(nodes.view(np.int64)), _here(clades.view(np.int64)))
+        steps = _here(actions)
         state, states = self.ways.initial(n), []
         for action in steps:
             states.append(state)
             state = self.ways.step(state, action)
         active = torch.ones_like(steps, dtype=torch.bool)
         trajectories = Trajectories(tuple(states), steps, active, torch.zeros(steps.shape), final)
-        return Rollout(trajectories, self.evaluate(trajectories), torch.from_numpy(log_q).float())
+        return Rollout(trajectories, self.evaluate(trajectories), _here(log_q).float())
 
     def evaluate(self, trajectories: Trajectories[State]) -> Evaluated:
         """As `rollout.evaluate`, which calls this. All of a trajectory's gradient, less what all trees in the table share, is in its
@@ -148,11 +148,11 @@ class SplitTable:
         from epgfn.gflownet.sampling.rollout import Evaluated
 
         parts = Parts.of(trajectories.final)
-        order = torch.from_numpy(_order_of(parts.whole))
+        order = _here(_order_of(parts.whole))
         found = []
         for number in range(self.n_models):
             ready = self.tables(number)
-            steps = torch.from_numpy(log_probs(ready, parts)).gather(1, order).T
+            steps = _here(log_probs(ready, parts)).gather(1, order).T
             if torch.is_grad_enabled() and self._score.requires_grad:
                 worth = self._worth(ready, number, parts)
                 steps = torch.cat([steps[:1] + (worth - worth.detach()), steps[1:]])
@@ -161,7 +161,7 @@ class SplitTable:
 
     def choices(self, state: State) -> Choices:
         """Splits in the table, and all others of a clade of no more than `FEW` leaves; of a larger one all others as one, `ANOTHER`."""
-        turn = self.ways.turn(state).numpy().view(np.uint64)
+        turn = self.ways.turn(state).cpu().numpy().view(np.uint64)
         above_all = list(zip(*self._above(state, turn), strict=True))
         each = [
             [self._listed(number, word, above) for word, above in zip(turn, above_all, strict=True)]
@@ -212,24 +212,24 @@ class SplitTable:
 
     def _above(self, state: State, turn: Words) -> tuple[Words, Words]:
         """The split right above each clade of `turn`, by its clade and second part."""
-        nodes, clades = (np.ascontiguousarray(field.numpy()).view(np.uint64) for field in state)
+        nodes, clades = (np.ascontiguousarray(field.cpu().numpy()).view(np.uint64) for field in state)
         over, part = np.empty_like(turn), np.empty_like(turn)
         kernels.right_above(turn, nodes, clades, over, part)
         return over, part
 
     def totals(self, state: State) -> Tensor:
         """(N, B) float64: the probabilities of all that may be done in each state, added up; 1 in finished ones."""
-        turn = self.ways.turn(state).numpy().view(np.uint64)
+        turn = self.ways.turn(state).cpu().numpy().view(np.uint64)
         above = self._above(state, turn)
         found = np.empty((self.n_models, len(turn)))
         for number in range(self.n_models):
             kernels.totals(turn, *above, self.tables(number), ANY, found[number])
-        return torch.from_numpy(found)
+        return _here(found)
 
     def _worth(self, ready: Tables, model: int, parts: Parts) -> Tensor:
         """(B,) float32 sums of the model's scores of what its table has of each tree, differentiable."""
         rows, pairs = rows_of(ready, parts)
-        split, pair = torch.from_numpy(rows), torch.from_numpy(pairs)
+        split, pair = _here(rows), _here(pairs)
         score = torch.where(split >= 0, self._score[model][split.clamp_min(0)], 0.0)
         pair_score = torch.where(pair >= 0, self._pair_score[model][pair.clamp_min(0)], 0.0)
         return score.sum(1) + pair_score.sum(1)
@@ -247,6 +247,11 @@ def rows_of(ready: Tables, parts: Parts) -> tuple[Ints, Ints]:
     rows, pairs = (np.empty(parts.whole.shape, np.int64) for _ in range(2))
     kernels.find_rows(*parts, ready, rows, pairs)
     return rows, pairs
+
+
+def _here(array: Any) -> Tensor:
+    """On PyTorch's default device; what is compiled computes in main memory."""
+    return torch.from_numpy(array).to(torch.get_default_device())
 
 
 def _order_of(whole: Words) -> Ints:

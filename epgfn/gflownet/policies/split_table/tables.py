@@ -126,9 +126,9 @@ def check(space: Phylogeny, tensors: Mapping[str, Tensor]) -> None:
         RefusedError: `model-illegal-score`.
     """
     n = space.n_leaves
-    leaves = tensors[LEAVES].double().numpy()
-    rows = tensors[PAIRS].double().numpy()
-    score, pair_score = tensors[SCORE].numpy(), tensors[PAIR_SCORE].numpy()
+    leaves = tensors[LEAVES].cpu().double().numpy()
+    rows = tensors[PAIRS].cpu().double().numpy()
+    score, pair_score = tensors[SCORE].cpu().numpy(), tensors[PAIR_SCORE].cpu().numpy()
     error = float(tensors[ERROR][0])
     if not ((leaves >= 0) & (leaves < 1 << WORD) & (leaves == np.floor(leaves))).all():
         raise _illegal("holds a set of leaves that is none")

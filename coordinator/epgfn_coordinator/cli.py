@@ -83,6 +83,7 @@ def init(
 
     Example: epgfn-coordinator init --home coordinator-home --study study.toml --tls-name coordinator.example.org
     """
+    from epgfn.learn.policy import model_weight
     from epgfn.study import Study
     from epgfn_coordinator.initialise import initialise
 
@@ -98,6 +99,7 @@ def init(
         )
         return
     print(f"study {parsed.name}  digest {parsed.digest}")
+    print(f"what each node sends: {model_weight(parsed)}")
     for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
     if not made:

@@ -182,6 +182,8 @@ def _places(study: Study) -> str:
 
 
 def _describe(study: Study) -> None:
+    from epgfn.learn.policy import model_weight
+
     kind = study.kind
     print(
         f"{study.name}: no mistakes\n"
@@ -190,6 +192,7 @@ def _describe(study: Study) -> None:
         f"Target     {study.target_kind.words}\n"
         f"Variables  {', '.join(study.variable_names)}\n"
         f"Nodes      {', '.join(study.named)}{_places(study)}\n"
+        f"Model      {model_weight(study)}\n"
         f"Privacy    {study.privacy.in_words(study.unit)}"
     )
     for note in filter(None, (study.foreign, study.notice, study.disclosure, study.caution)):

@@ -12,6 +12,7 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
+from epgfn.gflownet.spaces import DagBySinks
 from epgfn.learn.scores import require_mean
 from epgfn.study.objects import space_of
 
@@ -42,6 +43,18 @@ def model_bytes(study: Study) -> int:
     return sum(size[entry.dtype] * math.prod(entry.shape) for entry in policy_spec(study).values())
 
 
+def model_weight(study: Study) -> str:
+    """What a model of `study` weighs, and what most of that is, as in "11.6 MB, most of it scores of 43,745 sets of parents for each variable"."""
+    weight = f"{model_bytes(study) / 1e6:,.1f} MB"
+    space, scores = space_of(study), family_of(study).scores
+    if scores is None or not isinstance(space, DagBySinks):
+        return weight
+    table = policy_spec(study)[scores]
+    share = math.prod(table.shape) * 4 / model_bytes(study)
+    most = f", most of it scores of {space.n_sets:,} sets of parents for each variable" if share > 0.5 else ""
+    return weight + most
+
+
 def require_possible(study: Study) -> None:
     """Refuse what would run out of memory, or could not be sent, before anyone trains.
 
@@ -55,9 +68,10 @@ def require_possible(study: Study) -> None:
     if require_room is not None:
         require_room(space, max(study.training.batch, study.aggregation.batch))
     if model_bytes(study) > study.transport.max_upload_bytes:
+        lower = "space.max_parents" if "sets of parents" in model_weight(study) else "policy.hidden"
         raise UsageError(
-            f"a model of this study has {model_bytes(study)} bytes and transport.max_upload_bytes is "
-            f"{study.transport.max_upload_bytes}; choose a smaller policy.hidden or a larger transport.max_upload_bytes"
+            f"a model of this study takes {model_weight(study)}, and nodes may send {study.transport.max_upload_bytes / 1e6:,.1f} MB; choose "
+            f"a smaller {lower} or a larger transport.max_upload_bytes ({model_bytes(study) * 11 // 10} would do)"
         )
 
 

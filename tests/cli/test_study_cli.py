@@ -48,6 +48,27 @@ def test_what_nobody_could_train_is_a_mistake(tmp_path: Path, capsys: pytest.Cap
     assert code == 1 and "transport.max_upload_bytes" in out
 
 
+def test_what_a_model_weighs_is_told_and_what_would_make_it_smaller(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """64 variables with up to three parents: 43,745 sets for each, a float32 each."""
+    variables = ", ".join(f'{{name = "x{i}", scale = 1.0}}' for i in range(64))
+    path = tmp_path / "study.toml"
+    text = (
+        f'name = "wide"\nroster = ["north", "south"]\nvariables = [{variables}]\n[space]\nmax_parents = 3\n'
+    )
+    path.write_text(text)
+    code, out, _ = study(capsys, "check", path)
+    weight = 64 * 43_745 * 4 / 1e6
+    assert code == 0
+    told = float(out.split("Model      ")[1].split(" MB")[0])
+    assert weight < told < 1.1 * weight
+    assert "most of it scores of 43,745 sets of parents for each variable" in out
+    path.write_text(text + "[transport]\nmax_upload_bytes = 10000000\n")
+    code, out, _ = study(capsys, "check", path)
+    assert code == 1 and "a smaller space.max_parents" in out and "10.0 MB" in out
+
+
 def test_a_draft_says_what_is_left_to_do_and_is_never_written_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,20 +37,25 @@ def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generat
     return family_of(study).initial(space_of(study), study.policy.hidden, scores, generator)
 
 
+_SIZES = {"float32": 4, "float64": 8}
+
+
 def model_bytes(study: Study) -> int:
     """How many bytes the numbers in a model file of `study` take."""
-    size = {"float32": 4, "float64": 8}
-    return sum(size[entry.dtype] * math.prod(entry.shape) for entry in policy_spec(study).values())
+    return sum(_bytes(entry) for entry in policy_spec(study).values())
+
+
+def _bytes(entry: TensorSpec) -> int:
+    return _SIZES[entry.dtype] * math.prod(entry.shape)
 
 
 def model_weight(study: Study) -> str:
-    """What a model of `study` weighs, and what most of that is, as in "11.6 MB, most of it scores of 43,745 sets of parents for each variable"."""
+    """What a model of `study` weighs, and most of it, as in "22.6 MB, most of it scores of 43,745 sets of parents for each variable"."""
     weight = f"{model_bytes(study) / 1e6:,.1f} MB"
     space, scores = space_of(study), family_of(study).scores
     if scores is None or not isinstance(space, DagBySinks):
         return weight
-    table = policy_spec(study)[scores]
-    share = math.prod(table.shape) * 4 / model_bytes(study)
+    share = _bytes(policy_spec(study)[scores]) / model_bytes(study)
     most = f", most of it scores of {space.n_sets:,} sets of parents for each variable" if share > 0.5 else ""
     return weight + most
 
@@ -70,8 +75,8 @@ def require_possible(study: Study) -> None:
     if model_bytes(study) > study.transport.max_upload_bytes:
         lower = "space.max_parents" if "sets of parents" in model_weight(study) else "policy.hidden"
         raise UsageError(
-            f"a model of this study takes {model_weight(study)}, and nodes may send {study.transport.max_upload_bytes / 1e6:,.1f} MB; choose "
-            f"a smaller {lower} or a larger transport.max_upload_bytes ({model_bytes(study) * 11 // 10} would do)"
+            f"a model of this study takes {model_weight(study)}, and nodes may send {study.transport.max_upload_bytes / 1e6:,.1f} MB; "
+            f"choose a smaller {lower} or a larger transport.max_upload_bytes ({model_bytes(study) * 11 // 10} would do)"
         )
 
 

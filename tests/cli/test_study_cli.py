@@ -51,15 +51,15 @@ def test_what_nobody_could_train_is_a_mistake(tmp_path: Path, capsys: pytest.Cap
 def test_what_a_model_weighs_is_told_and_what_would_make_it_smaller(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """64 variables with up to three parents: 43,745 sets for each, a float32 each."""
-    variables = ", ".join(f'{{name = "x{i}", scale = 1.0}}' for i in range(64))
+    """64 variables with up to three parents: 43,745 sets for each, a float64 each."""
+    variables = ", ".join(f'{{name = "x{i}", centre = 0.0, scale = 1.0}}' for i in range(64))
     path = tmp_path / "study.toml"
     text = (
         f'name = "wide"\nroster = ["north", "south"]\nvariables = [{variables}]\n[space]\nmax_parents = 3\n'
     )
     path.write_text(text)
     code, out, _ = study(capsys, "check", path)
-    weight = 64 * 43_745 * 4 / 1e6
+    weight = 64 * 43_745 * 8 / 1e6
     assert code == 0
     told = float(out.split("Model      ")[1].split(" MB")[0])
     assert weight < told < 1.1 * weight

@@ -195,5 +195,9 @@ def _describe(study: Study) -> None:
         f"Model      {model_weight(study)}\n"
         f"Privacy    {study.privacy.in_words(study.unit)}"
     )
-    for note in filter(None, (study.foreign, study.notice, study.disclosure, study.caution)):
+    from epgfn.study.exposure import exposure_of
+
+    for note in filter(
+        None, (study.foreign, study.notice, exposure_of(study), study.disclosure, study.caution)
+    ):
         print(f"Note       {note}.")

@@ -8,6 +8,7 @@ from typing import Any
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
+from epgfn.study.exposure import exposure_of
 from epgfn_node.check import PRIVATE, said
 from epgfn_node.check import kept as kept_check
 from epgfn_node.enroll import Connection
@@ -17,8 +18,10 @@ from epgfn_node.privacy import kept_claim, operator_of
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement
 
+RECORDS = "the file of your records"
+"""And no more than that without a privacy mode: a good deal of it can be computed from the model."""
+RECORDS_UNDER_PRIVACY = "the records, any single value or the number of rows"
 NEVER = (
-    "the records, any single value or the number of rows",
     "what the records look like (local/check.json)",
     "training losses and history (local/history.json), and what an unfinished training keeps (local/training.state)",
     "the private keys in keys/",
@@ -77,7 +80,8 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "statement": predicate.model_dump(mode="json"),
         "records_check": None if study.privacy.is_private else kept_check(home, study),
         "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
-        "never_leaves": list(NEVER) + (list(NEVER_UNDER_PRIVACY) if kept else []),
+        "exposure": exposure_of(study),
+        "never_leaves": [RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ())],
     }  # fmt: skip
 
 
@@ -110,6 +114,8 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
+    if facts["exposure"]:
+        lines += ["", "What can be computed from the model", f"  {facts['exposure']}"]
     for note in filter(None, (facts["foreign_code"], facts["notice"], facts["disclosure"], facts["caution"])):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]

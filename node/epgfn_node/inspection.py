@@ -8,10 +8,11 @@ from typing import Any
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
-from epgfn.study.exposure import exposure_of
 from epgfn_node.check import PRIVATE, said
 from epgfn_node.check import kept as kept_check
 from epgfn_node.enroll import Connection
+from epgfn_node.exposure import exposed
+from epgfn_node.exposure import in_words as exposed_in_words
 from epgfn_node.outbox import load_package, planned_predicate, read_local_header
 from epgfn_node.privacy import in_words as in_plain_words
 from epgfn_node.privacy import kept_claim, operator_of
@@ -80,7 +81,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "statement": predicate.model_dump(mode="json"),
         "records_check": None if study.privacy.is_private else kept_check(home, study),
         "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
-        "exposure": exposure_of(study),
+        "exposed": exposed(study, raw, forms),
         "never_leaves": [RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ())],
     }  # fmt: skip
 
@@ -114,8 +115,8 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
-    if facts["exposure"]:
-        lines += ["", "What can be computed from the model", f"  {facts['exposure']}"]
+    told = exposed_in_words(facts["exposed"])
+    lines += ["", "What can be computed from the model", *told] if told else []
     for note in filter(None, (facts["foreign_code"], facts["notice"], facts["disclosure"], facts["caution"])):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]

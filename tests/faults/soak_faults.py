@@ -10,17 +10,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
 from bad_line import KINDS, STALL, BadLine, Manners, at_random, transfer
 from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
 from epgfn.study import Study
 from faulty_node import kill_a_node, steps_of_a_node
 from faulty_round import FaultyRound, Sweep, steps_of_a_round
 from promises import History
+from round_machine import RoundMachine
 from small import PRIVATE_STUDY
 from soaking import SEED
+from upload_machine import UploadMachine
 
 KILLS = int(os.environ.get("SOAK_KILLS", "20"))
 ACCIDENTS = int(os.environ.get("SOAK_ACCIDENTS", "1000"))
+EXAMPLES = 50 * KILLS
 REFUSABLE = ("write ", "commit ", "append ")
 
 
@@ -51,6 +58,19 @@ def soak_a_coordinator_without_room_at_every_step(tmp_path: Path) -> None:
                 assert current.serve().code == 0
             current.require()
         print(f"  {mode}: {len(steps)} steps", flush=True)
+
+
+@pytest.mark.parametrize("machine", [RoundMachine, UploadMachine])
+def soak_anything_in_any_order(machine: type[RuleBasedStateMachine]) -> None:
+    """Other choices each time; what hypothesis prints of a failure plays it again."""
+    print(f"\n{machine.__name__}: {EXAMPLES} sequences", flush=True)
+    many = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=50,
+        derandomize=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=many)
 
 
 def soak_a_node_killed_at_every_step(

@@ -19,6 +19,8 @@ from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
 from epgfn.study import Study
 from faulty_node import kill_a_node, steps_of_a_node
 from faulty_round import FaultyRound, Sweep, steps_of_a_round
+from namespaces import why_not
+from parted import COORDINATOR, STUDY, PartedRound
 from promises import History
 from round_machine import RoundMachine
 from small import PRIVATE_STUDY
@@ -71,6 +73,21 @@ def soak_anything_in_any_order(machine: type[RuleBasedStateMachine]) -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=many)
+
+
+def soak_partitions(tmp_path: Path) -> None:
+    """Short ones, which TCP sits out, and some longer than gRPC's keepalive, after which the node connects anew."""
+    if reason := why_not():
+        pytest.skip(reason)
+    for number, chance in _each_time("partitions"):
+        with PartedRound(tmp_path / str(number)) as current:
+            for share in sorted(chance.uniform(0, 0.9) for _ in range(chance.randint(1, 3))):
+                current.sent(chance.choice(STUDY.roster), share)
+                current.part(
+                    chance.choice([COORDINATOR, *STUDY.roster]), chance.choice([0.2, 2.0, 5.0, 45.0])
+                )
+            current.require()
+        shutil.rmtree(tmp_path / str(number))
 
 
 def soak_a_node_killed_at_every_step(

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from coordinator_client import FakeNode, Upload
 from epgfn.base.addresses import parse_address
-from epgfn.base.console import JsonReporter
+from epgfn.base.console import JsonReporter, Reporter
 from epgfn.base.files import write_atomic
 from epgfn.rpc.diagnosis import Target
 from epgfn.rpc.hello import Identity
@@ -195,16 +195,24 @@ class BadLine:
 
 def transfer(node: FakeNode, upload: Upload, line: BadLine, folder: Path, patience: float = 60.0) -> str:
     """Bring an upload over the line with the node's own client, as `epgfn-node submit` does; its name there."""
+    with contextlib.redirect_stdout(None):
+        return bring(node, upload, line.address, folder, patience, JsonReporter("a"))
+
+
+def bring(
+    node: FakeNode, upload: Upload, address: str, folder: Path, patience: float, report: Reporter
+) -> str:
+    """The same to any address."""
     home = NodeHome(folder)
     write_atomic(home.sealed, upload.sealed)
     predicate = predicate_of(
         parse_statement(verify_bundle(upload.bundle, node.signing.public)), UploadPredicate
     )
     identity = Identity(node.tls.private_pem(), node.certificate)
-    target = Target(parse_address(line.address), node.invitation["ca_pem"].encode(), identity)
+    target = Target(parse_address(address), node.invitation["ca_pem"].encode(), identity)
     package = Package(upload.bundle, predicate, "", "")
-    with contextlib.redirect_stdout(None), Coordinator(target, JsonReporter("a"), patience) as coordinator:
-        moving = _Transfer(home, package, coordinator, JsonReporter("a"))
+    with Coordinator(target, report, patience) as coordinator:
+        moving = _Transfer(home, package, coordinator, report)
         coordinator.persist(moving.run, progress=lambda: moving.kept)
     return moving.upload_id
 

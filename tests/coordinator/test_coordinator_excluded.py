@@ -45,7 +45,7 @@ UNBOUNDED = """
 from epgfn.gflownet.policies import order_potential
 from epgfn.learn import aggregate, policy
 order_potential.bounded = lambda said: said
-aggregate.validate_policy = policy.validate_policy = lambda study, tensors: None
+aggregate.validate_policy = policy.validate_policy = lambda *_, **__: None
 """
 ROSTER = '["a", "b", "c"]'
 
@@ -63,7 +63,7 @@ def overflowing(study: Study) -> dict[str, Tensor]:
     return tensors
 
 
-def of_nobody(study: Study, tensors: Mapping[str, Tensor]) -> None:
+def of_nobody(study: Study, tensors: Mapping[str, Tensor], older: bool = False) -> None:
     """A check that takes everything."""
 
 

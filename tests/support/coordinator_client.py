@@ -218,8 +218,8 @@ class OwnProcess:
 
     def wait_for_death(self) -> None:
         """Until it has killed itself."""
-        self.process.communicate()
-        assert self.process.returncode == -signal.SIGKILL
+        _, said = self.process.communicate()
+        assert self.process.returncode == -signal.SIGKILL, said
 
     def wait_for(self, *phases: str) -> dict[str, Any]:
         """The next event of one of these phases."""

@@ -18,7 +18,7 @@ def test_a_round_survives_partitions(tmp_path: Path) -> None:
         pytest.skip(reason)
     with PartedRound(tmp_path) as current:
         current.sent("a", 0.3)
-        current.part("a", 1.0)
+        assert current.part("a", 1.0)
         current.sent("b", 0.5)
-        current.part(COORDINATOR, 1.0)
+        assert current.part(COORDINATOR, 1.0)
         current.require()

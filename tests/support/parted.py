@@ -69,8 +69,8 @@ class PartedRound:
         """Wait until this node has sent so much of its model."""
         self._wait(name, lambda each: each["phase"] == "uploading" and each["step"] >= share * each["steps"])
 
-    def part(self, host: str, seconds: float) -> None:
-        """Cut it off for so long; meanwhile nothing comes from there, or from anywhere if it is the coordinator."""
+    def part(self, host: str, seconds: float) -> bool:
+        """Cut it off for so long; meanwhile nothing comes in if it is the coordinator. Whether models were under way."""
         self.network.cut(host)
         time.sleep(0.5)  # what was on its way has arrived or is lost
         before, until = self._kept(), time.monotonic() + seconds
@@ -78,6 +78,7 @@ class PartedRound:
             assert host != COORDINATOR or self._kept() == before, "the partition has a hole"
             time.sleep(0.1)
         self.network.heal(host)
+        return bool(before)
 
     def _kept(self) -> list[tuple[str, int]]:
         return sorted((path.name, path.stat().st_size) for path in self.home.uploads.glob("*.part"))

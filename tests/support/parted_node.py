@@ -17,7 +17,7 @@ from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.study import Study
 from epgfn_node import submit
 
-PIECE: Final = 8 << 10
+PIECE: Final = 1 << 10
 PATIENCE: Final = 240.0  # seconds
 
 

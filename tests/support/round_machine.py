@@ -55,9 +55,9 @@ STEPS = st.sampled_from([*[None] * 40, *range(1, 41)])
 class RoundMachine(RuleBasedStateMachine):
     """`counts` holds, by node, the digest of the sealed model that counts, as far as a client can know it."""
 
-    @initialize()
-    def begin(self) -> None:
-        """A fresh round, a day before its deadline, in which two nodes are enrolled."""
+    @initialize(enrolled=st.sampled_from([0, 3, 3, 3]))
+    def begin(self, enrolled: int) -> None:
+        """A fresh round, a day before its deadline, most often with everybody enrolled."""
         self.folder = Path(tempfile.mkdtemp(prefix="round-"))
         self.time = DEADLINE - timedelta(days=1)
         self.clock = mock.patch.object(clock, "now", lambda: self.time)
@@ -76,7 +76,7 @@ class RoundMachine(RuleBasedStateMachine):
         self.frozen: dict[str, str] | None = None
         self.made = 0
         self._tick()
-        for name in ROSTER[:2]:
+        for name in ROSTER[:enrolled]:
             self.enrol(name, None)
 
     def teardown(self) -> None:
@@ -275,7 +275,10 @@ class RoundMachine(RuleBasedStateMachine):
             else:
                 raise AssertionError("revoked keys open the door")
         if self.state in CLOSED:
-            self.frozen = self.frozen or dict(self.counts)
+            if self.frozen is None:
+                self.frozen = dict(self.counts)
+                for name in sorted(set(self.nodes) - set(self.counts)):
+                    self.submit(name, False, None)  # which is refused
             assert self.frozen == self.counts, "a closed round has taken something"
         if self.state == AGGREGATING:
             assert len(self.counts) >= QUORUM

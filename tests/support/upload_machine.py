@@ -33,9 +33,10 @@ class LineBroken(Exception):
 class UploadMachine(RuleBasedStateMachine):
     """`kept` is how many bytes of the current upload the coordinator has said it keeps; None where it has none."""
 
-    @initialize()
-    def begin(self) -> None:
-        """A node with several models that it could send."""
+    @initialize(last_death=st.integers(1, 25))
+    def begin(self, last_death: int) -> None:
+        """A node with several models that it could send. `last_death`: at which step the coordinator dies when everything has come."""
+        self.last_death = last_death
         self.folder = Path(tempfile.mkdtemp(prefix="upload-"))
         self.coordinator = LocalCoordinator(Home(self.folder / "home"), STUDY)
         self.node = LocalNode.at(self.coordinator, "a")
@@ -52,6 +53,7 @@ class UploadMachine(RuleBasedStateMachine):
             return
         try:
             number = self.receipt[0] if self.receipt is not None else self.current or 0
+            self._bring_all_but_the_receipt(number)
             answer = self.node.send(self.files[number])
             assert self.receipt is None or bytes(answer.receipt) == self.receipt[1]
             sealed = self.files[number].sealed
@@ -60,6 +62,13 @@ class UploadMachine(RuleBasedStateMachine):
         finally:
             self.coordinator.close()
             shutil.rmtree(self.folder)
+
+    def _bring_all_but_the_receipt(self, number: int) -> None:
+        begun, sealed = self.node.begin(self.files[number].bundle), self.files[number].sealed
+        if begun.offset < len(sealed):
+            self.node.upload(begun.upload_id, sealed[begun.offset :], int(begun.offset))
+        self._do(self.last_death, lambda: self.node.commit(begun.upload_id))
+        assert self.node.status(begun.upload_id).offset == len(sealed), "bytes that were kept are gone"
 
     # What can happen
 
@@ -113,6 +122,10 @@ class UploadMachine(RuleBasedStateMachine):
             assert before <= self.kept <= whole
         if answer is not None and reason == "":
             assert answer.offset == self.kept
+        if self.kept > before:  # what has come already comes once more, late, from the connection that broke
+            repeated = self._piece(self.current, before, sealed[before : before + size])
+            _, reason = self._stream(lambda: iter([repeated]), None)
+            assert reason == "bad-offset" and self._status() == self.kept
 
     @rule(start=PLACES, length=st.integers(0, 400), dies=DEATHS, broken=st.booleans())
     def out_of_order(self, start: float, length: int, dies: int | None, broken: bool) -> None:

@@ -77,12 +77,12 @@ class UploadMachine(RuleBasedStateMachine):
         """This file is to come now: the same as before, or another, which takes its place."""
         try:
             answer = self._do(dies, lambda: self.node.begin(self.files[number].bundle))
+            if answer is None:  # nobody knows which of the two it is now, so the node asks again
+                answer = self.node.begin(self.files[number].bundle)
         except RefusedError as error:
             assert error.reason == "already-accepted"
             assert self.receipt is not None and self.receipt[0] != number
             return
-        if answer is None:  # nobody knows which of the two it is now, so the node asks again
-            answer = self.node.begin(self.files[number].bundle)
         if self.receipt is not None:
             assert answer.accepted and self.receipt[0] == number
             return

@@ -11,9 +11,11 @@ from torch import Tensor
 from epgfn.gflownet.measure import structure_chains
 from epgfn.gflownet.policies import FAMILIES, bounds, make_policy
 from epgfn.gflownet.policies.canonical import learning
+from epgfn.gflownet.policies.split_table import tables
 from epgfn.gflownet.policies.validation import MAX_MAGNITUDE, check_policy, check_tensors
 from epgfn.gflownet.sampling.rollout import evaluate, sample
 from epgfn.gflownet.spaces import SPACES, Phylogeny, make_space
+from split_tables import drawn_tensors
 
 EXAMPLES: dict[str, list[dict[str, int]]] = {
     "dag-by-sinks": [
@@ -60,7 +62,11 @@ def largest(family: str, space: Any, hidden: int, way: str) -> dict[str, Tensor]
     if family == "order-potential":
         shape = (space.n_variables, space.n_sets)
         table = torch.randn(shape, generator=generator, dtype=torch.float64)
-    tensors = FAMILIES[family].initial(space, hidden, table, generator)
+    if family == "split-table":  # of which only scores may be large, the rest says which splits there are
+        tensors = drawn_tensors(space, 7)
+        given = {name: tensors[name] for name in set(tensors) - {tables.SCORE, tables.PAIR_SCORE}}
+    else:
+        tensors, given = FAMILIES[family].initial(space, hidden, table, generator), {}
     out = {}
     for name, tensor in tensors.items():
         coin = torch.rand(tensor.shape, generator=generator)
@@ -72,7 +78,9 @@ def largest(family: str, space: Any, hidden: int, way: str) -> dict[str, Tensor]
             out[name] = torch.where(coin < 0.1, MAX_MAGNITUDE, torch.randn(tensor.shape, generator=generator))
         if family == "order-potential" and name == "score_table":
             out[name] = out[name].masked_fill(space.parents.T, 0.0)
-    return out
+        if family == "split-table":
+            out[name] = out[name].masked_fill(tensor == 0, 0.0)
+    return out | given
 
 
 def test_every_kind_of_policy_and_space_is_tried() -> None:
@@ -87,6 +95,9 @@ def test_the_largest_weights_allowed_never_overflow(family: str, space: Any, way
         hidden = min(hidden, WIDE_ENOUGH)
     tensors = largest(family, space, hidden, way)
     check_tensors(tensors, FAMILIES[family].spec(space, hidden))
+    check = FAMILIES[family].check
+    if check is not None:
+        check(space, tensors)
     policy = make_policy(space, [tensors])
     with torch.no_grad():
         check_policy(policy, space)

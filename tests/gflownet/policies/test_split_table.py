@@ -23,22 +23,7 @@ from epgfn.gflownet.spaces import Phylogeny
 from epgfn.gflownet.spaces.base import take
 from epgfn.targets.jc69 import Jc69, simulate
 from epgfn.targets.jc69_moves import Jc69Moves
-
-
-def drawn_tensors(space: Phylogeny, seed: int, trees: int = 30) -> dict[str, Tensor]:
-    """A model with the splits of some random trees, scores at random, and most of the pairs."""
-    random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    parts = Parts.of(finished_at_random(space, trees, generator))
-    splits = sorted(set(zip(parts.whole.ravel().tolist(), parts.right.ravel().tolist(), strict=True)))
-    row = {split: number for number, split in enumerate(splits)}
-    pairs = set()
-    for whole, right, above in zip(*parts, strict=True):
-        each = [row[split] for split in zip(whole.tolist(), right.tolist(), strict=True)]
-        pairs |= {(each[up], each[k]) for k, up in enumerate(above) if up >= 0 and random.random() < 0.7}
-    whole, right = np.array(splits, np.uint64).T
-    listed = np.array(sorted(pairs), np.int64)
-    scores = random.normal(0, 2, len(splits)), random.normal(0, 2, len(listed))
-    return tables.written(space, whole, right, scores[0], listed, scores[1], 0.25)
+from split_tables import drawn_tensors
 
 
 @pytest.mark.parametrize(("n", "seed"), [(3, 0), (5, 1), (6, 2), (7, 3), (7, 4)])

@@ -10,14 +10,14 @@ Of each case, on one thread:
     mean_error, max_error of what is published against the reference
     model_mean, model_max of the global model's own samples against it, and share, the effective one of them once weighted
     reference_apart       how far halves of the reference are from each other, and reference_cpu_s
-    peak_gb               memory of this process until then
+    peak_rss_mb           most memory this process has held until then, MiB
 """
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -28,6 +28,8 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.bench.instances.large_dag import linear_gaussian
 from epgfn.bench.instances.networks import read_bif
+from epgfn.bench.peers.blocks import peak_rss_mb
+from epgfn.bench.truth import delivered
 from epgfn.gflownet.measure.exact import edge_errors
 from epgfn.gflownet.measure.structure_chains import Annealed, Chains, run
 from epgfn.learn.aggregate import train_global
@@ -61,13 +63,14 @@ def large(
     max_parents: int = 3,
     seed: int = 0,
     on_row: Callable[[dict[str, Any]], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a case.
 
     Args:
         networks: files in the Bayesian Interchange Format, from which categories are drawn. made: numbers of variables of linear-Gaussian
             networks that are made up. nodes, records: how many, and of each node. seed: of networks, records and training.
-        on_row: called with each row as soon as it is there.
+        on_row: called with each row as soon as it is there. say: with a line for each step of one that takes long.
 
     Raises:
         UsageError: no case, a number below 1, or a file that is no network.
@@ -83,7 +86,7 @@ def large(
     try:
         rows = []
         for case in cases:
-            row = _row(case, seed)
+            row = _row(case, seed, say or (lambda _: None))
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -121,24 +124,24 @@ def _study(name: str, variables: list[dict[str, Any]], nodes: int, max_parents: 
     )
 
 
-def _row(case: Case, seed: int) -> dict[str, Any]:
+def _row(case: Case, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     study, n = case.study, len(case.records)
     tables, tables_s = _timed(lambda: torch.stack([score_table(study, x, n) for x in case.records]).sum(0))
-    local, local_s = _timed(
-        lambda: {
-            node: train_local(study, x, seed=1000 * seed + number)
-            for number, (node, x) in enumerate(zip(study.roster, case.records, strict=True))
-        }
-    )
+    local, local_s = {}, 0.0
+    for number, (node, x) in enumerate(zip(study.roster, case.records, strict=True)):
+        local[node], spent = _timed(partial(train_local, study, x, seed=1000 * seed + number))
+        local_s += spent
+        say(f"{study.name}: {node} trained, {spent:.0f} CPU-s")
     result, coordinator_s = _timed(
         lambda: train_global(study, {node: found.tensors for node, found in local.items()}, seed=seed)
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # KiB on Linux
+    say(f"{study.name}: the global model trained and judged, {coordinator_s:.0f} CPU-s")
+    peak = peak_rss_mb()
     reference, reference_s = _timed(lambda: _reference(tables, study.space.max_parents, seed))
-    published = _edges(study, result.judged.probabilities)
-    mean, largest = edge_errors(published, reference.edges.numpy())
-    plain = _edges(study, Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False))
-    model_mean, model_max = edge_errors(plain, reference.edges.numpy())
+    plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
+    published, basis = delivered(result, plain)
+    mean, largest = edge_errors(_edges(study, published), reference.edges.numpy())
+    model_mean, model_max = edge_errors(_edges(study, plain), reference.edges.numpy())
     trust = result.judged.trust
     return {
         "case": study.name,
@@ -150,7 +153,7 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "local_cpu_s": local_s / n,
         "local_verdicts": [(found.trust or {}).get("verdict") for found in local.values()],
         "coordinator_cpu_s": coordinator_s,
-        "basis": result.judged.basis,
+        "basis": basis,
         "verdict": trust["verdict"],
         "mean_error": mean,
         "max_error": largest,
@@ -159,7 +162,7 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "share": trust.get("effective_share"),
         "reference_apart": reference.apart,
         "reference_cpu_s": reference_s,
-        "peak_gb": peak,
+        "peak_rss_mb": peak,
     }
 
 

@@ -178,8 +178,8 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
     spent = time.process_time() - started
     known = _exact(study, case.plain or case.records)
     plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
-    delivered, source = _delivered(result, plain)
-    mean, largest = errors(delivered, known)
+    given, source = delivered(result, plain)
+    mean, largest = errors(given, known)
     trust = result.judged.trust
     return {
         "kind": study.space.kind,
@@ -224,7 +224,8 @@ def _sums_up_to(variables: int) -> Iterator[None]:
         exact.MAX_VARIABLES, sums.MAX_VARIABLES = known
 
 
-def _delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities, str]:
+def delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities, str]:
+    """What a study publishes, and what that comes from: `plain` are the probabilities of the model's own samples."""
     found = result.judged
     return (plain if found.basis == "samples" else found.probabilities), found.basis
 

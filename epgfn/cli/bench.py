@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -336,7 +337,7 @@ def large(
                 f"{row['basis']}, error {row['mean_error']:.5f} mean, {row['max_error']:.4f} largest  model's samples "
                 f"{row['model_mean']:.4f}, {row['model_max']:.3f}, {row['verdict']}  CPU-s: a table {row['tables_cpu_s']:.1f}, a node "
                 f"{row['local_cpu_s']:.0f}, coordinator {row['coordinator_cpu_s']:.0f}, reference {row['reference_cpu_s']:.0f} "
-                f"({row['reference_apart']:.4f} apart)  {row['peak_gb']:.1f} GB",
+                f"({row['reference_apart']:.4f} apart)  {row['peak_rss_mb']:,.0f} MiB",
                 flush=True,
             )
 
@@ -348,6 +349,7 @@ def large(
         max_parents=max_parents,
         seed=seed,
         on_row=on_row,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if as_json:
         print(json.dumps({"rows": rows}))

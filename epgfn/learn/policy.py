@@ -13,7 +13,7 @@ from epgfn.base.errors import UsageError
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
 from epgfn.gflownet.spaces import DagBySinks
-from epgfn.learn.scores import require_mean
+from epgfn.learn.scores import require_mean, require_scorable
 from epgfn.study.objects import space_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def require_possible(study: Study) -> None:
             model is larger than what the study lets a node send.
     """
     require_mean(study)
+    if study.target_kind.is_modular:
+        require_scorable(study)
     space = space_of(study)
     require_room = family_of(study).require_room
     if require_room is not None:

@@ -29,18 +29,26 @@ def study_sets(study: Study) -> Tensor:
     Raises:
         UsageError: there are too many to hold a score for each.
     """
+    return parent_sets(*require_scorable(study))
+
+
+def study_masks(study: Study) -> Tensor:
+    """`study_sets` as (K,) int64 bitmasks, for what counts over all subsets of few variables. Raises as there."""
+    return parent_masks(*require_scorable(study))
+
+
+def require_scorable(study: Study) -> tuple[int, int]:
+    """How many variables and parents a study has.
+
+    Raises:
+        UsageError: there are too many parent sets to hold a score for each.
+    """
     v, r = len(study.variables), study.space.max_parents
     if v * sum(math.comb(v, size) for size in range(r + 1)) > MAX_SCORES:
         raise UsageError(
             f"{v} variables with up to {r} parents need too many scores; lower space.max_parents or take fewer variables"
         )
-    return parent_sets(v, r)
-
-
-def study_masks(study: Study) -> Tensor:
-    """`study_sets` as (K,) int64 bitmasks, for what counts over all subsets of few variables."""
-    study_sets(study)
-    return parent_masks(len(study.variables), study.space.max_parents)
+    return v, r
 
 
 def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parties: int) -> Tensor:

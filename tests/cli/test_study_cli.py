@@ -69,6 +69,19 @@ def test_what_a_model_weighs_is_told_and_what_would_make_it_smaller(
     assert code == 1 and "a smaller space.max_parents" in out and "10.0 MB" in out
 
 
+def test_no_larger_limit_is_advised_where_there_are_too_many_scores_anyway(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = ", ".join(f'{{name = "x{i}", centre = 0.0, scale = 1.0}}' for i in range(128))
+    path = tmp_path / "study.toml"
+    path.write_text(
+        f'name = "wide"\nroster = ["north"]\nvariables = [{variables}]\n[space]\nmax_parents = 3\n'
+    )
+    code, out, _ = study(capsys, "check", path)
+    assert code == 1 and "need too many scores; lower space.max_parents" in out
+    assert "max_upload_bytes" not in out
+
+
 def test_a_draft_says_what_is_left_to_do_and_is_never_written_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,13 +8,13 @@ it is not they that are measured; the global one for all the steps of the study,
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
 import numpy as np
 import torch
 
+from epgfn.bench.peers.blocks import peak_rss_mb
 from epgfn.demo.demo import example_dir
 from epgfn.learn.aggregate import train_global
 from epgfn.learn.local import train_local
@@ -32,7 +32,7 @@ def main(sizes: list[int]) -> None:
     example = Study.load(source / STUDY_NAME)
     records = np.asarray(load_records(source / "sachs.csv", example), dtype=np.float64)
     records = records[np.random.default_rng(SPLIT_SEED).permutation(len(records))]
-    print("| Nodes | CPU-s | Peak memory so far, GB |\n|---|---|---|")
+    print("| Nodes | CPU-s | Peak memory so far, GiB |\n|---|---|---|")
     for size in sizes:
         roster = [f"node-{n:03}" for n in range(size)]
         study = example.with_changes(
@@ -46,7 +46,7 @@ def main(sizes: list[int]) -> None:
         begun = time.process_time()
         train_global(study, models, seed=1)
         spent = time.process_time() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        peak = peak_rss_mb() / 1024
         print(f"| {size} | {spent:.1f} | {peak:.2f} |", flush=True)
 
 

@@ -197,7 +197,8 @@ def drawn(
 
     One of all sets is drawn a few times, in the hope that it is allowed, which costs least where a list is long and no set stands out.
     Then the list is gone through: a level is drawn below the sum of all sets, and refused once what is left cannot reach it; then the sum
-    of those allowed is used. All three draw from the same distribution, whichever it comes to.
+    of those allowed is used. All three draw from the same distribution, whichever it comes to; that `tail` is only a bound where sums are
+    lost in rounding concerns sets of less than `LOST` of the best.
     """
     for _ in range(TRIES):
         place = at_level(tail, tail[0] + math.log1p(-random.random()))

@@ -31,6 +31,7 @@ from epgfn.gflownet.device import CPU
 from epgfn.gflownet.measure import graph_moves
 from epgfn.gflownet.measure.graph_moves import Floats, Floats32, Ranks, Words
 from epgfn.gflownet.measure.trust import CHAINS_AGREE
+from epgfn.gflownet.spaces.parent_sets import parent_sets
 
 POPULATIONS, CHAINS = 4, 64
 """Populations, and chains in each: twice as many up to `FEW` variables, where they cost little."""
@@ -93,14 +94,7 @@ def lists_of(table: Tensor, max_parents: int) -> Lists:
     """From (V, K) log-scores in nats, sets by size and then lexicographically."""
     scores = table.detach().cpu().double().numpy()
     v = len(scores)
-    held = np.zeros((scores.shape[1], v), bool)
-    row = 0
-    for size in range(min(max_parents, v) + 1):
-        members = np.array(list(itertools.combinations(range(v), size)), np.int64).reshape(
-            math.comb(v, size), size
-        )
-        held[row + np.arange(len(members))[:, None], members] = True
-        row += len(members)
+    held = parent_sets(v, max_parents).cpu().numpy()
     worst = np.nan_to_num(
         -scores, posinf=np.finfo(float).max
     )  # impossible sets too before those that hold the variable itself

@@ -152,7 +152,8 @@ class Dag(Kind):
         return Questions([f"{names[i]}->{names[j]}" for i, j in pairs], state.adjacency.flatten(1)[:, where])
 
     def in_words(self, study: Study) -> str:
-        return f"directed acyclic graphs, grown {self.grown}, at most {study.space.max_parents} parents"
+        most = study.space.max_parents
+        return f"directed acyclic graphs, grown {self.grown}, at most {most} parent{'s' if most > 1 else ''}"
 
     def check(self, study: Study) -> None:
         if len(study.variables) < 2:

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m epgfn_node train ...        two cores of one machine
     torchrun --nproc-per-node 2 -m epgfn_coordinator serve ...  likewise
-    torchrun --nnodes 2 ...                                     two machines
+    torchrun --nnodes 2 --node-rank 0 --master-addr A ...        two machines, of which A is the first
 
 torchrun starts the processes and tells them of each other; `torch.distributed` does the rest. Outside torchrun there is one
 process and everything here does nothing. All processes start from the same weights and stay alike, since they take the same
@@ -11,7 +11,10 @@ steps; each draws trajectories of its own.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +30,8 @@ from epgfn.gflownet.policies.spec import TensorSpec
 PATIENCE = timedelta(days=365)
 """How long a process waits for the others: a coordinator may wait for its nodes for weeks."""
 SEED_STEP = 1_000_003
+_SIOCGIFADDR = 0x8915
+"""Of Linux; elsewhere the call fails, and gloo chooses by itself."""
 
 
 class Workers(NamedTuple):
@@ -58,11 +63,37 @@ def joined(device: torch.device | None = None) -> Iterator[Workers]:
         yield ALONE
         return
     on_gpu = device is not None and device.type == "cuda"
+    if interface := interface_towards(os.environ.get("MASTER_ADDR", "")):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield workers()
     finally:
         dist.destroy_process_group()
+
+
+def interface_towards(host: str) -> str:
+    """The network interface over which this machine reaches `host`, or is reached as it; empty where that is this machine alone, or is not
+    known. gloo takes the one that the machine's own name leads to, which is often loopback, and then waits for the others in vain."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # sends nothing
+            own = probe.getsockname()[0]
+            for _, name in socket.if_nameindex() if not own.startswith("127.") else []:
+                if _address_of(probe, name) == own:
+                    return name
+    except OSError:  # no such host, or IPv6 alone
+        pass
+    return ""
+
+
+def _address_of(probe: socket.socket, interface: str) -> str:
+    """Its IPv4 address; empty where it has none, or the system does not say."""
+    try:
+        answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+    except OSError:
+        return ""
+    return socket.inet_ntoa(answer[20:24])
 
 
 def share_of(batch: int) -> int:

@@ -256,6 +256,7 @@ def judge(
         missing=missing,
         chains_error=trust.get("chains_largest_error"),
         chains_weighted_error=trust.get("chains_weighted_error"),
+        chains_apart=trust.get("chains_apart", 0.0),
         chains_silent=answer is not None and by_chains is None,
     )
     if exact is not None:

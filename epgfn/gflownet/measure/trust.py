@@ -93,6 +93,7 @@ def verdict_of(
     missing: float | None = None,
     chains_error: float | None = None,
     chains_weighted_error: float | None = None,
+    chains_apart: float = 0.0,
     chains_silent: bool = False,
 ) -> Verdict:
     """The grade of a model: "good" of its samples as they are.
@@ -101,8 +102,9 @@ def verdict_of(
         moved: the most that weighting moves any probability. largest_error, weighted_error: of any of them before and after weighting,
             where the exact answer is known. missing: the share of the target that objects from elsewhere show to be lacking, where it is
             not known and such objects were looked at. chains_error, chains_weighted_error: of any probability before and after weighting
-            against Markov chains that agree among themselves, where the exact answer is not known; `chains_silent` where they do not
-            agree, so that nobody knows.
+            against Markov chains that agree among themselves, where the exact answer is not known; `chains_apart` how far halves of them
+            differ, and so how far they may be off, which a model that is near them shares; `chains_silent` where they do not agree, so
+            that nobody knows.
     """
     holds = weights_hold(effective_samples, khat)
     if largest_error is not None:
@@ -111,7 +113,7 @@ def verdict_of(
         after = largest_error if weighted_error is None else weighted_error
         return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
     if chains_error is not None and (missing or 0.0) <= LARGEST_ERROR:
-        if chains_error <= LARGEST_ERROR:
+        if chains_error <= min(LARGEST_ERROR, CHAINS_AGREE - chains_apart):
             return "good"
         after = chains_error if chains_weighted_error is None else chains_weighted_error
         return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"

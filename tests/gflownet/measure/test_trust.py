@@ -89,6 +89,13 @@ def test_chains_that_agree_judge_like_what_is_exact(error: float, after: float, 
     assert lacking == POOR
 
 
+@pytest.mark.parametrize(("apart", "grade"), [(0.05, "good"), (0.08, "usable after weighting")])
+def test_what_chains_may_be_off_themselves_is_added(apart: float, grade: str) -> None:
+    """A good model is within .1 of the truth, and chains that differ by .08 may be off by as much."""
+    figures = {"effective_samples": 4096, "khat": 0.1, "moved": 0.02, "missing": 0.0, "chains_error": 0.04}
+    assert verdict_of(**figures, chains_weighted_error=0.01, chains_apart=apart) == grade
+
+
 def test_where_chains_do_not_agree_nothing_is_called_good() -> None:
     found = verdict_of(effective_samples=4096, khat=0.1, moved=0.0, missing=0.0, chains_silent=True)
     assert found == "usable after weighting"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "epgfn-coordinator"
 ANSWER_WITHIN = 30.0  # seconds that `close` waits for the serving process
+LETTER_WITHIN = 1800.0  # seconds that `receive` waits for it: a large model takes minutes to check
 TAKEN_UP_WITHIN = 10.0  # seconds that `add` waits for it
 
 app = typer.Typer(
@@ -444,6 +445,55 @@ def serve(
 def _is_one_of_several() -> bool:
     """Whether torchrun has started this process with others."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@app.command()
+def receive(
+    letter: Annotated[Path, typer.Argument(help="A letter that a node has written (--to-file).")],
+    home: HomeOption = DEFAULT_HOME,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the reply (default: LETTER.reply).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do what a letter asks that somebody has carried here, with all the checks of a call, and write the reply. Also while it serves.
+
+    Example: epgfn-coordinator receive clinic-a.letter --home coordinator-home
+    """
+    from epgfn_coordinator.letters import hand_in
+
+    reply = out or letter.with_name(letter.name + ".reply")
+    store = _store(home)
+    try:
+        if Home(home).is_served():
+            answered = hand_in(Home(home), store, letter, reply, LETTER_WITHIN)
+        else:
+            from epgfn_coordinator.main_loop import receive as take
+
+            log_to_stderr()
+            answered = take(Home(home), Journal(make_reporter("coordinator", events=False)), letter, reply)
+    finally:
+        store.close()
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "node": answered.node_id,
+                    "kind": answered.kind,
+                    "refused": answered.reason or None,
+                    "detail": answered.said,
+                    "reply": str(reply),
+                },
+                indent=2,
+            )
+        )
+    else:
+        print(f"{answered.node_id}, {answered.kind}: {answered.said}")
+        print(f"{reply}: the reply; carry it back to {answered.node_id}")
+    if answered.reason:
+        from epgfn.rpc import WAITING_REASONS
+
+        raise typer.Exit(3 if answered.reason in WAITING_REASONS else 1)
 
 
 @app.command()

@@ -80,7 +80,7 @@ class Continuity:
     def __init__(
         self, store: Store, log: PublishedLog, verifier: NoteVerifier, roster: list[str], journal: Journal
     ) -> None:
-        self._store, self._log, self._verifier = store, log, verifier
+        self._store, self._log, self.verifier = store, log, verifier
         self._roster, self._journal = roster, journal
         self._lock = threading.Lock()
 
@@ -141,7 +141,7 @@ class Continuity:
         if not note or len(note) > MAX_NOTE_BYTES:
             return None
         try:
-            return open_checkpoint(note, self._verifier)
+            return open_checkpoint(note, self.verifier)
         except LedgerError:
             return None
 

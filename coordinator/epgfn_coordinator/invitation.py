@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex
+from epgfn.sealing.letter import is_signed_by_token, token_public
 from epgfn.study import Study
 from epgfn_coordinator import clock
 from epgfn_coordinator.clock import spelled
@@ -78,11 +79,12 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew:
             )
         void_token(store, node_id, REPLACED)
         store.write(
-            "INSERT INTO tokens (node_id, token_sha256, expires, renews) VALUES (?, ?, ?, ?)",
+            "INSERT INTO tokens (node_id, token_sha256, expires, renews, letter_key) VALUES (?, ?, ?, ?, ?)",
             node_id,
             token_digest(invitation["token"]),
             expires.isoformat(),
             RENEWS if renew else None,
+            token_public(invitation["token"]),
         )
         store.set_fact(_told(node_id), f"{invitation['enroll_address']} {invitation['address']}")
     return (json.dumps(invitation, indent=2) + "\n").encode("utf-8")
@@ -108,26 +110,35 @@ def revoke_invitation(store: Store, node_id: str) -> None:
 
 def void_token(store: Store, node_id: str, why: str) -> bool:
     """Take the node's token, if it has one, and remember why, for whoever shows it. Call inside a transaction."""
-    row = store.row("SELECT token_sha256 FROM tokens WHERE node_id = ?", node_id)
+    row = store.row("SELECT token_sha256, letter_key FROM tokens WHERE node_id = ?", node_id)
     if row is None:
         return False
     store.write(
-        "INSERT OR REPLACE INTO void_tokens (token_sha256, node_id, why) VALUES (?, ?, ?)",
+        "INSERT OR REPLACE INTO void_tokens (token_sha256, node_id, why, letter_key) VALUES (?, ?, ?, ?)",
         row["token_sha256"],
         node_id,
         why,
+        row["letter_key"],
     )
     store.write("DELETE FROM tokens WHERE node_id = ?", node_id)
     return True
 
 
-def node_of_token(store: Store, token: str) -> str:
-    """The node that a token was made for; empty where it never was one of ours.
+def digest_of_signer(store: Store, node_id: str, signature: bytes, *about: bytes) -> str:
+    """The digest of the token of this node, good or void, that has signed an enrolment by letter; empty if none has."""
+    for table in ("tokens", "void_tokens"):
+        for row in store.rows(f"SELECT token_sha256, letter_key FROM {table} WHERE node_id = ?", node_id):
+            if row["letter_key"] and is_signed_by_token(row["letter_key"], signature, *about):
+                return str(row["token_sha256"])
+    return ""
+
+
+def node_of_token(store: Store, digest: str) -> str:
+    """The node that the token with that digest was made for; empty where it never was one of ours.
 
     Raises:
         RefusedError: "invitation-revoked", "invitation-replaced".
     """
-    digest = token_digest(token)
     # Every digest is compared, each in constant time, so how long it takes says nothing.
     good = _matching(store.rows("SELECT node_id, token_sha256 FROM tokens"), digest)
     void = _matching(store.rows("SELECT * FROM void_tokens"), digest)
@@ -154,13 +165,13 @@ def _matching(rows: list[Row], digest: str) -> Row | None:
     return found
 
 
-def require_good(store: Store, node_id: str, token: str) -> None:
-    """Refuse a token that is not the node's any more, or has expired.
+def require_good(store: Store, node_id: str, digest: str) -> None:
+    """Refuse a token, by its digest, that is not the node's any more, or has expired.
 
     Raises:
         RefusedError: as `node_of_token`, or "invitation-expired".
     """
-    if node_of_token(store, token) != node_id:
+    if node_of_token(store, digest) != node_id:
         raise RefusedError("bad-token", f"the enrolment token is not valid; {_AGAIN}")
     row = store.row("SELECT expires FROM tokens WHERE node_id = ?", node_id)
     if row is None or not row["expires"]:
@@ -173,8 +184,8 @@ def require_good(store: Store, node_id: str, token: str) -> None:
         )
 
 
-def use_renewal(store: Store, node_id: str, token: str) -> bool:
-    """Whether the token that an enrolled node shows renews its certificate, now and not again. Call inside a transaction.
+def use_renewal(store: Store, node_id: str, digest: str) -> bool:
+    """Whether the token, by its digest, that an enrolled node shows renews its certificate, now and not again. Call inside a transaction.
 
     Raises:
         RefusedError: as `require_good`.
@@ -182,7 +193,7 @@ def use_renewal(store: Store, node_id: str, token: str) -> bool:
     row = store.row("SELECT renews FROM tokens WHERE node_id = ?", node_id)
     if row is None or row["renews"] != RENEWS:
         return False
-    require_good(store, node_id, token)
+    require_good(store, node_id, digest)
     store.write("UPDATE tokens SET renews = ? WHERE node_id = ?", RENEWED, node_id)
     return True
 

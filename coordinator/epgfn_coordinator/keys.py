@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, replace
 
 from epgfn.base import failpoints
-from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_secret, remove, sync_directory, write_secret
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import remove, sync_directory
 from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.note import NoteSigner
-from epgfn.sealing import chunked
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
+from epgfn.sealing.round_key_file import read_private_key, write_private_key
 from epgfn_coordinator.home import Home
 
 TLS_KEY, TLS_CERTIFICATE = "tls.key", "tls.pem"
 SIGNING_KEY, SIGNING_PUBLIC = "signing.key", "coordinator.pem"
 LEDGER_KEY, LEDGER_PUBLIC = "ledger.key", "ledger.vkey"
 ROUND_KEY = "round.key"
-_SALT_BYTES = 16
-_ROUND_KEY_CONTEXT = b"epgfn round key file v1"
 HEALTH_KEY, HEALTH_CERTIFICATE = "health.key", "health.pem"
 
 
@@ -63,31 +60,12 @@ def read_round_key(home: Home) -> RoundPrivateKey:
     Raises:
         EpgfnError: it was destroyed, or others can read it.
     """
-    path, secret = home.key(ROUND_KEY), key_passphrase()
-    raw = read_secret(path)
-    try:
-        if secret:
-            salt, sealed = raw[:_SALT_BYTES], raw[_SALT_BYTES:]
-            raw = chunked.decrypt(sealed, _stretch(secret, salt), _ROUND_KEY_CONTEXT)
-        return RoundPrivateKey.from_bytes(raw)
-    except (RefusedError, ValueError):
-        # Our own file does not open, which must never count as a refusal of what a node sent.
-        raise EpgfnError(
-            f"the round key {path} does not open; check the passphrase, or restore the file from a backup"
-        ) from None
+    return read_private_key(home.key(ROUND_KEY), key_passphrase(), "round key")
 
 
 def write_round_key(home: Home, key: RoundPrivateKey) -> None:
-    """Keep the round key in keys/, encrypted if there is a passphrase: salt (16), then C2SP chunked encryption."""
-    raw, secret = key.to_bytes(), key_passphrase()
-    if secret:
-        salt = os.urandom(_SALT_BYTES)
-        raw = salt + chunked.encrypt(raw, _stretch(secret, salt), _ROUND_KEY_CONTEXT)
-    write_secret(home.key(ROUND_KEY), raw)
-
-
-def _stretch(secret: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(secret.encode("utf-8"), salt=salt, n=1 << 15, r=8, p=1, maxmem=1 << 26, dklen=32)
+    """Keep the round key in keys/, encrypted if there is a passphrase."""
+    write_private_key(home.key(ROUND_KEY), key, key_passphrase())
 
 
 def destroy_round_key(home: Home) -> None:

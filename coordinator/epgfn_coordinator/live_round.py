@@ -127,13 +127,14 @@ class LiveRound:
         manifest = _manifest(home, keys)
         self.store = Store(home.state)
         self.name, self.round_id = rounds.name_of(home), manifest.round_id
+        self.ledger_vkey = manifest.ledger_vkey
         self.log = PublishedLog(home, self.store, keys)
         self.watch = StreamWatch()
         self.clock = Clock(self.store, keep=True)
         self.continuity = Continuity(self.store, self.log, keys.ledger.verifier, self.study.roster, journal)
         self.round = Round(self.study, self.store, self.log, journal, self.clock)
         self._verifier = Verifier(self.study, manifest, self.store, self.log)
-        self._intake = Intake(
+        self.intake = Intake(
             home,
             self.store,
             self.log,
@@ -146,9 +147,9 @@ class LiveRound:
             upload_limit=self.study.transport.max_upload_bytes,
         )
         self.revocation = Revocation(
-            home, self.study, self.store, self.log, journal, self.watch, self._intake.forget
+            home, self.study, self.store, self.log, journal, self.watch, self.intake.forget
         )
-        self._withdrawal = Withdrawal(home, self.store, self.log, self._verifier, journal)
+        self.withdrawal = Withdrawal(home, self.store, self.log, self._verifier, journal)
         self._keys, self._manifest = keys, manifest
         self._worker: _Worker | None = None
         self._late: _Worker | None = None
@@ -192,7 +193,7 @@ class LiveRound:
             self.round_id,
             identity,
             StudyServicer(self.home, self.study, identity, self.round),
-            ArtifactServicer(identity, self._intake, self._withdrawal, self.watch),
+            ArtifactServicer(identity, self.intake, self.withdrawal, self.watch),
             ResultServicer(self.home, self.store, self.log, identity, self.round, self.watch),
             LedgerServicer(identity, self.log, self.continuity),
         )
@@ -209,7 +210,7 @@ class LiveRound:
             self.continuity.believe()
         _remove_strays(self.home, self.store)
         # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
-        for table in ("requests", "revocation_requests"):
+        for table in ("requests", "revocation_requests", "letter_requests"):
             self.store.write(f"DELETE FROM {table} WHERE done IS NULL")
         self.store.write("DELETE FROM facts WHERE name = ?", TROUBLE_FACT)
         self.log.publish()
@@ -242,7 +243,7 @@ class LiveRound:
 
     def _move(self, stop: threading.Event) -> None:
         # What arrived in time is in time, however long its check takes.
-        self.round.tick(busy=self._intake.busy)
+        self.round.tick(busy=self.intake.busy)
         worker = self._worker
         # Asked before the state is: whoever has ended without an error has left no round aggregating but one opened again since.
         idle = worker is None or (worker.done and worker.failure is None)
@@ -330,7 +331,7 @@ class LiveRound:
 
     def close(self) -> None:
         """Give the state back."""
-        self._intake.close()
+        self.intake.close()
         self.store.close()
 
 

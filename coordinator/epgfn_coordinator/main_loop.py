@@ -23,7 +23,8 @@ from epgfn_coordinator.grpc_servers import Listener, Servicers
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.invitation import moved
 from epgfn_coordinator.journal import LOG, Journal
-from epgfn_coordinator.live_round import AGGREGATION, LiveRound, Shared
+from epgfn_coordinator.letters import Answered, Counter, LetterBox, Letters
+from epgfn_coordinator.live_round import AGGREGATION, LAST_STEP, LiveRound, Shared
 from epgfn_coordinator.people import revoked_in, share, unshared_revocations
 from epgfn_coordinator.revocation import Requests
 from epgfn_coordinator.round import round_state
@@ -124,6 +125,21 @@ def revoke(home: Home, journal: Journal, node_id: str) -> str:
             coordinator.close()
 
 
+def receive(home: Home, journal: Journal, letter: Path, out: Path) -> Answered:
+    """Answer a letter where nobody serves from `home`.
+
+    Raises:
+        EpgfnError: a coordinator serves from `home`, or see `Letters.answer`.
+    """
+    with home.served():
+        coordinator = Coordinator(home, journal)
+        try:
+            coordinator.publish()
+            return coordinator.receive(letter, out)
+        finally:
+            coordinator.close()
+
+
 @contextlib.contextmanager
 def _alone(home: Home, journal: Journal) -> Iterator[LiveRound]:
     """One round, where nobody serves from its coordinator's directory."""
@@ -163,6 +179,7 @@ class Coordinator:
         """Why rounds cannot be served, and when to try again, by their folders."""
         self._watch = StreamWatch()
         self._room = _Room(journal)
+        self._letters: LetterBox | None = None
         self._looked = 0.0
         self._sharing = threading.Lock()
         every = rounds.all_rounds(self._home)
@@ -248,7 +265,9 @@ class Coordinator:
         stop: threading.Event,
         metrics_address: str,
     ) -> None:
-        listener.start(self._servicers(), self._enrollment(config))
+        enrollment = self._enrollment(config)
+        self._letters = LetterBox(self._home, self.letters(enrollment))
+        listener.start(self._servicers(), enrollment)
         try:
             shown: dict[str, Any] = (
                 {"metrics": f"http://{metrics_address}/metrics"} if metrics_address else {}
@@ -294,6 +313,19 @@ class Coordinator:
             config.public_address,
             self._share_if_possible,
         )
+
+    def letters(self, enrollment: Enrollment) -> Letters:
+        """What answers letters."""
+        return Letters(self._counters, enrollment, self._shared.keys.signing, self._journal)
+
+    def _counters(self) -> list[Counter]:
+        desks = {desk.round_id: desk for desk in self._desks}
+        return [Counter(each, desks[each.round_id]) for each in self._rounds if each.round_id in desks]
+
+    def receive(self, letter: Path, out: Path) -> Answered:
+        """Answer a letter where nobody serves."""
+        self._desks = [each.desk() for each in self._rounds]
+        return self.letters(self._enrollment(self._config)).answer(letter, out)
 
     def all(self) -> list[Desk]:
         """What answers calls, a desk a round."""
@@ -346,6 +378,8 @@ class Coordinator:
                 try:
                     for first in [each for each in self._rounds if each.home.house is None]:
                         requests.answer(first.store)
+                        if self._letters is not None:
+                            self._letters.look(first.store)
                     upkeep.look_if_possible()
                     self._look_around()
                 except NoRoomError as error:
@@ -375,6 +409,8 @@ class Coordinator:
             stop.set()
             for each in self._rounds:
                 each.end()
+            if self._letters is not None:
+                self._letters.end(LAST_STEP)
 
     def _look_around(self) -> None:
         """Every now and then: take up rounds that were added, and have each know what the others know of nodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from epgfn.base.errors import EpgfnError
 from epgfn.ledger import TileLog
@@ -67,6 +68,16 @@ class PublishedLog:
         with self._lock:
             newest = self.publish().size
             return self._tiles.note, self._tiles.consistency_proof(size) if size < newest else []
+
+    def proofs_since(self, sizes: Iterable[int]) -> tuple[bytes, dict[int, list[bytes]]]:
+        """The same for several sizes, by size, all of the same checkpoint."""
+        with self._lock:
+            newest = self.publish().size
+            proofs = {
+                size: self._tiles.consistency_proof(size) if size < newest else []
+                for size in sorted(set(sizes))
+            }
+            return self._tiles.note, proofs
 
     def fill_receipts(self) -> None:
         """Make the receipts that a kill or a full disk kept from being made, so that each accepted artifact has one."""

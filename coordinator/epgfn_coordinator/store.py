@@ -28,9 +28,9 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) ST
 CREATE TABLE IF NOT EXISTS entries (
     position INTEGER PRIMARY KEY CHECK (position >= 0), entry BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tokens (
-    node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, expires TEXT, renews TEXT) STRICT;
+    node_id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, expires TEXT, renews TEXT, letter_key TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS void_tokens (
-    token_sha256 TEXT PRIMARY KEY, node_id TEXT NOT NULL, why TEXT NOT NULL) STRICT;
+    token_sha256 TEXT PRIMARY KEY, node_id TEXT NOT NULL, why TEXT NOT NULL, letter_key TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS nodes (
     node_id TEXT PRIMARY KEY, tls_fingerprint TEXT NOT NULL UNIQUE, signing_fingerprint TEXT NOT NULL UNIQUE,
     signing_key BLOB NOT NULL, certificate BLOB NOT NULL) STRICT;
@@ -57,8 +57,18 @@ CREATE TABLE IF NOT EXISTS requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, deadline TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS revocation_requests (
     number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, node_id TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS letter_requests (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, done INTEGER, answer TEXT, name TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS letters (
+    signing_fingerprint TEXT PRIMARY KEY, number INTEGER NOT NULL, letter_sha256 TEXT NOT NULL) STRICT;
 """
-_ADDED = (("requests", "deadline"), ("tokens", "expires"), ("tokens", "renews"))
+_ADDED = (
+    ("requests", "deadline"),
+    ("tokens", "expires"),
+    ("tokens", "renews"),
+    ("tokens", "letter_key"),
+    ("void_tokens", "letter_key"),
+)
 """Columns, TEXT all of them, that the tables of earlier homes do not have."""
 
 

@@ -30,6 +30,8 @@ from epgfn.sealing import predicates
 from epgfn.sealing.bundle import read_unverified, verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
+from epgfn.sealing.letter import MAGIC as LETTER
+from epgfn.sealing.letter import read_letter
 from epgfn.sealing.model_header import DTYPES, parse_header
 from epgfn.sealing.model_header import MAX_HEADER_BYTES as MAX_MODEL_HEADER_BYTES
 from epgfn.sealing.pki import certificate_fingerprint, ends_at, node_id_from_cert
@@ -83,7 +85,7 @@ def inspect_file(path: Path, key: Path | None = None) -> Inspected:
     secret = _secret(head)
     if secret is not None:
         return secret  # not even its digest is shown
-    found = _of_head(head, size)
+    found = _of_head(head, size, path, _Key.load(key))
     if found is None:
         if size > MAX_TEXT_BYTES:
             raise _unknown(path)
@@ -107,10 +109,12 @@ class _Key(NamedTuple):
         return cls(ledger=NoteVerifier.from_vkey(raw.decode("utf-8", "replace").strip()))
 
 
-def _of_head(head: bytes, size: int) -> Inspected | None:
+def _of_head(head: bytes, size: int, path: Path, key: _Key) -> Inspected | None:
     """Large files: known and told by how they begin."""
     if head.startswith(MAGIC):
         return _sealed(head, size)
+    if head.startswith(LETTER):
+        return _letter(path, key)
     if head.startswith(b"PAR1"):
         inside = "objects that were drawn from a model, if it lies beside one; epgfn audit says whether they are its"
         return Inspected("A Parquet table", [("inside", inside)])
@@ -150,6 +154,16 @@ def _sealed(head: bytes, size: int) -> Inspected:
             ("inside", inside),
         ],
     )  # fmt: skip
+
+
+def _letter(path: Path, key: _Key) -> Inspected:
+    letter = read_letter(path)
+    found = _bundle(letter.bundle, key)
+    held = ", ".join(f"{part.size} bytes" for part in letter.parts)
+    return Inspected(
+        "A letter between a node and its coordinator, to be carried where there is no network",
+        [("statement", found.what), *found.facts, ("parts", held)],
+    )
 
 
 def _plain_size(suite: str, size: int) -> str:
@@ -307,6 +321,8 @@ _KINDS: Final = {
     predicates.GLOBAL: "the coordinator publishes a global model",
     predicates.LEAVE_ONE_OUT: "the coordinator publishes a model without one node",
     predicates.WITNESS: "a node names the key with which it cosigns the ledger",
+    predicates.LETTER: "a node writes a letter to its coordinator",
+    predicates.REPLY: "the coordinator answers a letter",
     predicates.COMPARISON: "a simulation compares its model with the exact posterior",
 }
 

@@ -19,6 +19,8 @@ GLOBAL: Final = "urn:epgfn:global-model:v1"
 LEAVE_ONE_OUT: Final = "urn:epgfn:leave-one-out-model:v1"
 COMPARISON: Final = "urn:epgfn:comparison:v1"
 WITNESS: Final = "urn:epgfn:witness:v1"
+LETTER: Final = "urn:epgfn:letter:v1"
+REPLY: Final = "urn:epgfn:reply:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
@@ -206,6 +208,39 @@ class WitnessPredicate(_Claim):
     vkey: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+class LetterPredicate(_Claim):
+    """A node writes to its coordinator, where there is no network. Subjects: the parts. The ledger's key names the round, since each
+    has its own; `number` grows from one letter of a node to the next; the reply is sealed to `reply_key`, which is made for this letter."""
+
+    kind: Literal["enrolment", "submission", "withdrawal", "question"]
+    study_digest: Digest
+    ledger_vkey: Name
+    node_id: NodeId
+    sender_fingerprint: Digest
+    number: Size
+    suite: Suite
+    reply_key: Annotated[str, AfterValidator(_base64)]
+
+    @property
+    def public_key(self) -> RoundPublicKey:
+        """The key to encrypt the reply to.
+
+        Raises:
+            RefusedError: "bad-key".
+        """
+        return RoundPublicKey.from_bytes(self.suite, from_base64(self.reply_key, "reply key"))
+
+
+class ReplyPredicate(_Claim):
+    """The coordinator answers the letter whose bundle has that SHA-256. Subjects: the reply's parts, sealed to the letter's `reply_key`."""
+
+    study_digest: Digest
+    ledger_vkey: Name
+    node_id: NodeId
+    coordinator_fingerprint: Digest
+    letter_sha256: Digest
+
+
 Predicate = (
     StudyPredicate
     | RoundPredicate
@@ -215,6 +250,8 @@ Predicate = (
     | LeaveOneOutPredicate
     | ComparisonPredicate
     | WitnessPredicate
+    | LetterPredicate
+    | ReplyPredicate
 )
 PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
@@ -225,4 +262,6 @@ PREDICATES: Final[dict[str, type[Predicate]]] = {
     LEAVE_ONE_OUT: LeaveOneOutPredicate,
     COMPARISON: ComparisonPredicate,
     WITNESS: WitnessPredicate,
+    LETTER: LetterPredicate,
+    REPLY: ReplyPredicate,
 }

@@ -19,6 +19,7 @@ from epgfn.base.console import Reporter, make_reporter, run_app
 from epgfn_node.home import NodeHome
 
 if TYPE_CHECKING:
+    from epgfn.study import Study
     from epgfn_node.enroll import Connection
 
 NAME = "epgfn-node"
@@ -51,6 +52,22 @@ Budget = Annotated[
 ]
 Device = Annotated[
     str, typer.Option("--device", help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
+]
+ToFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--to-file",
+        metavar="LETTER",
+        help="Where there is no network: write a letter to be carried to the coordinator, and connect to nobody.",
+    ),
+]
+SentEarlier = Annotated[
+    str | None,
+    typer.Option(
+        "--sent-earlier",
+        metavar="SHA256",
+        help="Digest of what this node sent under keys that were revoked since.",
+    ),
 ]
 DEFAULT_HOME = Path("node-home")
 
@@ -88,6 +105,7 @@ def enroll(
     invite: Annotated[
         Path | None, typer.Option("--invite", help="The invitation file from the coordinator's operator.")
     ] = None,
+    to_file: ToFile = None,
     events: Events = False,
 ) -> None:
     """Get a certificate, pin the coordinator's keys, and fetch the signed study for you to read."""
@@ -99,14 +117,46 @@ def enroll(
         node_home.require_initialised()
         settings = NodeSettings.of(node_home)
         source = invite or settings.invite or node_home.invitation
+        if to_file is not None:
+            from epgfn_node.letters import write_enrolment
+
+            write_enrolment(node_home, Invitation.load(source), to_file, report)
+            return
         agreement = enroll_node(node_home, Invitation.load(source), settings, report)
-    study = agreement.study
     if not events:
-        print(
-            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
-            f"Read {node_home.study}. If you agree to it, run:\n"
-            f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
-        )
+        _show(agreement.study, node_home)
+
+
+def _show(study: Study, node_home: NodeHome) -> None:
+    """What is to be agreed to, and how."""
+    print(
+        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
+        f"Read {node_home.study}. If you agree to it, run:\n"
+        f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
+    )
+
+
+@app.command(epilog="Example: epgfn-node receive clinic-a.letter.reply --home node-home")
+def receive(
+    reply: Annotated[
+        Path, typer.Argument(metavar="REPLY", help="The coordinator's reply to the last letter.")
+    ],
+    home: Home = DEFAULT_HOME,
+    sent_earlier: SentEarlier = None,
+    events: Events = False,
+) -> None:
+    """Take a reply that somebody has carried here: checked as what the coordinator answers to calls, and kept: certificate and study,
+    receipt, or result."""
+    from epgfn_node.letters import ENROLMENT, receive_reply
+    from epgfn_node.settings import NodeSettings
+    from epgfn_node.study import load_agreement
+    from epgfn_node.trust import Trust
+
+    with _session(home, events) as (node_home, report):
+        kind = receive_reply(node_home, reply, NodeSettings.of(node_home), report, sent_earlier)
+        study = load_agreement(node_home, Trust(node_home)).study
+    if kind == ENROLMENT and not events:
+        _show(study, node_home)
 
 
 @app.command(epilog="Example: epgfn-node rounds --home node-home")
@@ -145,13 +195,8 @@ def join(
     connection = _connection(node)
     with _session(node.round(round_name).root, events) as (_, report):
         joined, agreement = join_round(connection, round_name, report)
-    study = agreement.study
     if not events:
-        print(
-            f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
-            f"Read {joined.study}. If you agree to it, run:\n"
-            f"  epgfn-node train --home {joined.root} --data FILE --accept-study {study.digest}"
-        )
+        _show(agreement.study, joined)
 
 
 @app.command(epilog="Example: epgfn-node renew --home node-home")
@@ -161,6 +206,7 @@ def renew(
         Path | None,
         typer.Option("--invite", help="An invitation for renewal, where the certificate has ended already."),
     ] = None,
+    to_file: ToFile = None,
     events: Events = False,
 ) -> None:
     """Get another certificate for the same keys; `run` does it by itself in the last month."""
@@ -170,6 +216,17 @@ def renew(
     from epgfn_node.trust import Invitation
 
     with _session(home, events) as (node_home, report):
+        if to_file is not None:
+            from epgfn.base.errors import UsageError
+            from epgfn_node.letters import write_enrolment
+
+            if invite is None:
+                raise UsageError(
+                    "by letter a certificate is renewed with an invitation for that; add --invite FILE"
+                )
+            node_home.require_enrolled()
+            write_enrolment(node_home, Invitation.load(invite), to_file, report)
+            return
         if invite is None:
             renew_now(_connection(node_home), report)
             return
@@ -309,25 +366,37 @@ def approve(
 
 
 @app.command(epilog="Example: epgfn-node submit --home node-home")
-def submit(home: Home = DEFAULT_HOME, events: Events = False) -> None:
+def submit(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events = False) -> None:
     """Send what was approved and keep the receipt. Safe to run again after any interruption."""
     from epgfn_node.study import load_agreement
     from epgfn_node.submit import submit as submit_model
 
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home, report)
-        submit_model(connection, load_agreement(node_home, connection.trust), report)
+        agreement = load_agreement(node_home, connection.trust)
+        if to_file is not None:
+            from epgfn_node.letters import write_submission
+
+            write_submission(connection, agreement, to_file, report)
+            return
+        submit_model(connection, agreement, report)
 
 
 @app.command(epilog="Example: epgfn-node withdraw --home node-home")
-def withdraw(home: Home = DEFAULT_HOME, events: Events = False) -> None:
+def withdraw(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events = False) -> None:
     """Take back what was sent, before it is aggregated: signed, entered in the ledger, and not aggregated. Another model may follow."""
     from epgfn_node.study import load_agreement
     from epgfn_node.withdraw import withdraw as withdraw_model
 
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
-        withdraw_model(connection, load_agreement(node_home, connection.trust), report)
+        agreement = load_agreement(node_home, connection.trust)
+        if to_file is not None:
+            from epgfn_node.letters import write_withdrawal
+
+            write_withdrawal(connection, agreement, to_file, report)
+            return
+        withdraw_model(connection, agreement, report)
 
 
 @app.command(epilog="Example: epgfn-node fetch --home node-home --wait 600")
@@ -342,14 +411,8 @@ def fetch(
             "--aggregate", min=1, help="Number of the global model, where the study takes late models."
         ),
     ] = 1,
-    sent_earlier: Annotated[
-        str | None,
-        typer.Option(
-            "--sent-earlier",
-            metavar="SHA256",
-            help="Digest of what this node sent under keys that were revoked since.",
-        ),
-    ] = None,
+    sent_earlier: SentEarlier = None,
+    to_file: ToFile = None,
     events: Events = False,
 ) -> None:
     """Fetch the global model and verify that it was made from exactly what the nodes sent."""
@@ -358,9 +421,15 @@ def fetch(
 
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home, report)
+        agreement = load_agreement(node_home, connection.trust)
+        if to_file is not None:
+            from epgfn_node.letters import write_question
+
+            write_question(connection, agreement, to_file, report, aggregate)
+            return
         fetch_model(
             connection,
-            load_agreement(node_home, connection.trust),
+            agreement,
             report,
             wait,
             aggregate=aggregate,

@@ -42,6 +42,8 @@ class Connection:
     keys: NodeKeys
     certificate_pem: bytes
     round_id: str = ""
+    recorded: Coordinator | None = None
+    """What the coordinator has answered by letter, in the place of a channel."""
 
     @classmethod
     def load(cls, home: NodeHome, settings: NodeSettings) -> Connection:
@@ -71,13 +73,20 @@ class Connection:
 
     def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
         """A channel on which both ends show certificates; use as a context manager."""
-        return Coordinator(self.target, report, patience, self.round_id)
+        return self.recorded or Coordinator(self.target, report, patience, self.round_id)
 
 
 def enroll(
-    home: NodeHome, invitation: Invitation, settings: NodeSettings, report: Reporter, patience: float = 0.0
+    home: NodeHome,
+    invitation: Invitation,
+    settings: NodeSettings,
+    report: Reporter,
+    patience: float = 0.0,
+    *,
+    recorded: Coordinator | None = None,
 ) -> Agreement:
-    """Spend the token of `invitation` unless that is done already, then get the study, the round and a checkpoint.
+    """Spend the token of `invitation` unless that is done already, then get the study, the round and a checkpoint. `recorded`: what the
+    coordinator has answered by letter, where there is no network.
 
     Raises:
         UsageError: this is a further round of a node, which is enrolled already.
@@ -95,8 +104,9 @@ def enroll(
     keep_invitation(home, invitation)
     trust = Trust(home)
     if not home.tls_certificate.exists():
-        report.event("enrolling", f"asking {invitation.enroll_address} for a certificate")
-        get_certificate(home, invitation, settings, keys, trust, report, patience)
+        if recorded is None:
+            report.event("enrolling", f"asking {invitation.enroll_address} for a certificate")
+        get_certificate(home, invitation, settings, keys, trust, report, patience, recorded=recorded)
     certificate = read_bytes(home.tls_certificate, "certificate")
     if require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
         raise RefusedError(
@@ -104,7 +114,9 @@ def enroll(
             f"{home.root} is enrolled under another node id; use a new --home for this invitation",
         )
     address = settings.address or invitation.address or _answered_address(home)
-    connection = Connection(home, invitation.node_id, address, trust, keys, certificate, invitation.round_id)
+    connection = Connection(
+        home, invitation.node_id, address, trust, keys, certificate, invitation.round_id, recorded
+    )
     with connection.open(report, patience) as coordinator:
         agreement = fetch_agreement(home, coordinator, trust, invitation.study_digest)
         require_on_roster(agreement.study, invitation.node_id)
@@ -149,6 +161,8 @@ def get_certificate(
     trust: Trust,
     report: Reporter,
     patience: float,
+    *,
+    recorded: Coordinator | None = None,
 ) -> None:
     """Spend a token: the certificate and the address that come back.
 
@@ -158,7 +172,7 @@ def get_certificate(
     """
     request = _request(home, invitation, keys)
     address = parse_address(settings.enroll_address or invitation.enroll_address)
-    with Coordinator(Target(address, trust.ca_pem), report, patience) as coordinator:
+    with recorded or Coordinator(Target(address, trust.ca_pem), report, patience) as coordinator:
         answer = coordinator.call(coordinator.enrollment.Enroll, request)
     certificate = bytes(answer.certificate_pem)
     if require_own_certificate(certificate, keys.tls, trust) != invitation.node_id:
@@ -175,11 +189,16 @@ def get_certificate(
     write_atomic(home.tls_certificate, certificate)
 
 
-def _request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> enrollment_pb2.EnrollRequest:
-    # Signatures are randomised. The request is kept so that a repetition after a lost reply is the same request.
+def kept_request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> bytes:
+    """The certificate signing request of this home, in PEM. Signatures are randomised, so it is kept: a repetition after a lost reply is
+    the same request."""
     if not home.tls_request.exists():
         write_secret(home.tls_request, make_csr(keys.tls, invitation.node_id))
-    csr = read_secret(home.tls_request)
+    return read_secret(home.tls_request)
+
+
+def _request(home: NodeHome, invitation: Invitation, keys: NodeKeys) -> enrollment_pb2.EnrollRequest:
+    csr = kept_request(home, invitation, keys)
     return enrollment_pb2.EnrollRequest(
         token=invitation.token,
         csr_pem=csr,

@@ -19,6 +19,7 @@ privacy/                             * 0600: the ledger of releases, unless node
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 outbox/withdrawal.sigstore.json      there while a withdrawal is under way
+letters/{last.json,reply.key}        the last letter that was written, and the key (0600) that opens its reply
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
 receipts/withdrawn-<sha256>/         proof that an artifact was withdrawn, and the receipt it had
 global/{model.safetensors,model.sigstore.json}       verified result
@@ -188,6 +189,16 @@ class NodeHome:
     def withdrawal(self) -> Path:
         """There while a withdrawal that was signed may not have been heard of, or is not finished here."""
         return self.root / "outbox" / "withdrawal.sigstore.json"
+
+    @property
+    def letter(self) -> Path:
+        """What is known of the last letter that this node has written."""
+        return self.root / "letters" / "last.json"
+
+    @property
+    def reply_key(self) -> Path:
+        """There while the last letter waits for its reply, which it opens."""
+        return self.root / "letters" / "reply.key"
 
     def withdrawn(self, sealed_sha256: str) -> Path:
         """The folder of what proves that the artifact with that SHA-256 was accepted and withdrawn."""

@@ -92,18 +92,26 @@ def renew_by_invitation(
         EpgfnError: nobody answers, or a file cannot be written.
     """
     home.require_enrolled()
-    kept = Invitation.load(home.invitation)
-    if (invitation.node_id, invitation.study_digest) != (kept.node_id, kept.study_digest):
-        raise RefusedError(
-            "other-node",
-            f"the invitation is for {invitation.node_id} in another study, or for another node than {home.root} is; use the right one",
-        )
+    require_same_node(home, invitation)
     pin(home, invitation)
     get_certificate(home, invitation, settings, load_keys(home), Trust(home), report, patience)
     keep_invitation(home, invitation)
     connection = Connection.load(home, settings)
     ends = in_words(ends_at(connection.certificate_pem))
     report.event("renewed", f"this node's certificate is good until {ends}")
+
+
+def require_same_node(home: NodeHome, invitation: Invitation) -> None:
+    """
+    Raises:
+        RefusedError: "other-node": the invitation is another node's than the one that is enrolled here, or for another study.
+    """
+    kept = Invitation.load(home.invitation)
+    if (invitation.node_id, invitation.study_digest) != (kept.node_id, kept.study_digest):
+        raise RefusedError(
+            "other-node",
+            f"the invitation is for {invitation.node_id} in another study, or for another node than {home.root} is; use the right one",
+        )
 
 
 def loaded(

@@ -70,6 +70,27 @@ def withdraw(connection: Connection, agreement: Agreement, report: Reporter, pat
     return digest
 
 
+def signed_from_receipt(connection: Connection, agreement: Agreement) -> bytes:
+    """The signed withdrawal of what this home has a receipt for, where the coordinator cannot be asked; it is under way from now on.
+
+    Raises:
+        RefusedError: "not-accepted": there is no receipt.
+    """
+    home = connection.home
+    if not home.withdrawal.exists():
+        if not home.receipt.exists():
+            raise RefusedError(
+                "not-accepted",
+                f"{home.root} has no receipt of a model, so there is nothing to withdraw; if one was sent, receive the reply first",
+            )
+        entry = read_bytes(home.receipt_entry, "receipt's entry")
+        verified_receipt(read_bytes(home.receipt, "receipt"), entry, connection.trust)
+        said, seen = parse_entry(entry), ledger.last_checkpoint(home, connection.trust)
+        assert isinstance(said, AcceptedEntry) and seen is not None
+        write_atomic(home.withdrawal, _statement(connection, agreement, said.sealed_sha256, seen))
+    return read_bytes(home.withdrawal, "signed withdrawal")
+
+
 def require_none_under_way(home: NodeHome) -> None:
     """Refuse to approve or send beside a withdrawal that is not finished.
 

@@ -16,7 +16,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.v1 import enrollment_pb2, enrollment_pb2_grpc
 from epgfn_coordinator.identity import tls_fingerprint
-from epgfn_coordinator.invitation import node_of_token, require_good, use_renewal
+from epgfn_coordinator.invitation import node_of_token, require_good, token_digest, use_renewal
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.people import Member, enter, taken_in
 from epgfn_coordinator.published_ledger import PublishedLog
@@ -55,9 +55,19 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
     @guarded
     def Enroll(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See enrollment.proto."""
-        current, node_id = self._node_of_token(request.token)
+        digest = token_digest(request.token)
+        current, node_id = self._node_of_token(digest)
+        return self.enroll(current, node_id, digest, request)
+
+    def enroll(self, current: Enrolling, node_id: str, digest: str, request: Any) -> Any:
+        """Enrol the node in one round, which the token with that digest is for; the answer.
+
+        Raises:
+            RefusedError: a check says no.
+            EpgfnError: the state cannot be written.
+        """
         try:
-            certificate = self._enroll(current, node_id, request)
+            certificate = self._enroll(current, node_id, digest, request)
         except RefusedError as error:
             self._refuse(node_id, error)
         self._share()
@@ -65,11 +75,11 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             node_id=node_id, certificate_pem=certificate, address=self._address
         )
 
-    def _node_of_token(self, token: str) -> tuple[Enrolling, str]:
+    def _node_of_token(self, digest: str) -> tuple[Enrolling, str]:
         """The round that a token was made in, and the node."""
         try:
             # All of them, whichever it is of, so that how long it takes says nothing.
-            found = [(each, _asked(each.member.store, token)) for each in self._rounds()]
+            found = [(each, _asked(each.member.store, digest)) for each in self._rounds()]
             for current, answer in found:
                 if isinstance(answer, RefusedError):
                     raise answer
@@ -87,7 +97,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 raise
             self._refuse("unknown", error, **({"unlogged_before": unlogged} if unlogged else {}))
 
-    def _enroll(self, current: Enrolling, node_id: str, request: Any) -> bytes:
+    def _enroll(self, current: Enrolling, node_id: str, digest: str, request: Any) -> bytes:
         if (
             max(len(request.csr_pem), len(request.signing_key_pem), len(request.signing_key_proof))
             > MAX_FIELD_BYTES
@@ -100,11 +110,11 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         with self._one_at_a_time, store.transaction():
             known = store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             again = _same_keys(known, fingerprint, key)
-            if again and use_renewal(store, node_id, request.token):
+            if again and use_renewal(store, node_id, digest):
                 store.write("UPDATE nodes SET certificate = ? WHERE node_id = ?", certificate, node_id)
                 known = store.row("SELECT * FROM nodes WHERE node_id = ?", node_id)
             if known is None:
-                require_good(store, node_id, request.token)
+                require_good(store, node_id, digest)
                 self._insert(store, node_id, key, fingerprint, certificate)
         if known is not None:
             # A reply may have been lost: the same keys get the same certificate, others nothing.
@@ -164,9 +174,9 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
         raise error
 
 
-def _asked(store: Store, token: str) -> str | RefusedError:
+def _asked(store: Store, digest: str) -> str | RefusedError:
     try:
-        return node_of_token(store, token)
+        return node_of_token(store, digest)
     except RefusedError as error:
         return error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from sqlite3 import Row
 from typing import Any
 
@@ -41,12 +42,19 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
     @guarded
     def GetResult(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See result.proto."""
-        caller = self._identity.caller(context)
+        return self.of(self._identity.caller(context).node_id, request.aggregate)
+
+    def of(self, node_id: str, aggregate: int) -> Any:
+        """The answer to GetResult, for one node.
+
+        Raises:
+            RefusedError: there is no such result.
+        """
         self._require_published()
-        row = self._made(request.aggregate)
-        excluded = self._store.row("SELECT position FROM exclusions WHERE node_id = ?", caller.node_id)
+        row = self._made(aggregate)
+        excluded = self._store.row("SELECT position FROM exclusions WHERE node_id = ?", node_id)
         withdrawn = self._store.row(
-            "SELECT * FROM withdrawals WHERE node_id = ? ORDER BY position DESC", caller.node_id
+            "SELECT * FROM withdrawals WHERE node_id = ? ORDER BY position DESC", node_id
         )
         return result_pb2.GetResultResponse(
             bundle=bytes(row["bundle"]),
@@ -61,12 +69,16 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
             withdrawal_bundle=b"" if withdrawn is None else bytes(withdrawn["bundle"]),
         )
 
+    def model(self, aggregate: int) -> Path:
+        """The file of a result that there is."""
+        return self._home.aggregate(self._made(aggregate)["place"]) / MODEL
+
     @guarded_stream
     def Download(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         """See result.proto."""
         caller = self._identity.caller(context)
         self._require_published()
-        model = self._home.aggregate(self._made(request.aggregate)["place"]) / MODEL
+        model = self.model(request.aggregate)
         with (
             self._watch.of(context, f"download {caller.node_id}") as progress,
             model.open("rb") as source,

@@ -48,12 +48,20 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     def GetStudy(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See study.proto."""
         self._identity.caller(context)
+        return self.signed_study()
+
+    def signed_study(self) -> Any:
+        """The answer to GetStudy."""
         return study_pb2.GetStudyResponse(study=self._study, bundle=self._study_bundle)
 
     @guarded
     def GetRound(self, request: Any, context: grpc.ServicerContext) -> Any:
         """See study.proto."""
         self._identity.caller(context)
+        return self.where_it_stands()
+
+    def where_it_stands(self) -> Any:
+        """The answer to GetRound."""
         state, detail = self._round.standing()
         extension, receipt = self._round.extension()
         return study_pb2.GetRoundResponse(

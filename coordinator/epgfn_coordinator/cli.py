@@ -18,12 +18,12 @@ os.environ.setdefault(
 import typer
 
 from epgfn.base.console import make_reporter, run_app
-from epgfn.base.errors import EpgfnError, UsageError, WaitingError
+from epgfn.base.errors import EpgfnError, UsageError, WaitingError, one_line
 from epgfn.base.files import write_secret
 from epgfn_coordinator.home import DEFAULT_ADDRESS, DEFAULT_ENROLL_ADDRESS, Config, Home
 from epgfn_coordinator.journal import Journal, log_to_stderr
 from epgfn_coordinator.rounds import all_rounds, find, options
-from epgfn_coordinator.store import SERVED_FACT, Store
+from epgfn_coordinator.store import RETRY_FACT, SERVED_FACT, TROUBLE_FACT, Store
 
 if TYPE_CHECKING:
     from epgfn.sealing.pki import CertificateAuthority
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NAME = "epgfn-coordinator"
 ANSWER_WITHIN = 30.0  # seconds that `close` waits for the serving process
 LETTER_WITHIN = 1800.0  # seconds that `receive` waits for it: a large model takes minutes to check
+MOST_OF_A_NOTE = 200  # characters
 TAKEN_UP_WITHIN = 10.0  # seconds that `add` waits for it
 
 app = typer.Typer(
@@ -204,6 +205,8 @@ def list_rounds(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
             "" if each["state"] is None else f"{each['state']}, {each['accepted']} of {each['roster']} models"
         )
         trouble = f"  {each['trouble']}" if each["trouble"] else ""
+        if not trouble and each.get("waits_for"):
+            trouble = f"  its turn comes after {each['waits_for']}"
         print(f"{each['name']:<{width}}  {sent}{trouble}")
 
 
@@ -222,6 +225,10 @@ def token(
             "--renew", help="For an enrolled node whose certificate has ended: another, for the same keys."
         ),
     ] = False,
+    note: Annotated[
+        str | None,
+        typer.Option(help="Whom you invite, for `status` alone: a place such as added-3 does not tell."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an invitation with a one-time token, to be given to that node's operator over a trusted channel.
@@ -229,13 +236,15 @@ def token(
     Example: epgfn-coordinator token clinic-a --home coordinator-home --out clinic-a.invitation.json
     """
     from epgfn_coordinator.invitation import invitations as all_of
-    from epgfn_coordinator.invitation import invite
+    from epgfn_coordinator.invitation import invite, note_fact
 
     path = out or Path(f"{node}.invitation.json")
     current = find(Home(home), study)
     store = Store(current.state)
     try:
         raw = invite(current, store, node, days, renew=renew)
+        if note is not None:
+            store.set_fact(note_fact(node), one_line(note)[:MOST_OF_A_NOTE])
         write_secret(path, raw)
         expires = next(each["expires"] for each in all_of(store) if each["node"] == node)
     finally:
@@ -534,6 +543,29 @@ def close(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_json: A
         _tell_round(store, _ask(home, store, "requests", "deadline", None), as_json)
     finally:
         store.close()
+
+
+@app.command()
+def retry(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_json: AsJson = False) -> None:
+    """Have a round go on that has stopped because something failed, beside others that go on; `status` says what, under `trouble`.
+
+    Example: epgfn-coordinator retry --study spring --home coordinator-home
+    """
+    current = find(Home(home), study)
+    store = Store(current.state)
+    try:
+        trouble = store.text(TROUBLE_FACT)
+        if not trouble:
+            raise EpgfnError("nothing has stopped this round; epgfn-coordinator status says where it stands")
+        if not Home(home).is_served():
+            raise EpgfnError(
+                f"no coordinator serves from {home}; {NAME} serve --home {home} has every round go on"
+            )
+        store.set_fact(RETRY_FACT, "")
+    finally:
+        store.close()
+    said = f"it is tried again what failed: {trouble}"
+    print(json.dumps({"state": "retrying", "detail": said}, indent=2) if as_json else said)
 
 
 @app.command()

@@ -66,11 +66,12 @@ class Clock:
         self._store.set_fact(_SEEN_FACT, self._seen.isoformat())
         self._kept = self._seen
 
-    def read(self, due: datetime | None) -> Reading:
-        """The time, and whether it may decide that `due` has come."""
+    def read(self, *dues: datetime | None) -> Reading:
+        """The time, and whether it may decide that any of `dues` has come."""
         time = now()
         seen = self._seen
-        doubt = "" if seen is None else doubt_of(time, seen, due)
+        doubts = [] if seen is None else [doubt_of(time, seen, due) for due in dues or (None,)]
+        doubt = next(filter(None, doubts), "")
         if not doubt and self._keep:
             self._seen = time
             if self._kept is None or abs(time - self._kept) >= KEEP_EVERY:

@@ -43,6 +43,14 @@ class Calls:
         """The revocation of a TLS key, in whichever round."""
 
 
+def _too_often(who: str) -> CallError:
+    return CallError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "too-many-calls",
+        f"{who} calls more than {PER_SECOND:.0f} times a second; end what does, then run again",
+    )
+
+
 class Identity:
     """Turns the peer certificate of a call into an enrolled node of one round's roster."""
 
@@ -62,11 +70,15 @@ class Identity:
                 the one the node enrolled with; "revoked": its keys count no more, in whichever round; "too-many-calls".
         """
         node_id, fingerprint = _shown(context)
-        if fingerprint and (revoked := self._calls.revoked(fingerprint)) is not None:
+        revoked = self._calls.revoked(fingerprint) if fingerprint else None
+        row = None if revoked is not None else self._row(node_id, fingerprint)
+        # To say no costs something, too, and whoever is a node of one round is a stranger in another.
+        if row is None and self._calls.pace.take(f"certificate {fingerprint}") is None:
+            raise _too_often("whoever has this certificate")
+        if revoked is not None:
             LOG.warning("login refused: revoked node=%s", revoked["node_id"], extra=caused_by(fingerprint))
             error = revoked_error(revoked["node_id"])
             raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
-        row = self._row(node_id, fingerprint)
         if row is None:
             LOG.warning(
                 "login refused: not-enrolled certificate=%s",
@@ -80,11 +92,7 @@ class Identity:
             )
         self._calls.known(context.peer(), node_id)
         if self._calls.pace.take(node_id) is None:
-            raise CallError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "too-many-calls",
-                f"{node_id} calls more than {PER_SECOND:.0f} times a second; end what does, then run again",
-            )
+            raise _too_often(node_id)
         return Caller(node_id, VerifyKey.from_pem(bytes(row["signing_key"])))
 
     def _row(self, node_id: str, fingerprint: str) -> Row | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex
+from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED, WAITING
 from epgfn.sealing.letter import is_signed_by_token, token_public
 from epgfn.study import Study
 from epgfn_coordinator import clock
@@ -42,7 +43,7 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew:
 
     Raises:
         UsageError: the node is not on the roster, is enrolled already (with `renew`: is not), the coordinator's port is not known
-            yet, or `days` is no time from now.
+            yet, `days` is no time from now, or nobody can be added any more.
     """
     try:
         expires = clock.now() + timedelta(days=days)
@@ -55,6 +56,8 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew:
         raise UsageError(
             f"{node_id!r} is not on the roster of study {study.name} ({', '.join(study.roster)}); name one that is"
         )
+    if not renew:
+        _require_place(study, store, node_id)
     invitation = {
         "format": FORMAT,
         "node_id": node_id,
@@ -236,6 +239,26 @@ def moved(store: Store, config: Config) -> tuple[list[str], list[str]]:
         elif (enroll_address, address) != (config.public_enroll_address, config.public_address):
             waiting.append(node_id)
     return waiting, inside
+
+
+def note_fact(node_id: str) -> str:
+    """The fact that keeps whom the operator says to have invited as this node."""
+    return f"note {node_id}"
+
+
+def _require_place(study: Study, store: Store, node_id: str) -> None:
+    """Refuse to give a place of an open roster to somebody who could send nothing any more.
+
+    Raises:
+        UsageError: the round takes no more models.
+    """
+    state, takes_late = store.text("state"), study.aggregation.late == "new-aggregate"
+    if node_id in study.added and not (
+        state in (OPEN, WAITING) or (takes_late and state in (AGGREGATING, PUBLISHED))
+    ):
+        raise UsageError(
+            f"the round is {state} and takes no more models, so nobody can be added; invite to the next round"
+        )
 
 
 def _told(node_id: str) -> str:

@@ -5,12 +5,13 @@ Nothing here loads torch, which takes seconds, before there is a model to check 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from epgfn.base.errors import EpgfnError, NoRoomError
 from epgfn.base.files import read_bytes, remove
@@ -42,7 +43,7 @@ from epgfn_coordinator.services.by_round import Desk
 from epgfn_coordinator.services.ledger import LedgerServicer
 from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
-from epgfn_coordinator.store import TROUBLE_FACT, Store
+from epgfn_coordinator.store import RETRY_FACT, TROUBLE_FACT, TURN_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.verify import Verifier
 from epgfn_coordinator.withdrawal import Withdrawal
@@ -57,27 +58,58 @@ LAST_STEP_TOGETHER = 30.0  # the same in several processes, which are to end aft
 AGGREGATION = "aggregation"
 
 
+class _Ticket(NamedTuple):
+    """A place in the queue; every one is another, whatever its name."""
+
+    name: str
+    itself: object
+
+
 class Turn:
-    """One round aggregates at a time, since that takes all the processors and memory there are; the others wait."""
+    """One round aggregates at a time, since that takes all the processors and memory there are; the others wait, first come, first served.
+    Whoever fails goes to the end when it tries again."""
 
     LOOK = 0.25  # seconds
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._queue: list[_Ticket] = []
+        self._changed = threading.Condition()
 
-    def take(self, work: Callable[[threading.Event], None], stop: threading.Event) -> None:
-        """Do the work when it is its turn.
+    def take(
+        self,
+        name: str,
+        work: Callable[[threading.Event], None],
+        stop: threading.Event,
+        waiting: Callable[[list[str]], None],
+    ) -> None:
+        """Do the work of the round called `name` when it is its turn. `waiting` is told which rounds are before it whenever that changes.
 
         Raises:
             Interrupted: `stop` was set before.
         """
-        while not self._lock.acquire(timeout=self.LOOK):
-            if stop.is_set():
-                raise Interrupted("serving ends")
+        ticket, told = _Ticket(name, object()), list[str]()
+        with self._changed:
+            self._queue.append(ticket)
         try:
+            while before := self._before(ticket):
+                if before != told:
+                    waiting(before)
+                    told = before
+                if stop.is_set():
+                    raise Interrupted("serving ends")
+                with self._changed:
+                    self._changed.wait(self.LOOK)
+            if told:
+                waiting([])
             work(stop)
         finally:
-            self._lock.release()
+            with self._changed:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+    def _before(self, ticket: _Ticket) -> list[str]:
+        with self._changed:
+            return [each.name for each in self._queue[: self._queue.index(ticket)]]
 
 
 @dataclass(frozen=True)
@@ -212,7 +244,7 @@ class LiveRound:
         # Nobody waits for the answer any more, and a round must not close because of a command given days ago.
         for table in ("requests", "revocation_requests", "letter_requests"):
             self.store.write(f"DELETE FROM {table} WHERE done IS NULL")
-        self.store.write("DELETE FROM facts WHERE name = ?", TROUBLE_FACT)
+        self._forget(TROUBLE_FACT, RETRY_FACT, TURN_FACT)
         self.log.publish()
         self.log.fill_receipts()
 
@@ -231,7 +263,12 @@ class LiveRound:
             EpgfnError: aggregation failed.
         """
         if self.stopped:
-            return True
+            self.round.turn_away(
+                f"{self.store.text(TROUBLE_FACT) or 'nothing is decided now'}; {self._how_to_go_on}"
+            )
+            if self.store.fact(RETRY_FACT) is None:
+                return True
+            self._go_on()
         if stalled := self.watch.end_stalled():
             LOG.warning("ended %d stalled transfers", stalled)
         if held := self.continuity.held():
@@ -290,12 +327,38 @@ class LiveRound:
         again: bool = False,
     ) -> _Worker:
         turn, wake = self._shared.turn, self._shared.wake
-        return _Worker(lambda told: turn.take(work, told), stop, wake, about, again=again)
+        return _Worker(
+            lambda told: turn.take(self.name, work, told, self._waits_for), stop, wake, about, again=again
+        )
+
+    def _waits_for(self, names: list[str]) -> None:
+        """Keep for `status` which rounds are aggregated before this one."""
+        with contextlib.suppress(EpgfnError):  # on a full disk it is not shown
+            if names:
+                self.store.set_fact(TURN_FACT, ", ".join(names))
+            else:
+                self._forget(TURN_FACT)
+
+    def _forget(self, *facts: str) -> None:
+        for name in facts:
+            self.store.write("DELETE FROM facts WHERE name = ?", name)
+
+    @property
+    def _how_to_go_on(self) -> str:
+        return f"once that is put right: epgfn-coordinator retry {rounds.options(self.home)}"
+
+    def _go_on(self) -> None:
+        """The operator wants to try again what failed."""
+        self._forget(RETRY_FACT, TROUBLE_FACT)
+        self._worker = None if self._worker is None or self._worker.done else self._worker
+        self._late = None if self._late is None or self._late.done else self._late
+        self.stopped = False
+        self.journal.decision("round-resumed", "the operator has this round go on")
 
     def stop_moving(self, why: EpgfnError) -> None:
-        """Nothing is decided in it any more until `serve` starts again, which `status` says."""
+        """Nothing is decided in it any more until the operator says so, or `serve` starts again, which `status` says."""
         self.stopped = True
-        said = f"{why}; the other rounds go on, and this one when serve is started again"
+        said = f"{why}; the other rounds go on; this one does not, {self._how_to_go_on}"
         self.journal.decision("round-stopped", said, warn=True)
         try:
             self.store.set_fact(TROUBLE_FACT, str(why))

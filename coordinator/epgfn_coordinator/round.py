@@ -23,7 +23,7 @@ from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
-from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FACT, deadline_of, due
+from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FACT, deadline_of, due, expiries
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
@@ -75,15 +75,16 @@ def withdrawn_nodes(store: Store) -> list[str]:
     return [row["node_id"] for row in rows]
 
 
-def awaited_nodes(study: Study, store: Store) -> list[str]:
+def awaited_nodes(study: Study, store: Store, *, in_doubt: bool = False) -> list[str]:
     """Whom a round waits for that is to have everybody's model: the roster, but for the places of an open one that nobody has been invited
-    to; in the roster's order. A place whose invitation was revoked, or has expired unused, is free again."""
+    to; in the roster's order. A place whose invitation was revoked, or has expired unused, is free again; while the clock is `in_doubt`
+    none has expired."""
     if not study.added:
         return list(study.roster)
     rows = store.rows("SELECT node_id FROM nodes UNION SELECT node_id FROM artifacts")
     taken, now = {row["node_id"] for row in rows}, clocks.now()
     for row in store.rows("SELECT node_id, expires FROM tokens"):
-        if not row["expires"] or datetime.fromisoformat(row["expires"]) > now:
+        if in_doubt or not row["expires"] or datetime.fromisoformat(row["expires"]) > now:
             taken.add(row["node_id"])
     free = set(study.added) - taken
     return [node for node in study.roster if node not in free]
@@ -160,7 +161,7 @@ class Round:
         """Close the round or end its waiting if it is time, and answer what operators asked for meanwhile. `busy`: nothing is to be
         decided now, since a model that arrived in time is being checked."""
         moment = due(self._study, self._store)
-        reading = self._clock.read(moment)
+        reading = self._clock.read(moment, *expiries(self._study, self._store))
         self._say(reading.doubt)
         if busy:
             return
@@ -173,7 +174,7 @@ class Round:
         closing = [row["number"] for row in requests if row["deadline"] is None]
         state = round_state(self._store)
         if state == OPEN:
-            self._close_if_due(late, bool(closing))
+            self._close_if_due(late, bool(closing), bool(reading.doubt))
         elif state == WAITING and late:
             self._fail()
         for number in closing:
@@ -244,11 +245,11 @@ class Round:
         self.advance(FAILED, why)
         self._journal.decision("failed", why, warn=True)
 
-    def _close_if_due(self, late: bool, asked: bool) -> None:
+    def _close_if_due(self, late: bool, asked: bool, in_doubt: bool) -> None:
         with self._store.transaction():
             # Counted inside the transaction: an artifact is in before the round closes, or it is refused.
             accepted, excluded = len(accepted_nodes(self._store)), self._store.count("exclusions")
-            awaited = len(awaited_nodes(self._study, self._store))
+            awaited = len(awaited_nodes(self._study, self._store, in_doubt=in_doubt))
             decision = decide(
                 self._study, accepted, excluded=excluded, late=late, asked=asked, awaited=awaited
             )

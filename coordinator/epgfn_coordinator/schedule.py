@@ -8,7 +8,7 @@ from typing import Final
 from epgfn.run.layout import AGGREGATING, OPEN, PUBLISHED, WAITING
 from epgfn.study import Study
 from epgfn_coordinator.clock import spelled
-from epgfn_coordinator.store import Store
+from epgfn_coordinator.store import TURN_FACT, Store
 
 DEADLINE_FACT: Final = "deadline"
 EXTENSION_FACT: Final = "extension"
@@ -34,6 +34,18 @@ def due(study: Study, store: Store) -> datetime | None:
     return deadline_of(study, store) if store.text("state") == OPEN else grace_ends(study, store)
 
 
+def expiries(study: Study, store: Store) -> list[datetime]:
+    """When the clock makes places free again that nobody has enrolled for: of an open round that may then be complete."""
+    if not study.added or store.text("state") != OPEN:
+        return []
+    rows = store.rows("SELECT node_id, expires FROM tokens WHERE node_id NOT IN (SELECT node_id FROM nodes)")
+    return [
+        datetime.fromisoformat(row["expires"])
+        for row in rows
+        if row["expires"] and row["node_id"] in study.added
+    ]
+
+
 def outlook(study: Study, store: Store) -> str:
     """What happens next, and when."""
     rules, state = study.aggregation, store.text("state")
@@ -56,6 +68,8 @@ def outlook(study: Study, store: Store) -> str:
             else f"; at {spelled(ends)} the round fails" + ("" if keeps else " and its key is destroyed")
         )
         return f"you extend the deadline (extend --deadline TIME) or end the round (abandon){until}"
+    if state == AGGREGATING and (before := store.text(TURN_FACT)):
+        return f"the global model is trained when its turn comes, since one round is aggregated at a time; before it: {before}"
     if state == AGGREGATING:
         return "the global model is trained and published" + (
             "" if keeps else ", and the round key destroyed"

@@ -14,12 +14,13 @@ from epgfn_coordinator.certificates import ends, warnings
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
+from epgfn_coordinator.invitation import invitations, note_fact
 from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
 from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.round import accepted_nodes, awaited_nodes, excluded_nodes, withdrawn_nodes
 from epgfn_coordinator.rounds import all_rounds, name_of
-from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, grace_ends, outlook
-from epgfn_coordinator.store import TROUBLE_FACT, Store
+from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, expiries, grace_ends, outlook
+from epgfn_coordinator.store import TROUBLE_FACT, TURN_FACT, Store
 
 
 def status(home: Home) -> dict[str, Any]:
@@ -45,7 +46,9 @@ def status(home: Home) -> dict[str, Any]:
             or f"{len(accepted)} of {len(awaited)} nodes have sent their model",
             "serving": home.is_served(),
             "next": outlook(study, store),
-            "held": why_held(store, study.roster) or Clock(store).read(due(study, store)).doubt or None,
+            "held": why_held(store, study.roster)
+            or Clock(store).read(due(study, store), *expiries(study, store)).doubt
+            or None,
             "trouble": store.text(TROUBLE_FACT) or None,
             "deadline": None if deadline is None else spelled(deadline),
             "extended": store.fact(DEADLINE_FACT) is not None,
@@ -55,6 +58,7 @@ def status(home: Home) -> dict[str, Any]:
             "revoked": revoked_nodes(store),
             "accepted": accepted,
             "missing": sorted(set(awaited) - set(accepted) - set(excluded)),
+            "places": _places(study, store),
             "free_places": [node for node in study.roster if node not in awaited],
             "excluded": [f"{node} ({reason})" for node, reason in excluded.items()],
             "withdrawn": withdrawn_nodes(store),
@@ -78,6 +82,23 @@ def status(home: Home) -> dict[str, Any]:
         "ca_fingerprint": certificate_fingerprint(read_bytes(home.ca, "certificate")),
         "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
     }
+
+
+def _places(study: Study, store: Store) -> list[str]:
+    """Who holds each place of an open roster that is not free, as far as is known here."""
+    invited = {each["node"]: each for each in invitations(store)}
+    keys = {row["node_id"]: row for row in store.rows("SELECT node_id, signing_fingerprint FROM nodes")}
+    sent, found = accepted_nodes(store), []
+    for node in study.added:
+        note = f", {note}" if (note := store.text(note_fact(node))) else ""
+        if node in keys:
+            does = "model accepted" if node in sent else "no model yet"
+            found.append(f"{node}: key {keys[node]['signing_fingerprint'][:16]}..., {does}{note}")
+        elif node in invited:
+            until = f" until {invited[node]['expires']}" if invited[node]["state"] == "open" else ""
+            state = "invited" if invited[node]["state"] == "open" else f"invitation {invited[node]['state']}"
+            found.append(f"{node}: {state}{until}{note}")
+    return found
 
 
 def overview(home: Home) -> list[dict[str, Any]]:
@@ -105,6 +126,7 @@ def _in_short(home: Home) -> dict[str, Any]:
             "accepted": len(accepted_nodes(store)),
             "roster": len(awaited_nodes(study, store)),
             "trouble": store.text(TROUBLE_FACT) or why_held(store, study.roster) or None,
+            "waits_for": store.text(TURN_FACT) or None,
         }
     finally:
         store.close()

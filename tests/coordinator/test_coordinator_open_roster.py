@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
+from coordinator_client import FakeNode, InProcess, OwnProcess, make_home, tiny_study
 from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -91,6 +91,51 @@ def test_a_place_is_free_again_when_its_invitation_has_ended(
         assert awaited_nodes(tiny_study(), store) == ["a", "b"]
     finally:
         store.close()
+
+
+def test_one_reading_of_a_clock_makes_no_place_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a clock that is ahead once would close the round, and shut out whoever was invited, for good."""
+    study, right = open_study(3), clock.now
+    home = make_home(tmp_path / "home", study)
+    with InProcess(home):
+        nodes = [
+            FakeNode.enrolled(home, "a"),
+            FakeNode.enrolled(home, "b"),
+            FakeNode.invited(home, "added-3"),
+        ]
+        for seed, node in enumerate(nodes[:2]):
+            node.send(node.make_upload(study, seed=seed))
+    monkeypatch.setattr(clock, "now", lambda: right() + timedelta(days=60))
+    with InProcess(home) as server:
+        assert "has passed" in server.events.wait_for("held")["message"]
+        assert status(home)["state"] == "open" and "has passed" in status(home)["held"]
+    monkeypatch.setattr(clock, "now", right)
+    with InProcess(home) as server:
+        for node in nodes:
+            node.invitation.update(server.events.seen[0], ca_pem=node.invitation["ca_pem"])
+        nodes[2].enroll()
+        nodes[2].send(nodes[2].make_upload(study, seed=2))
+        assert "all 3 nodes" in server.events.wait_for("closed")["message"]
+
+
+def test_status_tells_who_holds_a_place_and_nobody_gets_one_when_it_is_too_late(tmp_path: Path) -> None:
+    study = open_study(5)
+    home = make_home(tmp_path / "home", study)
+    out = str(tmp_path / "invitation.json")
+    with InProcess(home) as server:
+        nodes = [FakeNode.enrolled(home, node) for node in ("a", "b", "added-3")]
+        told = ["token", "added-4", "--home", str(home.root), "--out", out, "--note", "Clinic of\nZ"]
+        assert on_coordinator(*told).returncode == 0
+        first, second = status(home)["places"]
+        assert first == f"added-3: key {nodes[2].signing.public.fingerprint[:16]}..., no model yet"
+        assert second.startswith("added-4: invited until 2") and second.endswith(", Clinic of Z")
+        on_coordinator("revoke-invitation", "added-4", "--home", str(home.root))
+        for seed, node in enumerate(nodes):
+            node.send(node.make_upload(study, seed=seed))
+        server.events.wait_for("published")
+        late = on_coordinator("token", "added-5", "--home", str(home.root), "--out", out)
+        assert late.returncode == 2 and "takes no more models" in late.stderr
+        assert status(home)["places"][0].endswith("model accepted")
 
 
 def test_nobody_gets_in_beyond_the_largest_number_or_where_the_roster_is_closed(tmp_path: Path) -> None:

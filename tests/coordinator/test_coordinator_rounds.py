@@ -18,7 +18,7 @@ from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.pki import make_csr
 from epgfn.study import Study
 from epgfn.v1 import certificate_pb2, certificate_pb2_grpc
-from epgfn_coordinator import initialise, main_loop, publication, refusals
+from epgfn_coordinator import identity, initialise, main_loop, publication, refusals
 from epgfn_coordinator.backup import back_up, restore
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
@@ -285,10 +285,45 @@ def test_what_fails_in_one_round_stops_that_one_alone(
             node.send(node.make_upload(other_study(), seed=seed))
         assert server.events.wait_for("published")["round"] == "the-other-2nd"
         assert reason_of(a.result) == "not-published"
-    monkeypatch.setattr(publication, "open_artifacts", real)
-    with InProcess(first) as server:
-        assert server.events.wait_for("published")["round"] == "tiny"
-    assert status(first)["trouble"] is None
+        told = on_coordinator("close", "--home", str(first.root), "--study", "tiny")
+        assert "lost a model" in told.stderr and "epgfn-coordinator retry" in told.stderr
+        monkeypatch.setattr(publication, "open_artifacts", real)
+        nothing = on_coordinator("retry", "--home", str(first.root), "--study", "again")
+        assert nothing.returncode == 1 and "nothing has stopped" in nothing.stderr
+        assert on_coordinator("retry", "--home", str(first.root), "--study", "tiny").returncode == 0
+        assert server.events.wait_for("published", nth=2)["round"] == "tiny"
+        assert status(first)["trouble"] is None
+
+
+def test_whoever_is_no_node_of_a_round_is_told_so_only_so_often(
+    three: tuple[Home, Home, Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other, _ = three
+    monkeypatch.setattr(identity, "AT_ONCE", 10.0)
+    monkeypatch.setattr(identity, "PER_SECOND", 0.001)
+    with InProcess(first):
+        c = FakeNode.enrolled(other, "c")
+        stranger = c.in_round(first)
+        reasons = [reason_of(stranger.checkpoint) for _ in range(12)]
+        assert reasons == ["not-enrolled"] * 10 + ["too-many-calls"] * 2
+        c.checkpoint()  # which is nothing to the round that it is a node of
+
+
+def test_whoever_enrols_when_another_round_is_over_is_entered_there_and_it_still_passes_its_audit(
+    tmp_path: Path,
+) -> None:
+    home = make_home(tmp_path / "home", tiny_study(quorum=1, close_when="quorum"))
+    assert add(home, other_study()) == ("the-other-2nd", True)
+    with InProcess(home) as server:
+        a = FakeNode.enrolled(home, "a")
+        a.send(a.make_upload(tiny_study(quorum=1, close_when="quorum")))
+        server.events.wait_for("published")
+        b = FakeNode.enrolled(home.further("the-other-2nd"), "b")
+        until(lambda: status(home)["enrolled"] == ["a", "b"])
+        assert b.in_round(home).result().bundle == a.result().bundle
+    export(home, tmp_path / "run")
+    report = audit_run(tmp_path / "run")
+    assert report.ok, report.findings
 
 
 def test_a_round_that_cannot_be_opened_does_not_keep_the_others_from_being_served(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,14 +13,24 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator_client import FakeNode, InProcess, make_home, reason_of, refused_as_error, tiny_study
+from coordinator_client import (
+    FakeNode,
+    InProcess,
+    ledger_kinds,
+    make_home,
+    reason_of,
+    refused_as_error,
+    tiny_study,
+)
 from epgfn import rpc
 from epgfn.base.errors import RefusedError
-from epgfn.v1 import artifact_pb2, enrollment_pb2, ledger_pb2, result_pb2, study_pb2
+from epgfn.study import Study
+from epgfn.v1 import artifact_pb2, certificate_pb2, enrollment_pb2, ledger_pb2, result_pb2, study_pb2
+from epgfn_coordinator.initialise import add
 
 SERVICES = [
     service
-    for module in (study_pb2, artifact_pb2, result_pb2, ledger_pb2, enrollment_pb2)
+    for module in (study_pb2, artifact_pb2, result_pb2, ledger_pb2, enrollment_pb2, certificate_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = {method.full_name: method for service in SERVICES for method in service.methods}
@@ -94,3 +105,43 @@ def test_whatever_a_message_holds_gets_an_answer_or_a_reason(node: FakeNode, nam
 
     whatever()
     assert node.round().bundle and reason_of(lambda: node.status("nothing")) == "unknown-upload"
+
+
+ABOUT_A_ROUND = [name for name, method in METHODS.items() if "round_id" in method.input_type.fields_by_name]
+
+
+def test_through_no_call_does_a_node_get_at_a_round_whose_roster_does_not_name_it(tmp_path: Path) -> None:
+    """Calls are taken from the contract, so one that is new is tried, too. The other round is over, and has a result to be had."""
+    other = Study.from_bytes(tiny_study(roster='["b", "c"]').raw.replace(b'"tiny"', b'"other"'))
+    home = make_home(tmp_path / "home", tiny_study())
+    add(home, other)
+    over = home.further("other")
+    with InProcess(home) as server:
+        a = FakeNode.enrolled(home, "a")
+        inside = [FakeNode.enrolled(over, node) for node in ("b", "c")]
+        uploads = [node.make_upload(other, seed=seed) for seed, node in enumerate(inside)]
+        for node, upload in zip(inside, uploads, strict=True):
+            node.send(upload)
+        server.events.wait_for("published")
+        assert inside[0].download()
+        before = ledger_kinds(over)
+        theirs = {
+            "round_id": inside[0].round_id,
+            "bundle": uploads[0].bundle,
+            "upload_id": inside[0].begin(uploads[0].bundle).upload_id,
+        }
+        for name in ABOUT_A_ROUND:
+            kind = message_factory.GetMessageClass(METHODS[name].input_type)
+            known = {field.name for field in kind.DESCRIPTOR.fields}
+            request = kind(**{field: value for field, value in theirs.items() if field in known})
+            assert (
+                reason_of(lambda name=name, request=request: call(a, METHODS[name], [request]))
+                == "not-enrolled"
+            ), name
+            request.round_id = "0" * 32
+            assert (
+                reason_of(lambda name=name, request=request: call(a, METHODS[name], [request]))
+                == "unknown-round"
+            ), name
+        assert ledger_kinds(over) == before
+    assert len(ABOUT_A_ROUND) >= 11

@@ -153,6 +153,8 @@ class Letters:
                 "wrong-key", "the letter names another signing key than its own; have it written again"
             )
         names = (MESSAGE, MODEL) if said.kind == "submission" else (MESSAGE,)
+        if len(letter.parts) > 1:
+            letter.require_size(1, current.live.study.transport.max_upload_bytes)
         letter.require_parts(parse_statement(payload).subjects, names)
         asked = [kind for kind, field in KINDS.items() if message.HasField(field)]
         if asked != [said.kind]:
@@ -251,7 +253,8 @@ def _unverified(letter: Letter) -> LetterPredicate:
 
 def _message(letter: Letter) -> letter_pb2.Letter:
     # Parts stand in the order of their names, and of all that there may be this one is the first.
-    raw = letter.part(0, MAX_MESSAGE_BYTES)
+    letter.require_size(0, MAX_MESSAGE_BYTES)
+    raw = letter.part(0)
     message = letter_pb2.Letter()
     try:
         message.ParseFromString(raw)

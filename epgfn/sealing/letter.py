@@ -61,14 +61,16 @@ class Letter(NamedTuple):
         """What names the letter: SHA-256 of its bundle, which names its parts."""
         return sha256_hex(self.bundle)
 
-    def part(self, number: int, most: int) -> bytes:
-        """A part's bytes.
-
+    def require_size(self, number: int, most: int) -> None:
+        """
         Raises:
-            RefusedError: "too-large": it has more than `most`.
+            RefusedError: "too-large": the part has more bytes than that.
         """
         if self.parts[number].size > most:
             raise _too_large(self.path, most)
+
+    def part(self, number: int) -> bytes:
+        """A part's bytes, whose number was checked."""
         return b"".join(self.pieces(number))
 
     def pieces(self, number: int, offset: int = 0) -> Iterator[bytes]:

@@ -342,7 +342,7 @@ def _download(
     aggregate: int,
 ) -> bytes:
     """The model file's bytes with that SHA-256; a broken transfer goes on where it stopped, in this run or the next."""
-    if size > _largest(study):
+    if size > largest_model(study):
         raise RefusedError(
             "too-large",
             "the global model is larger than the study's policy can be; ask the coordinator's operator",
@@ -397,7 +397,8 @@ def _download(
     return raw
 
 
-def _largest(study: Study) -> int:
+def largest_model(study: Study) -> int:
+    """How many bytes a model file of the study has at most."""
     from epgfn.learn.policy import policy_spec  # torch, which is loaded once there is a model to look at
 
     total = MAX_HEADER_BYTES

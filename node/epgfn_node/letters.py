@@ -23,7 +23,7 @@ from epgfn.base.files import read_bytes, remove, sha256_file, sha256_hex, write_
 from epgfn.base.passphrase import key_passphrase
 from epgfn.rpc import ENROLLMENT_LABEL
 from epgfn.sealing.bundle import sign_statement, verify_bundle
-from epgfn.sealing.envelope import open_sealed
+from epgfn.sealing.envelope import open_sealed, sealed_size
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.letter import (
     MAX_MESSAGE_BYTES,
@@ -44,7 +44,7 @@ from epgfn.sealing.statement import make_statement, parse_statement, predicate_o
 from epgfn.v1 import artifact_pb2, enrollment_pb2, ledger_pb2, letter_pb2, result_pb2
 from epgfn_node import enroll as enrolling
 from epgfn_node.enroll import Connection
-from epgfn_node.fetch import fetch
+from epgfn_node.fetch import fetch, largest_model
 from epgfn_node.home import NodeHome
 from epgfn_node.keys import load_keys
 from epgfn_node.outbox import load_package
@@ -58,8 +58,6 @@ from epgfn_node.withdraw import require_none_under_way, signed_from_receipt, wit
 
 ENROLMENT, SUBMISSION, WITHDRAWAL, QUESTION = "enrolment", "submission", "withdrawal", "question"
 FORMAT: Final = "epgfn-letter-under-way/v1"
-MAX_REPLY_BYTES: Final = 1 << 40
-"""Of a sealed part: no more than the file has is ever read."""
 
 
 class UnderWay(NamedTuple):
@@ -302,6 +300,7 @@ def _verified(
 ) -> ReplyPredicate:
     """What the coordinator has signed, if it is to this node about its last letter."""
     statement = parse_statement(verify_bundle(letter.bundle, trust.coordinator))
+    letter.require_size(0, 2 * MAX_MESSAGE_BYTES)
     said = predicate_of(statement, ReplyPredicate)
     for found, expected, reason, what in (
         (said.study_digest, _study_digest(home, invitation), "wrong-study", "of another study"),
@@ -319,8 +318,13 @@ def _verified(
                 reason,
                 f"the reply in {letter.path} is {what}; receive the right one, or write a letter again",
             )
-    names = (SEALED_MESSAGE,) if len(letter.parts) == 1 else (SEALED_MESSAGE, SEALED_RESULT)
-    letter.require_parts(statement.subjects, names)
+    with_result = last.kind == QUESTION and len(letter.parts) > 1
+    if with_result:
+        study = load_agreement(home, trust).study
+        letter.require_size(1, sealed_size(HYBRID, largest_model(study)))
+    letter.require_parts(
+        statement.subjects, (SEALED_MESSAGE, SEALED_RESULT) if with_result else (SEALED_MESSAGE,)
+    )
     return said
 
 
@@ -331,14 +335,14 @@ def _study_digest(home: NodeHome, invitation: Invitation) -> str:
 def _opened(letter: Letter, said: ReplyPredicate, home: NodeHome) -> tuple[letter_pb2.Reply, bytes]:
     key = read_private_key(home.reply_key, key_passphrase(), "key of the reply")
 
-    def part(number: int, name: str, most: int) -> bytes:
-        return open_sealed(letter.part(number, most), key, reply_binding(said, key.key_id, name))
+    def part(number: int, name: str) -> bytes:
+        return open_sealed(letter.part(number), key, reply_binding(said, key.key_id, name))
 
     answer = letter_pb2.Reply()
     try:
-        answer.ParseFromString(part(0, SEALED_MESSAGE, 2 * MAX_MESSAGE_BYTES))
+        answer.ParseFromString(part(0, SEALED_MESSAGE))
     except DecodeError:
         raise RefusedError(
             "malformed", f"the reply in {letter.path} does not parse; ask the coordinator's operator"
         ) from None
-    return answer, part(1, SEALED_RESULT, MAX_REPLY_BYTES) if len(letter.parts) > 1 else b""
+    return answer, part(1, SEALED_RESULT) if len(letter.parts) > 1 else b""

@@ -203,7 +203,7 @@ def _rewritten(letter: Path, out: Path, key: SigningKey, **changes: object) -> P
     read = read_letter(letter)
     statement = parse_statement(read_unverified(read.bundle)[0])
     said = {**statement.predicate, "sender_fingerprint": key.public.fingerprint, **changes}
-    parts = {name: read.part(number, 1 << 30) for number, name in enumerate(sorted(statement.subjects))}
+    parts = {name: read.part(number) for number, name in enumerate(sorted(statement.subjects))}
     write_letter(out, sign_statement(make_statement(statement.subjects, LETTER, said), key), parts)
     return out
 
@@ -312,6 +312,6 @@ def test_whatever_size_a_file_claims_is_not_read(tmp_path: Path) -> None:
         target.truncate(len(begins) + 8 + (1 << 39))
     letter = read_letter(path)
     with pytest.raises(RefusedError, match="more than the"):
-        letter.part(0, 1 << 20)
+        letter.require_size(0, 1 << 20)
     with pytest.raises(RefusedError):
         read_unverified(letter.bundle)

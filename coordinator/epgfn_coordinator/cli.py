@@ -87,6 +87,7 @@ def init(
     """
     from epgfn.learn.policy import model_weight
     from epgfn.study import Study
+    from epgfn.study.exposure import exposure_of
     from epgfn_coordinator.initialise import initialise
 
     parsed = Study.load(study)
@@ -102,7 +103,7 @@ def init(
         return
     print(f"study {parsed.name}  digest {parsed.digest}")
     print(f"what each node sends: {model_weight(parsed)}")
-    for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
+    for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
     if not made:
         print(f"{home} was initialised for this study before; nothing is changed")
@@ -134,6 +135,7 @@ def add(
     Example: epgfn-coordinator add --study study.toml --name second --home coordinator-home
     """
     from epgfn.study import Study
+    from epgfn.study.exposure import exposure_of
     from epgfn_coordinator.initialise import add as add_round
 
     parsed = Study.load(study)
@@ -164,7 +166,7 @@ def add(
         )
         return
     print(f"round {called}  study {parsed.name}  digest {parsed.digest}")
-    for note in filter(None, (parsed.notice, parsed.disclosure, parsed.caution)):
+    for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
         print(f"note: {note}")
     if not made:
         print(f"{home} holds this round already; nothing is changed")

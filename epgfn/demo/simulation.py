@@ -144,6 +144,8 @@ def simulate(
                 str(data[node].resolve()),
             ]
             command += ["--accept-study", study.digest, "--approve-automatically", "--events"]
+            # Nothing leaves this machine here.
+            command.append("--accept-small-counts")
             if accept_warnings:
                 command.append("--accept-warnings")
             if (

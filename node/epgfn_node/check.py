@@ -46,8 +46,23 @@ def check(table: Table, data: Path, study: Study) -> dict[str, Any]:
         "columns": columns,
         "repeated_records": found.again,
         "notes": table.notes,
+        "small_counts": _small_counts(table, study),
         "warnings": [{"loud": warned.loud, "text": warned.text} for warned in found.warnings],
     }
+
+
+def _small_counts(table: Table, study: Study) -> dict[str, Any] | None:
+    """Combinations of categories that few records show, of as many columns as the scores speak of together; None: there are none."""
+    if study.columns.numeric or not study.target_kind.is_modular:
+        return None
+    from epgfn.study.records.small_counts import small_counts
+
+    categories = [len(variable.categories or ()) for variable in study.variables]
+    found = small_counts(table.columns, categories, study.space.max_parents + 1)
+    if found is None:
+        return None
+    columns = [study.variable_names[place] for place in found.columns]
+    return {"columns": columns, "combinations": found.combinations, "smallest": found.smallest}
 
 
 def loud(facts: dict[str, Any]) -> list[str]:

@@ -42,6 +42,13 @@ Accept = Annotated[
     typer.Option("--accept-study", metavar="DIGEST", help="Digest of the study you have read and accept."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the training.")]
+SmallCounts = Annotated[
+    bool,
+    typer.Option(
+        "--accept-small-counts",
+        help="Let a model of categories leave that tells counts below ten; asked once for a study.",
+    ),
+]
 Budget = Annotated[
     float | None,
     typer.Option(
@@ -128,10 +135,14 @@ def enroll(
 
 
 def _show(study: Study, node_home: NodeHome) -> None:
-    """What is to be agreed to, and how."""
+    """What is to be agreed to, what it would tell, and how."""
+    from epgfn.study.exposure import exposure_of
+
+    told = exposure_of(study)
     print(
-        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n\n"
-        f"Read {node_home.study}. If you agree to it, run:\n"
+        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n"
+        + (f"Tells   {told}\n" if told else "")
+        + f"\nRead {node_home.study}. If you agree to it, run:\n"
         f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
     )
 
@@ -352,17 +363,21 @@ def approve(
         str | None,
         typer.Option("--model", metavar="SHA256", help="Approve only this model, as `inspect` named it."),
     ] = None,
+    accept_small_counts: SmallCounts = False,
     events: Events = False,
 ) -> None:
     """Say yes: encrypt and sign the trained model for sending. Nothing leaves before this."""
     from epgfn_node.outbox import approve as approve_model
+    from epgfn_node.settings import NodeSettings
     from epgfn_node.study import load_agreement
     from epgfn_node.withdraw import require_none_under_way
 
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         require_none_under_way(node_home)
-        approve_model(connection, load_agreement(node_home, connection.trust), report, model)
+        accept_small_counts = accept_small_counts or NodeSettings.of(node_home).accept_small_counts
+        agreement = load_agreement(node_home, connection.trust)
+        approve_model(connection, agreement, report, model, accept_small_counts)
 
 
 @app.command(epilog="Example: epgfn-node submit --home node-home")
@@ -514,6 +529,7 @@ def run(
             help="With --approve-automatically: train and send in spite of loud warnings about the records.",
         ),
     ] = False,
+    accept_small_counts: SmallCounts = False,
     seed: Seed = None,
     privacy_budget: Budget = None,
     device: Device = "cpu",
@@ -532,6 +548,7 @@ def run(
             accept_study=accept_study,
             approve_automatically=approve_automatically,
             accept_warnings=accept_warnings,
+            accept_small_counts=accept_small_counts,
             seed=seed,
             wait=wait,
             privacy_budget=privacy_budget,

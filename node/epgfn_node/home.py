@@ -11,6 +11,7 @@ keys/{signing.key,signing.pem}       * signs what is sent
 trust/{ca.pem,coordinator.pem,address}   * pinned when enrolling; of ca.pem only the dates ever change
 trust/ledger.vkey                    pinned when enrolling, or when joining: each round has a ledger of its own
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
+accepted-small-counts                there once the operator has accepted that the model tells counts below ten
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
 last-cosigned  keys/witness.key      once this node has cosigned: the newest checkpoint that it did, and the key (0600)
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
@@ -116,6 +117,10 @@ class NodeHome:
     @property
     def accepted_study(self) -> Path:
         return self.root / "accepted-study"
+
+    @property
+    def accepted_small_counts(self) -> Path:
+        return self.root / "accepted-small-counts"
 
     @property
     def checkpoint(self) -> Path:

@@ -17,6 +17,8 @@ from epgfn_node.outbox import load_package, planned_predicate, read_local_header
 from epgfn_node.privacy import in_words as in_plain_words
 from epgfn_node.privacy import kept_claim, operator_of
 from epgfn_node.settings import NodeSettings
+from epgfn_node.small_counts import FLAG, accepted
+from epgfn_node.small_counts import found as small_counts
 from epgfn_node.study import Agreement
 
 RECORDS = "the file of your records"
@@ -60,6 +62,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         status = "accepted" if home.receipt.exists() else "approved"
     except EpgfnError:
         pass  # not approved, or no longer: `status` says so
+    found = None if study.privacy.is_private else kept_check(home, study)
     return {
         "status": status,
         "study": study.name,
@@ -79,9 +82,11 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "caution": study.caution,
         "foreign_code": study.foreign,
         "statement": predicate.model_dump(mode="json"),
-        "records_check": None if study.privacy.is_private else kept_check(home, study),
+        "records_check": found,
+        "small_counts": small_counts(home, study) or None,
+        "small_counts_accepted": accepted(home, study),
         "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
-        "exposed": exposed(study, raw, forms),
+        "exposed": exposed(study, raw, forms, None if found is None else int(found["records"])),
         "never_leaves": [RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ())],
     }  # fmt: skip
 
@@ -124,6 +129,13 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += ["", "Your records, for your eyes alone"]
     found = facts["records_check"]
     lines += [f"  {line}" for line in (said(found) if found else [facts["unchecked"]])]
+    if small := facts["small_counts"]:
+        word = (
+            "You have accepted that they leave."
+            if facts["small_counts_accepted"]
+            else f"To let them leave: {FLAG}"
+        )
+        lines += [f"  Small counts: {small}. {word}"]
     if facts["status"] == "trained":
         lines += ["", f"To approve this very model: epgfn-node approve --model {facts['model_sha256']}"]
     return "\n".join(lines)

@@ -34,6 +34,7 @@ from epgfn_node import ledger
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import KeptClaim, kept_claim
+from epgfn_node.small_counts import require_consent
 from epgfn_node.study import Agreement, require_accepted
 from epgfn_node.training import withdraw_approval
 
@@ -130,13 +131,19 @@ def planned_predicate(
 
 
 def approve(
-    connection: Connection, agreement: Agreement, report: Reporter, expected: str | None = None
+    connection: Connection,
+    agreement: Agreement,
+    report: Reporter,
+    expected: str | None = None,
+    accept_small_counts: bool = False,
 ) -> Package:
     """Seal and sign the trained model and record the approval. If that is done for this very model, it stays.
 
-    `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there.
+    `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there. `accept_small_counts`: a table of
+    categories with small counts may leave, now and for this study.
 
     Raises:
+        WaitingError: "small-counts": there are some, and nobody has accepted that.
         RefusedError: the study is not accepted, or the model is not the expected one or not what the study prescribes.
         EpgfnError: nothing is trained yet, or a file cannot be written.
     """
@@ -155,6 +162,7 @@ def approve(
         except RefusedError:
             if home.receipt.exists():
                 raise
+    require_consent(home, agreement.study, accept_small_counts)
     withdraw_approval(home)
     _seal(connection, agreement, raw)
     report.event("sealed", f"encrypted to the round key and signed: {home.sealed}")

@@ -34,6 +34,7 @@ class Plan:
     accept_study: str | None = None
     approve_automatically: bool = False
     accept_warnings: bool = False
+    accept_small_counts: bool = False
     seed: int | None = None
     wait: float = 0.0
     patience: float = 0.0
@@ -48,6 +49,7 @@ class Plan:
             accept_study=self.accept_study or settings.accept_study,
             approve_automatically=self.approve_automatically or settings.approve_automatically,
             accept_warnings=self.accept_warnings or settings.accept_warnings,
+            accept_small_counts=self.accept_small_counts or settings.accept_small_counts,
             seed=self.seed if self.seed is not None else settings.seed,
             wait=self.wait,
             patience=settings.connect_wait,
@@ -73,7 +75,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
 
     Raises:
         UsageError: an option is missing.
-        WaitingError: the study or the sending is not approved, or there is no global model yet.
+        WaitingError: the study, the sending or small counts are not approved, or there is no global model yet.
         RefusedError: a check failed.
         EpgfnError: nobody answers, or a file cannot be written.
     """
@@ -98,7 +100,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
             if facts is not None:  # the model may have been trained where somebody looked
                 require_nothing_loud(facts)
         if plan.approve_automatically:
-            approve(connection, agreement, report)
+            approve(connection, agreement, report, accept_small_counts=plan.accept_small_counts)
     submit(connection, agreement, report, plan.patience)
     fetch(connection, agreement, report, plan.wait, plan.patience)
     report.event("done", "done")

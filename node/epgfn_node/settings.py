@@ -7,6 +7,7 @@ enroll_address = "…"            # likewise for enrolling
 accept_study = "<digest>"       # the study the operator has read and accepted
 approve_automatically = false   # true: `run` sends without anyone looking first
 accept_warnings = false         # true: `run` trains in spite of loud warnings about the records
+accept_small_counts = false     # true: a model of categories may leave that tells counts below ten
 seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
 privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases on these records together may spend
@@ -52,6 +53,7 @@ class NodeSettings(BaseModel):
     accept_study: str | None = None
     approve_automatically: StrictBool = False
     accept_warnings: StrictBool = False
+    accept_small_counts: StrictBool = False
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     privacy_budget_epsilon: Annotated[float, Field(gt=0, le=60)] | None = None

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from epgfn.base.errors import RefusedError
 from epgfn.sealing.encoding import from_base64
@@ -114,8 +124,37 @@ class RoundPredicate(_Claim):
         return self
 
 
+def _approver(value: str) -> str:
+    name, comma, role = value.partition(", ")
+    if not (comma and name and role and value == " ".join(value.split()) and value.isprintable()):
+        raise ValueError("not a name and a role, as in: Ada Lovelace, data manager")
+    return value
+
+
+Approver = Annotated[str, Field(max_length=160), AfterValidator(_approver)]
+
+
+class Approval(_Claim):
+    """Who at the institution said that the model may leave, as they called themselves: "NAME, ROLE" each, nobody twice. It is the word
+    of whoever holds the node's key; no person signs it."""
+
+    by: Annotated[tuple[Approver, ...], Field(min_length=1, max_length=8)]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len({person_of(approver) for approver in self.by}) != len(self.by):
+            raise ValueError("a person is named twice")
+        return self
+
+
+def person_of(approver: str) -> str:
+    """Whom "NAME, ROLE" names, however it is capitalised."""
+    return unicodedata.normalize("NFKC", approver.partition(", ")[0]).casefold()
+
+
 class UploadPredicate(_Claim):
-    """A node sends its sealed local model. Subject: model.sealed. No time of day and nothing that depends on data."""
+    """A node sends its sealed local model. Subject: model.sealed. No time of day and nothing that depends on data. `approval` is left out
+    where nobody has given a name."""
 
     study_digest: Digest
     round_id: RoundId
@@ -129,6 +168,20 @@ class UploadPredicate(_Claim):
     privacy: dict[str, Any]
     software: dict[str, str]
     checkpoint: CheckpointRef
+    approval: Approval | None = None
+
+    @field_validator("approval")
+    @classmethod
+    def _never_null(cls, value: Approval | None) -> Approval | None:
+        if value is None:  # what is not there has one form: not being there
+            raise ValueError("null instead of being left out")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            name: value for name, value in handler(self).items() if name != "approval" or value is not None
+        }
 
     @model_validator(mode="after")
     def _privacy_has_a_mode(self) -> Self:

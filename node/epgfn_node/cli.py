@@ -364,6 +364,12 @@ def approve(
         typer.Option("--model", metavar="SHA256", help="Approve only this model, as `inspect` named it."),
     ] = None,
     accept_small_counts: SmallCounts = False,
+    approver: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME, ROLE", help="Who approves; it is signed, and every auditor reads it."
+        ),
+    ] = None,
     events: Events = False,
 ) -> None:
     """Say yes: encrypt and sign the trained model for sending. Nothing leaves before this."""
@@ -377,7 +383,7 @@ def approve(
         require_none_under_way(node_home)
         accept_small_counts = accept_small_counts or NodeSettings.of(node_home).accept_small_counts
         agreement = load_agreement(node_home, connection.trust)
-        approve_model(connection, agreement, report, model, accept_small_counts)
+        approve_model(connection, agreement, report, model, accept_small_counts, approver)
 
 
 @app.command(epilog="Example: epgfn-node submit --home node-home")

@@ -19,6 +19,7 @@ local/privacy-claim.json             0600: under differential privacy, the claim
 privacy/                             * 0600: the ledger of releases, unless node.toml names another folder
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
+outbox/approvals                     there while one of two persons has approved
 outbox/withdrawal.sigstore.json      there while a withdrawal is under way
 letters/{last.json,reply.key}        the last letter that was written, and the key (0600) that opens its reply
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
@@ -184,6 +185,11 @@ class NodeHome:
     @property
     def approved(self) -> Path:
         return self.root / "outbox" / "approved"
+
+    @property
+    def approvals(self) -> Path:
+        """There while one person has approved and another has to."""
+        return self.root / "outbox" / "approvals"
 
     @property
     def sending(self) -> Path:

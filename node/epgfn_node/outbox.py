@@ -22,6 +22,7 @@ from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.encoding import to_base64
 from epgfn.sealing.envelope import seal, sealed_size
 from epgfn.sealing.model_header import Form, read_header
+from epgfn.sealing.predicates import Approval
 from epgfn.sealing.statement import (
     UPLOAD,
     CheckpointRef,
@@ -31,9 +32,11 @@ from epgfn.sealing.statement import (
     predicate_of,
 )
 from epgfn_node import ledger
+from epgfn_node.approval import collect, named, suffices
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import KeptClaim, kept_claim
+from epgfn_node.settings import NodeSettings
 from epgfn_node.small_counts import require_consent
 from epgfn_node.study import Agreement, require_accepted
 from epgfn_node.training import withdraw_approval
@@ -136,14 +139,16 @@ def approve(
     report: Reporter,
     expected: str | None = None,
     accept_small_counts: bool = False,
+    approver: str | None = None,
 ) -> Package:
     """Seal and sign the trained model and record the approval. If that is done for this very model, it stays.
 
     `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there. `accept_small_counts`: a table of
-    categories with small counts may leave, now and for this study.
+    categories with small counts may leave, now and for this study. `approver`: who approves, "NAME, ROLE"; it is signed.
 
     Raises:
-        WaitingError: "small-counts": there are some, and nobody has accepted that.
+        UsageError: `approver` is no name and role.
+        WaitingError: "small-counts": there are some, and nobody has accepted that. "second-approval": another person has to approve, too.
         RefusedError: the study is not accepted, or the model is not the expected one or not what the study prescribes.
         EpgfnError: nothing is trained yet, or a file cannot be written.
     """
@@ -158,13 +163,22 @@ def approve(
         )
     if home.approved.exists():
         try:
-            return load_package(connection, agreement)
-        except RefusedError:
+            package = load_package(connection, agreement)
+        except (RefusedError, WaitingError):
             if home.receipt.exists():
                 raise
+        else:
+            if approver is None or _is_named(package.predicate, named(approver)):
+                return package
+            if home.receipt.exists() or home.sending.exists():
+                raise RefusedError(
+                    "already-sent",
+                    "what was sent is signed already, and names nobody else any more; withdraw it first if it is to be approved anew",
+                )
     require_consent(home, agreement.study, accept_small_counts)
+    approval = collect(home, digest, approver, NodeSettings.of(home).approvals)
     withdraw_approval(home)
-    _seal(connection, agreement, raw)
+    _seal(connection, agreement, raw, approval)
     report.event("sealed", f"encrypted to the round key and signed: {home.sealed}")
     package = _read_package(connection, digest)
     note = {
@@ -208,13 +222,25 @@ def load_package(connection: Connection, agreement: Agreement) -> Package:
     named = (package.predicate.study_digest, package.predicate.round_id, package.predicate.node_id)
     if note != found or named != (agreement.study.digest, agreement.round.round_id, connection.node_id):
         raise _stale(home)
+    needed = NodeSettings.of(home).approvals
+    if not (home.receipt.exists() or home.sending.exists() or suffices(package.predicate, needed)):
+        raise WaitingError(
+            "not-approved",
+            f"the approval is of fewer persons than this node's settings ask for (approvals = {needed}); each of them runs: epgfn-node "
+            f'approve --home {home.root} --as "NAME, ROLE"',
+        )
     return package
 
 
-def _seal(connection: Connection, agreement: Agreement, raw: bytes) -> None:
+def _is_named(predicate: UploadPredicate, approver: str) -> bool:
+    return predicate.approval is not None and approver in predicate.approval.by
+
+
+def _seal(connection: Connection, agreement: Agreement, raw: bytes, approval: Approval | None) -> None:
     home, manifest = connection.home, agreement.round
     kept = kept_claim(home, agreement.study, sha256_hex(raw))
-    predicate = planned_predicate(connection, agreement, len(raw), kept)
+    planned = planned_predicate(connection, agreement, len(raw), kept)
+    predicate = planned if approval is None else planned.model_copy(update={"approval": approval})
     binding = Binding(
         study_digest=predicate.study_digest,
         round_id=predicate.round_id,

@@ -8,6 +8,7 @@ accept_study = "<digest>"       # the study the operator has read and accepted
 approve_automatically = false   # true: `run` sends without anyone looking first
 accept_warnings = false         # true: `run` trains in spite of loud warnings about the records
 accept_small_counts = false     # true: a model of categories may leave that tells counts below ten
+approvals = 1                   # 2: two persons have to approve a model, each by name, before it leaves
 seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
 privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases on these records together may spend
@@ -36,6 +37,7 @@ INHERITED: Final = (
     "privacy_budget_epsilon",
     "privacy_budget_delta",
     "privacy_ledger",
+    "approvals",
 )
 """What a round that a node has joined takes from the node's own settings, unless it says otherwise. Nobody agrees to a study, to sending or
 to odd records for more than one round."""
@@ -54,6 +56,7 @@ class NodeSettings(BaseModel):
     approve_automatically: StrictBool = False
     accept_warnings: StrictBool = False
     accept_small_counts: StrictBool = False
+    approvals: Annotated[int, Field(ge=1, le=2)] = 1
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     privacy_budget_epsilon: Annotated[float, Field(gt=0, le=60)] | None = None

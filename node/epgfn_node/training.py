@@ -249,5 +249,5 @@ def require_same_records(home: NodeHome, data: Path) -> None:
 
 def withdraw_approval(home: NodeHome) -> None:
     """Forget an approval and what was sealed under it."""
-    for path in (home.approved, home.upload_bundle, home.sealed):
+    for path in (home.approved, home.approvals, home.upload_bundle, home.sealed):
         remove(path)

@@ -456,7 +456,8 @@ class _Audit:
             if enrolled.until is None
             else f"; that key was REVOKED later, by ledger entry {enrolled.until}"
         )
-        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{withdrawn}"
+        by = f"; approved, as {node} says, by {' and by '.join(said.approval.by)}" if said.approval else ""
+        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{by}{withdrawn}"
 
     def _sealed(self, name: str, limit: int) -> tuple[bytes, int, str]:
         """The beginning of a sealed model, its size, its SHA-256. What is behind its header cannot be read here, and is not held."""

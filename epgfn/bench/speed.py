@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from epgfn.base.errors import EpgfnError, UsageError
 
-OURS = "epgfn"
+OURS, OURS_PLAIN = "epgfn", "epgfn-tb"
+"""This library with its default objective, and with the plain trajectory balance that the peers have."""
 PEERS = {"torchgfn": "torchgfn_hypergrid.py", "gfnx": "gfnx_hypergrid.py"}
 WARM_UP = 10
 """Steps before the clock starts; they count as training."""
@@ -27,7 +28,7 @@ BLOCKS = 8
 
 
 class SpeedInstance(NamedTuple):
-    """`steps` after which L1 is compared; `grid` is (dimensions, side) where peers can do it too."""
+    """`steps` after which models are compared; `grid` is (dimensions, side) where peers can do it too."""
 
     steps: int
     batch: int
@@ -37,6 +38,8 @@ class SpeedInstance(NamedTuple):
 INSTANCES = {
     "grid-2x12": SpeedInstance(400, 128, (2, 12)),
     "grid-4x8": SpeedInstance(400, 128, (4, 8)),
+    "grid-6x8": SpeedInstance(400, 128, (6, 8)),
+    "grid-8x16": SpeedInstance(400, 128, (8, 16)),
     "dag-5-bge": SpeedInstance(800, 256, None),
 }
 
@@ -58,10 +61,12 @@ def speed(
         on_row: called with each row as soon as it is there.
 
     Returns:
-        rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds), `ratio`
-        (ours over that library's), `peak_rss_mb` (the largest), `l1` after the same number of steps (median over seeds) and
-        `cpu_s` (of all timed blocks). Ours also `share_matmul` and `shares` of CPU time, and for DAGs `exact_s`, medians over
-        seeds. Graphs are trained anew in each block, so their `steps` and `l1` are of one block.
+        rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds) and `slowest` and
+        `fastest` of the blocks; `ratio` (ours over that library's) with `least_ratio` and `largest_ratio` over the turns in which each
+        did a block; on grids `ratio_tb`, the same of ours with the peers' loss; `peak_rss_mb` (the largest); after the same number of
+        steps (medians over seeds) `l1`, None where objects are too many to be listed, and on grids `loss`, plain trajectory balance
+        of fresh trajectories (nats squared); and `cpu_s` (of all timed blocks). Ours also `share_matmul` and `shares` of CPU time, and
+        for DAGs `exact_s`, medians over seeds. Graphs are trained anew in each block, so their `steps` and `l1` are of one block.
 
     Raises:
         UsageError: an instance or a library that is not there, no seeds, no budget. EpgfnError: a library's process failed.
@@ -113,21 +118,20 @@ class _Run(NamedTuple):
 def _rows(
     name: str, instance: SpeedInstance, seeds: int, budget: float, peers: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    libraries = [OURS, *(peers if instance.grid else ())]
+    libraries = [OURS, *((OURS_PLAIN, *peers) if instance.grid else ())]
     runs: dict[str, list[_Run]] = {library: [] for library in libraries}
     for seed in range(1, seeds + 1):
         commands = {library: _command(name, instance, library, seed, peers) for library in libraries}
         for library, run in _together(commands, instance.steps, budget).items():
             runs[library].append(run)
-    ours = _throughput(runs[OURS], instance.batch)
-    return [_row(name, instance, library, runs[library], ours) for library in libraries]
+    return [_row(name, instance, library, runs) for library in libraries]
 
 
 def _command(
     name: str, instance: SpeedInstance, library: str, seed: int, peers: Mapping[str, str]
 ) -> list[str]:
-    if library == OURS or instance.grid is None:
-        return [sys.executable, "-m", "epgfn.bench.speed_worker", name, str(seed)]
+    if library in (OURS, OURS_PLAIN) or instance.grid is None:
+        return [sys.executable, "-m", "epgfn.bench.speed_worker", name, str(seed), library]
     script = Path(__file__).parent / "peers" / PEERS[library]
     return [peers[library], str(script), *map(str, instance.grid), str(instance.batch), str(seed)]
 
@@ -226,26 +230,36 @@ class _Worker:
         )
 
 
-def _throughput(runs: list[_Run], batch: int) -> float:
-    return statistics.median(batch / cost for run in runs for cost in run.cost)
+def _throughputs(runs: list[_Run], batch: int) -> list[float]:
+    """Of each block, in the order of turns."""
+    return [batch / cost for run in runs for cost in run.cost]
 
 
-def _row(name: str, instance: SpeedInstance, library: str, runs: list[_Run], ours: float) -> dict[str, Any]:
-    theirs = _throughput(runs, instance.batch)
-    said, block = [run.said for run in runs], min(run.block for run in runs)
+def _row(name: str, instance: SpeedInstance, library: str, runs: Mapping[str, list[_Run]]) -> dict[str, Any]:
+    speeds = {key: _throughputs(of, instance.batch) for key, of in runs.items()}
+    theirs, turns = statistics.median(speeds[library]), zip(speeds[OURS], speeds[library], strict=True)
+    ratios = [our / their for our, their in turns]
+    said, block = [run.said for run in runs[library]], min(run.block for run in runs[library])
     row = {
         "instance": name,
         "library": library,
-        "seeds": len(runs),
+        "seeds": len(runs[library]),
         "steps": block if instance.grid is None else WARM_UP + BLOCKS * block,  # graphs begin anew
         "batch": instance.batch,
         "trajectories_per_cpu_s": theirs,
-        "ratio": ours / theirs,
+        "slowest": min(speeds[library]),
+        "fastest": max(speeds[library]),
+        "ratio": statistics.median(speeds[OURS]) / theirs,
+        "least_ratio": min(ratios),
+        "largest_ratio": max(ratios),
         "peak_rss_mb": max(words["peak_rss_mb"] for words in said),
-        "l1": statistics.median(words["l1"] for words in said),
-        "cpu_s": sum(run.cpu_s for run in runs),
+        "l1": None if said[0]["l1"] is None else statistics.median(words["l1"] for words in said),
+        "cpu_s": sum(run.cpu_s for run in runs[library]),
     }
-    if library == OURS:
+    if instance.grid is not None:
+        row["ratio_tb"] = statistics.median(speeds[OURS_PLAIN]) / theirs
+        row["loss"] = statistics.median(words["loss"] for words in said)
+    if library in (OURS, OURS_PLAIN):
         row["share_matmul"] = statistics.median(words["share_matmul"] for words in said)
         row["shares"] = {
             kind: statistics.median(words["shares"][kind] for words in said) for kind in said[0]["shares"]

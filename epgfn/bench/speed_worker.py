@@ -1,4 +1,6 @@
-"""The process in which `epgfn bench speed` measures this library: `python -m epgfn.bench.speed_worker INSTANCE SEED`.
+"""The process in which `epgfn bench speed` measures this library: `python -m epgfn.bench.speed_worker INSTANCE SEED LIBRARY`.
+
+LIBRARY is `epgfn` for the default objective, on grids also `epgfn-tb` for plain trajectory balance.
 
 It reads and says what `epgfn.bench.peers.blocks` describes, and last the figures of its instance.
 """
@@ -8,23 +10,29 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from epgfn.bench.peers.blocks import blocks, say
+from epgfn.bench.peers.blocks import JUDGED, MOST_LISTED, blocks, say
+from epgfn.bench.speed import INSTANCES, OURS_PLAIN
 from epgfn.gflownet.losses import make_loss
+from epgfn.gflownet.losses.base import BatchLoss, Loss, sums_of
+from epgfn.gflownet.losses.trajectory import LOG_Z_RATE, trajectory_balance
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.gflownet.rewards.rewards import HypergridReward, checked
-from epgfn.gflownet.sampling.rollout import sample_once
+from epgfn.gflownet.sampling.rollout import Rollout, sample_once
 from epgfn.gflownet.spaces import Hypergrid
+from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.gflownet.training.loop import Options, TrainingProgress, Watch, fit
-from epgfn.gflownet.training.on_reward import RewardSettings
+from epgfn.gflownet.training.on_reward import DEFAULTS, RewardSettings
 
+DEFAULT = DEFAULTS.objective
 PROFILED_STEPS = 40
 GROUPS = {
     "matrix_products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
@@ -38,17 +46,18 @@ class _EnoughError(Exception):
     """No more steps are wanted."""
 
 
-def grid(dimensions: int, side: int, batch: int, seed: int) -> dict[str, Any]:
-    """TB with the rates of the peers' scripts: 1e-3 and for log Z 1e-1, the same throughout."""
+def grid(dimensions: int, side: int, batch: int, seed: int, library: str) -> dict[str, Any]:
+    """The network and the rates of the peers' scripts: 1e-3 and for log Z 1e-1, the same throughout."""
     space = Hypergrid(dimensions, side)
     reward = HypergridReward(space)
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [initial_tensors(space, 256, generator)])
-    loss = make_loss(space, lambda state: checked(reward, state), "trajectory")
+    plain = library == OURS_PLAIN
+    loss = _plain_tb(reward) if plain else make_loss(space, lambda state: checked(reward, state), DEFAULT)
     turns, left = blocks(), 0
 
     def train(steps: int, progress: Callable[[TrainingProgress], None] | None = None) -> None:
-        settings = RewardSettings("trajectory", steps, batch, learning_rate=1e-3, exploration=0.0)
+        settings = RewardSettings(DEFAULT, steps, batch, learning_rate=1e-3, exploration=0.0)
         options = Options(sample_once, final_rate=1.0)
         fit(policy, space, settings, loss, generator, watch=Watch(progress), options=options)
 
@@ -61,11 +70,32 @@ def grid(dimensions: int, side: int, batch: int, seed: int) -> dict[str, Any]:
     left = _next(turns)
     with contextlib.suppress(_EnoughError):
         train(1_000_000, count)
-    levels = explore(space)
-    target = exact_distribution(reward(terminating_states(space, levels)))
-    with torch.no_grad():
-        distance = l1(terminating_mass(space, policy, levels).mass, target)
-    return {"l1": distance, **shares(lambda: train(PROFILED_STEPS))}
+    found = {"l1": None, "loss": _loss_of(policy, space, reward, loss.extra)}
+    if side**dimensions <= MOST_LISTED:
+        levels = explore(space)
+        target = exact_distribution(reward(terminating_states(space, levels)))
+        with torch.no_grad():
+            found["l1"] = l1(terminating_mass(space, policy, levels).mass, target)
+    return {**found, **shares(lambda: train(PROFILED_STEPS))}
+
+
+def _plain_tb(reward: LogReward[Any]) -> Loss[Any]:
+    """As the peers have it: the plain square, and log Z from 0 on."""
+    log_z = torch.zeros(1)
+
+    def of_batch(rollout: Rollout[Any]) -> BatchLoss:
+        sums = sums_of(rollout, reward)
+        return sums.batch_loss(trajectory_balance(log_z, *sums), rollout)
+
+    return Loss(of_batch, [log_z], LOG_Z_RATE)
+
+
+@torch.no_grad()
+def _loss_of(policy: MlpNet[Any], space: Hypergrid, reward: LogReward[Any], log_z: Sequence[Tensor]) -> float:
+    """Plain TB of fresh trajectories, with the `log_z` that was trained or, where there is none, the one that suits them best."""
+    found = sums_of(sample_once(policy, space, JUDGED, generator=torch.Generator().manual_seed(0)), reward)
+    best = (found.log_reward + found.log_pb - found.log_pf).mean()
+    return float(trajectory_balance(log_z[0] if log_z else best, *found))
 
 
 def _next(turns: Iterator[int]) -> int:
@@ -76,9 +106,9 @@ def _next(turns: Iterator[int]) -> int:
 
 def dag(name: str, seed: int) -> dict[str, Any]:
     """The instance's own training, begun anew in each block. `exact_s` is CPU-seconds of the exact posterior and exact p_T."""
-    from epgfn.bench.instances import INSTANCES  # not for grids, whose memory it would add to
+    from epgfn.bench.instances import INSTANCES as LARGER  # not for grids, whose memory it would add to
 
-    instance = INSTANCES[name]()
+    instance = LARGER[name]()
     for steps in blocks():
         policy = instance.train(seed, steps)
     start = time.process_time()
@@ -117,14 +147,12 @@ def shares(train: Callable[[], object]) -> dict[str, Any]:
     return {"share_matmul": found["matrix_products"], "shares": found}
 
 
-GRIDS = {"grid-2x12": (2, 12), "grid-4x8": (4, 8)}
-BATCH = 128
-
-
-def main(name: str, seed: int) -> None:
+def main(name: str, seed: int, library: str) -> None:
     torch.set_num_threads(1)
-    say(**(grid(*GRIDS[name], BATCH, seed) if name in GRIDS else dag(name, seed)))
+    instance = INSTANCES[name]
+    shape = instance.grid
+    say(**(dag(name, seed) if shape is None else grid(*shape, instance.batch, seed, library)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

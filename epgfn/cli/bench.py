@@ -109,7 +109,7 @@ def speed(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
-    """Trajectories per CPU-second of training, on one thread, and the exact L1 after the same number of steps.
+    """Trajectories per CPU-second of training, on one thread, and loss and exact L1 after the same number of steps.
 
     Example: epgfn bench speed --only grid-2x12 --peer torchgfn=/path/to/python
     """
@@ -122,7 +122,10 @@ def speed(
         parts = [
             f"{row['instance']:<10} {row['library']:<9} {row['trajectories_per_cpu_s']:>8.0f} trajectories/CPU-s"
         ]
-        parts.append(f"ours {row['ratio']:.1f}x  L1 {row['l1']:.4f} after {row['steps']} steps")
+        ratios = [f"{row['ratio']:.1f}x", *([f"with TB {row['ratio_tb']:.1f}x"] if "ratio_tb" in row else [])]
+        exact = "not listed" if row["l1"] is None else f"{row['l1']:.4f}"
+        loss = f", loss {row['loss']:.3f}" if "loss" in row else ""
+        parts.append(f"ours {', '.join(ratios)}  L1 {exact}{loss} after {row['steps']} steps")
         parts.append(f"{row['peak_rss_mb']:.0f} MiB")
         if "share_matmul" in row:
             parts.append(f"{row['share_matmul']:.0%} matrix products")

@@ -35,7 +35,7 @@ for line in sys.stdin:
         break
     print(json.dumps(dict(cpu_s=int(line) * 0.5)), flush=True)
 print(json.dumps(dict(peak_rss_mb=1.5)), flush=True)
-print(json.dumps(dict(l1=0.25)), flush=True)
+print(json.dumps(dict(l1=0.25, loss=0.5)), flush=True)
 """
 
 
@@ -51,14 +51,20 @@ def test_ours_comes_first_and_ratios_are_ours_over_theirs(tmp_path: Path) -> Non
     """A peer that takes half a CPU-second a step does 256 trajectories a CPU-second."""
     seen: list[dict[str, object]] = []
     peer = python_that(tmp_path, FAKE_PEER)
-    ours, theirs = speed(["grid-2x12"], seeds=1, budget=20.0, peers={"torchgfn": peer}, on_row=seen.append)
-    assert seen == [ours, theirs]
+    ours, plain, theirs = speed(
+        ["grid-2x12"], seeds=1, budget=20.0, peers={"torchgfn": peer}, on_row=seen.append
+    )
+    assert seen == [ours, plain, theirs]
     assert set(ours) >= FIELDS | {"share_matmul", "shares"}
     assert set(theirs) >= FIELDS
     assert (ours["library"], ours["ratio"]) == ("epgfn", 1.0)
+    assert (plain["library"], plain["ratio_tb"]) == ("epgfn-tb", 1.0)
     assert theirs["trajectories_per_cpu_s"] == pytest.approx(256)
     assert theirs["ratio"] == pytest.approx(ours["trajectories_per_cpu_s"] / 256)
-    assert (theirs["l1"], theirs["peak_rss_mb"]) == (0.25, 1.5)
+    assert theirs["ratio_tb"] == pytest.approx(plain["trajectories_per_cpu_s"] / 256)
+    assert theirs["least_ratio"] <= theirs["ratio"] <= theirs["largest_ratio"]
+    assert ours["slowest"] <= ours["trajectories_per_cpu_s"] <= ours["fastest"]
+    assert (theirs["l1"], theirs["loss"], theirs["peak_rss_mb"]) == (0.25, 0.5, 1.5)
     assert ours["steps"] == theirs["steps"] == bench.WARM_UP + 40  # 20 CPU-seconds at half a second a step
     assert 0 < ours["l1"] < 2
     assert 0 < ours["share_matmul"] < 1
@@ -130,7 +136,7 @@ def test_the_command_prints_one_object() -> None:
     options = ["--only", "grid-2x12", "--seeds", "1", "--budget", "1", "--json"]
     done = subprocess.run([*command, *options], capture_output=True, timeout=300, text=True)
     assert done.returncode == 0, done.stderr
-    assert [row["library"] for row in json.loads(done.stdout)["rows"]] == ["epgfn"]
+    assert [row["library"] for row in json.loads(done.stdout)["rows"]] == ["epgfn", "epgfn-tb"]
     refused = subprocess.run([*command, "--peer", "torchgfn"], capture_output=True, timeout=300, text=True)
     assert refused.returncode == 2
     assert "LIBRARY=PYTHON" in refused.stderr

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = sys.stdout
+JUDGED = 1024
+"""Fresh trajectories behind the loss of a trained model."""
+MOST_LISTED = 1 << 20
+"""Positions of a grid up to which its exact distribution is worked out."""
 
 
 def say(**fields: Any) -> None:

@@ -7,7 +7,7 @@ PYTHON torchgfn_hypergrid.py DIMENSIONS SIDE BATCH SEED        see `blocks` for 
 import sys
 
 import torch
-from blocks import blocks, say
+from blocks import JUDGED, MOST_LISTED, blocks, say
 from exact_grid import l1, positions
 from gfn.estimators import DiscretePolicyEstimator
 from gfn.gflownet import TBGFlowNet
@@ -51,10 +51,15 @@ def main(dimensions: int, side: int, batch: int, seed: int) -> None:
             loss = model.loss_from_trajectories(env, drawn, recalculate_all_logprobs=True)
             loss.backward()
             optimiser.step()
+    distance = None
     with torch.no_grad():
-        states = env.States(torch.as_tensor(positions(dimensions, side)))
-        probabilities = forward.to_probability_distribution(states, forward(states)).probs.double().numpy()
-    say(l1=l1(probabilities, dimensions, side))
+        drawn = sampler.sample_trajectories(env, n=JUDGED, save_logprobs=False, save_estimator_outputs=False)
+        loss = float(model.loss_from_trajectories(env, drawn, recalculate_all_logprobs=True))
+        if side**dimensions <= MOST_LISTED:
+            states = env.States(torch.as_tensor(positions(dimensions, side)))
+            probabilities = forward.to_probability_distribution(states, forward(states)).probs
+            distance = l1(probabilities.double().numpy(), dimensions, side)
+    say(l1=distance, loss=loss)
 
 
 if __name__ == "__main__":

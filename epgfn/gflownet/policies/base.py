@@ -9,7 +9,9 @@ from torch import Generator, Tensor
 from epgfn.gflownet.spaces.base import Space, State
 
 if TYPE_CHECKING:
+    from epgfn.gflownet.policies.row_sums import RowTable
     from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories
+
 
 State_contra = TypeVar("State_contra", bound=tuple[Tensor, ...], contravariant=True)
 """`State` where it is only taken: a policy that reads any state serves every space."""
@@ -66,8 +68,9 @@ class RecordingPolicy(Protocol):
 
     n_models: int
 
-    def record(self) -> Record:
-        """An empty record, for one batch of trajectories; asked for only where there is one model."""
+    def record(self, table: RowTable | None = None) -> Record:
+        """An empty record, for one batch of trajectories; asked for only where there is one model. With the `table` of the space's
+        features it takes (B, K) int64 numbers of rows, whose sums the features are, in place of these."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.policies.row_sums import RowTable, sums
 from epgfn.gflownet.policies.spec import TensorSpec
 
 LAYERS = 3
@@ -48,38 +49,46 @@ def mlp(
     return h
 
 
-def frozen_layers(weights: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def frozen_layers(weights: dict[str, Tensor], table: RowTable | None = None) -> list[tuple[Tensor, Tensor]]:
     """Bias (out,) and weight (in, out) of each layer of a single network (N = 1) without gradients, for `relu_layers`; of the last
-    layer (out, 1) and (out, in)."""
+    layer (out, 1) and (out, in), and of the first one, where features are sums of the rows of a `table`, (rows, out)."""
     both = ((weights[f"net.{number}.bias"], weights[f"net.{number}.weight"]) for number in range(LAYERS))
     *others, (bias, weight) = [(bias.detach()[0], weight.detach()[0]) for bias, weight in both]
+    if table is not None:
+        others[0] = (others[0][0], table.times(others[0][1]))
     return [*others, (bias[:, None], weight.T.contiguous())]
 
 
 def relu_layers(frozen: list[tuple[Tensor, Tensor]], x: Tensor, hidden: list[Tensor]) -> Tensor:
-    """`mlp` with ReLU of (B, in), hidden layers written into `hidden`, (B, width) each; the last one is returned with its axes
-    exchanged, (out, B), in which a narrow one is far cheaper to work with. See `relu_mlp_of`."""
+    """`mlp` with ReLU of (B, in), or of (B, K) int64 rows of a table, hidden layers written into `hidden`, (B, width) each; the last one
+    is returned with its axes exchanged, (out, B), in which a narrow one is far cheaper to work with. See `relu_mlp_of`."""
     h = x
     for (bias, weight), layer in zip(frozen, hidden, strict=False):
-        h = torch.addmm(bias, h, weight, out=layer).relu_()
+        if h.dtype == torch.int64:
+            h = torch.add(sums(weight, h), bias, out=layer).relu_()
+        else:
+            h = torch.addmm(bias, h, weight, out=layer).relu_()
     bias, weight = frozen[-1]
     return torch.addmm(bias, weight, h.T)
 
 
-def relu_mlp_of(weights: dict[str, Tensor], x: Tensor, hidden: list[Tensor], out: Tensor) -> Tensor:
+def relu_mlp_of(
+    weights: dict[str, Tensor], x: Tensor, hidden: list[Tensor], out: Tensor, table: RowTable | None = None
+) -> Tensor:
     """`out`, which `relu_layers` returned of `x` when it filled `hidden`, differentiable in `weights` without computing any of it
-    again."""
+    again. `table`: that of which `x` names rows."""
     ordered = [weights[f"net.{layer}.{kind}"] for layer in range(LAYERS) for kind in ("weight", "bias")]
-    known: Tensor = _KnownLayers.apply(out, x, *hidden, *ordered)  # type: ignore[no-untyped-call]
+    known: Tensor = _KnownLayers.apply(table, out, x, *hidden, *ordered)  # type: ignore[no-untyped-call]
     return known
 
 
 class _KnownLayers(torch.autograd.Function):
-    """The last layer (out, B), x (B, in), the hidden layers, and weight and bias of each layer in; the last layer out;
+    """The table or None, the last layer (out, B), x (B, in), the hidden layers, and weight and bias of each layer in; the last layer out;
     `backward` by the chain rule."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, table: RowTable | None, out: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.table = table
         ctx.save_for_backward(*tensors)
         return out.clone()
 
@@ -98,5 +107,7 @@ class _KnownLayers(torch.autograd.Function):
             grad = grad @ weights[layer + 1][0].T
             out = below[layer + 1]
             torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)  # in place
-            found += [grad.sum(0), below[layer].T @ grad]
-        return (None,) * (1 + LAYERS) + tuple(each[None] for each in reversed(found))
+            in_rows = layer == 0 and ctx.table is not None
+            of_weight = ctx.table.gradient(below[0], grad) if in_rows else below[layer].T @ grad
+            found += [grad.sum(0), of_weight]
+        return (None,) * (2 + LAYERS) + tuple(each[None] for each in reversed(found))

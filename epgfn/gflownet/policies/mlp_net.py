@@ -26,6 +26,7 @@ from epgfn.gflownet.policies.mlp import (
     relu_layers,
     relu_mlp_of,
 )
+from epgfn.gflownet.policies.row_sums import RowTable
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.spaces.base import Space, State, take
 
@@ -100,17 +101,18 @@ class MlpNet(Generic[State]):
         log_prob = _log_softmax(logits, allowed)[:, which]
         return Choices(self._actions.expand(len(which), -1), log_prob)
 
-    def record(self) -> Recording:
+    def record(self, table: RowTable | None = None) -> Recording:
         """Of the one model there is."""
-        return Recording(self.weights)
+        return Recording(self.weights, table)
 
 
 class Recording:
     """Evaluations of an `MlpNet` of one model that are needed twice: at once to draw actions, and afterwards, all of them together, for one
     backward pass. What the network computed is kept in between, so there is no second forward pass."""
 
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        self._weights, self._frozen = weights, frozen_layers(weights)
+    def __init__(self, weights: dict[str, Tensor], table: RowTable | None = None) -> None:
+        """`table`: features are told by (B, K) int64 numbers of its rows, whose sum they are."""
+        self._weights, self._frozen, self._table = weights, frozen_layers(weights, table), table
         self._logits: list[Tensor] = []
         self._hidden: list[Tensor] = []  # (room, width) each, of which the first `_used` rows are filled
         self._used = 0
@@ -130,7 +132,7 @@ class Recording:
         """(A, M) log p_F in all M states so far; of these, in their order, `features` (M, F) again, and `penalty` (A, M), 0 or
         -inf where an action is not allowed. Differentiable in the weights, which must be as they were."""
         hidden = [layer[: self._used] for layer in self._hidden]
-        logits = relu_mlp_of(self._weights, features, hidden, torch.cat(self._logits, 1))
+        logits = relu_mlp_of(self._weights, features, hidden, torch.cat(self._logits, 1), self._table)
         return (logits + penalty).log_softmax(0)
 
     def _make_room(self, rows: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Floats = npt.NDArray[np.floating]
 
 
 def behaviour(log_prob: Tensor, temperature: float, exploration: float, dim: int = 1) -> Tensor:
@@ -28,3 +32,15 @@ def draw(running: Tensor, noise: Tensor) -> Tensor:
     """Columns (B,) drawn by inverting the `running` sums (B, L). A number below one falls where a sum rises past it: what has
     no probability is never drawn."""
     return torch.searchsorted(running, noise[:, None], right=True)[:, 0]
+
+
+def running_sums(logits: Floats, temperature: float, exploration: float) -> Floats:
+    """As `cumulative` of `behaviour`, in numpy and actions first: (A, M), of log p_F (A, M) up to a constant of each column."""
+    weight: Floats = logits - logits.max(0)
+    np.exp(weight if temperature == 1 else weight / temperature, out=weight)
+    if exploration > 0:
+        allowed = np.isfinite(logits)
+        weight = (1 - exploration) * weight / weight.sum(0) + exploration * allowed / allowed.sum(0)
+    total: Floats = weight.cumsum(0)
+    total /= total[-1]
+    return total

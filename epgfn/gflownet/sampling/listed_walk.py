@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.base import Record
-from epgfn.gflownet.sampling.draws import behaviour, cumulative, draw
+from epgfn.gflownet.sampling.draws import Floats, behaviour, cumulative, draw, running_sums
 from epgfn.gflownet.sampling.state_graph import StateGraph
 
 FEW_STATES = 512
 """Listed states up to which all are evaluated for each batch."""
-Floats = npt.NDArray[np.floating]
 Whole = npt.NDArray[np.int64]
 
 
@@ -93,19 +92,12 @@ class _Cache:
         return which + known, self._sums(met).take(which, 1)
 
     def _sums(self, state: Whole) -> Floats:
-        """As `draws.cumulative` of `draws.behaviour`, actions first: (A, M)."""
+        """(A, M)."""
         record, temperature, exploration = self._sampler
         self.met.append(state)
         evaluated = record.evaluate(torch.from_numpy(self._features.take(state, 0)))
         logits: Floats = evaluated.numpy() + self._penalty.take(state, 1)
-        weight: Floats = logits - logits.max(0)
-        np.exp(weight if temperature == 1 else weight / temperature, out=weight)
-        if exploration > 0:
-            allowed = np.isfinite(logits)
-            weight = (1 - exploration) * weight / weight.sum(0) + exploration * allowed / allowed.sum(0)
-        total: Floats = weight.cumsum(0)
-        total /= total[-1]
-        return total
+        return running_sums(logits, temperature, exploration)
 
 
 def _by_torch(sampler: Sampler, graph: StateGraph[Any], noise: Tensor) -> Walk:

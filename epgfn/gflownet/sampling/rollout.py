@@ -12,11 +12,14 @@ from typing import Any, Generic, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.device import CPU
 from epgfn.gflownet.policies.base import Choices, Policy, RecordingPolicy, WalkingPolicy
+from epgfn.gflownet.policies.row_sums import row_table
 from epgfn.gflownet.sampling.draws import behaviour, cumulative, draw
 from epgfn.gflownet.sampling.listed_walk import Sampler, walk
+from epgfn.gflownet.sampling.open_walk import open_walk
 from epgfn.gflownet.sampling.state_graph import StateGraph, state_graph
-from epgfn.gflownet.spaces.base import Space, State, log_uniform_backward, where
+from epgfn.gflownet.spaces.base import Space, State, joined, log_uniform_backward, where
 
 
 class Trajectories(NamedTuple, Generic[State]):
@@ -140,14 +143,16 @@ def sample_once(
 ) -> Rollout[State]:
     """`sample`, each distinct state evaluated once: for policies that take states of different steps at once.
 
-    The same trajectories and numbers, several times faster where trajectories are long. Where a policy of one model keeps records
-    and all states of the space can be listed, steps are look-ups; otherwise the states are evaluated again, all together, for the
-    gradients.
+    The same trajectories and numbers, several times faster where trajectories are long. Where a policy of one model keeps records,
+    steps are look-ups if all states of the space can be listed, and on a processor taken one by one if not; otherwise the states are
+    evaluated again, all together, for the gradients.
     """
     recording = policy if isinstance(policy, RecordingPolicy) and policy.n_models == 1 else None
     graph = state_graph(space) if recording is not None else None
     if recording is not None and graph is not None:
         return _sample_listed(recording, space, graph, n, generator, temperature, exploration)
+    if recording is not None and torch.get_default_device() == CPU:
+        return _sample_open(recording, space, n, generator, temperature, exploration)
     with torch.no_grad():
         drawn = sample(
             policy, space, n, generator=generator, temperature=temperature, exploration=exploration
@@ -174,9 +179,41 @@ def _sample_listed(
     make: Callable[..., State] = type(graph.state)
     *walked, final = (make(*field) for field in fields)
     trajectories = Trajectories(tuple(walked), action, active, log_pb, final)
-
     log_prob = record.log_prob(graph.features.index_select(0, met), graph.penalty.index_select(1, met))
-    place = action * len(met) + row
+    return _recorded(space, trajectories, row, log_prob, temperature, exploration)
+
+
+def _sample_open(
+    policy: RecordingPolicy,
+    space: Space[State],
+    n: int,
+    generator: torch.Generator,
+    temperature: float,
+    exploration: float,
+) -> Rollout[State]:
+    """`sample_once` in a space too large to be listed."""
+    table = row_table(space)
+    record = policy.record(table)
+    walked = open_walk(record, space, table, _noise(space, n, generator), temperature, exploration)
+    after = joined(walked.states[1:])
+    log_pb = torch.where(walked.active, log_uniform_backward(space, after).view(-1, n), 0.0)
+    *states, final = walked.states
+    trajectories = Trajectories(tuple(states), walked.action, walked.active, log_pb, final)
+    log_prob = record.log_prob(walked.inputs, walked.penalty)
+    return _recorded(space, trajectories, walked.row, log_prob, temperature, exploration)
+
+
+def _recorded(
+    space: Space[State],
+    trajectories: Trajectories[State],
+    row: Tensor,
+    log_prob: Tensor,
+    temperature: float,
+    exploration: float,
+) -> Rollout[State]:
+    """With (A, M) `log_prob` of all actions in M states, of which each of the (T, B) is in its `row`."""
+    action, active = trajectories.actions, trajectories.active
+    place = action * log_prob.shape[1] + row
     log_pf = _picked(log_prob, place, active)
     log_stop = None
     if space.stop_action is not None:

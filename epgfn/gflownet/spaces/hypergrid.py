@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.base import Back, pack_digits
+from epgfn.gflownet.spaces.base import Back, Truth, Whole, pack_digits
 
 
 class State(NamedTuple):
@@ -36,6 +37,7 @@ class Hypergrid:
         self.n_features = n_dimensions * side
         self.max_steps = n_dimensions * (side - 1) + 1
         self._unit = torch.cat([torch.eye(n_dimensions), torch.zeros(1, n_dimensions)]).long()
+        self._first_row = side * torch.arange(n_dimensions)
 
     def initial(self, n: int) -> State:
         return State(torch.zeros(n, self.n_dimensions, dtype=torch.int64), torch.zeros(n, dtype=torch.bool))
@@ -66,6 +68,25 @@ class Hypergrid:
     def features(self, state: State) -> Tensor:
         """(B, D * side): each coordinate one-hot."""
         return torch.nn.functional.one_hot(state.position, self.side).flatten(1).float()
+
+    def rows(self, state: State) -> Tensor:
+        """(B, D): of each coordinate the place."""
+        return state.position + self._first_row
+
+    def row_features(self) -> Tensor:
+        return torch.eye(self.n_features)
+
+    def allowed(self, rows: Whole) -> Truth:
+        room = np.ones((len(rows), self.n_actions), dtype=np.bool_)
+        np.less(rows, self._first_row.numpy() + self.side - 1, out=room[:, :-1])
+        return room
+
+    def after(self, rows: Whole, action: Whole) -> Whole:
+        rows[np.arange(len(rows)), action] += 1
+        return rows
+
+    def of_rows(self, rows: Tensor, stopped: Tensor) -> State:
+        return State(rows - self._first_row, stopped)
 
     def key(self, state: State) -> Tensor:
         digits = torch.cat([state.stopped[:, None].long(), state.position], 1)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.base import Back, pack_digits
+from epgfn.gflownet.spaces.base import Back, Truth, Whole, pack_digits
 
 
 class State(NamedTuple):
@@ -36,6 +37,7 @@ class Multiset:
         self.n_features = n_items * (size + 2) + size
         self.max_steps = size
         self._unit = torch.eye(n_items, dtype=torch.int64)
+        self._first_row = (size + 1) * torch.arange(n_items + 1)
 
     def initial(self, n: int) -> State:
         return State(torch.zeros(n, self.n_items, dtype=torch.int64))
@@ -67,6 +69,33 @@ class Multiset:
         counts = torch.nn.functional.one_hot(state.counts, self.size + 1).flatten(1)
         total = torch.nn.functional.one_hot(state.counts.sum(1), self.size + 1)[:, : self.size]
         return torch.cat([counts.float(), total.float(), state.counts.float() / self.size], 1)
+
+    def rows(self, state: State) -> Tensor:
+        """(B, d + 1): of each kind its count, and the number of items so far."""
+        return torch.cat([state.counts, state.counts.sum(1, keepdim=True)], 1) + self._first_row
+
+    def row_features(self) -> Tensor:
+        """((d + 1) * (size + 1), F)."""
+        d, each = self.n_items, self.size + 1
+        table = torch.zeros((d + 1) * each, self.n_features)
+        counted = torch.arange(d * each)
+        table[counted, counted] = 1.0
+        table[counted, d * each + self.size + counted // each] = (counted % each).float() / self.size
+        total = d * each + torch.arange(self.size)  # a full multiset acts no more
+        table[total, total] = 1.0
+        return table
+
+    def allowed(self, rows: Whole) -> Truth:
+        room = rows[:, -1:] < int(self._first_row[-1]) + self.size
+        return np.broadcast_to(room, (len(rows), self.n_items))
+
+    def after(self, rows: Whole, action: Whole) -> Whole:
+        rows[np.arange(len(rows)), action] += 1
+        rows[:, -1] += 1
+        return rows
+
+    def of_rows(self, rows: Tensor, stopped: Tensor) -> State:
+        return State((rows - self._first_row)[:, :-1])
 
     def key(self, state: State) -> Tensor:
         return pack_digits(state.counts, self.size + 1)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import string
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.gflownet.spaces.base import Back, pack_digits
+from epgfn.gflownet.spaces.base import Back, Truth, Whole, pack_digits
 
 LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
@@ -38,6 +39,7 @@ class Sequence:
         self.n_backward = 1
         self.n_features = max_length * n_letters + max_length + 1
         self.max_steps = max_length + 1
+        self._first_row = (n_letters + 1) * torch.arange(max_length + 1)
 
     def initial(self, n: int) -> State:
         return State(torch.zeros(n, self.max_length, dtype=torch.int64), torch.zeros(n, dtype=torch.bool))
@@ -78,6 +80,33 @@ class Sequence:
         letters = torch.nn.functional.one_hot(state.letters, self.n_letters + 1)[:, :, 1:].flatten(1)
         length = torch.nn.functional.one_hot(self.length(state), self.max_length + 1)
         return torch.cat([letters, length], 1).float()
+
+    def rows(self, state: State) -> Tensor:
+        """(B, L + 1): of each place its letter or none, and the length."""
+        return torch.cat([state.letters, self.length(state)[:, None]], 1) + self._first_row
+
+    def row_features(self) -> Tensor:
+        """(L * (A + 1) + L + 1, F)."""
+        places, each = self.max_length, self.n_letters + 1
+        table = torch.zeros(places * each + places + 1, self.n_features)
+        shown = torch.arange(places * each).view(places, each)[:, 1:].flatten()
+        table[shown, torch.arange(places * self.n_letters)] = 1.0
+        length = torch.arange(places + 1)
+        table[places * each + length, places * self.n_letters + length] = 1.0
+        return table
+
+    def allowed(self, rows: Whole) -> Truth:
+        room = np.ones((len(rows), self.n_actions), dtype=np.bool_)
+        room[:, :-1] = (rows[:, -1] < int(self._first_row[-1]) + self.max_length)[:, None]
+        return room
+
+    def after(self, rows: Whole, action: Whole) -> Whole:
+        rows[np.arange(len(rows)), rows[:, -1] - int(self._first_row[-1])] += action + 1
+        rows[:, -1] += 1
+        return rows
+
+    def of_rows(self, rows: Tensor, stopped: Tensor) -> State:
+        return State((rows - self._first_row)[:, :-1], stopped)
 
     def key(self, state: State) -> Tensor:
         digits = torch.cat([state.stopped[:, None].long(), state.letters], 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.mlp import frozen_layers, mlp, mlp_init, relu_layers, relu_mlp_of
 from epgfn.gflownet.policies.mlp_net import MlpNet
-from epgfn.gflownet.sampling import listed_walk, rollout
+from epgfn.gflownet.sampling import listed_walk, open_walk, rollout
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_once
 from epgfn.gflownet.sampling.state_graph import state_graph
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence
@@ -19,6 +19,9 @@ from epgfn.gflownet.spaces.enumeration import explore
 from made_up import random_policy
 
 SPACES = [Hypergrid(3, 4), Multiset(4, 4), Sequence(3, 3)]
+HOW = pytest.mark.parametrize(
+    "how", [{}, {"temperature": 2.0, "exploration": 0.3}], ids=["plain", "exploring"]
+)
 EACH = pytest.mark.parametrize("space", SPACES, ids=lambda s: type(s).__name__)
 
 
@@ -36,7 +39,7 @@ def gradients(policy: MlpNet, found: Rollout) -> list[Tensor]:
 
 @EACH
 @pytest.mark.parametrize("few", [0, 10**6], ids=["as-met", "all-at-once"])
-@pytest.mark.parametrize("how", [{}, {"temperature": 2.0, "exploration": 0.3}], ids=["plain", "exploring"])
+@HOW
 @pytest.mark.parametrize("where", ["processor", "accelerator"])
 def test_looking_up_is_walking(
     space: Any, few: int, how: dict[str, float], where: str, monkeypatch: pytest.MonkeyPatch
@@ -44,6 +47,11 @@ def test_looking_up_is_walking(
     monkeypatch.setattr(listed_walk, "FEW_STATES", few)
     if where == "accelerator":
         monkeypatch.setattr(listed_walk, "_by_numpy", listed_walk._by_torch)
+    assert_alike(space, how)
+
+
+def assert_alike(space: Any, how: dict[str, float]) -> None:
+    """`sample_once` does what `sample` does, gradients by autograd included."""
     policy = random_policy(space)
     for tensor in policy.parameters():
         tensor.requires_grad_(True)
@@ -62,12 +70,23 @@ def test_looking_up_is_walking(
 
 
 @EACH
-def test_a_space_too_large_to_list_is_walked(space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = random_policy(space)
-    listed = draw(sample_once, policy, space)
+@HOW
+@pytest.mark.parametrize("by", ["rows", "features"])
+def test_a_space_too_large_to_list_is_walked(
+    space: Any, how: dict[str, float], by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its features are sums of rows or anything, and however many states fall into a slot."""
     monkeypatch.setattr(rollout, "state_graph", lambda space: None)
-    walked = draw(sample_once, policy, space)
-    assert torch.allclose(listed.evaluated.log_pf, walked.evaluated.log_pf, atol=1e-4)
+    monkeypatch.setattr(open_walk, "SLOTS", 4)
+    if by == "features":
+        monkeypatch.setattr(rollout, "row_table", lambda space: None)
+    assert_alike(space, how)
+
+
+@pytest.mark.parametrize("space", [Hypergrid(8, 16), Multiset(30, 20), Sequence(6, 20)])
+def test_a_large_space_is_walked_by_its_rows(space: Any) -> None:
+    assert state_graph(space) is None
+    assert_alike(space, {"exploration": 0.1})
 
 
 def test_only_what_fits_is_listed() -> None:
@@ -109,9 +128,13 @@ def test_objects_come_as_often_as_the_policy_says(space: Any) -> None:
     assert torch.isfinite(evaluate(policy, space, found.trajectories).log_pf).all()
 
 
-def test_a_policy_that_is_none_gives_no_number_for_training_to_refuse() -> None:
+def test_a_policy_that_is_none_gives_no_number_for_training_to_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     policy = random_policy(SPACES[0])
     policy.weights["net.0.bias"].fill_(torch.nan)
+    assert draw(sample_once, policy, SPACES[0]).evaluated.log_pf.isnan().any()
+    monkeypatch.setattr(rollout, "state_graph", lambda space: None)
     assert draw(sample_once, policy, SPACES[0]).evaluated.log_pf.isnan().any()
 
 

@@ -23,7 +23,7 @@ from epgfn.gflownet.spaces import (
     Sequence,
     make_space,
 )
-from epgfn.gflownet.spaces.base import pack_digits, where
+from epgfn.gflownet.spaces.base import InRows, pack_digits, take, where
 from epgfn.gflownet.spaces.enumeration import explore
 from epgfn.gflownet.spaces.parent_index import modular_score, parent_index
 from epgfn.gflownet.spaces.parent_sets import parent_masks
@@ -251,3 +251,34 @@ IMPOSSIBLE = [
 def test_an_impossible_space_is_refused_at_once(kind: str, how: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         make_space(kind, **how)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["hypergrid", "multiset", "sequence"]).flatmap(
+        lambda kind: st.tuples(st.just(kind), SETTINGS[kind])
+    ),
+    st.integers(0, 1000),
+)
+def test_rows_say_what_features_say(of: tuple[str, dict[str, int]], seed: int) -> None:
+    """Along random trajectories: rows add up to the features, tell states apart, and take the space's own steps."""
+    space: Any = make_space(of[0], **of[1])
+    assert isinstance(space, InRows)
+    generator, table = torch.Generator().manual_seed(seed), space.row_features()
+    state = space.initial(16)
+    while bool((acting := ~space.is_terminating(state)).any()):
+        state = take(state, acting)
+        rows, allowed = space.rows(state), space.forward_mask(state)
+        assert torch.equal(table[rows].sum(1), space.features(state))
+        assert len(torch.unique(rows, dim=0)) == len(torch.unique(space.key(state), dim=0))
+        assert torch.equal(torch.from_numpy(space.allowed(rows.numpy()).copy()), allowed)
+        action = torch.multinomial(allowed.float(), 1, generator=generator)[:, 0]
+        stops = torch.zeros(len(action), dtype=torch.bool)
+        if space.stop_action is not None:
+            stops = action == space.stop_action
+        after = rows.clone()
+        after[~stops] = torch.from_numpy(space.after(rows[~stops].numpy(), action[~stops].numpy()))
+        state = space.step(state, action)
+        assert all(map(torch.equal, space.of_rows(after, stops), state))
+        finished = torch.from_numpy(~space.allowed(after.numpy()).any(1)) | stops
+        assert torch.equal(finished, space.is_terminating(state))

@@ -18,17 +18,21 @@ import numpy as np
 import torch
 
 from epgfn.base.errors import UsageError
+from epgfn.base.files import sha256_hex
+from epgfn.bench.separable import distance_at_most, reward_of, truth_of
 from epgfn.bench.truth_cases import CASES, Case
 from epgfn.gflownet.measure import exact as sums
 from epgfn.gflownet.measure.trust import Verdict
+from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.training.loop import LocalResult
 from epgfn.learn import exact
 from epgfn.learn.aggregate import GlobalResult, train_global
-from epgfn.learn.local import train_local
+from epgfn.learn.local import train_local, train_on_target
 from epgfn.learn.model import Model
 from epgfn.learn.scores import score_table
+from epgfn.learn.target import Target
 from epgfn.learn.trust import errors
 from epgfn.privacy.of_study.synthetic import worlds_of
-from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
 
 WRONG: Final = 0.1
@@ -57,7 +61,8 @@ def truth(
         rows with `case, seed, kind, variables, nodes, records` (of all nodes), `mean_error` and `max_error` of the delivered
         probabilities, which come `from` where it says, `model_error`, the largest of the global model's own samples as they are,
         `verdict` and `khat` (None where there is none), `local_verdicts` and `local_steps` of each node's own model, `steps` of the global
-        one, `contradictions` the pairs of nodes that contradict one another, and `cpu_s` of all training and judging.
+        one, `contradictions` the pairs of nodes that contradict one another, and `cpu_s` of all training and judging. Where all
+        objects' rewards can be added up, however many, `tv_at_most`, of the model and the truth, and its standard error `tv_error`.
 
     Raises:
         UsageError: a sort that is not there, or a count below 1.
@@ -170,13 +175,10 @@ def _points(error: float) -> str:
 def _row(case: Case, seed: int) -> dict[str, Any]:
     study, started = case.study, time.process_time()
     with _without_sums() if case.is_sampled else nullcontext():
-        local = {
-            node: train_local(study, records, seed=1000 * seed + number)
-            for number, (node, records) in enumerate(zip(study.roster, case.records, strict=True))
-        }
+        local = {node: _local(case, number, 1000 * seed + number) for number, node in enumerate(study.roster)}
         result = train_global(study, {node: found.tensors for node, found in local.items()}, seed=seed)
     spent = time.process_time() - started
-    known = _exact(study, case.plain or case.records)
+    known = _exact(case)
     plain = Model(study, result.tensors).marginals(SAMPLES, seed=seed, weighted=False)
     given, source = delivered(result, plain)
     mean, largest = errors(given, known)
@@ -199,7 +201,27 @@ def _row(case: Case, seed: int) -> dict[str, Any]:
         "steps": len(result.history),
         "contradictions": len(result.diagnostics.get("overlap", {}).get("contradictions", [])),
         "cpu_s": round(spent, 1),
+        **_distance(case, result, seed),
     }
+
+
+def _local(case: Case, number: int, seed: int) -> LocalResult:
+    """The model of one node."""
+    if case.tables is None:
+        return train_local(case.study, case.records[number], seed=seed)
+    table = case.tables[number]
+    target = Target(None, reward_of(case.study, table), sha256_hex(table.tobytes()))
+    return train_on_target(case.study, target, seed=seed)
+
+
+def _distance(case: Case, result: GlobalResult, seed: int) -> dict[str, float]:
+    """`tv_at_most` and its standard error `tv_error`, where all objects' rewards can be added up."""
+    if case.tables is None:
+        return {}
+    space, table = space_of(case.study), np.sum(case.tables, axis=0)
+    policy, log_z = make_policy(space, [result.tensors]), truth_of(case.study, table).log_z
+    bound, error = distance_at_most(policy, space, reward_of(case.study, table), log_z, SAMPLES, seed)
+    return {"tv_at_most": bound, "tv_error": error}
 
 
 @contextmanager
@@ -230,8 +252,11 @@ def delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities
     return (plain if found.basis == "samples" else found.probabilities), found.basis
 
 
-def _exact(study: Study, parts: Sequence[Any]) -> Probabilities:
+def _exact(case: Case) -> Probabilities:
     """The posterior of all records together."""
+    study, parts = case.study, case.plain or case.records
+    if case.tables is not None:
+        return truth_of(study, np.sum(case.tables, axis=0)).probabilities
     if study.target_kind.is_modular:
         tables = [score_table(study, records, len(parts)) for records in parts]
         with _sums_up_to(MOST_VARIABLES):

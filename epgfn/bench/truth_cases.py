@@ -20,13 +20,15 @@ Records = Floats | npt.NDArray[np.int64]
 class Case(NamedTuple):
     """`name` of its sort, the `study`, and `records` as `load_records` gives them, one a node of the roster. From whoever judges a
     `is_sampled` case the exact answer is withheld. `plain`: records that amount to the same and from which the exact answer is worked out,
-    where those of the nodes are hard on arithmetic."""
+    where those of the nodes are hard on arithmetic. `tables`: what nodes' records would amount to, in their place, of objects whose
+    log-reward is a sum over parts (`epgfn.bench.separable`), however many objects there are."""
 
     name: str
     study: Study
     records: list[Any]
     is_sampled: bool = False
     plain: list[Any] | None = None
+    tables: Sequence[Floats] | None = None
 
 
 Make = Callable[[int], Case]
@@ -135,6 +137,40 @@ def multisets_opposed(seed: int) -> Case:
     return Case("multisets-opposed", study, parts)
 
 
+def multisets_skewed(seed: int) -> Case:
+    """Five sites, each of which values two of ten kinds of items and no other, up to 7.5 nats an item: multisets of eight."""
+    rng, kinds, size = np.random.default_rng(seed), 10, 8
+    tables = [
+        5 * (np.arange(kinds) % 5 == node)[:, None] * _items_valued(rng, kinds, size) for node in range(5)
+    ]
+    return _of_tables("multisets-skewed", _categories(kinds) + _multiset(size), tables)
+
+
+def large_multiset(seed: int) -> Case:
+    """20 of 30 kinds of items, values up to 1.5 nats: 3e13 objects."""
+    table = _items_valued(np.random.default_rng(seed), 30, 20)
+    return _of_tables("large-multiset", _categories(30) + _multiset(20), [table])
+
+
+def large_sequence(seed: int) -> Case:
+    """Up to 20 of six letters, 4e15 objects: weights of places up to 1, values of letters within 1 nat."""
+    rng = np.random.default_rng(seed)
+    table = np.outer(rng.uniform(0, 1, 20), rng.uniform(-1, 1, 6))
+    return _of_tables(
+        "large-sequence", _categories(6) + 'space = { kind = "sequence", max_length = 20 }\n', [table]
+    )
+
+
+def large_grid(seed: int) -> Case:
+    """Eight variables of 16 places, 4e9 objects: along each a normal bump of a width of its own."""
+    rng, places = np.random.default_rng(seed), np.linspace(0, 10, 16)
+    table = -((places - rng.uniform(0, 10, (8, 1))) ** 2) / (2 * rng.uniform(1, 3, (8, 1)) ** 2)
+    told = ", ".join(f'{{ name = "x{i}", lower = 0, upper = 10 }}' for i in range(8))
+    return _of_tables(
+        "large-grid", f'variables = [{told}]\nspace = {{ kind = "hypergrid", side = 16 }}\n', [table]
+    )
+
+
 def summed(kind: str) -> Make:
     """One of the kinds whose records add up, two nodes with 1,000 records each of one object."""
 
@@ -164,6 +200,10 @@ CASES: dict[str, tuple[Make, int]] = {
     "by-edges": (by_edges, 5),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
+    "multisets-skewed": (multisets_skewed, 4),
+    "large-multiset": (large_multiset, 3),
+    "large-sequence": (large_sequence, 3),
+    "large-grid": (large_grid, 3),
     "sequence": (summed("sequence"), 4),
     "grid": (summed("grid"), 4),
     "trees": (summed("trees"), 4),
@@ -179,6 +219,25 @@ def _eight(seed: int) -> list[Floats]:
     rng = np.random.default_rng(seed)
     mix = GaussianNetwork(8, rng).mixing
     return [rng.normal(size=(200, 8)) @ mix for _ in range(3)]
+
+
+def _of_tables(name: str, text: str, tables: Sequence[Floats]) -> Case:
+    study = Study.from_bytes(f'name = "{name}"\nroster = {_roster(len(tables))}\n{text}'.encode())
+    return Case(name, study, [[] for _ in tables], tables=tables)
+
+
+def _items_valued(rng: np.random.Generator, kinds: int, size: int) -> Floats:
+    """(kinds, size + 1): so many items of a kind are worth so many times a value of 0 to 1.5 nats."""
+    return rng.uniform(0, 1.5, (kinds, 1)) * np.arange(size + 1)
+
+
+def _categories(count: int) -> str:
+    names = ", ".join(f'"k{number}"' for number in range(count))
+    return f'variables = [{{ name = "seen", categories = [{names}] }}]\n'
+
+
+def _multiset(size: int) -> str:
+    return f'space = {{ kind = "multiset", size = {size} }}\n'
 
 
 def _study_of(kind: str, nodes: int) -> Study:

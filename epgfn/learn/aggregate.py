@@ -143,9 +143,10 @@ def _of_product(judged: Judged, found: Mapping[str, Any], stack: Policy[Any]) ->
     if isinstance(stack, Stating):
         spreads = [math.hypot(spread, stack.error(number)) for number, spread in enumerate(spreads)]
     error = error_of_product(spreads)
-    contradict = found.get("overlap", {}).get("verdict") == "contradict"
-    grade = verdict_of_product(judged.trust["verdict"], error, contradict=contradict)
-    trust = {**judged.trust, "product_error": error, "verdict": grade}
+    overlap = found.get("overlap", {})
+    contradict, strangers = overlap.get("verdict") == "contradict", overlap.get("strangers", [])
+    grade = verdict_of_product(judged.trust["verdict"], error, contradict=contradict, strange=bool(strangers))
+    trust = {**judged.trust, "product_error": error, "strangers": strangers, "verdict": grade}
     return judged._replace(trust=trust, basis="product" if judged.basis == "exact" else judged.basis)
 
 

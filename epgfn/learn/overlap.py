@@ -42,12 +42,13 @@ def overlap_of(
 
 
 def told(found: Overlap, nodes: Sequence[str]) -> dict[str, Any]:
-    """As JSON has it: `verdict` "agree" or "contradict", the `contradictions` as pairs of nodes, and per node the median log-probability
-    (nats) that its model gives its own objects and those of the global model."""
+    """As JSON has it: `verdict` "agree" or "contradict", the `contradictions` as pairs of nodes, the nodes that are `strangers` to the
+    product, and per node the median log-probability (nats) that its model gives its own objects and those of the global model."""
     pairs = [[nodes[n], nodes[m]] for n, m in found.contradictions]
     return {
         "verdict": "contradict" if pairs else "agree",
         "contradictions": pairs,
+        "strangers": [nodes[n] for n in found.strangers],
         "nodes": {
             node: {"own": own, "of_global": of_global}
             for node, own, of_global in zip(nodes, found.own.tolist(), found.of_product.tolist(), strict=True)

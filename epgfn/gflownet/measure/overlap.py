@@ -1,8 +1,11 @@
 """Whether models that are about to be multiplied speak of the same objects.
 
 A product of posteriors is sharp whether they agree or not: where they contradict one another it settles on what none of them believes.
-That shows in what each says of the others' objects. Of model n, the region of all but `TAIL` of its probability is that of objects
-at least as probable as the `TAIL` quantile of its own samples; models that overlap lie in each other's.
+That shows in what each says of the others' objects. And a model is a stranger where their product lies if it hardly ever was there: what
+it says of such objects is what a network makes of others, and the product is made of it.
+
+Of model n, the region of all but `TAIL` of its probability is that of objects at least as probable as the `TAIL` quantile of its own
+samples; models that overlap lie in each other's.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ more log-probability than the other's: models of records of one kind, which smal
 
 
 class Overlap(NamedTuple):
-    """`inside` (N, N) float64: the share of model m's samples in model n's region. `own` and `of_product` (N,): the median of model n's
-    log-probability of its own samples and of the product's, nats. `apart` (N, N): how far the median falls from its own to model m's."""
+    """`inside` (N, N) float64: the share of model m's samples in model n's region, and `inside_of_product` (N,) of the product's. `own` and
+    `of_product` (N,): the median of model n's log-probability of its own samples and of the product's, nats. `apart` (N, N): how far the
+    median falls from its own to model m's."""
 
     inside: Tensor
+    inside_of_product: Tensor
     apart: Tensor
     own: Tensor
     of_product: Tensor
@@ -35,6 +40,12 @@ class Overlap(NamedTuple):
         apart = outside & (torch.minimum(self.apart, self.apart.T) > LEAST_NATS)
         return [(n, m) for n, m in apart.nonzero().tolist() if n < m]
 
+    @property
+    def strangers(self) -> list[int]:
+        """Models in whose region the product does not lie, and that give it so much less than what is their own."""
+        far = (self.inside_of_product < LEAST_SHARE) & (self.own - self.of_product > LEAST_NATS)
+        return [int(n) for n in far.nonzero()[:, 0]]
+
 
 def overlap(log_prob: Tensor) -> Overlap:
     """From (N, N + 1, S) log-probabilities in nats, [n, m, s] what model n gives the s-th sample of model m, and m = N for the product.
@@ -43,7 +54,7 @@ def overlap(log_prob: Tensor) -> Overlap:
     n = len(log_prob)
     own = log_prob[:, :n].diagonal(dim1=0, dim2=1).T  # (N, S)
     least = torch.quantile(own, TAIL, dim=1, interpolation="lower")
-    inside = (log_prob[:, :n] >= least[:, None, None]).double().mean(2)
+    inside = (log_prob >= least[:, None, None]).double().mean(2)
     median = log_prob.median(2).values
     own_median = own.median(1).values
-    return Overlap(inside, own_median[:, None] - median[:, :n], own_median, median[:, n])
+    return Overlap(inside[:, :n], inside[:, n], own_median[:, None] - median[:, :n], own_median, median[:, n])

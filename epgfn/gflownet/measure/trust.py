@@ -134,10 +134,11 @@ def error_of_product(spreads: Sequence[float]) -> float:
     return math.sqrt(sum(spread**2 for spread in spreads)) / 4
 
 
-def verdict_of_product(verdict: Verdict, error: float, *, contradict: bool) -> Verdict:
+def verdict_of_product(verdict: Verdict, error: float, *, contradict: bool, strange: bool = False) -> Verdict:
     """The grade of a model that was held against a product of models which may be wrong themselves by `error` (`error_of_product`). Models
-    that `contradict` one another say little of where their product lies: they have hardly been there."""
-    if error > 2 * LARGEST_ERROR:
+    that `contradict` one another say little of where their product lies; one that is `strange` there was hardly ever there, and neither
+    its own consistency nor that of the product with itself says whether it is right (`measure.overlap`)."""
+    if error > 2 * LARGEST_ERROR or strange:
         return "not to be relied on"
     if verdict == "good" and (error > LARGEST_ERROR or contradict):
         return "usable after weighting"

@@ -28,13 +28,13 @@ def in_words(pairs: Sequence[tuple[str, str]]) -> str:
     """Who contradicts whom, each pair once: "c contradicts a and b"."""
     nodes = sorted({node for pair in pairs for node in pair})
     if len(nodes) > 2 and len(pairs) == len(nodes) * (len(nodes) - 1) // 2:
-        return f"{_listed(nodes)} contradict one another"
+        return f"{listed(nodes)} contradict one another"
     left = list(pairs)
     clauses: list[str] = []
     while left and len(clauses) < MOST_CLAUSES:
         node = max(nodes, key=lambda name: sum(name in pair for pair in left))
         others = [one if other == node else other for one, other in left if node in (one, other)]
-        clauses.append(f"{node} contradicts {_listed(sorted(others))}")
+        clauses.append(f"{node} contradicts {listed(sorted(others))}")
         left = [pair for pair in left if node not in pair]
     more = f", and {len(left)} more pairs" if left else ""
     return "; ".join(clauses) + more
@@ -67,5 +67,6 @@ def _overlap(run: Run) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """ "a, b and c" """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

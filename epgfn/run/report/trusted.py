@@ -6,12 +6,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from epgfn.gflownet.measure.trust import LARGEST_ERROR
 from epgfn.gflownet.measure.trust import Verdict as Grade
+from epgfn.run.report.disagreement import listed
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.words import Words, words_of
 
 UNRELIABLE = "Do not rely on these probabilities: the global model missed its target."
 UNCERTAIN = "Do not rely on these probabilities: the nodes' models are too inaccurate to be multiplied."
+FOREIGN = "Do not rely on these probabilities: they are of {objects} that the models of {nodes} hardly ever met in training."
 
 
 class Trusted(NamedTuple):
@@ -39,21 +41,29 @@ def trusted(run: Run) -> Trusted | None:
     words, basis, grade = words_of(run.study), run.summary.get("probabilities_from"), trust["verdict"]
     if basis == "exact":
         return Trusted("good", "", _exact(trust, words))
-    wrong = trust.get("product_error", 0.0) > 2 * LARGEST_ERROR
+    wrong, why = trust.get("product_error", 0.0) > 2 * LARGEST_ERROR, UNCERTAIN
+    if strangers := _strangers(run, trust):
+        wrong, why = True, FOREIGN.format(objects=words.objects, nodes=listed(strangers))
     if basis == "product":
         if wrong:
-            return Trusted("poor", UNCERTAIN, _product(trust, words))
+            return Trusted("poor", why, _product(trust, words))
         return Trusted("good" if grade == "good" else "fair", "", _product(trust, words))
     if basis == "chains":
         apart = trust.get("chains_apart")
         if not isinstance(apart, int | float):
             return None
         if wrong:
-            return Trusted("poor", UNCERTAIN, _chains(trust, words))
+            return Trusted("poor", why, _chains(trust, words))
         return Trusted("good" if apart <= LARGEST_ERROR else "fair", "", _chains(trust, words))
     if grade == "not to be relied on":
-        return Trusted("poor", UNCERTAIN if wrong else UNRELIABLE, _sampled(trust, words))
+        return Trusted("poor", why if wrong else UNRELIABLE, _sampled(trust, words))
     return Trusted("good" if grade == "good" else "fair", "", _sampled(trust, words))
+
+
+def _strangers(run: Run, trust: dict[str, Any]) -> list[str]:
+    """Nodes of the roster whose models do not know where their product lies."""
+    named = trust.get("strangers")
+    return [node for node in run.study.roster if node in named] if isinstance(named, list) else []
 
 
 def _exact(trust: dict[str, Any], words: Words) -> str:

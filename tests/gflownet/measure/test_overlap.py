@@ -31,6 +31,12 @@ def test_one_that_is_elsewhere_contradicts_the_others() -> None:
     assert float((found.own - found.of_product)[2]) > 40  # the product lies at 10
 
 
+def test_a_model_that_never_was_where_the_product_lies_is_a_stranger() -> None:
+    """A sure model draws the product to itself: the other, whose own objects are 30 away, is asked about what it never met."""
+    assert overlap(of_normals((0.0, 1.0), (30.0, 0.1))).strangers == [0]
+    assert overlap(of_normals((0.0, 1.0), (3.0, 0.1), (1.0, 2.0))).strangers == []
+
+
 def test_a_constant_of_a_model_changes_nothing() -> None:
     log_prob = of_normals((0.0, 1.0), (3.0, 2.0))
     shifted = log_prob + torch.tensor([5e3, -7.0])[:, None, None]

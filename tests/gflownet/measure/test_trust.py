@@ -111,6 +111,7 @@ def test_what_models_may_be_off_by_lowers_the_grade_of_their_product() -> None:
         assert verdict_of_product("good", error_of_product(spreads), contradict=False) == grade
     assert verdict_of_product("good", 0.0, contradict=True) == "usable after weighting"
     assert verdict_of_product(POOR, 0.0, contradict=False) == POOR
+    assert verdict_of_product("good", 0.0, contradict=False, strange=True) == POOR
 
 
 def test_the_error_of_a_product_is_what_moves_between_two_halves() -> None:

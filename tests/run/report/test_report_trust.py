@@ -69,6 +69,17 @@ def test_a_target_of_models_is_not_called_one_of_tables(tmp_path: Path, small_st
     assert "when they are multiplied" in found.detail and "0.013" in found.detail
 
 
+@pytest.mark.parametrize("basis", ["product", "weighted", "samples"])
+def test_a_product_where_a_model_never_was_is_not_relied_on_and_says_whose(
+    basis: str, tmp_path: Path, small_study: Study
+) -> None:
+    trust = {"verdict": "not to be relied on", "exact_largest_error": 0.001, "product_error": 0.01}
+    found = said(tmp_path, small_study, {**trust, "strangers": ["south", "nobody", 3]}, basis)
+    assert found.tone == "poor"
+    assert "the models of south hardly ever met" in found.headline + found.detail
+    assert "nobody" not in found.headline
+
+
 def test_a_grade_that_nobody_gives_says_nothing(tmp_path: Path, small_study: Study) -> None:
     assert said(tmp_path, small_study, {"verdict": "excellent"}, "samples").tone == "open"
 

@@ -339,6 +339,15 @@ def train(
 @app.command(epilog="Example: epgfn-node inspect --home node-home")
 def inspect(
     home: Home = DEFAULT_HOME,
+    dossier: Annotated[
+        Path | None,
+        typer.Option(
+            "--dossier",
+            metavar="DIR",
+            help="Write a record of it all there, with measured attacks; local only.",
+        ),
+    ] = None,
+    data: Data = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show in plain words exactly what would leave this machine, and what never does."""
@@ -348,11 +357,20 @@ def inspect(
     from epgfn_node.settings import NodeSettings
     from epgfn_node.study import load_agreement
 
-    with _session(home) as (node_home, _):
+    with _session(home) as (node_home, report):
         node_home.require_enrolled()
         settings = NodeSettings.of(node_home)
         connection = Connection.load(node_home, settings)
-        facts = inspect_model(connection, load_agreement(node_home, connection.trust), settings)
+        agreement = load_agreement(node_home, connection.trust)
+        facts = inspect_model(connection, agreement, settings)
+        if dossier is not None:
+            from epgfn_node import dossier as record_of
+
+            record = record_of.make(node_home, agreement, settings, facts, data or settings.data)
+            written = record_of.write(dossier, record)
+            report.event(
+                "dossier", f"wrote {' and '.join(map(str, written))}; both are for this institution alone"
+            )
     print(json.dumps(facts, indent=2) if as_json else in_words(facts))
 
 

@@ -130,7 +130,12 @@ def _table(study: Study, raw: bytes, forms: Mapping[str, Form]) -> Any:
         and study.prior.kind == "uniform"
         and study.target.kind in _ATTACKS
     )
-    if not solvable or forms.get(TABLE, ("", ()))[0] != "F64":
+    return exposed_table(raw, forms) if solvable else None
+
+
+def exposed_table(raw: bytes, forms: Mapping[str, Form]) -> Any:
+    """The (V, K) scores that a model file carries, as they are in it; None where it carries none in float64."""
+    if forms.get(TABLE, ("", ()))[0] != "F64":
         return None
     import numpy as np
 

@@ -1,7 +1,7 @@
 # Everything runs from a fresh checkout: each target first makes .venv and installs what it needs.
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
-#   make outside  verify artifacts with openssl, securesystemslib and Sigstore's own library (needs npm)
+#   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library and OpenSSF's model-signing (needs npm)
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
 #                 and 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=)
@@ -46,10 +46,15 @@ test: .venv/.dev
 wheel-test: .venv/bin/python
 	@PYTHON=$(BIN)/python PIP_FLAGS="$(PIP_FLAGS)" tests/wheel.sh
 
-# Needs node and npm: Sigstore's own library then judges our bundles too.
-outside: .venv/.dev
+.venv-model-signing/.there: .venv/bin/python
+	@$(PYTHON) -m venv .venv-model-signing
+	@.venv-model-signing/bin/python -m pip install -q --disable-pip-version-check 'model-signing==1.1.*' pyOpenSSL
+	@touch $@
+
+# Needs node, npm and openssl. A tool that cannot be had is a failure here, and a test that is skipped elsewhere.
+outside: .venv/.dev .venv-model-signing/.there
 	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
-	@$(BIN)/python -m pytest tests/outside
+	@EPGFN_OUTSIDE=required $(BIN)/python -m pytest tests/outside
 
 # Each file takes its share of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
 soak: .venv/.dev
@@ -76,7 +81,7 @@ stubs: .venv/.dev
 	PYTHON=$(BIN)/python proto/generate.sh
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-model-signing .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 compose-prepare: .venv/.run
 	@$(BIN)/python examples/compose/prepare.py

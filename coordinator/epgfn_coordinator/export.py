@@ -17,6 +17,7 @@ from epgfn.run.layout import (
     LEAVE_ONE_OUT,
     MODEL,
     MODEL_BUNDLE,
+    MODEL_SIGNATURE,
     PUBLISHED,
     RECEIPT,
     SAMPLES,
@@ -105,6 +106,8 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         for name in (MODEL, MODEL_BUNDLE, SAMPLES, SUMMARY):
             if name != SAMPLES or not place.startswith(LEAVE_ONE_OUT):
                 _copy(home.aggregate(place) / name, run / place / name)
+        if (signature := home.aggregate(place) / MODEL_SIGNATURE).exists():  # models of before have none
+            _copy(signature, run / place / MODEL_SIGNATURE)
 
 
 def _copy(source: Path, target: Path) -> None:

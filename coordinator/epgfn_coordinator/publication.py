@@ -23,8 +23,9 @@ from epgfn.learn.aggregate import UnusableModels
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import ExcludedEntry, GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.run import layout
-from epgfn.run.layout import MODEL, MODEL_BUNDLE, PUBLISHED, SAMPLES, SUMMARY, WAITING
+from epgfn.run.layout import MODEL, MODEL_BUNDLE, MODEL_SIGNATURE, PUBLISHED, SAMPLES, SUMMARY, WAITING
 from epgfn.sealing.bundle import sign_statement
+from epgfn.sealing.model_signing import sign_model
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
 from epgfn.sealing.statement import (
     GLOBAL,
@@ -211,7 +212,10 @@ class Publication:
     ) -> None:
         """Sign the files at `place`, which nobody may change from here on, and enter them in the ledger; `nodes` are in the model."""
         folder = self._home.aggregate(place)
-        names = (MODEL, SAMPLES, SUMMARY) if left_out is None else (MODEL, SUMMARY)
+        write_atomic(
+            folder / MODEL_SIGNATURE, sign_model(MODEL, sha256_file(folder / MODEL), self._keys.signing)
+        )
+        names = (MODEL, MODEL_SIGNATURE, SUMMARY) + ((SAMPLES,) if left_out is None else ())
         subjects = {name: sha256_file(folder / name) for name in names}
         predicate = self._predicate(nodes, checkpoint, left_out)
         kind = GLOBAL if left_out is None else LEAVE_ONE_OUT

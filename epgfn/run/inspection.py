@@ -34,6 +34,7 @@ from epgfn.sealing.letter import MAGIC as LETTER
 from epgfn.sealing.letter import read_letter
 from epgfn.sealing.model_header import DTYPES, parse_header
 from epgfn.sealing.model_header import MAX_HEADER_BYTES as MAX_MODEL_HEADER_BYTES
+from epgfn.sealing.model_signing import is_model_signature
 from epgfn.sealing.pki import certificate_fingerprint, ends_at, node_id_from_cert
 from epgfn.sealing.statement import Statement, parse_statement
 from epgfn.study import Study
@@ -301,6 +302,18 @@ def _json(raw: bytes, key: _Key) -> Inspected | None:
 
 
 def _bundle(raw: bytes, key: _Key) -> Inspected:
+    if is_model_signature(raw):
+        return Inspected(
+            "A model's signature as OpenSSF Model Signing v1.0 has it: model_signing verify key checks it against the model beside it",
+            [
+                (
+                    "signature",
+                    NOT_CHECKED
+                    if key.public is None
+                    else "NOT checked here: epgfn audit does, of a run directory",
+                )
+            ],
+        )
     payload, hint = read_unverified(raw)
     checked = NOT_CHECKED if key.ledger is None else OTHER_KEY
     if key.public is not None:

@@ -83,6 +83,7 @@ def test_there_is_one_signed_model_without_each_node(
         folder = run / "leave-one-out" / node
         assert sorted(path.name for path in folder.iterdir()) == [
             "model.safetensors",
+            "model.sig",
             "model.sigstore.json",
             "summary.json",
         ]

@@ -40,6 +40,7 @@ from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.model_file import read_model, write_model
+from epgfn.sealing.model_signing import sign_model
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, WITHDRAWAL
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
@@ -95,6 +96,7 @@ class RunDirectory:
         default_factory=dict
     )  # what summaries say beside or instead of the truth
     samples: bytes = b""  # in place of true ones
+    outside_signature: bytes = b""  # in place of a true one by Model Signing
     made: bytes = b""  # the model that the next `aggregate` publishes
     signed: tuple[str, ...] = ("model.safetensors", "samples.parquet", "summary.json")
 
@@ -264,6 +266,10 @@ class RunDirectory:
             predicate["left_out"] = left_out
         files = {"model.safetensors": model, "samples.parquet": self.samples or samples}
         files["summary.json"] = json.dumps(said, indent=2).encode()
+        if "model.sig" in self.signed:
+            files["model.sig"] = self.outside_signature or sign_model(
+                "model.safetensors", sha256_hex(model), self.coordinator
+            )
         if left_out is not None:
             del files["samples.parquet"]
         subjects = {name: sha256_hex(raw) for name, raw in files.items() if name in self.signed}

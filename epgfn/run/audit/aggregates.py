@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
@@ -37,11 +38,15 @@ from epgfn.run.layout import (
     LEAVE_ONE_OUT,
     MODEL,
     MODEL_BUNDLE,
+    MODEL_SIGNATURE,
     PUBLISHED,
     SAMPLES,
     SUMMARY,
 )
+from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
+from epgfn.sealing.model_signing import MAX_BYTES as MAX_SIGNATURE_BYTES
+from epgfn.sealing.model_signing import verify_model
 from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
@@ -85,6 +90,7 @@ class Ground:
     digest: Callable[[str, int], str]
     """Its SHA-256, without holding it."""
     signed: Callable[[str], Statement]
+    coordinator: VerifyKey
     vouched: dict[str, str]
     """SHA-256 by path of every file in a statement whose check has passed."""
 
@@ -168,7 +174,7 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
     """The files that a statement names, as they lie there. Models of before summaries were signed come without theirs, and of before
     samples were, without those."""
     place, entry = which.place, which.entry
-    names = [MODEL] + [name for name in (SAMPLES, SUMMARY) if name in statement.subjects]
+    names = [MODEL] + [name for name in (MODEL_SIGNATURE, SAMPLES, SUMMARY) if name in statement.subjects]
     if which.left_out is not None and SAMPLES in names:
         names.remove(SAMPLES)
     limits = _limits(ground.study)
@@ -193,6 +199,7 @@ def _limits(study: Study) -> dict[str, int]:
         MODEL: model_bytes(study) + MAX_HEADER_BYTES + 8,
         SAMPLES: min(MAX_SAMPLES_BYTES, (1 << 20) + SAMPLE_BYTES * study.aggregation.samples),
         SUMMARY: MAX_SUMMARY_BYTES,
+        MODEL_SIGNATURE: MAX_SIGNATURE_BYTES,
     }
 
 
@@ -202,6 +209,8 @@ def _require_contents(
     """The model is one of the study, and summary and samples, as far as they are signed, say what it says."""
     place, study = which.place, ground.study
     model, tensors = require_model(files[MODEL], study, f"{place}/{MODEL}")
+    if MODEL_SIGNATURE in files:
+        _require_signature(ground, files[MODEL_SIGNATURE], place, which.entry.model_sha256)
     more = {"left_out": which.left_out, "number": which.number}
     summary = samples = None
     if SUMMARY in files:
@@ -216,6 +225,14 @@ def _require_contents(
         require_agreement(drawn, summary, f"{place}/{SUMMARY}")
     if samples is not None:
         require_sampled(drawn, *samples, f"{place}/{SAMPLES}")
+
+
+def _require_signature(ground: Ground, signature: bytes, place: str, digest: str) -> None:
+    """What other people's tools verify is this very model, by the coordinator's key."""
+    try:
+        verify_model(signature, MODEL, digest, ground.coordinator)
+    except RefusedError as error:
+        raise Failed(f"{place}/{MODEL_SIGNATURE}: {error}") from None
 
 
 def _expected(ground: Ground, which: Aggregate, said: GlobalPredicate) -> dict[int, AcceptedEntry]:

@@ -73,6 +73,7 @@ from epgfn.run.layout import (
     MARGINALS_PNG,
     MODEL,
     MODEL_BUNDLE,
+    MODEL_SIGNATURE,
     POOLED_PNG,
     RECEIPT,
     REPORT,
@@ -565,7 +566,15 @@ class _Audit:
         view, study, manifest = self._ground()
         self._require_entries()
         return Ground(
-            view, study, manifest, self.entries, self._bytes, self._digest, self._signed, self.vouched
+            view,
+            study,
+            manifest,
+            self.entries,
+            self._bytes,
+            self._digest,
+            self._signed,
+            given(self.coordinator, "coordinator-key"),
+            self.vouched,
         )
 
     def _round_key(self) -> str:
@@ -609,6 +618,8 @@ class _Audit:
         for place in places:
             names = (MODEL, MODEL_BUNDLE, SUMMARY) + (() if place.startswith(LEAVE_ONE_OUT) else (SAMPLES,))
             known |= {f"{place}/{name}" for name in names}
+            if not self._says_nothing_of(place, MODEL_SIGNATURE):  # models of before have none
+                known.add(f"{place}/{MODEL_SIGNATURE}")
         known |= {f"keys/nodes/{node}.pem" for node in self.nodes_enrolled}
         known |= {f"{WITNESSES}/{node}.sigstore.json" for node in self.nodes_enrolled}
         known |= {
@@ -671,14 +682,17 @@ class _Audit:
 
     def _unsigned(self, name: str) -> bool:
         """Whether a file lies beside a model whose statement does not name it."""
-        for place in self._places():
-            with contextlib.suppress(
-                EpgfnError
-            ):  # a statement that does not verify is the finding of its own check
-                subjects = self._signed(f"{place}/{MODEL_BUNDLE}").subjects
-                if name not in subjects and (self.root / place / name).exists():
-                    return True
-        return False
+        return any(
+            self._says_nothing_of(place, name) and (self.root / place / name).exists()
+            for place in self._places()
+        )
+
+    def _says_nothing_of(self, place: str, name: str) -> bool:
+        """Whether the statement on a model does not name that file; a statement that does not verify is the finding of its own check."""
+        try:
+            return name not in self._signed(f"{place}/{MODEL_BUNDLE}").subjects
+        except EpgfnError:
+            return False
 
     # Helpers ----------------------------------------------------------------------------------------------------
 

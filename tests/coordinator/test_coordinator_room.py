@@ -84,9 +84,9 @@ def test_a_disk_that_is_full_at_any_step_ends_nothing(small_disk: Path) -> None:
         a.upload(begun.upload_id, upload.sealed[a.status(begun.upload_id).offset :])
 
         filler = filled(small_disk)
-        assert reason_of(lambda: a.commit(begun.upload_id)) == "no-space"
+        assert reason_of(lambda: a.committed(begun.upload_id)) == "no-space"
         filler.unlink()
-        assert a.commit(begun.upload_id).receipt == a.send(upload).receipt
+        assert a.committed(begun.upload_id).receipt == a.send(upload).receipt
 
         other = b.make_upload(study, seed=1)
         b.send(other)

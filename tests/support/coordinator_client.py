@@ -20,7 +20,7 @@ import torch
 
 from epgfn import rpc
 from epgfn.base.canonical import canonical_json
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import RefusedError, WaitingError
 from epgfn.base.files import sha256_hex
 from epgfn.learn.policy import initial_policy
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
@@ -358,7 +358,16 @@ class FakeNode:
         begun = self.begin(upload.bundle)
         if begun.offset < len(upload.sealed):
             self.upload(begun.upload_id, upload.sealed[begun.offset :], begun.offset)
-        return self.commit(begun.upload_id)
+        return self.committed(begun.upload_id)
+
+    def committed(self, upload_id: str) -> Any:
+        """The answer to Commit, however long the check takes."""
+        while True:
+            try:
+                return self.commit(upload_id)
+            except WaitingError as error:
+                if error.reason != "checking":
+                    raise
 
     def accepted(self) -> Any:
         request = artifact_pb2.GetAcceptedRequest()

@@ -103,7 +103,7 @@ class FaultyRound:
                 piece = upload.sealed[start : start + PIECE]
                 kept = node.upload(begun.upload_id, piece, start, size=PIECE)
                 self.history.has_kept(node_id, kept.offset)
-        answer = node.commit(begun.upload_id)
+        answer = node.committed(begun.upload_id)
         self.history.accepted(node_id, upload.sealed, bytes(answer.receipt), bytes(answer.entry))
         self.history.saw(bytes(node.checkpoint().checkpoint))
 

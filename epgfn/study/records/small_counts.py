@@ -10,11 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-
-from epgfn.study.records.table import Numbers
+if TYPE_CHECKING:  # numpy is loaded to count, and not to know what is small
+    from epgfn.study.records.table import Numbers
 
 SMALL: Final = 10
 MOST_SETS: Final = 2_000
@@ -46,6 +45,8 @@ def small_counts(columns: Sequence[Numbers], categories: Sequence[int], together
 
 def _counts(columns: Sequence[Numbers], categories: Sequence[int]) -> Numbers:
     """How many records show each combination that occurs."""
+    import numpy as np
+
     n, cells = len(columns[0]), math.prod(categories)
     if cells > 1 << 62:
         rows = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.binding import Binding
@@ -124,13 +125,16 @@ def write_letter(path: Path, bundle: bytes, parts: Mapping[str, bytes | Path]) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            failpoints.at("write", path)
             with beside.open("xb") as target:
                 target.write(MAGIC + bundle + b"\n")
                 for name in sorted(parts):
                     _write_part(target, parts[name])
                 target.flush()
                 os.fsync(target.fileno())
+            failpoints.at("written", path)
             os.replace(beside, path)
+            failpoints.at("renamed", path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:

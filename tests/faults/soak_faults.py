@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from bad_line import KINDS, STALL, BadLine, Manners, at_random, transfer
 from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
 from epgfn.study import Study
+from faulty_letters import FaultyLetters
 from faulty_node import kill_a_node, steps_of_a_node
 from faulty_round import FaultyRound, Sweep, steps_of_a_round
 from namespaces import why_not
@@ -98,6 +99,15 @@ def soak_a_node_killed_at_every_step(
 
 def soak_a_node_killed_at_every_step_of_a_release(small_files: dict[str, Path], tmp_path: Path) -> None:
     _kill_nodes(Study.from_bytes(PRIVATE_STUDY.encode()), small_files["north"], tmp_path, "privacy")
+
+
+def soak_a_coordinator_killed_at_every_step_of_a_letter(
+    small_study: Study, small_files: dict[str, Path], tmp_path: Path
+) -> None:
+    letters = FaultyLetters(tmp_path / "letters", small_study, small_files["north"])
+    steps = letters.steps()
+    for _ in _each_time(f"letter: {len(steps)} steps"):
+        letters.kill_at(steps)
 
 
 def _kill_nodes(study: Study, data: Path, folder: Path, about: str) -> None:

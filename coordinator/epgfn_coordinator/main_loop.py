@@ -181,6 +181,7 @@ class Coordinator:
         self._room = _Room(journal)
         self._letters: LetterBox | None = None
         self._looked = 0.0
+        self._first_state: Store | None = None
         self._sharing = threading.Lock()
         every = rounds.all_rounds(self._home)
         self._several = len(every) > 1
@@ -369,6 +370,19 @@ class Coordinator:
         """Give the states back."""
         for each in self._rounds:
             each.close()
+        if self._first_state is not None:
+            self._first_state.close()
+
+    def _asked_in(self) -> Store | None:
+        """The state in which operators ask for what concerns all rounds: that of the first, also where that one cannot be served. None if
+        not even its state can be opened."""
+        for each in self._rounds:
+            if each.home.house is None:
+                return each.store
+        if self._first_state is None:
+            with contextlib.suppress(EpgfnError):
+                self._first_state = Store(self._home.state)
+        return self._first_state
 
     def _keep_moving(self, stop: threading.Event, upkeep: Upkeep) -> None:
         requests = Requests(self.revoke)
@@ -376,10 +390,10 @@ class Coordinator:
             while not stop.is_set():
                 missing: NoRoomError | None = None
                 try:
-                    for first in [each for each in self._rounds if each.home.house is None]:
-                        requests.answer(first.store)
+                    if (asked := self._asked_in()) is not None:
+                        requests.answer(asked)
                         if self._letters is not None:
-                            self._letters.look(first.store)
+                            self._letters.look(asked)
                     upkeep.look_if_possible()
                     self._look_around()
                 except NoRoomError as error:

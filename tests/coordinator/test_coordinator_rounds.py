@@ -348,6 +348,12 @@ def test_a_round_that_cannot_be_opened_does_not_keep_the_others_from_being_serve
     with InProcess(first):
         assert reason_of(b.study) == "round-unavailable"
         assert b.in_round(other).study().study == other_study().raw
+        # Keys that are stolen can be revoked all the same, and the round that is away is told when it is back.
+        assert on_coordinator("revoke", "b", "--home", str(first.root)).returncode == 0
+        assert reason_of(b.in_round(other).study) == "revoked"
+        first.study.write_bytes(tiny_study().raw)
+        until(lambda: status(first)["revoked"] == ["b"])
+        assert reason_of(b.study) == "revoked"
 
 
 def test_a_backup_holds_all_rounds_and_each_is_held_until_its_nodes_have_shown_what_they_saw(

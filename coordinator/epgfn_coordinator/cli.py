@@ -672,6 +672,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Run directory to write; must not exist, or be empty.")],
     home: HomeOption = DEFAULT_HOME,
     study: StudyOption = None,
+    crate: Annotated[
+        Path | None,
+        typer.Option(help="Also pack it, audited, as a Five Safes RO-Crate: a ZIP file to write."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the run directory that an auditor checks offline with `epgfn audit`.
@@ -682,7 +686,13 @@ def export(
     from epgfn_coordinator.export import export as write
 
     current = find(Home(home), study)
+    if crate is not None and crate.exists():
+        raise UsageError(f"{crate} exists already; choose another name for the crate")
     state = write(current, out)
+    if crate is not None:
+        from epgfn.run.crate import pack
+
+        pack(out, crate)
     agreed = Study.load(current.study)
     notes = [note for note in (agreed.disclosure, agreed.caution) if note]
     if as_json:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -34,6 +38,55 @@ def said(node: Node) -> UploadPredicate:
     key = VerifyKey.from_pem((node.home / "keys" / "signing.pem").read_bytes())
     bundle = (node.home / "outbox" / "upload.sigstore.json").read_bytes()
     return predicate_of(parse_statement(verify_bundle(bundle, key)), UploadPredicate)
+
+
+def require_crate(file: Path, into: Path) -> None:
+    """A Five Safes RO-Crate: what its bag says is there is there, the run directory in it passes its audit, and persons are named."""
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(into)
+    bag = into / "bag"
+    for name in ("manifest-sha512.txt", "tagmanifest-sha512.txt"):
+        for line in (bag / name).read_text().splitlines():
+            digest, path = line.split("  ")
+            assert hashlib.sha512((bag / path).read_bytes()).hexdigest() == digest
+    assert audit_run(bag / "data" / "run").ok
+    entities = {
+        e["@id"]: e for e in json.loads((bag / "data" / "ro-crate-metadata.json").read_text())["@graph"]
+    }
+    root = entities["./"]
+    assert (
+        root["conformsTo"] == {"@id": "https://w3id.org/5s-crate/0.4"}
+        and {"@id": "#disclosure-north"} in root["mentions"]
+    )
+    persons = [entities[each["@id"]] for each in entities["#disclosure-north"]["agent"]]
+    assert [(p["name"], p["jobTitle"]) for p in persons] == [
+        ("ADA LOVELACE", "head of nothing"),
+        ("Bea Šťastná", "head of research"),
+    ]
+    there = {
+        path.relative_to(bag / "data").as_posix()
+        for path in (bag / "data" / "run").rglob("*")
+        if path.is_file()
+    }
+    assert there == {unquote(e["@id"]) for e in entities.values() if e["@type"] == "File"}
+    for entity in entities.values():
+        if entity["@type"] == "File":
+            assert (
+                hashlib.sha256((bag / "data" / unquote(entity["@id"])).read_bytes()).hexdigest()
+                == entity["sha256"]
+            )
+    known = set(entities) | {"https://w3id.org/ro/crate/1.2"}
+    assert {each for entity in entities.values() for each in _references(entity)} <= known | TERMS
+
+
+TERMS = {"https://w3id.org/shp#CheckValue", "https://w3id.org/shp#DisclosureCheck"}
+
+
+def _references(entity: dict[str, Any]) -> Iterator[str]:
+    for value in entity.values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield each["@id"]
 
 
 def test_two_persons_are_asked_for_and_the_audit_names_them(
@@ -68,7 +121,8 @@ def test_two_persons_are_asked_for_and_the_audit_names_them(
     south.ok("approve", "--as", ADA)  # before it is sent a name can still be added
     south.ok("submit")
     south.ok("fetch", "--wait", "300")
-    coordinator.command("export", "--out", str(tmp_path / "run"))
+    coordinator.command("export", "--out", str(tmp_path / "run"), "--crate", str(tmp_path / "run.zip"))
+    require_crate(tmp_path / "run.zip", tmp_path / "unpacked")
     report = audit_run(tmp_path / "run")
     told = {finding.check: finding.message for finding in report.findings}
     assert report.ok and f"by ADA LOVELACE, head of nothing and by {BEA}" in told["upload north"]

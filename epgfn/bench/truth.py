@@ -29,11 +29,13 @@ from epgfn.learn import exact
 from epgfn.learn.aggregate import GlobalResult, train_global
 from epgfn.learn.local import train_local, train_on_target
 from epgfn.learn.model import Model
-from epgfn.learn.scores import score_table
+from epgfn.learn.scores import score_table, study_sets
 from epgfn.learn.target import Target
 from epgfn.learn.trust import errors
 from epgfn.privacy.of_study.synthetic import worlds_of
+from epgfn.study.knowledge import HARD
 from epgfn.study.objects import questions, space_of
+from epgfn.study.settings import PriorSettings
 
 WRONG: Final = 0.1
 MOST_VARIABLES: Final = 16
@@ -252,15 +254,32 @@ def delivered(result: GlobalResult, plain: Probabilities) -> tuple[Probabilities
     return (plain if found.basis == "samples" else found.probabilities), found.basis
 
 
+def _left_out(
+    study: Study, table: torch.Tensor, possible: Callable[[str, frozenset[str]], bool]
+) -> torch.Tensor:
+    """(V, K) `table` without the sets of parents that are not possible."""
+    names, table = study.variable_names, table.clone()
+    for k, members in enumerate(study_sets(study).tolist()):
+        parents = frozenset(name for name, there in zip(names, members, strict=True) if there)
+        for j, child in enumerate(names):
+            if child not in parents and not possible(child, parents):
+                table[j, k] = -torch.inf
+    return table
+
+
 def _exact(case: Case) -> Probabilities:
-    """The posterior of all records together."""
+    """The posterior of all records together; where not all sets of parents are `possible`, by that and not by what the study says."""
     study, parts = case.study, case.plain or case.records
     if case.tables is not None:
         return truth_of(study, np.sum(case.tables, axis=0)).probabilities
     if study.target_kind.is_modular:
-        tables = [score_table(study, records, len(parts)) for records in parts]
+        if case.possible is not None:
+            study = study.with_changes({"prior": {name: getattr(PriorSettings(), name) for name in HARD}})
+        total = torch.stack([score_table(study, records, len(parts)) for records in parts]).sum(0)
+        if case.possible is not None:
+            total = _left_out(study, total, case.possible)
         with _sums_up_to(MOST_VARIABLES):
-            found = exact.exact_of_table(study, torch.stack(tables).sum(0))
+            found = exact.exact_of_table(study, total)
         if found is None:
             raise ValueError("the cases have no more variables than exact sums can take")
         return found.probabilities

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import tomli_w
 
 from epgfn.bench.releases.studies import STUDIES
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
@@ -21,7 +22,8 @@ class Case(NamedTuple):
     """`name` of its sort, the `study`, and `records` as `load_records` gives them, one a node of the roster. From whoever judges a
     `is_sampled` case the exact answer is withheld. `plain`: records that amount to the same and from which the exact answer is worked out,
     where those of the nodes are hard on arithmetic. `tables`: what nodes' records would amount to, in their place, of objects whose
-    log-reward is a sum over parts (`epgfn.bench.separable`), however many objects there are."""
+    log-reward is a sum over parts (`epgfn.bench.separable`), however many objects there are. `possible`: whether a variable may have
+    such parents, by their names, where the study rules some out; the exact answer is worked out with that alone."""
 
     name: str
     study: Study
@@ -29,6 +31,7 @@ class Case(NamedTuple):
     is_sampled: bool = False
     plain: list[Any] | None = None
     tables: Sequence[Floats] | None = None
+    possible: Callable[[str, frozenset[str]], bool] | None = None
 
 
 Make = Callable[[int], Case]
@@ -106,6 +109,51 @@ def many(seed: int) -> Case:
     rng = np.random.default_rng(seed)
     mix = GaussianNetwork(16, rng).mixing
     return graphs("many", [rng.normal(size=(int(rng.integers(100, 501)), 16)) @ mix for _ in range(2)])
+
+
+def knowledge(seed: int) -> Case:
+    """5 to 10 variables at three nodes with 50 to 300 records each; tiers, candidates, forbidden and required edges, and a root, that have
+    nothing to do with what the records come from."""
+    rng = np.random.default_rng(seed)
+    mix = GaussianNetwork(5 + seed % 6, rng).mixing
+    parts = [rng.normal(size=(int(rng.integers(50, 301)), len(mix))) @ mix for _ in range(3)]
+    return _with_knowledge("knowledge", parts, rng)
+
+
+def knowledge_by_edges(seed: int) -> Case:
+    """The same of 4 or 5 variables, grown by edges."""
+    rng = np.random.default_rng(seed)
+    mix = GaussianNetwork(4 + seed % 2, rng).mixing
+    parts = [rng.normal(size=(100, len(mix))) @ mix for _ in range(3)]
+    return _with_knowledge("knowledge-by-edges", parts, rng, '[space]\nkind = "dag-by-edges"\n')
+
+
+def _with_knowledge(name: str, parts: list[Floats], rng: np.random.Generator, more: str = "") -> Case:
+    names = [f"v{j}" for j in rng.permutation(parts[0].shape[1])]
+    root, required = names[0], (names[0], names[2])
+    tiers = [names[:2], names[2:-1], names[-1:]]
+    among = [names[0], *rng.choice(names[1:-1], 2, replace=False).tolist()]
+    forbidden = [(names[1], names[2]), (names[2], names[1])]
+    tier = {one: number for number, group in enumerate(tiers) for one in group}
+
+    def possible(child: str, parents: frozenset[str]) -> bool:
+        if child == root and parents:
+            return False
+        if child == names[-1] and not parents <= set(among):
+            return False
+        if child == required[1] and required[0] not in parents:
+            return False
+        return all(tier[one] <= tier[child] and (one, child) not in forbidden for one in parents)
+
+    said = {
+        "tiers": tiers,
+        "candidates": {names[-1]: among},
+        "forbidden": [list(edge) for edge in forbidden],
+        "required": [list(required)],
+        "roots": [root],
+    }
+    prior = tomli_w.dumps({"prior": said})
+    return graphs(name, parts, more + prior)._replace(possible=possible)
 
 
 def categories(seed: int) -> Case:
@@ -198,6 +246,8 @@ CASES: dict[str, tuple[Make, int]] = {
     "many": (many, 2),
     "categories": (categories, 5),
     "by-edges": (by_edges, 5),
+    "knowledge": (knowledge, 6),
+    "knowledge-by-edges": (knowledge_by_edges, 2),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
     "multisets-skewed": (multisets_skewed, 4),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 app = typer.Typer(
     name="study",
-    help="Study files: draft one, check one.",
+    help="Study files: draft one, check one, see what it knows.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -135,6 +135,55 @@ def draft(
     print(f"next: epgfn study check {out}")
 
 
+@app.command()
+def knowledge(
+    path: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file, of graphs.")],
+    whitelist: Annotated[
+        Path | None, typer.Option(help="CSV of required edges, columns from and to, as bnlearn has it.")
+    ] = None,
+    blacklist: Annotated[Path | None, typer.Option(help="The same of forbidden edges.")] = None,
+    to_whitelist: Annotated[
+        Path | None, typer.Option(help="Write what the study requires to this CSV.")
+    ] = None,
+    to_blacklist: Annotated[
+        Path | None,
+        typer.Option(help="Write what the study rules out to this CSV, tiers and all else spelt out."),
+    ] = None,
+) -> None:
+    """Say which edges a study requires and rules out; turn bnlearn's lists into a [prior] for it, or write such lists.
+
+    With lists to read, the [prior] that says the same is printed, to be put into the study file; the file itself is not changed.
+
+    Example: epgfn study knowledge study.toml --whitelist white.csv --blacklist black.csv
+    """
+    from epgfn.study import Study
+    from epgfn.study.knowledge import in_words
+    from epgfn.study.knowledge_files import (
+        forbidden_edges,
+        in_toml,
+        prior_of_lists,
+        read_edges,
+        required_edges,
+        write_edges,
+    )
+
+    found = Study.load(path)
+    if not found.kind.takes_knowledge:
+        raise UsageError(f"{path} is not about graphs; only their edges can be required or ruled out")
+    given = [read_edges(one) if one is not None else [] for one in (whitelist, blacklist)]
+    for target, edges in ((to_whitelist, required_edges(found)), (to_blacklist, forbidden_edges(found))):
+        if target is not None:
+            write_edges(target, edges)
+            print(f"{target}: {len(edges)} edge{'' if len(edges) == 1 else 's'}")
+    if whitelist is not None or blacklist is not None:
+        print(in_toml(prior_of_lists(found.variable_names, *given)), end="")
+    elif to_whitelist is None and to_blacklist is None:
+        print(in_words(found) or "nothing is required or ruled out")
+        for word, edges in (("required", required_edges(found)), ("ruled out", forbidden_edges(found))):
+            for tail, head in edges:
+                print(f"{word}: {tail} -> {head}")
+
+
 def _once(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
     """Raises:
     UsageError: a column is named twice.
@@ -183,6 +232,7 @@ def _places(study: Study) -> str:
 
 def _describe(study: Study) -> None:
     from epgfn.learn.policy import model_weight
+    from epgfn.study.knowledge import prior_in_words
 
     kind = study.kind
     print(
@@ -190,6 +240,7 @@ def _describe(study: Study) -> None:
         f"Digest     {study.digest}\n"
         f"About      {kind.in_words(study)}\n"
         f"Target     {study.target_kind.words}\n"
+        f"Prior      {prior_in_words(study, kind.noun)}\n"
         f"Variables  {', '.join(study.variable_names)}\n"
         f"Nodes      {', '.join(study.named)}{_places(study)}\n"
         f"Model      {model_weight(study)}\n"

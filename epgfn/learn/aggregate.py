@@ -23,6 +23,7 @@ from epgfn.gflownet.measure.diagnostics import diagnose
 from epgfn.gflownet.measure.trust import error_of_product, verdict_of_product
 from epgfn.gflownet.policies import apart, make_policy
 from epgfn.gflownet.policies.base import Policy, Stating
+from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.product import SCORES, FrozenProduct, UnusableFactors, train_product
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward
@@ -95,7 +96,7 @@ def train_global(
     prior = None if prior_share is None else _log_prior(space, prior_share.to(here))
     stack = make_policy(space, list(models.values()))
     generator = seeded(seed)
-    start = _start(models, family.scores, None if prior_share is None else prior_share.to(here))
+    start = _start(space, models, family.scores, None if prior_share is None else prior_share.to(here))
     moves = moves_of(stack)
     if family.by_chains is not None and moves is not None:
         first = family.by_chains(space, moves, generator, False)
@@ -128,7 +129,7 @@ def train_global(
     if len(models) > 1:
         own = None
         if table is not None and family.scores is not None:
-            own = [table_target(space, model[family.scores]) for model in models.values()]
+            own = [table_target(space, scores_of(space, model[family.scores])) for model in models.values()]
         found["overlap"] = told(overlap_of(space, policy, local, generator, own), list(models))
     if best.kind == "product of the models":
         judged = _of_product(judged, found, stack)
@@ -223,13 +224,16 @@ def _log_prior(space: DagSpace, share: Tensor) -> LogReward[Any]:
 
 
 def _start(
-    models: Mapping[str, Mapping[str, Tensor]], scores: str | None, prior_share: Tensor | None
+    space: Any, models: Mapping[str, Mapping[str, Tensor]], scores: str | None, prior_share: Tensor | None
 ) -> Tensor | None:
     """What is known of the product beforehand, float64: the sum of the tensors `scores`, where models carry them, and the absent
-    nodes' share of the prior."""
+    nodes' share of the prior. What the study's knowledge bars is -inf in each of the tables, and so in their sum."""
     if scores is None:
         return None
-    tables = [model[scores].double() for model in models.values() if scores in model]
+    tables = [model[scores] for model in models.values() if scores in model]
+    if prior_share is not None:
+        tables = [scores_of(space, table) for table in tables]
+    tables = [table.double() for table in tables]
     known = [*tables, *([] if prior_share is None else [prior_share])]
     return torch.stack(known).sum(0) if known else None
 

@@ -167,9 +167,13 @@ def draws_of(study: Study, exact: Exact, seed: int) -> Elsewhere | None:
 
 
 def without_edges(study: Study) -> Start:
-    """Graphs that hold nothing."""
-    v = len(study.variables)
-    return lambda: space_of(study).terminal(torch.zeros(WALKERS, v, v, dtype=torch.bool))
+    """Graphs that hold no edge but the required ones."""
+
+    def drawn() -> Any:
+        space = space_of(study)
+        return space.terminal(space.fewest_edges.repeat(WALKERS, 1, 1))
+
+    return drawn
 
 
 def at_random(study: Study, seed: int) -> Start:

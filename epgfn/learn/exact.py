@@ -18,7 +18,7 @@ from epgfn.gflownet.measure.exact import edge_marginals, sample_dags
 from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.spaces.base import LogReward, take
 from epgfn.gflownet.spaces.enumeration import Level, explore, terminating_states
-from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
+from epgfn.gflownet.spaces.parent_sets import parent_masks
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
 
@@ -102,9 +102,7 @@ def exact_of_table(study: Study, table: Tensor) -> Exact | None:
         return None
     with computing_on(CPU):
         masks = parent_masks(space.n_variables, space.max_parents)
-        known = (
-            table.double().cpu().masked_fill(parent_sets(space.n_variables, space.max_parents).T, -torch.inf)
-        )
+        known = table.double().cpu().masked_fill(~space.admissible.cpu(), -torch.inf)
         edges = edge_marginals(known, masks)
     names = questions(study, space.initial(1)).names
     probabilities = dict(zip(names, edges[~np.eye(len(edges), dtype=bool)].tolist(), strict=True))

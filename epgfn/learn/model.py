@@ -27,6 +27,7 @@ from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
 from epgfn.gflownet.measure.trust import CHAINS_AGREE, pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
+from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces.base import LogReward, joined
 from epgfn.learn.elsewhere import GraphChains
@@ -152,7 +153,9 @@ class Model:
     def _scores(self) -> Tensor | None:
         """The (V, K) score table that the model carries, if it does."""
         name = family_of(self.study).scores
-        return self.policy.tensors()[name] if self.study.target_kind.is_modular and name is not None else None
+        if not self.study.target_kind.is_modular or name is None:
+            return None
+        return scores_of(self.space, self.policy.tensors()[name])
 
     def _target(self) -> LogReward[Any] | None:
         """The log-reward that the model carries; None where it carries none."""

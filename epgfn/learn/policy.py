@@ -56,8 +56,13 @@ def model_weight(study: Study) -> str:
     if scores is None or not isinstance(space, DagBySinks):
         return weight
     share = _bytes(policy_spec(study)[scores]) / model_bytes(study)
-    most = f", most of it scores of {space.n_sets:,} sets of parents for each variable" if share > 0.5 else ""
-    return weight + most
+    if share <= 0.5:
+        return weight
+    if space.rules is not None:
+        return (
+            f"{weight}, most of it scores of {policy_spec(study)[scores].shape[0]:,} sets of parents in all"
+        )
+    return f"{weight}, most of it scores of {space.n_sets:,} sets of parents for each variable"
 
 
 def require_possible(study: Study) -> None:
@@ -75,7 +80,11 @@ def require_possible(study: Study) -> None:
     if require_room is not None:
         require_room(space, max(study.training.batch, study.aggregation.batch))
     if model_bytes(study) > study.transport.max_upload_bytes:
-        lower = "space.max_parents" if "sets of parents" in model_weight(study) else "policy.hidden"
+        lower = (
+            "space.max_parents, fewer [prior] candidates"
+            if "sets of parents" in model_weight(study)
+            else "policy.hidden"
+        )
         raise UsageError(
             f"a model of this study takes {model_weight(study)}, and nodes may send {study.transport.max_upload_bytes / 1e6:,.1f} MB; "
             f"choose a smaller {lower} or a larger transport.max_upload_bytes ({model_bytes(study) * 11 // 10} would do)"

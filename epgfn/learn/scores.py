@@ -6,6 +6,7 @@ The prior is added here, so that no target can forget its N-th root.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,12 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.study import Study
+from epgfn.study.knowledge import pairs
+from epgfn.study.objects import space_of
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import DegenerateError, Moments
-from epgfn.targets.priors import PRIORS
+from epgfn.targets.priors import PRIORS, by_edge, general_log_odds, log_odds
 
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
 
@@ -35,6 +38,12 @@ def study_sets(study: Study) -> Tensor:
 def study_masks(study: Study) -> Tensor:
     """`study_sets` as (K,) int64 bitmasks, for what counts over all subsets of few variables. Raises as there."""
     return parent_masks(*require_scorable(study))
+
+
+def admissible(study: Study) -> Tensor:
+    """(V, K) bool, columns as `study_sets`: which sets may be each variable's parents by the study's knowledge."""
+    known: Tensor = space_of(study).admissible
+    return known
 
 
 def require_scorable(study: Study) -> tuple[int, int]:
@@ -59,7 +68,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
-        (V, K) float64, columns as `study_sets`; -inf where j is in its own parent set, finite elsewhere.
+        (V, K) float64, columns as `study_sets`; -inf where a set is not `admissible`, finite elsewhere.
 
     Raises:
         UsageError: too many scores, or a setting the target refuses.
@@ -69,10 +78,21 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     if x.ndim != 2 or x.shape[1] != len(study.variables):
         raise ValueError("records must be (n, V) with one column for each variable of the study")
     if not study.columns.numeric:
-        categories = torch.tensor(categories_of(study))
-        scores = bdeu(x, categories, study_sets(study), sample_size=study.target.sample_size)
+        categories, size = torch.tensor(categories_of(study)), study.target.sample_size
+        scores = of_sets(study, lambda sets: bdeu(x, categories, sets, sample_size=size))
         return table_from_scores(study, scores, n_parties)
     return table_from_moments(study, moments_of(study, x), n_parties)
+
+
+def of_sets(study: Study, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """(V, K) of `score`, which takes (M, V) bool parent sets to (V, M): asked only of sets that somebody may have, 0 for all others."""
+    sets = study_sets(study)
+    if space_of(study).rules is None:
+        return score(sets)
+    some = admissible(study).any(0)
+    found = torch.zeros(sets.shape[1], len(sets), dtype=torch.float64)
+    found[:, some] = score(sets[some])
+    return found
 
 
 def categories_of(study: Study) -> tuple[int, ...]:
@@ -96,7 +116,7 @@ def table_from_moments(study: Study, moments: Moments, n_parties: int) -> Tensor
     """`score_table` from n, mean and scatter, exact or noisy; n need not be whole. Returns and raises as there."""
     require_mean(study)
     try:
-        scores = TARGETS[study.target.kind](moments, study_sets(study), study.target)
+        scores = of_sets(study, lambda sets: TARGETS[study.target.kind](moments, sets, study.target))
     except DegenerateError as error:
         raise _named(study, error) from None
     return table_from_scores(study, scores, n_parties)
@@ -120,11 +140,12 @@ def _named(study: Study, error: DegenerateError) -> EpgfnError:
 
 
 def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
-    """`score_table` from log-likelihoods (V, K), columns as `study_sets`, undefined where j is in its own parent set."""
+    """`score_table` from log-likelihoods (V, K), columns as `study_sets`, undefined where j is in its own parent set. What the study's
+    knowledge bars is left out here, whole in every party's table: a mask, and no part of the prior that N of them share."""
     table = scores + prior_table(study) / n_parties
-    own = study_sets(study).T  # (V, K): j in its own parent set
-    table = table.masked_fill(own, -torch.inf)
-    if not bool(torch.isfinite(table[~own]).all()):
+    known = admissible(study)
+    table = table.masked_fill(~known, -torch.inf)
+    if not bool(torch.isfinite(table[known]).all()):
         raise EpgfnError(
             f"target {study.target.kind!r} gives scores that are not finite; check the study's centres, scales and target settings"
         )
@@ -132,5 +153,13 @@ def table_from_scores(study: Study, scores: Tensor, n_parties: int) -> Tensor:
 
 
 def prior_table(study: Study) -> Tensor:
-    """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere; a party's share is 1/N of it."""
-    return PRIORS[study.prior.kind](study_sets(study), len(study.variables), study.prior)
+    """The whole log pi_j(Pa) in nats, (V, K) float64, finite everywhere, of the soft part of [prior]; a party's share is 1/N of it."""
+    prior, v = study.prior, len(study.variables)
+    if not prior.edge_probabilities:
+        return PRIORS[prior.kind](study_sets(study), v, prior)
+    general = general_log_odds(v, prior) if prior.kind == "edge" else 0.0
+    odds = torch.full((v, v), general, dtype=torch.float64)
+    for tail, head, probability in prior.edge_probabilities:
+        for i, j in pairs(study, (tail, head)):
+            odds[i, j] = log_odds(probability)
+    return by_edge(study_sets(study), odds)

@@ -28,7 +28,6 @@ from epgfn.gflownet.policies.base import Policy
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces import DagSpace
 from epgfn.gflownet.spaces.base import LogReward, Space, joined, take
-from epgfn.gflownet.spaces.parent_sets import parent_sets
 from epgfn.gflownet.training.loop import Parts, table_reward
 from epgfn.learn.elsewhere import (
     ChainAnswer,
@@ -338,10 +337,11 @@ def own_probabilities(
 
 
 def table_target(space: DagSpace, table: Tensor) -> LogReward[Any]:
-    """Log R of graphs from (V, K) float64 log-scores (nats), less a constant; what is no number is where nothing is asked."""
-    own_set = parent_sets(space.n_variables, space.max_parents).T
-    best = table.double().masked_fill(own_set, -torch.inf).amax(1, keepdim=True)
-    return table_reward(space, torch.where(own_set, 0.0, table.double() - best))
+    """Log R of graphs from (V, K) float64 log-scores (nats), less a constant, -inf of graphs that the space's rules bar."""
+    barred = ~space.admissible
+    best = table.double().masked_fill(barred, -torch.inf).amax(1, keepdim=True)
+    nothing = 0.0 if space.rules is None else -torch.inf
+    return table_reward(space, torch.where(barred, nothing, table.double() - best))
 
 
 def edge_matrix(study: Study, probabilities: Mapping[str, float]) -> list[list[float]]:

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
-from epgfn.study.variables import Settings, Shown, Variable
+from epgfn.study.variables import MOST_VARIABLES, Settings, Shown, Variable
 
 
 class DataSettings(Settings):
@@ -21,15 +21,35 @@ class DataSettings(Settings):
     extra_columns: Literal["ignore", "refuse"] = "ignore"
 
 
-class PriorSettings(Settings):
-    """The public prior over objects; each node's subposterior carries the 1/N-th power of it.
+Name = Annotated[str, Shown]
+Names = Annotated[list[Name], Field(max_length=MOST_VARIABLES)]
+MOST_EDGES: Final = MOST_VARIABLES**2
+"""That a setting may list."""
 
-    uniform: constant. edge (graphs only): prod over edges of p/(1-p) with p = `edge_probability`. fan-in (graphs only): every
-    number of parents is as likely as any other, and so are the sets of one size.
+
+class PriorSettings(Settings):
+    """The public prior over objects.
+
+    Soft, and each node's subposterior carries the 1/N-th power of it. uniform: constant. edge (graphs only): prod over edges of p/(1-p)
+    with p = `edge_probability`, or `expected_parents` over the number of other variables. fan-in (graphs only): every number of
+    parents is as likely as any other, and so are the sets of one size. `edge_probabilities`: [from, to, p] of single edges, later ones
+    in place of earlier ones and of the kind's.
+
+    Hard, and every node's subposterior carries all of it (graphs only): see `epgfn.study.knowledge`.
     """
 
     kind: Literal["uniform", "edge", "fan-in"] = "uniform"
     edge_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    expected_parents: Annotated[float, Field(gt=0)] | None = None
+    edge_probabilities: list[tuple[Name, Name, Annotated[float, Field(gt=0, lt=1)]]] = Field(
+        default_factory=list, max_length=MOST_EDGES
+    )
+    candidates: dict[Name, Names] = Field(default_factory=dict, max_length=MOST_VARIABLES)
+    tiers: list[Names] = Field(default_factory=list, max_length=MOST_VARIABLES)
+    forbidden: list[tuple[Name, Name]] = Field(default_factory=list, max_length=MOST_EDGES)
+    required: list[tuple[Name, Name]] = Field(default_factory=list, max_length=MOST_EDGES)
+    roots: Names = Field(default_factory=list)
+    leaves: Names = Field(default_factory=list)
 
 
 class PolicySettings(Settings):

@@ -48,6 +48,7 @@ from epgfn.study.kinds import (
 )
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
+from epgfn.study.knowledge import check_knowledge
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
 from epgfn.study.places import PLACE, with_places
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
@@ -139,6 +140,7 @@ class Study(Settings):
                 self._check_kind,
                 partial(self.columns.check, self),
                 partial(self.kind.check, self),
+                partial(check_knowledge, self),
                 self._check_data,
                 self._check_aggregation,
                 self._check_target_of_privacy,

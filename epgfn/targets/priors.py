@@ -19,6 +19,8 @@ class Settings(Protocol):
 
     @property
     def edge_probability(self) -> float: ...
+    @property
+    def expected_parents(self) -> float | None: ...
 
 
 LogPrior = Callable[[Tensor, int, Settings], Tensor]
@@ -30,9 +32,26 @@ def uniform(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:
 
 
 def edge(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:
-    """|Pa| log p / (1 - p), nats, p = `edge_probability`: (K, V) bool -> (V, K) float64, also where j is in Pa, which scores rule out."""
-    log_odds = math.log(settings.edge_probability) - math.log1p(-settings.edge_probability)
-    return (sets.sum(1).double() * log_odds).expand(n_variables, -1).clone()
+    """|Pa| log p / (1 - p), nats, p = `edge_probability`, or `expected_parents` / (V - 1): (K, V) bool -> (V, K) float64, also where j is
+    in Pa, which scores rule out."""
+    return (sets.sum(1).double() * general_log_odds(n_variables, settings)).expand(n_variables, -1).clone()
+
+
+def general_log_odds(n_variables: int, settings: Settings) -> float:
+    """Of an edge of which nothing else is said, under kind "edge"."""
+    if settings.expected_parents is not None:
+        return log_odds(settings.expected_parents / (n_variables - 1))
+    return log_odds(settings.edge_probability)
+
+
+def log_odds(probability: float) -> float:
+    """log p / (1 - p)."""
+    return math.log(probability) - math.log1p(-probability)
+
+
+def by_edge(sets: Tensor, odds: Tensor) -> Tensor:
+    """Sum over parents i of `odds` (V, V) nats, [i, j] of the edge i -> j: (K, V) bool -> (V, K) float64."""
+    return (sets.double() @ odds.double()).T
 
 
 def fan_in(sets: Tensor, n_variables: int, settings: Settings) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from epgfn.sealing.model_header import ITEM_BYTES, Form, order_of
 from epgfn.study import Study
 from epgfn.study.exposure import exposure_of
+from epgfn.study.knowledge import knowledge_of
 
 TABLE = "score_table"
 
@@ -128,13 +129,16 @@ def _table(study: Study, raw: bytes, forms: Mapping[str, Form]) -> Any:
         not study.privacy.is_private
         and study.kind.carries_scores
         and study.prior.kind == "uniform"
+        and not study.prior.edge_probabilities
+        and knowledge_of(study) is None  # else only some of the scores are there
         and study.target.kind in _ATTACKS
     )
     return exposed_table(raw, forms) if solvable else None
 
 
 def exposed_table(raw: bytes, forms: Mapping[str, Form]) -> Any:
-    """The (V, K) scores that a model file carries, as they are in it; None where it carries none in float64."""
+    """The (V, K) scores that a model file carries, as they are in it, or those of the admissible sets, (M,), of a study that rules graphs
+    out; None where it carries none in float64."""
     if forms.get(TABLE, ("", ()))[0] != "F64":
         return None
     import numpy as np

@@ -4,7 +4,9 @@
     reversal  a random edge i -> j is turned round, with new parents for i (j among them) and for j drawn in proportion to their
               scores, and kept by Metropolis-Hastings: Grzegorczyk & Husmeier, Machine Learning 71 (2008), eq. 13 to 17.
 
-Together they reach every DAG within the fan-in. A graph is held as sets of 64-bit words: `above` (V, W) each variable's parents, `below`
+Together they reach every DAG within the fan-in, and parents alone do: each variable's parents can be taken away, but for those that all of
+its possible sets hold, and then put together anew. That holds too where sets are impossible, as long as what is possible to a variable is
+all that lies between a smallest and a largest set. A graph is held as sets of 64-bit words: `above` (V, W) each variable's parents, `below`
 (V, W) its children, and `rank` (V,) the place of its parents in its own list of sets.
 
 A variable's sets are listed by score, the best first, so that few are looked at: what is left of a list is bounded by its sum, `tail`.
@@ -338,6 +340,10 @@ def move(
         replace(above, below, i, sets[i, new_i])
         descendants(below, j, forbidden, scratch)
         first = look(sets[j], logs[j], weights[j], tail[j], forbidden, seen, sums, found)
+        if found[0] == 0:  # j cannot be without a parent that now comes after it
+            replace(above, below, i, of_i)
+            replace(above, below, j, of_j)
+            continue
         there += first + math.log(sums[found[0] - 1])
         new_j = picked(seen, sums, found[0], random.random() * sums[found[0] - 1])
         replace(above, below, j, sets[j, new_j])

@@ -56,7 +56,8 @@ REMEMBERED: Final = 2
 
 class Lists(NamedTuple):
     """Of each variable the sets that may be its parents, the best first: `sets` (V, K', W) as 64-bit words, `log_scores` (V, K') nats, the
-    best of each variable at 0, and `holding` (V, V, M): of child and parent the places of the sets that hold that parent."""
+    best of each variable at 0, and `holding` (V, V, M): of child and parent the places of the sets that hold that parent. A variable with
+    fewer sets than others has impossible ones at the end of its list, and the place of such a one at the end of `holding`."""
 
     sets: Words
     log_scores: Floats
@@ -91,7 +92,8 @@ _remembered: OrderedDict[bytes, Annealed] = OrderedDict()
 
 
 def lists_of(table: Tensor, max_parents: int) -> Lists:
-    """From (V, K) log-scores in nats, sets by size and then lexicographically."""
+    """From (V, K) log-scores in nats, sets by size and then lexicographically; what scores -inf is impossible, and not listed where it is
+    for all variables."""
     scores = table.detach().cpu().double().numpy()
     v = len(scores)
     held = parent_sets(v, max_parents).cpu().numpy()
@@ -99,17 +101,24 @@ def lists_of(table: Tensor, max_parents: int) -> Lists:
         -scores, posinf=np.finfo(float).max
     )  # impossible sets too before those that hold the variable itself
     allowed = int((~held[:, 0]).sum())
+    possible = int((np.isfinite(scores) & ~held.T).sum(1).max())
+    is_shorter = possible < allowed
+    allowed = min(allowed, possible + 1)  # the last is impossible to all, if there is such a one
     place = np.argsort(np.where(held.T, np.inf, worst), axis=1, kind="stable")[:, :allowed].copy()
     logs = np.take_along_axis(scores, place, 1)
     logs -= logs[:, :1]
     words = words_of(held)
     with_one = int(held[:, 0].sum() - (held[:, 0] & held[:, 1]).sum()) if v > 1 else 0
-    holding = np.zeros((v, v, with_one), np.int32)
+    if is_shorter:
+        others = ~np.eye(v, dtype=bool)
+        with_one = max(int(held[row].sum(0)[others[j]].max(initial=0)) for j, row in enumerate(place))
+    holding = np.full((v, v, with_one), allowed - 1, np.int32)
     for j in range(v):
         listed = held[place[j]]
         for i in range(v):
             if i != j:
-                holding[j, i] = np.nonzero(listed[:, i])[0]
+                found = np.nonzero(listed[:, i])[0]
+                holding[j, i, : len(found)] = found
     return Lists(words[place], logs, holding)
 
 
@@ -128,8 +137,8 @@ class Chains:
         """`table` (V, K) log-scores in nats, sets as `parent_sets` orders them."""
         self.lists = lists_of(table, max_parents)
         v, k = self.lists.log_scores.shape
-        none = (self.lists.sets == 0).all(2)
-        self._most = float(-self.lists.log_scores[none].min())
+        self._least = self._fewest_parents()
+        self._most = float(-self.lists.log_scores[np.arange(v), self._least].min())
         self._tail: Floats = np.empty((v, k + 1))
         self._holding_tail: Floats32 = np.empty((v, v, self.lists.holding.shape[2] + 1), np.float32)
         self._logs = self._weights = self.lists.log_scores
@@ -178,11 +187,26 @@ class Chains:
         )
         return torch.from_numpy(counts)
 
+    def _fewest_parents(self) -> Ranks:
+        """(V,) the place of each variable's smallest set that is possible: none at all, unless parents are required."""
+        possible = np.isfinite(self.lists.log_scores)
+        found = ((self.lists.sets == 0).all(2) & possible).argmax(1).astype(np.int32)
+        for j in np.nonzero((self.lists.sets[np.arange(len(found)), found] != 0).any(1))[0]:
+            bits = np.unpackbits(self.lists.sets[j].view(np.uint8), axis=1)
+            size = np.where(possible[j], bits.sum(1, dtype=np.int64), self.n_variables + 1)
+            found[j] = size.argmin()
+        ranks: Ranks = found
+        return ranks
+
     def without_edges(self, count: int) -> Population:
-        v, words = self.n_variables, self.lists.sets.shape[2]
-        none = (self.lists.sets == 0).all(2).argmax(1).astype(np.int32)
-        above = np.zeros((count, v, words), np.uint64)
-        return Population(above, above.copy(), np.tile(none, (count, 1)))
+        """`count` graphs with no edges but those that are required."""
+        v = self.n_variables
+        first = self.lists.sets[np.arange(v), self._least]  # (V, W)
+        bits = np.unpackbits(first.view(np.uint8), axis=1, bitorder="little")[:, :v].astype(bool)
+        below = words_of(bits.T)
+        return Population(
+            np.tile(first, (count, 1, 1)), np.tile(below, (count, 1, 1)), np.tile(self._least, (count, 1))
+        )
 
     def log_scores(self, population: Population) -> Floats:
         """(C,) nats, each variable's best parents at 0."""

@@ -41,36 +41,52 @@ QUICK = 4096.0
 
 
 def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
-    """Tensors of one model: the score table (V, K) and the network."""
-    table = TensorSpec((space.n_variables, space.n_sets), "float64", older="float32")
-    return {SCORES: table, **mlp_spec(space.n_features, hidden, n_outputs(space))}
+    """Tensors of one model: the score table and the network."""
+    return {SCORES: table_spec(space), **mlp_spec(space.n_features, hidden, n_outputs(space))}
 
 
-def legal_entries(space: DagBySinks) -> Tensor:
-    """(V, K) bool: the parent set does not hold the variable itself."""
-    return ~space.parents.T
+def table_spec(space: DagBySinks) -> TensorSpec:
+    """Of the scores in a model file: (V, K), or where the space has rules (M,), those of the `admissible` sets, row by row."""
+    if space.rules is None:
+        return TensorSpec((space.n_variables, space.n_sets), "float64", older="float32")
+    return TensorSpec((int(space.admissible.sum()),), "float64")
+
+
+def stored(space: DagBySinks, table: Tensor) -> Tensor:
+    """A (V, K) table as a model file holds it."""
+    return table if space.rules is None else table[space.admissible]
+
+
+def scores_of(space: DagBySinks, held: Tensor) -> Tensor:
+    """The (V, K) table of what a model file holds. Where the space has rules, what they bar is -inf, and the table float64; where it has
+    none, what a variable has as its own parent is whatever stands there."""
+    if space.rules is None:
+        return held
+    table = torch.full(space.admissible.shape, -torch.inf, dtype=torch.float64, device=held.device)
+    return table.masked_scatter(space.admissible.to(held.device), held.double())
 
 
 def normalise_table(space: DagBySinks, table: Tensor) -> Tensor:
-    """Finite form of a float64 (V, K) table: each row's legal maximum 0, illegal entries 0.
+    """Finite form of a float64 (V, K) table: each row's admissible maximum 0, all other entries 0.
 
     It stays float64: two graphs that differ by a nat may both lie n times the mutual information below the row maxima, where
     float32 would lose that nat from some 30,000 records on. What lies more than `MAX_SCORE` nats below is put there: it is never drawn
     either way, and a sum of several nodes' tables stays a model that `check_tensors` takes, whatever one of them has sent.
     """
-    legal = legal_entries(space)
+    legal = space.admissible
     table = table.masked_fill(~legal, -torch.inf)
     below = (table - table.amax(1, keepdim=True)).clamp(min=-MAX_SCORE)
     return below.masked_fill(~legal, 0.0)
 
 
 def check_scores(space: DagBySinks, tensors: Mapping[str, Tensor]) -> None:
-    """Illegal entries of the score table are 0: one policy has one file, and nothing can be hidden in them.
+    """Entries of the score table that are not admissible are 0: one policy has one file, and nothing can be hidden in them. Where the
+    space has rules, there are no such entries.
 
     Raises:
         RefusedError: `model-illegal-score`.
     """
-    if bool(tensors[SCORES].masked_select(~legal_entries(space)).any()):
+    if space.rules is None and bool(tensors[SCORES].masked_select(~space.admissible).any()):
         message = "the model's score table holds a score for a variable as its own parent; train it again"
         raise RefusedError("model-illegal-score", message)
 
@@ -80,7 +96,7 @@ def initial_tensors(
 ) -> dict[str, Tensor]:
     """A fresh model around a (V, K) table of scores (nats, float64)."""
     net = mlp_init(space.n_features, hidden, n_outputs(space), generator)
-    return {SCORES: normalise_table(space, table), **net}
+    return {SCORES: stored(space, normalise_table(space, table)), **net}
 
 
 def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +106,8 @@ def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
 
 def quick(scores: Tensor) -> Tensor:
     """`scores` float64 nats for looking up: float32 where that costs no number more than 2^-12 nats."""
-    return scores.float() if float(scores.abs().max()) <= QUICK else scores
+    largest = scores.masked_fill(scores == -torch.inf, 0.0).abs().max()
+    return scores.float() if float(largest) <= QUICK else scores
 
 
 class OrderPotential:
@@ -99,7 +116,7 @@ class OrderPotential:
     def __init__(self, space: DagBySinks, models: Sequence[Mapping[str, Tensor]]) -> None:
         self.space = space
         self.n_models = len(models)
-        self.scores = torch.stack([m[SCORES].double() for m in models])  # (N, V, K)
+        self.scores = torch.stack([scores_of(space, m[SCORES]).double() for m in models])  # (N, V, K)
         self.quick_scores = quick(self.scores)
         self.potential = self._potential()
         names = [name for name in models[0] if name != SCORES]
@@ -141,7 +158,7 @@ class OrderPotential:
 
     def tensors(self, model: int = 0) -> dict[str, Tensor]:
         net = {name: w[model].detach().clone() for name, w in self.weights.items()}
-        return {SCORES: self.scores[model].clone(), **net}
+        return {SCORES: stored(self.space, self.scores[model]).clone(), **net}
 
     def choices(self, state: State) -> Choices:
         """Nothing but S and its sinks matters, so where a batch meets few of those pairs each is evaluated once."""

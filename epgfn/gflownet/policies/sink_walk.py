@@ -149,7 +149,8 @@ def _draw(log_prob: Tensor, temperature: float, exploration: float, generator: t
     """An entry of each column of (L, B), by inversion."""
     probability = (log_prob / temperature).softmax(0)
     if exploration > 0:
-        probability = (1 - exploration) * probability + exploration / len(log_prob)
+        allowed = torch.isfinite(log_prob).float()
+        probability = (1 - exploration) * probability + exploration * allowed / allowed.sum(0)
     below = probability.double().cumsum(0)
     level = torch.rand(log_prob.shape[1], generator=generator, dtype=torch.float64) * below[-1]
     entry = (below <= level).sum(0).clamp_max(len(log_prob) - 1)

@@ -50,11 +50,11 @@ class _Scores(NamedTuple):
 
 
 def order_potential(space: DagBySinks, table: Tensor, block_bits: int = BLOCK_BITS) -> Tensor:
-    """L over all 2^V subsets: (V, K) nats -> (2^V,) float64. Scores of a variable as its own parent are ignored."""
+    """L over all 2^V subsets: (V, K) nats -> (2^V,) float64. Scores of sets that are not admissible are ignored."""
     v, b = space.n_variables, min(space.n_variables, block_bits)
     masks = parent_masks(v, space.max_parents)
     scores = _Scores(
-        table.double().masked_fill(space.parents.T, -torch.inf), masks & ((1 << b) - 1), masks >> b
+        table.double().masked_fill(~space.admissible, -torch.inf), masks & ((1 << b) - 1), masks >> b
     )
     sizes = popcount(torch.arange(1 << b))
     levels = [(sizes == size).nonzero()[:, 0] for size in range(b, -1, -1)]

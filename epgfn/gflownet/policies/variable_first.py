@@ -65,6 +65,8 @@ class VariableFirst(OrderPotential):
         child = legal.candidates.flatten()
         phi = self.phi(each, child)
         sums = phi.double().logsumexp(0).view(self.n_models, b, j)
+        if space.rules is not None:  # a variable that cannot come yet has no parents to choose from
+            phi = torch.where(torch.isneginf(phi).all(0), 0.0, phi)
         order = self.order_log_prob(layers, h, state, legal, sums)
         children = of_all_children(h, layers.child)[:, row, child]
         pairs = linear(h, layers.pair)[:, row]

@@ -9,6 +9,7 @@ from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.base import Space
 from epgfn.gflownet.spaces.dag_by_edges import DagByEdges
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks
+from epgfn.gflownet.spaces.edge_rules import EdgeRules
 from epgfn.gflownet.spaces.hypergrid import Hypergrid
 from epgfn.gflownet.spaces.multiset import Multiset
 from epgfn.gflownet.spaces.phylogeny import Phylogeny
@@ -25,7 +26,7 @@ SPACES: dict[str, Callable[..., Space[Any]]] = {
 }
 
 
-def make_space(kind: str, **settings: int) -> Space[Any]:
+def make_space(kind: str, **settings: Any) -> Space[Any]:
     """The space of that name; `settings` are its constructor's.
 
     Raises:
@@ -44,6 +45,7 @@ __all__ = [
     "DagByEdges",
     "DagBySinks",
     "DagSpace",
+    "EdgeRules",
     "Hypergrid",
     "Multiset",
     "Phylogeny",

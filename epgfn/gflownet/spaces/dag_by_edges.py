@@ -1,10 +1,11 @@
-"""Directed acyclic graphs edge by edge: start without edges, add one at a time, stop anywhere.
+"""Directed acyclic graphs edge by edge: start with no edges but those that are required, add one at a time, stop anywhere.
 
 State     (G, its transitive closure, stopped or not).
 Action    i * V + j: add the edge i -> j; V * V: stop.
-Backward  from a stopped state: not yet stopped, the one way back. Otherwise remove any edge, uniformly: p_B = 1 / #edges.
+Backward  from a stopped state: not yet stopped, the one way back. Otherwise remove any edge that is not required,
+          uniformly: p_B = 1 / #those.
 
-An edge i -> j is allowed when it is new, j does not reach i, and j has room for a parent. Reachability is kept as a
+An edge i -> j is allowed when the rules allow it, it is new, j does not reach i, and j has room for a parent. Reachability is kept as a
 matrix C[i, j] = "i reaches j" (itself included) and updated for a new edge by C | C[:, i] C[j, :] (Deleu et al., UAI 2022).
 """
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.base import Back, pack_bits
+from epgfn.gflownet.spaces.edge_rules import EdgeRules, RuledDags
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -38,14 +40,11 @@ def closure_of(adjacency: Tensor) -> Tensor:
     return reach > 0
 
 
-class DagByEdges:
-    """The space; V = `n_variables`, fan-in at most `max_parents`."""
+class DagByEdges(RuledDags):
+    """The space; V = `n_variables`, fan-in at most `max_parents`; graphs that do not keep `rules` are no part of it."""
 
-    def __init__(self, n_variables: int, max_parents: int) -> None:
-        if n_variables < 2 or not 1 <= max_parents < n_variables:
-            raise ValueError("needs at least 2 variables and a fan-in of 1 to V - 1")
-        self.n_variables = n_variables
-        self.max_parents = max_parents
+    def __init__(self, n_variables: int, max_parents: int, rules: EdgeRules | None = None) -> None:
+        super().__init__(n_variables, max_parents, rules)
         self.stop_action: int | None = n_variables * n_variables
         self.n_actions = n_variables * n_variables + 1
         self.n_backward = self.n_actions
@@ -54,8 +53,10 @@ class DagByEdges:
 
     def initial(self, n: int) -> State:
         v = self.n_variables
-        closure = torch.eye(v, dtype=torch.bool).expand(n, v, v).clone()
-        return State(torch.zeros(n, v, v, dtype=torch.bool), closure, torch.zeros(n, dtype=torch.bool))
+        first = self.fewest_edges.expand(1, v, v)
+        closure = torch.eye(v, dtype=torch.bool) if self.rules is None else closure_of(first)
+        each = (first.expand(n, v, v).clone(), closure.expand(n, v, v).clone())
+        return State(*each, torch.zeros(n, dtype=torch.bool))
 
     def terminal(self, adjacency: Tensor) -> State:
         """The finished states of the DAGs `adjacency` (B, V, V) bool."""
@@ -64,6 +65,8 @@ class DagByEdges:
     def forward_mask(self, state: State) -> Tensor:
         room = state.adjacency.sum(1) < self.max_parents  # (B, V) of the child
         allowed = ~state.adjacency & ~state.closure.transpose(1, 2) & room[:, None]
+        if self.rules is not None:
+            allowed = allowed & self.rules.allowed
         mask = torch.cat([allowed.flatten(1), torch.ones(len(allowed), 1, dtype=torch.bool)], 1)
         return mask & ~state.stopped[:, None]
 
@@ -78,7 +81,8 @@ class DagByEdges:
         return State(state.adjacency | edge, closure, stop)
 
     def backward_mask(self, state: State) -> Tensor:
-        edges = state.adjacency.flatten(1) & ~state.stopped[:, None]
+        loose = state.adjacency if self.rules is None else state.adjacency & ~self.rules.required
+        edges = loose.flatten(1) & ~state.stopped[:, None]
         return torch.cat([edges, state.stopped[:, None]], 1)
 
     def step_back(self, state: State, choice: Tensor) -> Back[State]:

@@ -1,7 +1,7 @@
 """Directed acyclic graphs grown by sinks: add a variable together with its whole parent set.
 
 State     (S, G_S): a set of variables and a DAG on it. Starts empty, ends when S holds all V variables: V steps, always.
-Action    (j, Pa) = j * K + k: variable j not in S, and parents Pa within S, number k of `parent_sets`.
+Action    (j, Pa) = j * K + k: variable j not in S, and parents Pa within S, number k of `parent_sets`, that are `admissible` for j.
 Backward  remove a sink of G_S, uniformly: p_B = 1 / #sinks.
 
 With a modular score log R(G) = sum_j phi_j(Pa_j) the exact flow through a state is exp(sum of phi so far) times a
@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.spaces.base import Back, pack_bits
+from epgfn.gflownet.spaces.edge_rules import EdgeRules, RuledDags
 from epgfn.gflownet.spaces.parent_index import member_terms, parent_index, set_offsets
-from epgfn.gflownet.spaces.parent_sets import parent_sets
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -49,7 +48,7 @@ class Subsets(NamedTuple):
 
 
 class Legal(NamedTuple):
-    """The allowed actions of B states with s members each: J = V - s candidates and M parent sets.
+    """The actions of B states with s members each, whatever a space's rules bar of them: J = V - s candidates and M parent sets.
 
     `members` (B, s) int64 the variables in S, `candidates` (B, J) those outside, both ascending; `sets` (B, M) int64
     the numbers of the parent sets within S; `subsets` those sets over positions in `members`. Row b's actions are
@@ -62,16 +61,13 @@ class Legal(NamedTuple):
     subsets: Subsets
 
 
-class DagBySinks:
-    """The space; V = `n_variables`, fan-in at most `max_parents`."""
+class DagBySinks(RuledDags):
+    """The space; V = `n_variables`, fan-in at most `max_parents`; graphs that do not keep `rules` are no part of it."""
 
     stop_action: int | None = None
 
-    def __init__(self, n_variables: int, max_parents: int) -> None:
-        if n_variables < 2 or not 1 <= max_parents < n_variables:
-            raise ValueError("needs at least 2 variables and a fan-in of 1 to V - 1")
-        self.n_variables = n_variables
-        self.max_parents = max_parents
+    def __init__(self, n_variables: int, max_parents: int, rules: EdgeRules | None = None) -> None:
+        super().__init__(n_variables, max_parents, rules)
         self.n_sets = sum(math.comb(n_variables, r) for r in range(max_parents + 1))
         self.n_actions = n_variables * self.n_sets
         self.n_backward = n_variables
@@ -80,11 +76,6 @@ class DagBySinks:
         self._offsets = set_offsets(n_variables, max_parents)
         self._terms = member_terms(n_variables, max_parents)
         self._subsets: dict[int, Subsets] = {}
-
-    @cached_property
-    def parents(self) -> Tensor:
-        """(K, V) bool: membership of each parent set."""
-        return parent_sets(self.n_variables, self.max_parents)
 
     def initial(self, n: int) -> State:
         v = self.n_variables
@@ -97,7 +88,8 @@ class DagBySinks:
 
     def forward_mask(self, state: State) -> Tensor:
         within = ~(self.parents & ~state.members[:, None]).any(2)  # (B, K)
-        return (~state.members[:, :, None] & within[:, None]).flatten(1)
+        allowed = ~state.members[:, :, None] & within[:, None]
+        return (allowed if self.rules is None else allowed & self.admissible).flatten(1)
 
     def step(self, state: State, action: Tensor) -> State:
         done = self.is_terminating(state)
@@ -145,7 +137,7 @@ class DagBySinks:
         return graphs
 
     def legal(self, state: State) -> Legal:
-        """The allowed actions without the rest: a few hundred instead of V * K, since V * K is nearly all illegal.
+        """The actions without those that no rule need bar: a few hundred instead of V * K, since V * K is nearly all illegal.
 
         Every row must have the same number of members, as at the t-th step of any trajectory.
         """

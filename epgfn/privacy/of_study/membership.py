@@ -20,10 +20,10 @@ import numpy.typing as npt
 import torch
 
 from epgfn.gflownet.measure.ranks import mean_ranks
-from epgfn.gflownet.policies.order_potential import normalise_table
-from epgfn.gflownet.spaces import DagBySinks
+from epgfn.gflownet.policies.order_potential import normalise_table, stored
 from epgfn.learn.scores import score_table
 from epgfn.study import Study
+from epgfn.study.objects import space_of
 from epgfn.study.records.table import Numbers
 
 Floats = npt.NDArray[np.float64]
@@ -48,16 +48,16 @@ class Measured(NamedTuple):
 
 
 def all_but_one(study: Study, table: Floats, records: Numbers, *, seed: int) -> Measured:
-    """The attack on the (V, K) score table of a model, for some of the `records` it was trained on, and as many made up by drawing each
+    """The attack on the score table of a model, as its file holds it, for some of the `records` it was trained on, and as many made up by drawing each
     column by itself."""
     draw, n = np.random.default_rng(seed), len(records)
     count = min(n, TARGETS if table.size <= MOST_SCORES else 2)
     sent = torch.as_tensor(np.array(table))
-    space = DagBySinks(len(study.variables), study.space.max_parents)
+    space = space_of(study)
 
     def off(rows: Numbers) -> float:
         made = normalise_table(space, score_table(study, rows, len(study.roster)))
-        return float((made - sent).abs().max())
+        return float((stored(space, made) - sent).abs().max())
 
     whole = off(records)
     member = [off(np.delete(records, i, axis=0)) - whole for i in draw.choice(n, count, replace=False)]

@@ -23,8 +23,8 @@ from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import policy_spec
 from epgfn.learn.scores import (
     categories_of,
+    of_sets,
     require_mean,
-    study_sets,
     table_from_moments,
     table_from_scores,
 )
@@ -165,7 +165,8 @@ class _Counts:
 
     def finish(self, raw: bytes) -> Released:
         release = self.mechanism.finish(unpack(raw))
-        scores = release.bdeu(study_sets(self._study), self._study.target.sample_size)
+        size = self._study.target.sample_size
+        scores = of_sets(self._study, lambda sets: release.bdeu(sets, size))
         table = table_from_scores(self._study, scores, len(self._study.roster))
         return Released(release.claim, Target.of_table(table), release=release)
 

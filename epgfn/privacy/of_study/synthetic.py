@@ -22,7 +22,7 @@ from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
-from epgfn.learn.scores import categories_of, prior_table, score_table, study_masks, study_sets
+from epgfn.learn.scores import admissible, categories_of, prior_table, score_table, study_masks
 from epgfn.privacy.mechanisms.discrete import Floats
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.releases import Released
@@ -140,20 +140,23 @@ class _Graphs:
 
     def __init__(self, study: Study) -> None:
         self.study, v = study, len(study.variables)
-        self.masks = study_masks(study)
+        self.masks, self._rules = study_masks(study), space_of(study).rules
         self._off = ~np.eye(v, dtype=bool)
         self._listed = ListedDags(self.masks, v) if v <= MAX_ENUMERATED else None
 
     @property
     def objects(self) -> int | None:
-        return None if self._listed is None else len(self._listed)
+        if self._listed is None:
+            return None
+        known = self.prior(1).objects
+        return len(self._listed) if known is None else int((known > 0).sum())
 
     def draw(self, n: int, parties: int, rng: np.random.Generator) -> list[Any]:
         network: GaussianNetwork | DiscreteNetwork
         if self.study.columns.numeric:
-            network = GaussianNetwork(len(self.study.variables), rng)
+            network = GaussianNetwork(len(self.study.variables), rng, self._rules)
         else:
-            network = DiscreteNetwork(categories_of(self.study), rng)
+            network = DiscreteNetwork(categories_of(self.study), rng, self._rules)
         return [network.draw(n, rng) for _ in range(parties)]
 
     def bounded(self, records: Any) -> BoundedRecords:
@@ -176,4 +179,4 @@ class _Graphs:
 
     def prior(self, parties: int) -> Posterior:
         share = prior_table(self.study) / len(self.study.roster)
-        return self.posterior([share.masked_fill(study_sets(self.study).T, -torch.inf)] * parties)
+        return self.posterior([share.masked_fill(~admissible(self.study), -torch.inf)] * parties)

@@ -128,13 +128,16 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
     from epgfn.gflownet.measure.estimates import defended_samples, own_samples
     from epgfn.gflownet.measure.trust import pareto_khat, weights_hold
     from epgfn.gflownet.policies import untrained
+    from epgfn.gflownet.policies.order_potential import scores_of
     from epgfn.learn.exact import exact_of_table
     from epgfn.learn.policy import family_of
     from epgfn.learn.trust import own_probabilities, table_target
     from epgfn.study.objects import written
 
     study, name = model.study, family_of(model.study).scores
-    table = tensors[name] if name is not None and study.target_kind.is_modular else None
+    table = None
+    if name is not None and study.target_kind.is_modular:
+        table = scores_of(model.space, tensors[name])
     generator = torch.Generator().manual_seed(study.seed)
     if table is None:
         own = own_samples(model.policy, model.space, _no_reward, DRAWS, generator)
@@ -324,8 +327,13 @@ def _edge_shares(counts: Mapping[str, int], study: Study) -> dict[str, float]:
     """Of the graphs in `counts`, the share that has each edge."""
     import torch
 
+    from epgfn.study.objects import space_of
+
     names = study.variable_names
     graphs = adjacency(list(counts), names, study.space.max_parents)
+    rules = space_of(study).rules
+    if rules is not None and not bool(rules.admits(graphs).all()):
+        raise ValueError("a graph that the study's [prior] rules out")
     weight = torch.tensor(list(counts.values()), dtype=torch.float64)
     shares = torch.einsum("b,bij->ij", weight / weight.sum(), graphs.double()).tolist()
     return {f"{a}->{b}": shares[i][j] for i, a in enumerate(names) for j, b in enumerate(names) if i != j}

@@ -28,6 +28,7 @@ from epgfn.run.report.run import Run, Upload
 from epgfn.run.report.text import number, plain, signed, size
 from epgfn.run.report.verdict import Verdict, compared, verdict
 from epgfn.run.report.words import columns, words_of
+from epgfn.study.knowledge import prior_in_words
 
 LEAST_EDGES, MOST_EDGES = 12, 40
 EQUIVALENCE = (
@@ -362,11 +363,7 @@ def settings(run: Run) -> Markup:
     """The study and the software."""
     study = run.study
     called, names = columns(study)
-    prior = {
-        "uniform": f"uniform over {words_of(study).objects}",
-        "edge": f"edge probability {study.prior.edge_probability}",
-        "fan-in": "every number of parents alike",
-    }[study.prior.kind]
+    prior = prior_in_words(study, words_of(study).objects)
     software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(run.summary.get("software") or {}).items())
     return section(
         "Study and software",

@@ -107,7 +107,7 @@ class Kind(ABC):
         prefer them (`epgfn.gflownet.sampling.exploration`), all by measurement (docs/policies.md, docs/aggregation.md).
     carries_scores: its policies are made of the node's score table, which says log R exactly.
     doublings: how often the steps of `training` and `aggregation` are doubled, at most, where a study does not say how many.
-    priors: which of [prior] it knows.
+    priors: which of [prior] it knows. takes_knowledge: its space leaves out objects that `epgfn.study.knowledge` rules out.
     has_edges: objects are graphs over the variables, whose states have an `adjacency`: the questions are a matrix of edges.
     listed_up_to: up to how many variables all objects can be listed, where that is known beforehand.
     column: what a table of objects calls them. components: what the report calls that which objects are made of. reward: what it calls
@@ -129,6 +129,7 @@ class Kind(ABC):
     preferences: float = 0.0
     doublings: int = 2
     priors: tuple[str, ...] = ("uniform",)
+    takes_knowledge: bool = False
     has_edges: bool = False
     listed_up_to: int | None = None
     column: str = "object"

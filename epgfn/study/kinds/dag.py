@@ -126,9 +126,14 @@ class Dag(Kind):
     trusted: int | None = None
 
     def space(self, study: Study) -> Any:
-        from epgfn.gflownet.spaces import make_space
+        import torch
 
-        return make_space(self.name, n_variables=len(study.variables), max_parents=study.space.max_parents)
+        from epgfn.gflownet.spaces import EdgeRules, make_space
+        from epgfn.study.knowledge import rules_of
+
+        rules = [EdgeRules(*map(torch.tensor, both)) for both in rules_of(study)]
+        sizes = {"n_variables": len(study.variables), "max_parents": study.space.max_parents}
+        return make_space(self.name, **sizes, rules=rules[0] if rules else None)
 
     def count(self, study: Study) -> float:
         """Graphs are not counted here."""
@@ -186,6 +191,7 @@ def _dag(name: str, settings: type[SpaceSettings], policies: tuple[str, ...], gr
         "edge",
         grown=grown,
         priors=("uniform", "edge", "fan-in"),
+        takes_knowledge=True,
         has_edges=True,
         listed_up_to=5,
         column="edges",

@@ -7,12 +7,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from epgfn.gflownet.measure import exact, structure_chains
 from epgfn.gflownet.measure.structure_chains import Chains, annealed, lists_of, run
 from epgfn.gflownet.spaces import DagBySinks
 from epgfn.gflownet.spaces.parent_sets import parent_masks
+from rules import as_set, drawn_rules, kept
 
 
 def drawn_table(v: int, fan_in: int, spread: float, seed: int) -> Tensor:
@@ -104,3 +107,26 @@ def test_lists_hold_each_set_once_best_first() -> None:
         for parent in set(range(6)) - {child}:
             held = lists.sets[child, lists.holding[child, parent], 0]
             assert ((held >> np.uint64(parent)) & np.uint64(1)).all()
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.sampled_from([(4, 2), (5, 2)]), st.integers(0, 10_000))
+def test_under_rules_they_reach_every_graph_that_keeps_them_and_no_other(
+    size: tuple[int, int], seed: int
+) -> None:
+    """From the graph of required edges, whichever sets are barred; tables hold -inf there, lists are as short as they can be."""
+    rules = drawn_rules(*size, seed)
+    space = DagBySinks(*size, rules)
+    table = drawn_table(*size, 1.5, seed).masked_fill(~space.admissible, -torch.inf)
+    chains = Chains(table, size[1])
+    assert chains.lists.sets.shape[1] <= int(space.admissible.sum(1).max()) + 1
+    assert torch.equal(chains.graphs(chains.without_edges(1))[0], rules.required)
+    found = run(chains, seed=1, enough=0.0, chains=32, populations=2, rounds=4)
+    graphs = kept(rules, size[1])
+    weight = torch.softmax(exact.log_scores(table, parent_masks(*size), graphs), 0)
+    truth = torch.einsum("d,dij->ij", weight, graphs.double())
+    assert float((found.edges - truth).abs().max()) < 0.08
+    assert as_set(found.graphs) <= as_set(graphs)
+    likely = graphs[weight > 0.02]
+    assert as_set(likely) <= as_set(found.graphs)
+    assert np.allclose(exact.edge_marginals(table, parent_masks(*size)), truth.numpy(), atol=1e-9)

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.policies.canonical.barred import in_order, unlikely
 from epgfn.gflownet.policies.canonical.cells import next_in_order
 from epgfn.gflownet.policies.canonical.corrections import (
     Corrections,
@@ -57,9 +58,9 @@ class Learned(NamedTuple):
 
 
 def learned(space: DagBySinks, table: Tensor, hidden: int, generator: torch.Generator) -> Learned:
-    """From (V, K) scores in nats, -inf where a variable would be its own parent."""
+    """From (V, K) scores in nats, -inf where sets are not admissible."""
     graphs, rank = taught(space, table)
-    sums = SetSums(table, rank, space.max_parents)
+    sums = SetSums(unlikely(space, table), rank, space.max_parents)
     tables = prepared(sums)
     tensors = zero(space.n_variables, hidden, generator)
     by_place = graphs[:, sums.variable][:, :, sums.variable]
@@ -75,7 +76,7 @@ def taught(space: DagBySinks, table: Tensor) -> tuple[Tensor, Tensor]:
 
     found = annealed(Chains(table, space.max_parents))
     rank = in_order_of(found.graphs[-1]).to(table.device)
-    return found.graphs.to(table.device), local_order(found.edges.to(table.device), rank)
+    return found.graphs.to(table.device), in_order(space, local_order(found.edges.to(table.device), rank))
 
 
 def in_order_of(graph: Tensor) -> Tensor:

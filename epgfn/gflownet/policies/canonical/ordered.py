@@ -42,10 +42,11 @@ class Seen(NamedTuple):
 
 
 class Ordered:
-    """Choices by `tables` and `corrections`."""
+    """Choices by `tables` and `corrections`; those of less than `explored` nats are not explored."""
 
-    def __init__(self, tables: Tables, corrections: Corrections) -> None:
+    def __init__(self, tables: Tables, corrections: Corrections, explored: float = -torch.inf) -> None:
         self.tables, self.sums, self.corrections = tables, tables.sums, corrections
+        self.explored = explored
 
     def weighed(self, cells: Cells) -> Weighed:
         others, in_order = self.corrections.weighed(cells)
@@ -62,7 +63,8 @@ class Ordered:
         cells, weighed = seen
         walk = cells.walk
         log_prob, in_order = _log_prob(cells, weighed)
-        p, p_in = _behaviour(cells, log_prob.detach(), in_order.detach(), temperature, exploration)
+        both = log_prob.detach(), in_order.detach()
+        p, p_in = _behaviour(cells, *both, temperature, exploration, self.explored)
         segment, j = _drawn_cell(cells, p, p_in, generator)
         on = segment < 0
         segment = torch.where(on, cells.whole, segment)
@@ -142,7 +144,7 @@ def _log_prob(cells: Cells, weighed: Weighed) -> tuple[Tensor, Tensor]:
 
 
 def _behaviour(
-    cells: Cells, log_prob: Tensor, in_order: Tensor, temperature: float, exploration: float
+    cells: Cells, log_prob: Tensor, in_order: Tensor, temperature: float, exploration: float, explored: float
 ) -> tuple[Tensor, Tensor]:
     """Probabilities of the sampler, (S, V) and (B,): as `sampling.draws.behaviour`."""
     if temperature == 1 and exploration == 0:
@@ -151,7 +153,7 @@ def _behaviour(
     total = p_in.index_add(0, cells.row, p.sum(1))
     p, p_in = p / total[cells.row][:, None], p_in / total
     if exploration > 0:
-        allowed, may = torch.isfinite(log_prob).double(), torch.isfinite(in_order).double()
+        allowed, may = (log_prob > explored).double(), (in_order > explored).double()
         count = may.index_add(0, cells.row, allowed.sum(1))
         p = (1 - exploration) * p + exploration * allowed / count[cells.row][:, None]
         p_in = (1 - exploration) * p_in + exploration * may / count

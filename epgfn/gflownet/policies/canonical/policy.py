@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.canonical import corrections
+from epgfn.gflownet.policies.canonical.barred import in_order, least_explored, unlikely
 from epgfn.gflownet.policies.canonical.corrections import Corrections
 from epgfn.gflownet.policies.canonical.few import prepared
 from epgfn.gflownet.policies.canonical.learning import learned
@@ -26,8 +28,9 @@ from epgfn.gflownet.policies.canonical.ordered import Ordered
 from epgfn.gflownet.policies.canonical.set_sums import SetSums
 from epgfn.gflownet.policies.canonical.tables import Tables
 from epgfn.gflownet.policies.canonical.walk import Walk
-from epgfn.gflownet.policies.order_potential import SCORES, normalise_table
+from epgfn.gflownet.policies.order_potential import SCORES, normalise_table, scores_of, stored, table_spec
 from epgfn.gflownet.policies.spec import TensorSpec
+from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.dag_by_last_sink import DagByLastSink
 from epgfn.gflownet.spaces.dag_by_sinks import DagBySinks, State
 
@@ -39,6 +42,8 @@ PREFIX: Final = "flow."
 REMEMBERED: Final = 2
 """Sums of parent sets that are kept, those of the models used last: they take several times as much memory as a model."""
 
+TRIES: Final = 50
+"""How often graphs are drawn for those that the space's rules bar."""
 BLOCK: Final = 1 << 20
 """Numbers of one kind worked out at a time."""
 
@@ -49,7 +54,7 @@ def spec(space: DagBySinks, hidden: int) -> dict[str, TensorSpec]:
     """Tensors of one model: the score table (V, K), each variable's place in the order, and the corrections."""
     v = space.n_variables
     return {
-        SCORES: TensorSpec((v, space.n_sets), "float64", older="float32"),
+        SCORES: table_spec(space),
         ORDER: TensorSpec((v,), "float32"),
         **{PREFIX + name: entry for name, entry in corrections.spec(v, hidden).items()},
     }
@@ -60,9 +65,9 @@ def initial_tensors(
 ) -> dict[str, Tensor]:
     """A model around a (V, K) table of scores (nats, float64): its order is found by chains, and its corrections are taught by them."""
     scores = normalise_table(space, table)
-    rank, tensors = learned(space, _illegal_out(space, scores), hidden, generator)
+    rank, tensors = learned(space, scores.masked_fill(~space.admissible, -torch.inf), hidden, generator)
     return {
-        SCORES: scores,
+        SCORES: stored(space, scores),
         ORDER: rank.float(),
         **{PREFIX + name: tensor for name, tensor in tensors.items()},
     }
@@ -73,12 +78,13 @@ class Canonical:
 
     def __init__(self, space: DagBySinks, models: Sequence[Mapping[str, Tensor]]) -> None:
         self.space, self.n_models = space, len(models)
-        self.scores = torch.stack([m[SCORES].double() for m in models])  # (N, V, K)
+        self.scores = torch.stack([scores_of(space, m[SCORES]).double() for m in models])  # (N, V, K)
         self.order = torch.stack([m[ORDER] for m in models])  # (N, V)
         self.weights = {
             name: torch.stack([m[PREFIX + name] for m in models]) for name in Corrections._fields
         }  # each (N, ...)
-        self.ranks = self.order.argsort(dim=1, stable=True).argsort(dim=1)
+        ranks = self.order.argsort(dim=1, stable=True).argsort(dim=1)
+        self.ranks = torch.stack([in_order(space, rank) for rank in ranks])
         self._keys = [_key(space, *each) for each in zip(self.scores, self.ranks, strict=True)]
         self.ways = DagByLastSink(space.n_variables, space.max_parents, self.ranks[0])
 
@@ -91,23 +97,52 @@ class Canonical:
 
     def tensors(self, model: int = 0) -> dict[str, Tensor]:
         learned = {PREFIX + name: weight[model].detach().clone() for name, weight in self.weights.items()}
-        return {SCORES: self.scores[model].clone(), ORDER: self.order[model].clone(), **learned}
+        return {
+            SCORES: stored(self.space, self.scores[model]).clone(),
+            ORDER: self.order[model].clone(),
+            **learned,
+        }
 
     def ordered(self, model: int) -> Ordered:
         """The choices of one of the models."""
         key = self._keys[model]
         if key not in _tables:
-            table = _illegal_out(self.space, self.scores[model])
+            table = unlikely(self.space, self.scores[model])
             while len(_tables) >= REMEMBERED:
                 _tables.popitem(last=False)
             _tables[key] = prepared(SetSums(table, self.ranks[model], self.space.max_parents))
         _tables.move_to_end(key)
-        return Ordered(_tables[key], Corrections(*(weight[model] for weight in self.weights.values())))
+        by = Corrections(*(weight[model] for weight in self.weights.values()))
+        return Ordered(_tables[key], by, least_explored(self.space))
 
     def sample(
         self, n: int, *, generator: torch.Generator, temperature: float = 1.0, exploration: float = 0.0
     ) -> Rollout[State]:
-        """As `rollout.sample`, which calls this. Parents that no flow depends on are drawn as they are."""
+        """As `rollout.sample`, which calls this. Parents that no flow depends on are drawn as they are. Where the space has rules, what
+        they bar is drawn anew: log p_F is then that of the graphs that are left up to a constant, the log of their share.
+
+        Raises:
+            RuntimeError: the rules bar nearly all that is drawn.
+        """
+        from epgfn.gflownet.sampling.replay import side_by_side  # which needs `rollout`
+
+        found = self._drawn(n, generator, temperature, exploration)
+        if self.space.rules is None:
+            return found
+        kept, count = [], 0
+        for _ in range(TRIES):
+            rows = self.space.rules.admits(found.trajectories.final.adjacency).nonzero()[: n - count, 0]
+            kept.append(_rows(found, rows))
+            count += len(rows)
+            if count == n:
+                return reduce(side_by_side, kept)
+            found = self._drawn(n, generator, temperature, exploration)
+        raise RuntimeError("the model draws next to nothing but graphs that the study rules out")
+
+    def _drawn(
+        self, n: int, generator: torch.Generator, temperature: float, exploration: float
+    ) -> Rollout[State]:
+        """Whatever the space's rules say."""
         from epgfn.gflownet.sampling.rollout import Evaluated, Rollout, Trajectories  # which needs policies
 
         space, model, rank = self.space, self.ordered(0), self.ranks[0]
@@ -181,14 +216,27 @@ class Canonical:
         return torch.cat(parts, 1)
 
 
+def _rows(of: Rollout[State], rows: Tensor) -> Rollout[State]:
+    """Some of the trajectories (M,)."""
+    (states, actions, active, log_pb, final), evaluated, log_q = of
+    kept = of.trajectories._replace(
+        states=tuple(take(state, rows) for state in states),
+        actions=actions[:, rows],
+        active=active[:, rows],
+        log_pb=log_pb[:, rows],
+        final=take(final, rows),
+    )
+    return of._replace(
+        trajectories=kept,
+        evaluated=evaluated._replace(log_pf=evaluated.log_pf[:, :, rows]),
+        log_q=log_q[rows],
+    )
+
+
 def _sizes(space: DagBySinks, n: int) -> list[int]:
     """Rows that are worked out together."""
     most = max(1, BLOCK // space.n_variables**2)
     return [min(most, n - start) for start in range(0, n, most)]
-
-
-def _illegal_out(space: DagBySinks, scores: Tensor) -> Tensor:
-    return scores.double().masked_fill(space.parents.T, -torch.inf)
 
 
 def _key(space: DagBySinks, scores: Tensor, rank: Tensor) -> bytes:

@@ -33,6 +33,7 @@ from epgfn.learn.scores import score_table, study_sets
 from epgfn.learn.target import Target
 from epgfn.learn.trust import errors
 from epgfn.privacy.of_study.synthetic import worlds_of
+from epgfn.study import Study
 from epgfn.study.knowledge import HARD
 from epgfn.study.objects import questions, space_of
 from epgfn.study.settings import PriorSettings

@@ -48,8 +48,8 @@ class Measured(NamedTuple):
 
 
 def all_but_one(study: Study, table: Floats, records: Numbers, *, seed: int) -> Measured:
-    """The attack on the score table of a model, as its file holds it, for some of the `records` it was trained on, and as many made up by drawing each
-    column by itself."""
+    """The attack on the score table of a model, as its file holds it, for some of the `records` it was trained on, and as many made up by
+    drawing each column by itself."""
     draw, n = np.random.default_rng(seed), len(records)
     count = min(n, TARGETS if table.size <= MOST_SCORES else 2)
     sent = torch.as_tensor(np.array(table))

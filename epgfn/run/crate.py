@@ -25,7 +25,7 @@ from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_bytes
 from epgfn.run.audit.aggregates import live, published
 from epgfn.run.audit.audit import MAX_SMALL_BYTES, About, audit_run
-from epgfn.run.layout import SEALED, UPLOAD_BUNDLE, UPLOADS, RunLayout
+from epgfn.run.layout import SEALED, STUDY, UPLOAD_BUNDLE, UPLOADS, RunLayout
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import UploadPredicate
@@ -105,8 +105,8 @@ def metadata_of(run_dir: Path, about: About, files: list[str], now: str) -> Enti
             "license": {"@id": "#conditions"},
             "publisher": {"@id": coordinator},
             "identifier": study.digest,
-            "hasPart": [{"@id": f"{RUN}/"}, {"@id": "workflow/"}],
-            "mainEntity": {"@id": "workflow/"},
+            "hasPart": [{"@id": f"{RUN}/"}],
+            "mainEntity": {"@id": f"{RUN}/{STUDY}"},
             "mentions": [{"@id": each} for each in mentioned],
             "sourceOrganization": {"@id": project},
         },
@@ -122,18 +122,12 @@ def metadata_of(run_dir: Path, about: About, files: list[str], now: str) -> Enti
         {"@id": coordinator, "@type": "Organization", "name": f"coordinator, key {about.coordinator}", "memberOf": {"@id": project}},
         {"@id": "#epgfn", "@type": "SoftwareApplication", "name": "epgfn", "provider": {"@id": coordinator}},
         {
-            "@id": "workflow/",
-            "@type": "Dataset",
-            "name": "The study, which says all that nodes and coordinator do",
-            "hasPart": [{"@id": f"{RUN}/study.toml"}],
-        },
-        {
             "@id": run,
             "@type": "CreateAction",
             "name": f"Round {manifest.round_id}",
             "actionStatus": _COMPLETED if published(about.entries) else "http://schema.org/FailedActionStatus",
             "agent": {"@id": coordinator},
-            "instrument": [{"@id": "workflow/"}, {"@id": "#epgfn"}],
+            "instrument": [{"@id": f"{RUN}/{STUDY}"}, {"@id": "#epgfn"}],
             "object": [{"@id": f"{RUN}/{UPLOADS}/{node}/{SEALED}"} for node in _sent(about)],
             "result": [{"@id": each} for each in results],
         },

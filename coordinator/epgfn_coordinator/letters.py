@@ -383,6 +383,8 @@ class LetterBox:
     def __init__(self, home: Home, letters: Letters) -> None:
         self._folder, self._letters = home.shared / FOLDER, letters
         self._thread: threading.Thread | None = None
+        for left in self._folder.glob("*") if self._folder.is_dir() else ():
+            left.unlink(missing_ok=True)  # by a `receive` that was killed, for which nobody waits any more
 
     def look(self, store: Store) -> None:
         """Answer the next one, if none is being answered."""

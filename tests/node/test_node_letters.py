@@ -146,6 +146,7 @@ def test_one_node_by_letters_and_one_by_network_make_one_round(
         south.ok("submit")
         south.ok("fetch", "--wait", "300")
         courier.there_and_back(north, "fetch")
+        assert not list((coordinator.home / "letters").iterdir())
     home = Home(coordinator.home)
     assert sha256_file(north.home / "global/model.safetensors") == sha256_file(
         south.home / "global/model.safetensors"

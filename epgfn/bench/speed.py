@@ -22,17 +22,24 @@ from epgfn.base.errors import EpgfnError, UsageError
 OURS, OURS_PLAIN = "epgfn", "epgfn-tb"
 """This library with its default objective, and with the plain trajectory balance that the peers have."""
 PEERS = {"torchgfn": "torchgfn_hypergrid.py", "gfnx": "gfnx_hypergrid.py"}
+PEERS_BY_EDGES = {"torchgfn": "torchgfn_dag.py"}
 WARM_UP = 10
 """Steps before the clock starts; they count as training."""
 BLOCKS = 8
 
 
 class SpeedInstance(NamedTuple):
-    """`steps` after which models are compared; `grid` is (dimensions, side) where peers can do it too."""
+    """`steps` after which models are compared; `shape` is what peers are told, where they can do it too: (dimensions, side) of a grid, or
+    (variables,) of graphs built edge by edge."""
 
     steps: int
     batch: int
-    grid: tuple[int, int] | None
+    shape: tuple[int, ...] | None
+
+    @property
+    def scripts(self) -> Mapping[str, str]:
+        """Of the peers that can do it."""
+        return {} if self.shape is None else PEERS if len(self.shape) == 2 else PEERS_BY_EDGES
 
 
 INSTANCES = {
@@ -40,6 +47,7 @@ INSTANCES = {
     "grid-4x8": SpeedInstance(400, 128, (4, 8)),
     "grid-6x8": SpeedInstance(400, 128, (6, 8)),
     "grid-8x16": SpeedInstance(400, 128, (8, 16)),
+    "dag-10-edges": SpeedInstance(400, 128, (10,)),
     "dag-5-bge": SpeedInstance(800, 256, None),
 }
 
@@ -63,8 +71,8 @@ def speed(
     Returns:
         rows with `instance, library, seeds, steps, batch`; `trajectories_per_cpu_s` (median over blocks of all seeds) and `slowest` and
         `fastest` of the blocks; `ratio` (ours over that library's) with `least_ratio` and `largest_ratio` over the turns in which each
-        did a block; on grids `ratio_tb`, the same of ours with the peers' loss; `peak_rss_mb` (the largest); after the same number of
-        steps (medians over seeds) `l1`, None where objects are too many to be listed, and on grids `loss`, plain trajectory balance
+        did a block; beside peers `ratio_tb`, the same of ours with the peers' loss; `peak_rss_mb` (the largest); after the same number of
+        steps (medians over seeds) `l1`, None where objects are too many to be listed, and beside peers `loss`, plain trajectory balance
         of fresh trajectories (nats squared); and `cpu_s` (of all timed blocks). Ours also `share_matmul` and `shares` of CPU time, and
         for DAGs `exact_s`, medians over seeds. Graphs are trained anew in each block, so their `steps` and `l1` are of one block.
 
@@ -118,7 +126,8 @@ class _Run(NamedTuple):
 def _rows(
     name: str, instance: SpeedInstance, seeds: int, budget: float, peers: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    libraries = [OURS, *((OURS_PLAIN, *peers) if instance.grid else ())]
+    able = [library for library in peers if library in instance.scripts]
+    libraries = [OURS, *((OURS_PLAIN, *able) if instance.shape else ())]
     runs: dict[str, list[_Run]] = {library: [] for library in libraries}
     for seed in range(1, seeds + 1):
         commands = {library: _command(name, instance, library, seed, peers) for library in libraries}
@@ -130,10 +139,10 @@ def _rows(
 def _command(
     name: str, instance: SpeedInstance, library: str, seed: int, peers: Mapping[str, str]
 ) -> list[str]:
-    if library in (OURS, OURS_PLAIN) or instance.grid is None:
+    if library in (OURS, OURS_PLAIN) or instance.shape is None:
         return [sys.executable, "-m", "epgfn.bench.speed_worker", name, str(seed), library]
-    script = Path(__file__).parent / "peers" / PEERS[library]
-    return [peers[library], str(script), *map(str, instance.grid), str(instance.batch), str(seed)]
+    script = Path(__file__).parent / "peers" / instance.scripts[library]
+    return [peers[library], str(script), *map(str, instance.shape), str(instance.batch), str(seed)]
 
 
 def _together(commands: Mapping[str, list[str]], most_steps: int, budget: float) -> dict[str, _Run]:
@@ -244,7 +253,7 @@ def _row(name: str, instance: SpeedInstance, library: str, runs: Mapping[str, li
         "instance": name,
         "library": library,
         "seeds": len(runs[library]),
-        "steps": block if instance.grid is None else WARM_UP + BLOCKS * block,  # graphs begin anew
+        "steps": block if instance.shape is None else WARM_UP + BLOCKS * block,  # graphs begin anew
         "batch": instance.batch,
         "trajectories_per_cpu_s": theirs,
         "slowest": min(speeds[library]),
@@ -256,7 +265,7 @@ def _row(name: str, instance: SpeedInstance, library: str, runs: Mapping[str, li
         "l1": None if said[0]["l1"] is None else statistics.median(words["l1"] for words in said),
         "cpu_s": sum(run.cpu_s for run in runs[library]),
     }
-    if instance.grid is not None:
+    if instance.shape is not None:
         row["ratio_tb"] = statistics.median(speeds[OURS_PLAIN]) / theirs
         row["loss"] = statistics.median(words["loss"] for words in said)
     if library in (OURS, OURS_PLAIN):

@@ -1,6 +1,6 @@
 """The process in which `epgfn bench speed` measures this library: `python -m epgfn.bench.speed_worker INSTANCE SEED LIBRARY`.
 
-LIBRARY is `epgfn` for the default objective, on grids also `epgfn-tb` for plain trajectory balance.
+LIBRARY is `epgfn` for the default objective, beside peers also `epgfn-tb` for plain trajectory balance.
 
 It reads and says what `epgfn.bench.peers.blocks` describes, and last the figures of its instance.
 """
@@ -26,8 +26,8 @@ from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies.mlp_net import MlpNet, initial_tensors
 from epgfn.gflownet.rewards.rewards import HypergridReward, checked
 from epgfn.gflownet.sampling.rollout import Rollout, sample_once
-from epgfn.gflownet.spaces import Hypergrid
-from epgfn.gflownet.spaces.base import LogReward
+from epgfn.gflownet.spaces import DagByEdges, Hypergrid
+from epgfn.gflownet.spaces.base import LogReward, Space
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.gflownet.training.loop import Options, TrainingProgress, Watch, fit
 from epgfn.gflownet.training.on_reward import DEFAULTS, RewardSettings
@@ -46,10 +46,18 @@ class _EnoughError(Exception):
     """No more steps are wanted."""
 
 
-def grid(dimensions: int, side: int, batch: int, seed: int, library: str) -> dict[str, Any]:
-    """The network and the rates of the peers' scripts: 1e-3 and for log Z 1e-1, the same throughout."""
+def _task(shape: Sequence[int]) -> tuple[Space[Any], LogReward[Any], bool]:
+    """Space, log-reward, and whether its exact distribution is to be worked out."""
+    if len(shape) == 1:
+        return DagByEdges(shape[0], shape[0] - 1), lambda state: -state.adjacency.sum((1, 2)).double(), False
+    dimensions, side = shape
     space = Hypergrid(dimensions, side)
-    reward = HypergridReward(space)
+    return space, HypergridReward(space), side**dimensions <= MOST_LISTED
+
+
+def beside_peers(shape: Sequence[int], batch: int, seed: int, library: str) -> dict[str, Any]:
+    """The network and the rates of the peers' scripts: 1e-3 and for log Z 1e-1, the same throughout."""
+    space, reward, listed = _task(shape)
     generator = torch.Generator().manual_seed(seed)
     policy = MlpNet(space, [initial_tensors(space, 256, generator)])
     plain = library == OURS_PLAIN
@@ -71,7 +79,7 @@ def grid(dimensions: int, side: int, batch: int, seed: int, library: str) -> dic
     with contextlib.suppress(_EnoughError):
         train(1_000_000, count)
     found = {"l1": None, "loss": _loss_of(policy, space, reward, loss.extra)}
-    if side**dimensions <= MOST_LISTED:
+    if listed:
         levels = explore(space)
         target = exact_distribution(reward(terminating_states(space, levels)))
         with torch.no_grad():
@@ -91,7 +99,9 @@ def _plain_tb(reward: LogReward[Any]) -> Loss[Any]:
 
 
 @torch.no_grad()
-def _loss_of(policy: MlpNet[Any], space: Hypergrid, reward: LogReward[Any], log_z: Sequence[Tensor]) -> float:
+def _loss_of(
+    policy: MlpNet[Any], space: Space[Any], reward: LogReward[Any], log_z: Sequence[Tensor]
+) -> float:
     """Plain TB of fresh trajectories, with the `log_z` that was trained or, where there is none, the one that suits them best."""
     found = sums_of(sample_once(policy, space, JUDGED, generator=torch.Generator().manual_seed(0)), reward)
     best = (found.log_reward + found.log_pb - found.log_pf).mean()
@@ -150,8 +160,8 @@ def shares(train: Callable[[], object]) -> dict[str, Any]:
 def main(name: str, seed: int, library: str) -> None:
     torch.set_num_threads(1)
     instance = INSTANCES[name]
-    shape = instance.grid
-    say(**(dag(name, seed) if shape is None else grid(*shape, instance.batch, seed, library)))
+    shape = instance.shape
+    say(**(dag(name, seed) if shape is None else beside_peers(shape, instance.batch, seed, library)))
 
 
 if __name__ == "__main__":

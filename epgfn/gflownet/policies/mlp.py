@@ -41,8 +41,16 @@ def mlp(
 ) -> Tensor:
     """Networks with `activation` between the layers; `weights` carry a leading axis N. (B, in) or (N, B, in) -> (N, B, out)."""
     n = weights["net.0.weight"].shape[0]
-    h = x.expand(n, *x.shape[-2:])
-    for layer in range(LAYERS):
+    first = torch.baddbmm(
+        weights["net.0.bias"].unsqueeze(1), x.expand(n, *x.shape[-2:]), weights["net.0.weight"]
+    )
+    return later_layers(weights, first, activation)
+
+
+def later_layers(weights: dict[str, Tensor], first: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """`mlp` from its first layer (N, B, width) on, before it is activated."""
+    h = activation(first)
+    for layer in range(1, LAYERS):
         h = torch.baddbmm(weights[f"net.{layer}.bias"].unsqueeze(1), h, weights[f"net.{layer}.weight"])
         if layer < LAYERS - 1:
             h = activation(h)

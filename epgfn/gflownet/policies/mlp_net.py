@@ -15,20 +15,23 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
+from epgfn.base.memo import mixed
+from epgfn.gflownet.device import CPU
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.bounds import LOGIT, bounded
 from epgfn.gflownet.policies.mlp import (
     LAYERS,
     frozen_layers,
+    later_layers,
     mlp,
     mlp_init,
     mlp_spec,
     relu_layers,
     relu_mlp_of,
 )
-from epgfn.gflownet.policies.row_sums import RowTable
+from epgfn.gflownet.policies.row_sums import RowTable, row_table, sums
 from epgfn.gflownet.policies.spec import TensorSpec
-from epgfn.gflownet.spaces.base import Space, State, take
+from epgfn.gflownet.spaces.base import InRows, Space, State, take
 
 MAX_ACTIONS = 2000
 MAX_BYTES = 8 << 30
@@ -68,13 +71,10 @@ def require_room(space: Space[Any], batch: int) -> None:
 
 def distinct(space: Space[State], state: State) -> tuple[State, Tensor]:
     """The distinct states among B, and for each of the B, (B,) int64, which of them it is. Finished ones count as one."""
-    keys = torch.where(space.is_terminating(state)[:, None], -1, space.key(state))
-    if keys.shape[1] == 1:
-        unique, inverse = torch.unique(keys[:, 0], return_inverse=True)
-    else:
-        unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    names = torch.where(space.is_terminating(state), -1, mixed(space.key(state)))
+    unique, inverse = torch.unique(names, return_inverse=True)
     first = torch.empty(len(unique), dtype=torch.int64)
-    first[inverse] = torch.arange(len(keys))  # any row of those that are equal
+    first[inverse] = torch.arange(len(names))  # any row of those that are equal
     return take(state, first), inverse
 
 
@@ -97,9 +97,24 @@ class MlpNet(Generic[State]):
         once, which = distinct(self.space, state)
         allowed = self.space.forward_mask(once)
         allowed = allowed | ~allowed.any(1, keepdim=True)  # a terminal row is a distribution over anything
-        logits = bounded(mlp(self.weights, self.space.features(once), torch.relu))
+        logits = bounded(self._logits(once))
         log_prob = _log_softmax(logits, allowed)[:, which]
         return Choices(self._actions.expand(len(which), -1), log_prob)
+
+    def _logits(self, state: State) -> Tensor:
+        """(N, B, A)."""
+        table = row_table(self.space)
+        trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.weights.values())
+        if (
+            trained
+            or table is None
+            or not isinstance(self.space, InRows)
+            or torch.get_default_device() != CPU
+        ):
+            return mlp(self.weights, self.space.features(state), torch.relu)
+        rows = self.space.rows(state)
+        first = torch.stack([sums(table.times(weight), rows) for weight in self.weights["net.0.weight"]])
+        return later_layers(self.weights, first + self.weights["net.0.bias"].unsqueeze(1), torch.relu)
 
     def record(self, table: RowTable | None = None) -> Recording:
         """Of the one model there is."""

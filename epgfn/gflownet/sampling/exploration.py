@@ -21,7 +21,16 @@ from torch import Tensor
 
 from epgfn.gflownet.policies.base import Choices, Policy
 from epgfn.gflownet.sampling.replay import side_by_side
-from epgfn.gflownet.sampling.rollout import Draw, Rollout, evaluate, evaluate_together, sample, sample_once
+from epgfn.gflownet.sampling.rollout import (
+    Draw,
+    Rollout,
+    evaluate,
+    evaluate_together,
+    is_open,
+    sample,
+    sample_once,
+    sample_open,
+)
 from epgfn.gflownet.spaces.base import Space, State
 
 
@@ -56,6 +65,9 @@ def with_preferences(draw: Draw, *, share: float, spread: float) -> Draw:
         if tilted == 0:
             return draw(policy, space, n, generator=generator, **how)
         preference = spread * torch.randn(tilted, space.n_actions, generator=generator)
+        if draw is sample_once and is_open(policy, space):
+            every = torch.cat([torch.zeros(n - tilted, space.n_actions), preference])
+            return sample_open(policy, space, n, generator=generator, preference=every, **how)
         with torch.no_grad():
             other = sample(Tilted(policy, preference), space, tilted, generator=generator, **how)
         judge = evaluate_together if draw is sample_once else evaluate

@@ -49,12 +49,14 @@ def open_walk(
     noise: Tensor,
     temperature: float,
     exploration: float,
+    preference: Tensor | None = None,
 ) -> OpenWalk[State]:
     """One trajectory for each column of `noise` (most steps, B), numbers in [0, 1).
 
     Each action is drawn from (1 - e) softmax(log p_F / temperature) + e uniform over the allowed ones, e = `exploration`.
 
     Args:
+        preference: (B, A) float32 nats, which each trajectory adds to log p_F of the actions all along.
         table: of the features of `space`, where they are sums of its rows: the record then takes numbers of rows for features.
     """
     numbers, (most, n) = noise.numpy(), noise.shape
@@ -62,6 +64,7 @@ def open_walk(
     walking, place, known, step = np.arange(n), np.zeros(SLOTS, dtype=np.int64), 0, 0
     row, action = (np.zeros((most, n), dtype=np.int64) for _ in range(2))
     active = np.zeros((most, n), dtype=np.bool_)
+    wished = None if preference is None else preference.numpy().T
     inputs, penalties = [], []
     with np.errstate(all="ignore"):  # of a policy of NaN training says so itself
         while len(walking) and step < most:
@@ -69,8 +72,11 @@ def open_walk(
             given, allowed = path.at(first)
             penalty = np.where(allowed.T, np.float32(0), np.float32(-np.inf))
             logits: Floats = record.evaluate(given).numpy() + penalty
-            sums = running_sums(logits, temperature, exploration)
-            chosen = (sums.take(which, 1) <= numbers[step].take(walking)).sum(0)
+            if wished is None:
+                sums = running_sums(logits, temperature, exploration).take(which, 1)
+            else:
+                sums = running_sums(logits.take(which, 1) + wished[:, walking], temperature, exploration)
+            chosen = (sums <= numbers[step].take(walking)).sum(0)
             np.minimum(chosen, len(sums) - 1, out=chosen)  # of a policy of NaN
             row[step][walking], active[step][walking] = which + known, True
             action[step][walking] = chosen

@@ -7,7 +7,7 @@ says which steps count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -152,7 +152,9 @@ def sample_once(
     if recording is not None and graph is not None:
         return _sample_listed(recording, space, graph, n, generator, temperature, exploration)
     if recording is not None and torch.get_default_device() == CPU:
-        return _sample_open(recording, space, n, generator, temperature, exploration)
+        return sample_open(
+            recording, space, n, generator=generator, temperature=temperature, exploration=exploration
+        )
     with torch.no_grad():
         drawn = sample(
             policy, space, n, generator=generator, temperature=temperature, exploration=exploration
@@ -183,24 +185,39 @@ def _sample_listed(
     return _recorded(space, trajectories, row, log_prob, temperature, exploration)
 
 
-def _sample_open(
+def is_open(policy: Policy[State], space: Space[State]) -> TypeGuard[RecordingPolicy]:
+    """Whether `sample_open` is for it: a policy of one model that keeps records, on a processor, in a space too large to be listed."""
+    recording = isinstance(policy, RecordingPolicy) and policy.n_models == 1
+    return recording and torch.get_default_device() == CPU and state_graph(space) is None
+
+
+def sample_open(
     policy: RecordingPolicy,
     space: Space[State],
     n: int,
+    *,
     generator: torch.Generator,
-    temperature: float,
-    exploration: float,
+    temperature: float = 1.0,
+    exploration: float = 0.0,
+    preference: Tensor | None = None,
 ) -> Rollout[State]:
-    """`sample_once` in a space too large to be listed."""
+    """`sample_once` in a space too large to be listed; `preference` (n, A), nats, is added to log p_F where actions are drawn."""
     table = row_table(space)
     record = policy.record(table)
-    walked = open_walk(record, space, table, _noise(space, n, generator), temperature, exploration)
+    noise = _noise(space, n, generator)
+    walked = open_walk(record, space, table, noise, temperature, exploration, preference)
     after = joined(walked.states[1:])
     log_pb = torch.where(walked.active, log_uniform_backward(space, after).view(-1, n), 0.0)
     *states, final = walked.states
     trajectories = Trajectories(tuple(states), walked.action, walked.active, log_pb, final)
     log_prob = record.log_prob(walked.inputs, walked.penalty)
-    return _recorded(space, trajectories, walked.row, log_prob, temperature, exploration)
+    found = _recorded(space, trajectories, walked.row, log_prob, temperature, exploration)
+    if preference is None:
+        return found
+    wished = log_prob.detach().index_select(1, walked.row.flatten()).view(-1, *walked.row.shape)
+    probability = behaviour(wished + preference.T[:, None], temperature, exploration, dim=0)  # (A, T, n)
+    log_q = probability.gather(0, walked.action[None])[0].log()
+    return found._replace(log_q=torch.where(walked.active, log_q, 0.0).sum(0))
 
 
 def _recorded(

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.base import Space, State, joined, log_uniform_backward, take
 from epgfn.gflownet.spaces.enumeration import Level, levels_of
 
@@ -50,11 +51,14 @@ def _listed(space: Space[State]) -> StateGraph[State] | None:
     width = max(space.n_actions, space.n_features)
     levels: list[Level[State]] = []
     states = 1
-    for level in levels_of(space) if width <= MAX_CELLS else ():
-        levels.append(level)
-        states += int(level.target.max()) + 1 if len(level.target) else 0
-        if states * width > MAX_CELLS:
-            return None
+    try:
+        for level in levels_of(space) if width <= MAX_CELLS else ():
+            levels.append(level)
+            states += int(level.target.max()) + 1 if len(level.target) else 0
+            if states * width > MAX_CELLS:
+                return None
+    except UsageError:  # a level alone is beyond memory
+        return None
     return _numbered(space, levels) if levels else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.policies import mlp_net
 from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.rewards.rewards import MultisetReward
+from epgfn.gflownet.sampling import rollout
+from epgfn.gflownet.sampling.draws import behaviour
 from epgfn.gflownet.sampling.exploration import Tilted, with_preferences
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_once
 from epgfn.gflownet.spaces import Hypergrid, Multiset
@@ -44,14 +47,36 @@ def test_drawn_trajectories_carry_the_policy_s_own_probabilities(draw: object) -
     assert rollout.evaluated.log_pf.requires_grad is False
 
 
-def test_objects_of_one_kind_are_met_far_more_often() -> None:
+@pytest.mark.parametrize("space", [Multiset(30, 20), Hypergrid(8, 16)], ids=["multiset", "grid"])
+def test_in_a_large_space_all_are_drawn_in_one_walk(space: Any) -> None:
+    """`log_q` is what the policy, tilted by each trajectory's own preference, says of it step by step."""
+    policy, how = fresh(space), {"temperature": 1.5, "exploration": 0.1}
+    drawn = with_preferences(sample_once, share=0.5, spread=2.0)(
+        policy, space, 12, generator=torch.Generator().manual_seed(2), **how
+    )
+    own = evaluate(policy, space, drawn.trajectories)
+    assert torch.allclose(drawn.evaluated.log_pf, own.log_pf, atol=1e-4)
+    wished = 2.0 * torch.randn(6, space.n_actions, generator=torch.Generator().manual_seed(2))
+    tilted = Tilted(policy, torch.cat([torch.zeros(6, space.n_actions), wished]))
+    found = torch.zeros(12)
+    for state, action, active in zip(*drawn.trajectories[:3], strict=True):
+        probability = behaviour(tilted.choices(state).log_prob[0], **how)
+        taken = probability.gather(1, action[:, None])[:, 0]
+        found += torch.where(active, taken.log(), 0.0)
+    assert torch.allclose(drawn.log_q, found, atol=1e-3)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not-listed"])
+def test_objects_of_one_kind_are_met_far_more_often(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     space = Multiset(6, 6)
+    if not listed:
+        monkeypatch.setattr(rollout, "state_graph", lambda space: None)
     policy = fresh(space)
 
     def of_one_kind(share: float) -> int:
         draw = with_preferences(sample_once, share=share, spread=3.0)
-        rollout = draw(policy, space, 4000, generator=torch.Generator().manual_seed(3))
-        return int((rollout.trajectories.final.counts.amax(1) == 6).sum())
+        found = draw(policy, space, 4000, generator=torch.Generator().manual_seed(3))
+        return int((found.trajectories.final.counts.amax(1) == 6).sum())
 
     assert of_one_kind(1.0) > 20 * max(of_one_kind(0.0), 1)
 

@@ -14,7 +14,7 @@ from epgfn.gflownet.policies.mlp_net import MlpNet
 from epgfn.gflownet.sampling import listed_walk, open_walk, rollout
 from epgfn.gflownet.sampling.rollout import Rollout, evaluate, sample, sample_once
 from epgfn.gflownet.sampling.state_graph import state_graph
-from epgfn.gflownet.spaces import Hypergrid, Multiset, Sequence
+from epgfn.gflownet.spaces import DagByEdges, Hypergrid, Multiset, Sequence
 from epgfn.gflownet.spaces.enumeration import explore
 from made_up import random_policy
 
@@ -83,8 +83,8 @@ def test_a_space_too_large_to_list_is_walked(
     assert_alike(space, how)
 
 
-@pytest.mark.parametrize("space", [Hypergrid(8, 16), Multiset(30, 20), Sequence(6, 20)])
-def test_a_large_space_is_walked_by_its_rows(space: Any) -> None:
+@pytest.mark.parametrize("space", [Hypergrid(8, 16), Multiset(30, 20), Sequence(6, 20), DagByEdges(10, 3)])
+def test_a_large_space_is_walked(space: Any) -> None:
     assert state_graph(space) is None
     assert_alike(space, {"exploration": 0.1})
 
@@ -92,6 +92,7 @@ def test_a_large_space_is_walked_by_its_rows(space: Any) -> None:
 def test_only_what_fits_is_listed() -> None:
     assert state_graph(Hypergrid(12, 64)) is None
     assert state_graph(Multiset(500, 500)) is None
+    assert state_graph(DagByEdges(10, 9)) is None
 
 
 @EACH

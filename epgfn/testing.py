@@ -189,7 +189,7 @@ def _check_report(study: Study, model: Model) -> None:
     table = io.BytesIO()
     model.sample(study.aggregation.samples, seed=2).rows().to_parquet(table, index=False)
     counts, shares = require_samples(table.getvalue(), study, "samples.parquet")
-    require_sampled(draw(model, model.policy.tensors()), counts, shares, "samples.parquet")
+    require_sampled(draw(model, model.policy.tensors()), counts, shares, None, "samples.parquet")
     found = read_found(study, {"marginals": model.marginals(SAMPLES)}, counts, None)
     run = Run(
         study=study,

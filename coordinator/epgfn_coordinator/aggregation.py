@@ -19,9 +19,9 @@ from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomi
 from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult, UnusableModels
 from epgfn.learn.model import Model
-from epgfn.learn.trust import More, edge_matrix
+from epgfn.learn.trust import Basis, More, basis_of_samples, edge_matrix
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
-from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, TOP
+from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, SAMPLES_FROM, TOP
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
 from epgfn.study import Study
@@ -107,15 +107,16 @@ def write_result(
     )
     write_atomic(directory / MODEL, model_file)
     model = Model(study, result.tensors)
+    basis = basis_of_samples(study, result.judged.trust["verdict"], result.judged.basis)
     if samples:
-        _write_samples(directory / SAMPLES, model, study)
+        _write_samples(directory / SAMPLES, model, study, basis)
     summary = _summary(study, round_id, sorted(models), result, model, sha256_hex(model_file))
-    summary.update(more or {})
+    summary.update({**({SAMPLES_FROM: basis} if samples else {}), **(more or {})})
     write_atomic(directory / SUMMARY, (json.dumps(summary, indent=2, default=_plain) + "\n").encode("utf-8"))
 
 
-def _write_samples(path: Path, model: Model, study: Study) -> None:
-    frame = model.sample(study.aggregation.samples, seed=study.seed).rows()
+def _write_samples(path: Path, model: Model, study: Study, basis: Basis) -> None:
+    frame = model.sample(study.aggregation.samples, study.seed, basis).rows()
     temporary = path.with_name(f".{path.name}.tmp")
     frame.to_parquet(temporary, index=False)
     write_atomic(path, temporary.read_bytes())

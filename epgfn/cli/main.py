@@ -120,17 +120,26 @@ def sample(
         Path | None, typer.Option(help="File to write (default: standard output; parquet needs a file).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed (default: fresh randomness).")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="From the model itself, even where its verdict is not good.")
+    ] = False,
 ) -> None:
-    """Draw objects from the global posterior: a graph as its edges, a tree, a set, with an estimate of its log-probability.
+    """Draw objects from the global posterior as published: a graph as its edges, a tree, a set, with the model's log-probability.
 
     Example: epgfn sample runs/first -n 1000 --format jsonl
     """
     from epgfn.learn.model import write_samples
-    from epgfn.run.model import load_model
+    from epgfn.run.model import drawn_from, load_model
 
     if form is Format.parquet and out is None:
         raise UsageError("parquet is a binary format; name a file with --out")
-    write_samples(load_model(run_dir).sample(count, seed=seed), form.value, out)
+    basis, verdict = drawn_from(run_dir)
+    basis = "samples" if own else basis
+    if basis != "samples":
+        typer.echo(f"Drawn from {DRAWN_FROM[basis]}; the model's own draws (--own) are {verdict}.", err=True)
+    elif verdict not in (None, "good"):
+        typer.echo(f"These are the model's own draws, and its verdict is: {verdict}.", err=True)
+    write_samples(load_model(run_dir).sample(count, seed, basis), form.value, out)
 
 
 @app.command()
@@ -248,6 +257,11 @@ def inspect(
     print(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
 
 
+DRAWN_FROM = {
+    "exact": "the exact answer of the model's scores",
+    "weighted": "the model in proportion to the weights of what it draws",
+    "chains": "Markov chains on the model's scores",
+}
 PUBLISHED = {
     "exact": "; the published probabilities are exact",
     "chains": "; the published probabilities are those of Markov chains on what the nodes' models amount to",

@@ -42,6 +42,8 @@ LEAST_SHARE: Final = 1e-4
 """Clades that are less probable are not named."""
 APART: Final = 2
 """Sweeps of chains of graphs before each of the looks."""
+FAR_APART: Final = 10
+"""The same where graphs are published, which should tell little of each other."""
 WALKERS, MOVES, APART_MOVES = 128, 40, 10
 """Chains of other objects, moves while they cool down, and moves before each of the looks: what is proposed has to be scored."""
 
@@ -104,6 +106,18 @@ class GraphChains:
                 self._chains.move(going, APART, random)
                 seen.append(self._chains.graphs(going))
         return self._space.terminal(torch.cat(seen).to(torch.get_default_device()))
+
+    def drawn(self, n: int, seed: int) -> Tensor:
+        """(n, V, V) bool graphs, as many from each chain as there have to be, in an order that tells nothing."""
+        random, seen = np.random.default_rng(seed), [self._found.graphs[:0]]
+        going = [population.rows() for population in self._found.populations]
+        while sum(map(len, seen)) < n:
+            for population in going:
+                self._chains.move(population, FAR_APART, random)
+                seen.append(self._chains.graphs(population))
+        graphs = torch.cat(seen)
+        # Populations are of one size, so that whole looks weigh them alike; what is too much is left out at random.
+        return graphs[torch.from_numpy(random.permutation(len(graphs))[:n])].to(torch.get_default_device())
 
     def answer(self) -> ChainAnswer:
         found = self._found

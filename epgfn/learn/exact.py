@@ -4,6 +4,7 @@ and any objects that can be listed."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -100,15 +101,25 @@ def exact_of_table(study: Study, table: Tensor) -> Exact | None:
     space = space_of(study)
     if space.n_variables > MAX_VARIABLES:
         return None
+    known, masks = _possible(study, table)
     with computing_on(CPU):
-        masks = parent_masks(space.n_variables, space.max_parents)
-        known = table.double().cpu().masked_fill(~space.admissible.cpu(), -torch.inf)
         edges = edge_marginals(known, masks)
     names = questions(study, space.initial(1)).names
     probabilities = dict(zip(names, edges[~np.eye(len(edges), dtype=bool)].tolist(), strict=True))
+    few = space.n_variables <= MAX_DRAWN
+    return Exact(probabilities, drawn=partial(graphs_of_table, study, table) if few else None)
 
-    def drawn(n: int, seed: int) -> Tensor:
-        with computing_on(CPU):
-            return sample_dags(known, masks, n, seed)
 
-    return Exact(probabilities, drawn=drawn if space.n_variables <= MAX_DRAWN else None)
+def graphs_of_table(study: Study, table: Tensor, n: int, seed: int) -> Tensor:
+    """`n` independent graphs under (V, K) log-scores (nats), (n, V, V) bool in main memory; up to 14 variables."""
+    known, masks = _possible(study, table)
+    with computing_on(CPU):
+        return sample_dags(known, masks, n, seed)
+
+
+def _possible(study: Study, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores in float64, -inf for parents that a variable cannot have, and the sets' masks."""
+    space = space_of(study)
+    with computing_on(CPU):
+        known = table.double().cpu().masked_fill(~space.admissible.cpu(), -torch.inf)
+        return known, parent_masks(space.n_variables, space.max_parents)

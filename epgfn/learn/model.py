@@ -29,11 +29,11 @@ from epgfn.gflownet.measure.trust import CHAINS_AGREE, pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.sampling.rollout import sample
-from epgfn.gflownet.spaces.base import LogReward, joined
+from epgfn.gflownet.spaces.base import LogReward, joined, take
 from epgfn.learn.elsewhere import GraphChains
-from epgfn.learn.exact import exact_of_table
+from epgfn.learn.exact import MAX_VARIABLES, exact_of_table, graphs_of_table
 from epgfn.learn.policy import family_of, validate_policy
-from epgfn.learn.trust import edge_matrix, own_probabilities, table_target
+from epgfn.learn.trust import Basis, edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 """Objects drawn at once; bounds memory."""
+LEAST_LOG_PROB = -1e6
+"""Nats, of objects drawn elsewhere that the model is as good as sure not to draw: tables of samples hold finite numbers."""
+WEIGHED = 20_000
+"""Objects of a model that are weighted, if no more are asked for, where some are drawn by their weights."""
 TRAJECTORIES = 16
 """Backward trajectories behind each estimate of log p_T."""
 
@@ -92,19 +96,28 @@ class Model:
     def variable_names(self) -> list[str]:
         return self.study.variable_names
 
-    def sample(self, n: int, seed: int | None = None) -> Samples:
-        """`n` objects drawn independently from p_T, and for each an importance-weighted estimate of log p_T (nats).
+    def sample(self, n: int, seed: int | None = None, basis: Basis = "samples") -> Samples:
+        """`n` objects drawn from p_T, and for each an importance-weighted estimate of log p_T (nats).
 
+        With another `basis` they are drawn from what the model's score table says instead, as `summary.json` has it under `samples_from`:
+        "exact" independently from the exact answer (graphs of up to 14 variables); "weighted" from 20,000 objects of the model or `n`,
+        in proportion to their weights; "chains" from Markov chains on the table, several from each. log p_T is the model's all the same.
         `seed` None takes fresh randomness; a number makes the draw repeatable.
+
+        Raises:
+            UsageError: nothing can be drawn on that basis.
         """
         generator = _generator(seed)
-        states, texts, log_prob = [], [], []
+        elsewhere = None if basis == "samples" else self._drawn_elsewhere(n, basis, generator)
+        states, texts, log_prob, done = [], [], [], 0
         for size in _blocks(n):
-            final = self._draw(size, generator)
+            rows = torch.arange(done, done + size)
+            final = self._draw(size, generator) if elsewhere is None else take(elsewhere, rows)
+            done += size
             estimate, _ = log_terminating(self.policy, self.space, final, TRAJECTORIES, generator)
             states.append(final)
             texts += written(self.study, final)
-            log_prob.append(estimate[0].numpy())
+            log_prob.append(estimate[0].clamp_min(LEAST_LOG_PROB).numpy())
         return Samples(texts, np.concatenate(log_prob), joined(states), self.study.kind.column)
 
     def marginals(self, n: int = 10_000, seed: int | None = 0, weighted: bool = True) -> dict[str, float]:
@@ -161,6 +174,20 @@ class Model:
         """The log-reward that the model carries; None where it carries none."""
         table = self._scores()
         return None if table is None else table_target(self.space, table)
+
+    def _drawn_elsewhere(self, n: int, basis: Basis, generator: torch.Generator) -> Any:
+        """`n` finished states from what the score table says."""
+        table, seed = self._scores(), int(torch.randint(1 << 31, (), generator=generator))
+        if table is not None and basis == "exact" and self.space.n_variables <= MAX_VARIABLES:
+            return self.space.terminal(graphs_of_table(self.study, table, n, seed))
+        if table is not None and basis == "weighted":
+            target = table_target(self.space, table)
+            own = own_samples(self.policy, self.space, target, max(n, WEIGHED), generator)
+            weight = torch.softmax(own.log_weight.double(), 0)
+            return take(own.final, torch.multinomial(weight, n, replacement=True, generator=generator))
+        if table is not None and basis == "chains":
+            return self.space.terminal(GraphChains(self.study, table).drawn(n, seed))
+        raise UsageError(f'nothing can be drawn from this model on the basis {basis!r}; use "samples"')
 
     @torch.no_grad()
     def _draw(self, n: int, generator: torch.Generator) -> Any:

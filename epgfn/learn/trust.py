@@ -74,6 +74,13 @@ class Judged(NamedTuple):
     lacking: Any = None
 
 
+def basis_of_samples(study: Study, verdict: object, basis: Basis) -> Basis:
+    """What the objects are drawn from that are published beside probabilities on this `basis`: "samples", the model's own, where its
+    verdict is "good" or there is no score table to draw from; else the basis, so that samples say nothing worse than probabilities."""
+    drawable = study.target_kind.is_modular and family_of(study).scores is not None
+    return basis if drawable and verdict != "good" and basis in ("exact", "weighted", "chains") else "samples"
+
+
 class More(NamedTuple):
     """What is published beside the probabilities, on their own basis. `compelled`: of graphs, (V, V) float64 P(i -> j is compelled, given
     that it is there). `top`: of other objects that are listed, the most probable ones, best first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -12,8 +13,10 @@ from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes
 from epgfn.learn.model import Model
 from epgfn.learn.policy import model_bytes
+from epgfn.learn.trust import Basis
 from epgfn.run import layout
 from epgfn.run.layout import RunLayout
+from epgfn.run.summary import MAX_SUMMARY_BYTES, SAMPLES_FROM, read_summary
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.study import Study
 
@@ -53,6 +56,29 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
             f"{file} was made for another study than the one at hand, whose digest is {study.digest}; use its own study.toml",
         )
     return Model(study, tensors)
+
+
+def drawn_from(run_dir: Path) -> tuple[Basis, str | None]:
+    """What objects of a run's global model are to be drawn from, as its summary has it, and the verdict of the model's own; `None` where
+    no summary says one. Signatures are what `epgfn audit` checks.
+
+    Raises:
+        UsageError: the summary is none.
+    """
+    path = RunLayout(run_dir).summary
+    if not path.is_file():
+        return "samples", None
+    try:
+        summary = read_summary(read_bytes(path, "summary", MAX_SUMMARY_BYTES))
+        trust = summary["diagnostics"].get("trust") or {}
+        verdict, basis = trust.get("verdict"), summary.get(SAMPLES_FROM, "samples")
+        if basis not in get_args(Basis):
+            raise ValueError(basis)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            f"{path} is not a summary that a coordinator writes; epgfn audit says more"
+        ) from None
+    return basis, None if verdict is None else str(verdict)
 
 
 def _study_named(raw: bytes) -> str | None:

@@ -17,11 +17,17 @@ import numpy as np
 MARGINAL_SAMPLES: Final = 10_000
 """Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
 
+MAX_SUMMARY_BYTES: Final = 64 << 20
+"""Of any study's summary."""
 COMPELLED: Final = "compelled_probabilities"
 """Of a summary of graphs, (V, V) like `edge_probabilities`: that the edge is there and compelled, on the same basis."""
 TOP: Final = "most_probable"
 """Of a summary of other objects, where all are listed: the most probable ones, each an `object` and its `probability`. Earlier versions
 wrote neither."""
+
+SAMPLES_FROM: Final = "samples_from"
+"""What the objects in samples.parquet are drawn from, in the words of `probabilities_from`: "samples" are the model's own, as they all were
+in earlier versions, which did not say it."""
 
 Name = str | tuple[str, str]
 """What a probability is of: parent and child of an edge, or the name of another marginal."""

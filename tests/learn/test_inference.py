@@ -16,6 +16,7 @@ import epgfn
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.learn.local import train_local
 from epgfn.learn.model import Model, terminating_distribution, write_samples
+from epgfn.learn.trust import Basis
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study
 from worlds import BY_EDGES, BY_SINKS, records
@@ -38,6 +39,38 @@ def test_samples_and_edges_follow_the_models_own_distribution(model: Model) -> N
     samples = model.sample(4000, seed=2)
     assert samples.adjacency.shape == (4000, 4, 4)
     assert np.abs(samples.adjacency.mean(0) - expected).max() < 0.04
+
+
+@pytest.fixture(scope="module")
+def wrong() -> Model:
+    """Its scores are right, and its network is not."""
+    tensors = train_local(BY_SINKS, records(0), seed=1).tensors
+    draw = torch.Generator().manual_seed(4)
+    for tensor in tensors.values():
+        if tensor.dtype == torch.float32:
+            tensor += 0.15 * torch.randn(tensor.shape, generator=draw)
+    return Model(BY_SINKS, tensors)
+
+
+@pytest.mark.parametrize("basis", ["exact", "weighted", "chains"])
+def test_objects_are_drawn_from_what_the_scores_say_whatever_the_model_draws(
+    wrong: Model, basis: Basis
+) -> None:
+    exact = np.array(list(wrong.marginals().values()))
+    apart = ~np.eye(4, dtype=bool)
+    own = wrong.sample(4000, seed=3).adjacency.mean(0)[apart]
+    drawn = wrong.sample(4000, seed=3, basis=basis)
+    assert np.abs(own - exact).max() > 0.1
+    assert np.abs(drawn.adjacency.mean(0)[apart] - exact).max() < 0.05
+    assert len(drawn.objects) == 4000 and np.isfinite(drawn.log_prob).all()
+    assert wrong.sample(50, seed=3, basis=basis).objects == wrong.sample(50, seed=3, basis=basis).objects
+
+
+def test_what_nothing_can_be_drawn_from_is_said_so() -> None:
+    short = BY_EDGES.with_changes({"training": {"steps": 2}})
+    model = Model(short, train_local(short, records(0), seed=0).tensors)
+    with pytest.raises(UsageError, match="nothing can be drawn from this model on the basis 'chains'"):
+        model.sample(10, basis="chains")
 
 
 def test_log_prob_estimates_the_true_one(model: Model) -> None:

@@ -43,6 +43,7 @@ from epgfn.run.layout import (
     SAMPLES,
     SUMMARY,
 )
+from epgfn.run.summary import MAX_SUMMARY_BYTES
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.sealing.model_signing import MAX_BYTES as MAX_SIGNATURE_BYTES
@@ -51,7 +52,6 @@ from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, Roun
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
 
-MAX_SUMMARY_BYTES = 64 << 20
 MAX_SAMPLES_BYTES = 1 << 30
 SAMPLE_BYTES = 64 << 10
 """At most of each sample, beside a megabyte for all."""
@@ -224,7 +224,7 @@ def _require_contents(
     if summary is not None:
         require_agreement(drawn, summary, f"{place}/{SUMMARY}")
     if samples is not None:
-        require_sampled(drawn, *samples, f"{place}/{SAMPLES}")
+        require_sampled(drawn, *samples, summary, f"{place}/{SAMPLES}")
 
 
 def _require_signature(ground: Ground, signature: bytes, place: str, digest: str) -> None:

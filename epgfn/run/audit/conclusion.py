@@ -80,7 +80,7 @@ def _shown(signed: list[str]) -> Line:
     if len(signed) == len(told):
         return Line(
             PROVED,
-            "samples and probabilities beside it are what the model itself gives: the auditor drew from it again",
+            "samples and probabilities beside it are what the model gives, its draws or its scores: the auditor drew from it again",
         )
     missing = _names(name for key, name in told.items() if key not in signed)
     return Line(

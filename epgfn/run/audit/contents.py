@@ -15,6 +15,7 @@ from epgfn.run.audit.rules import require, require_all
 from epgfn.run.samples import adjacency, counted
 from epgfn.run.summary import (
     MARGINAL_SAMPLES,
+    SAMPLES_FROM,
     TOP,
     compelled_of,
     probabilities_of,
@@ -223,8 +224,10 @@ def _require_chains(
     chains: Callable[[], tuple[Tensor, float]],
     summary: Mapping[str, Any],
     name: str,
+    rows: float = math.inf,
 ) -> None:
-    """Probabilities of the coordinator's Markov chains are those of the auditor's, as far as both agree among themselves."""
+    """Probabilities of the coordinator's Markov chains, or shares among so many of their graphs, are those of the auditor's, as far as
+    both agree among themselves."""
     from epgfn.gflownet.measure.trust import CHAINS_AGREE
 
     said = _figure(summary, "chains_apart")
@@ -233,9 +236,7 @@ def _require_chains(
     v = len(edges)
     order = [(i, j) for i in range(v) for j in range(v) if i != j]
     found = {edge: float(edges[i, j]) for edge, (i, j) in zip(given, order, strict=True)}
-    most = min(said or 0.0, CHAINS_AGREE) + apart + WEIGHTED_SLACK
-    worst = _worst(given, found)
-    require(worst[1] <= most, _differs(name, worst[0], given, found))
+    _require_near(given, rows, found, math.inf, name, min(said or 0.0, CHAINS_AGREE) + apart + WEIGHTED_SLACK)
 
 
 def _require_compelled(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
@@ -274,14 +275,25 @@ def _require_top(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
 
 
 def require_sampled(
-    drawn: Drawn, counts: Mapping[str, int], shares: Mapping[str, float] | None, name: str
+    drawn: Drawn,
+    counts: Mapping[str, int],
+    shares: Mapping[str, float] | None,
+    summary: Mapping[str, Any] | None,
+    name: str,
 ) -> None:
-    """The samples `name`, `counts` by text, come from the model: the share of each edge, or of what shows most often, is the model's.
+    """The samples `name`, `counts` by text, come from where the summary says: of the model's own the share of each edge, or of what shows
+    most often, is the model's; of those drawn from what its score table says, they are what that says.
 
     Raises:
         Failed: they do not.
     """
     rows = sum(counts.values())
+    basis = "samples" if summary is None else summary.get(SAMPLES_FROM, "samples")
+    if basis != "samples":
+        known = shares is not None and summary is not None and basis == summary.get("probabilities_from")
+        require(known, f"{name} is said to hold objects from {basis!a}, which the probabilities are not from")
+        _require_drawn(drawn, rows, shares or {}, str(basis), summary or {}, name)
+        return
     if shares is not None:
         _require_near(shares, rows, drawn.shares, DRAWS, name)
         return
@@ -293,6 +305,28 @@ def require_sampled(
     }
     one, other = ({text: of.get(text, 0.0) for text in often} for of in (found, drawn.texts))
     _require_near(one, rows, other, DRAWS, name)
+
+
+def _require_drawn(
+    drawn: Drawn,
+    rows: int,
+    shares: Mapping[str, float],
+    basis: str,
+    summary: Mapping[str, Any],
+    name: str,
+) -> None:
+    """Shares of edges among `rows` graphs are what the model's score table says, as far as the auditor can work that out."""
+    if basis == "exact" and drawn.exact is not None:
+        _require_near(shares, rows, drawn.exact, math.inf, name, drawn.rounding)
+    elif basis in ("exact", "weighted") and drawn.effective:
+        if drawn.weighted is not None:
+            m = rows if basis == "exact" else min(rows, drawn.effective)
+            _require_near(shares, m, drawn.weighted, drawn.effective, name, WEIGHTED_SLACK)
+    elif basis == "chains" and drawn.chains is not None:
+        # Graphs of one chain are a little alike, so that they count for fewer than there are.
+        _require_chains(shares, drawn.chains, summary, name, rows / 2)
+    else:
+        require(False, f"{name} is said to hold objects from {basis!a}, which this model cannot give")
 
 
 def _require_error(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
@@ -358,9 +392,12 @@ def _require_near(
 
 
 def _noise(p: float, m: float, q: float, n: float, questions: int) -> float:
-    """Bernstein's bound on |p - q|, shares among `m` and `n` objects of one probability, of any of so many `questions`."""
+    """Bernstein's bound on |p - q|, shares among `m` and `n` objects of one probability, of any of so many `questions`; of infinitely many
+    objects a share is the probability."""
+    if math.isinf(m):
+        return 0.0 if math.isinf(n) else _noise(q, n, p, m, questions)
     chance = math.log(2 * questions / FALSE_ALARM)
-    mean = min(max((m * p + n * q) / (m + n), 0.0), 1.0)
+    mean = min(max(q if math.isinf(n) else (m * p + n * q) / (m + n), 0.0), 1.0)
     each = 1 / m + 1 / n
     return math.sqrt(2 * chance * mean * (1 - mean) * each) + chance * each
 

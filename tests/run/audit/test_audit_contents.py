@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from safetensors.torch import load
 
+from epgfn.learn.model import Model
+from epgfn.learn.trust import Basis
 from epgfn.run.audit.audit import audit_run
 from epgfn.study import Study
 from kinds import TEXTS
@@ -115,6 +118,28 @@ def test_what_is_no_table_of_the_studys_samples_is_found(
     table, raw = pd.read_parquet(tmp_path / "true" / "global" / "samples.parquet"), io.BytesIO()
     change(table).to_parquet(raw, index=False)
     assert why in failure(make_run(tmp_path / "false", small_study, samples=raw.getvalue()))
+
+
+@pytest.mark.parametrize("basis", ["exact", "weighted", "chains"])
+def test_samples_are_from_what_the_summary_says_they_are_from(
+    tmp_path: Path, small_study: Study, basis: Basis
+) -> None:
+    tensors = load(made_model(small_study))
+    edges = truth(small_study)["edge_probabilities"]
+    told = {"edge_probabilities": edges, "probabilities_from": basis, "samples_from": basis}
+    told["diagnostics"] = {"trust": {"chains_apart": 0.02}}
+    one, other = io.BytesIO(), io.BytesIO()
+    count = small_study.aggregation.samples
+    Model(small_study, tensors).sample(count, 5, basis).rows().to_parquet(one, index=False)
+    another = load(made_model(small_study, seed=2))
+    Model(small_study, another).sample(count, 5, "exact").rows().to_parquet(other, index=False)
+    true, false = one.getvalue(), other.getvalue()
+    assert not failure(make_run(tmp_path / "true", small_study, summary=told, samples=true))
+    said = failure(make_run(tmp_path / "false", small_study, summary=told, samples=false))
+    assert "global/samples.parquet does not say what the signed model says" in said
+    elsewhere = {**told, "probabilities_from": "exact", "samples_from": "product"}
+    said = failure(make_run(tmp_path / "elsewhere", small_study, summary=elsewhere, samples=true))
+    assert "which the probabilities are not from" in said
 
 
 @pytest.mark.parametrize("basis", ["exact", "weighted", "samples"])

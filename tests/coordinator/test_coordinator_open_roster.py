@@ -115,7 +115,7 @@ def test_one_reading_of_a_clock_makes_no_place_free(tmp_path: Path, monkeypatch:
             node.invitation.update(server.events.seen[0], ca_pem=node.invitation["ca_pem"])
         nodes[2].enroll()
         nodes[2].send(nodes[2].make_upload(study, seed=2))
-        assert "all 3 nodes" in server.events.wait_for("closed")["message"]
+        assert server.events.wait_for("closed")["accepted"] == 3
 
 
 def test_status_tells_who_holds_a_place_and_nobody_gets_one_when_it_is_too_late(tmp_path: Path) -> None:

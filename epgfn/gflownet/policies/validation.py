@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.gflownet.device import seeded
 from epgfn.gflownet.policies.base import Policy, Summing
 from epgfn.gflownet.policies.spec import TensorSpec
@@ -72,7 +72,7 @@ def check_policy(policy: Policy[State], space: Space[State]) -> None:
             states = sample(
                 policy, space, SAMPLED, generator=generator, temperature=2.0, exploration=exploration
             ).trajectories.states
-        except RuntimeError:
+        except (RuntimeError, EpgfnError):
             raise RefusedError("model-not-a-policy", message) from None
         for state in states:
             total = (

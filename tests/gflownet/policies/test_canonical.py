@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.gflownet.measure import exact
 from epgfn.gflownet.measure.estimates import log_terminating, own_samples
 from epgfn.gflownet.measure.sweep import terminating_mass
@@ -14,12 +16,16 @@ from epgfn.gflownet.policies.base import walked
 from epgfn.gflownet.policies.canonical import corrections, learning
 from epgfn.gflownet.policies.canonical import policy as canonical
 from epgfn.gflownet.policies.canonical.policy import Canonical, initial_tensors
+from epgfn.gflownet.policies.order_potential import stored
+from epgfn.gflownet.policies.validation import check_policy
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
-from epgfn.gflownet.spaces import DagBySinks
+from epgfn.gflownet.spaces import DagBySinks, EdgeRules
 from epgfn.gflownet.spaces.dag_by_last_sink import DagByLastSink
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.spaces.parent_sets import parent_masks
+from epgfn.learn.trust import table_target
+from rules import drawn_rules
 
 
 def model(space: DagBySinks, seed: int) -> dict[str, Tensor]:
@@ -167,3 +173,44 @@ def test_eleven_variables_are_right_by_learning_alone() -> None:
     few = type(own.final)(*(field[:50] for field in own.final))
     said = log_terminating(policy, space, few, 2, generator)
     assert float(said.error.max()) < 1e-6, "one way, so nothing is estimated"
+
+
+def test_under_rules_it_is_taught_by_chains_that_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weighted draws give the exact marginals of the graphs that keep the rules."""
+    monkeypatch.setattr(learning, "ROUNDS", 3)
+    monkeypatch.setattr(learning, "SMALL", 1)
+    space, generator = DagBySinks(6, 2, drawn_rules(6, 2, 1)), torch.Generator().manual_seed(1)
+    assert space.rules is not None and bool(space.rules.required.any())
+    table = 2 * torch.randn(6, space.n_sets, dtype=torch.float64, generator=generator)
+    table = table.masked_fill(~space.admissible, -torch.inf)
+    policy = Canonical(space, [initial_tensors(space, 16, table, generator)])
+    own = own_samples(policy, space, table_target(space, table), 4000, generator)
+    assert bool(space.rules.admits(own.final.adjacency).all()) and own.effective_share > 0.3
+    weight, graphs = torch.softmax(own.log_weight.double(), 0), own.final.adjacency.double()
+    truth = torch.as_tensor(exact.edge_marginals(table, parent_masks(6, 2)))
+    assert float((torch.einsum("b,bij->ij", weight, graphs) - truth).abs().max()) < 0.05
+
+
+def test_a_model_that_draws_only_what_is_barred_is_no_policy() -> None:
+    """Whatever a file holds: drawing anew ends, with a sentence."""
+    space = DagBySinks(4, 2, drawn_rules(4, 2, 1))
+    policy = Canonical(space, [initial(space)])
+    assert space.rules is not None
+    space.rules = NoneAdmitted(*space.rules)
+    with pytest.raises(EpgfnError, match="rules out"):
+        sample(policy, space, 8, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(RefusedError) as refused:
+        check_policy(policy, space)
+    assert refused.value.reason == "model-not-a-policy"
+
+
+class NoneAdmitted(EdgeRules):
+    """As where a policy has no weight on what keeps the rules."""
+
+    def admits(self, adjacency: Tensor) -> Tensor:
+        return torch.zeros(len(adjacency), dtype=torch.bool)
+
+
+def initial(space: DagBySinks) -> dict[str, Tensor]:
+    tensors = model(space, 1)
+    return {**tensors, canonical.SCORES: stored(space, tensors[canonical.SCORES].double())}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.policies.base import Choices
 from epgfn.gflownet.policies.canonical import corrections
 from epgfn.gflownet.policies.canonical.barred import in_order, least_explored, unlikely
@@ -122,7 +123,7 @@ class Canonical:
         they bar is drawn anew: log p_F is then that of the graphs that are left up to a constant, the log of their share.
 
         Raises:
-            RuntimeError: the rules bar nearly all that is drawn.
+            EpgfnError: the rules bar nearly all that is drawn.
         """
         from epgfn.gflownet.sampling.replay import side_by_side  # which needs `rollout`
 
@@ -137,7 +138,9 @@ class Canonical:
             if count == n:
                 return reduce(side_by_side, kept)
             found = self._drawn(n, generator, temperature, exploration)
-        raise RuntimeError("the model draws next to nothing but graphs that the study rules out")
+        raise EpgfnError(
+            "the model draws next to nothing but graphs that the study rules out; train it again"
+        )
 
     def _drawn(
         self, n: int, generator: torch.Generator, temperature: float, exploration: float

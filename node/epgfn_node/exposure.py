@@ -128,7 +128,9 @@ def _table(study: Study, raw: bytes, forms: Mapping[str, Form]) -> Any:
     solvable = (
         not study.privacy.is_private
         and study.kind.carries_scores
-        and study.prior.kind == "uniform"
+        and not study.prior.model_dump(
+            exclude_defaults=True
+        )  # public, and in the scores: nothing here takes it out
         and not study.prior.edge_probabilities
         and knowledge_of(study) is None  # else only some of the scores are there
         and study.target.kind in _ATTACKS

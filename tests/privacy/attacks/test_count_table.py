@@ -103,6 +103,16 @@ def test_what_the_scores_do_not_tell_is_not_made_up() -> None:
     )  # too much to try
 
 
+def test_scores_with_a_prior_in_them_are_not_read_as_likelihoods() -> None:
+    for prior in ('forbidden = [["a", "b"]]', 'edge_probabilities = [["a", "b", 0.2]]', 'kind = "fan-in"'):
+        study = Study.from_bytes(study_of(2, 2, 2).raw + f"[prior]\n{prior}\n".encode())
+        tensors = initial_policy(
+            study, score_table(study, world(7, 30, (2, 2, 2)), 2), torch.Generator().manual_seed(0)
+        )
+        raw = write_model(tensors, {"study_digest": study.digest, "role": "local"})
+        assert exposed(study, raw, read_header(raw)[0])["records"] is None
+
+
 @pytest.mark.parametrize(
     ("n", "told", "words"),
     [(30, None, "there are 30 of them, and in all 3"), (500, 500, "you have 500 records: in all 3")],

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.canonical.moments import words
-from epgfn.gflownet.policies.canonical.tables import SHIFT, Tables, bags
+from epgfn.gflownet.policies.canonical.tables import Tables
 from epgfn.gflownet.policies.canonical.walk import Walk
 
 SIZES: Final = (3, 6, 9, 12, 16, 24)
@@ -137,8 +137,8 @@ def cells_of(walk: Walk) -> Cells:
     if len(many):
         allowed[many] &= _feasible(walk, of[many], covered[many], most)
 
-    log_own = (walk.own[:, :, None] + walk.gain).log() + SHIFT  # (B, i, j)
-    own = walk.own.log() + SHIFT
+    log_own = tables.of.log(tables.of.plus(walk.own[:, :, None], walk.gain))  # (B, i, j)
+    own = tables.of.log(walk.own)
     free = (log_own * left[:, :, None]).sum(1) - own
     then = (own * left).sum(1)
     all_of_them = keys_of(walk, torch.arange(b), walk.sinks)
@@ -146,7 +146,7 @@ def cells_of(walk: Walk) -> Cells:
     whole = torch.where((keys[whole] == all_of_them) & (walk.sinks.sum(1) <= most), whole, -1)
     in_order = log_q[whole, t] + then - own.gather(1, t[:, None])[:, 0]
     in_order = torch.where((whole >= 0) & (walk.t < v), in_order, -torch.inf)
-    taking = _taking(walk, of, waiting) + SHIFT - log_own[of, t[of]]
+    taking = _taking(walk, of, waiting) - log_own[of, t[of]]
     late = walk.late()
     crowd = CROWD * (late.sum(1) - max(FREE, v // ROOM)).clamp_min(0)
     covering = torch.maximum(taking, _covering(tables, t[of], waiting) - crowd[of][:, None])
@@ -184,25 +184,27 @@ def _covering(tables: Tables, t: Tensor, waiting: Tensor) -> Tensor:
 def _taking(walk: Walk, of: Tensor, waiting: Tensor) -> Tensor:
     """(S, V) log of the weight of all parents that t may have if it takes j and what is `waiting` (S, V) bool, as `Walk.gain` has it."""
     tables, v = walk.tables, waiting.shape[1]
+    keep = tables.of
     t = walk.t.clamp_max(v - 1)[of]
-    weight = torch.zeros(len(of), v, dtype=torch.float64)
+    weight = torch.full((len(of), v), keep.nothing, dtype=torch.float64)
     n = waiting.sum(1)
     rows = (n == 0).nonzero()[:, 0]
     weight[rows] = walk.gain[of[rows], t[rows]]
     if tables.sums.max_parents < 2:
-        return weight.log()
+        return keep.log(weight)
     rows = (n == 1).nonzero()[:, 0]
     u = waiting[rows].to(torch.uint8).argmax(1)
     weight[rows] = tables.two.view(-1, v)[u * v + t[rows]]
     if tables.three is None:
-        return weight.log()
+        return keep.log(weight)
     by_pair = tables.three.view(-1, v)
     row, other = walk.late()[of[rows]].nonzero(as_tuple=True)
-    weight[rows] += bags(by_pair, (u[row] * v + other) * v + t[rows[row]], row, len(rows))
+    more = keep.bags(by_pair, (u[row] * v + other) * v + t[rows[row]], row, len(rows))
+    weight[rows] = keep.plus(weight[rows], more)
     rows = (n == 2).nonzero()[:, 0]
     two = waiting[rows].to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :2]
     weight[rows] = by_pair[(two[:, 0] * v + two[:, 1]) * v + t[rows]]
-    return weight.log()
+    return keep.log(weight)
 
 
 def _feasible(walk: Walk, of: Tensor, covered: Tensor, most: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from epgfn.gflownet.policies.canonical.cells import Cells, cells_of
 from epgfn.gflownet.policies.canonical.corrections import log_flow
 from epgfn.gflownet.policies.canonical.set_sums import SetSums
-from epgfn.gflownet.policies.canonical.tables import SHIFT, Tables
+from epgfn.gflownet.policies.canonical.tables import WORST, Tables
 from epgfn.gflownet.policies.canonical.walk import Walk
 
 TIMES: Final = 3
@@ -43,10 +43,10 @@ def prepared(sums: SetSums) -> Tables:
             parts = zip(torch.split(members, at_once), torch.split(sinks, at_once), strict=True)
             more = torch.cat([_more(tables, *part) for part in parts])
             none[t] = more[0]
-            one[t, late] = (more[1 : n + 1] - more[0]).clamp(-SHIFT, 0.0)
-            single[t, late] = (more[n + 1 : 2 * n + 1] - more[1 : n + 1]).clamp(-SHIFT, 0.0)
+            one[t, late] = (more[1 : n + 1] - more[0]).clamp(-WORST, 0.0)
+            single[t, late] = (more[n + 1 : 2 * n + 1] - more[1 : n + 1]).clamp(-WORST, 0.0)
             cost = more[2 * n + 1 :] - none[t] - one[t, e] - one[t, f]
-            apart = (cost - single[t, e] - single[t, f]).clamp(-SHIFT, 0.0)
+            apart = (cost - single[t, e] - single[t, f]).clamp(-WORST, 0.0)
             excess[t, e, f] = excess[t, f, e] = apart
     return tables
 
@@ -54,5 +54,5 @@ def prepared(sums: SetSums) -> Tables:
 def _more(tables: Tables, members: Tensor, sinks: Tensor) -> Tensor:
     """(B,) log flow less that of going on in order, nothing to be covered."""
     cells: Cells = cells_of(Walk.at(tables, members, sinks))
-    in_turn = ((cells.walk.own.log() + SHIFT) * ~members).sum(1)
+    in_turn = (tables.of.log(cells.walk.own) * ~members).sum(1)
     return log_flow(cells, cells.base, cells.in_order) - in_turn

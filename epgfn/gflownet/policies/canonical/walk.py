@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from epgfn.gflownet.policies.canonical.moments import first_left
-from epgfn.gflownet.policies.canonical.tables import SHIFT, Tables
+from epgfn.gflownet.policies.canonical.tables import Tables
 
 
 class Walk:
@@ -22,7 +20,7 @@ class Walk:
         self.members = torch.zeros(n, v, dtype=torch.bool)
         self.sinks = torch.zeros(n, v, dtype=torch.bool)
         self.t = torch.zeros(n, dtype=torch.int64)
-        self.own = torch.full((n, v), math.exp(-SHIFT), dtype=torch.float64)
+        self.own = tables.of.kept(torch.zeros(n, v, dtype=torch.float64))
         self.gain = tables.one.expand(n, v, v).clone()
 
     @classmethod
@@ -61,15 +59,12 @@ class Walk:
         if not len(rows):
             return
         tables, v = self.tables, self.members.shape[1]
-        self.own[rows] += self.gain[rows, :, e]
+        of = tables.of
+        self.own[rows] = of.plus(self.own[rows], self.gain[rows, :, e])
         more = tables.two[e]
         if tables.three is not None:
             late = self.members[rows] & (torch.arange(v) > self.t[rows, None])
-            count = late.sum(1)
             row, other = late.nonzero(as_tuple=True)
-            start = count.cumsum(0) - count
-            more = more + torch.nn.functional.embedding_bag(
-                e[row] * v + other, tables.three, start, mode="sum"
-            )
-        self.gain[rows] += more.view(-1, v, v)
+            more = of.plus(more, of.bags(tables.three, e[row] * v + other, row, len(rows)))
+        self.gain[rows] = of.plus(self.gain[rows], more.view(-1, v, v))
         self.members[rows, e] = True

@@ -34,7 +34,7 @@ def test_a_coordinator_that_has_not_loaded_torch_answers_and_takes_models(tmp_pa
         bad = nodes[0].make_upload(study, round_key_id="0" * 64)
         assert reason_of(lambda: nodes[0].begin(bad.bundle)) == "wrong-round-key"
         for node, upload in zip(nodes, uploads, strict=True):
-            assert reason_of(lambda node=node, upload=upload: node.send(upload)) == "checking"
+            assert reason_of(lambda node=node, upload=upload: node.commit(node.put(upload))) == "checking"
         loaded.touch()
         server.wait_for("published")
         receipts = [node.send(upload).receipt for node, upload in zip(nodes, uploads, strict=True)]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epgfn.gflownet.device import CPU
 from epgfn.gflownet.spaces.base import InRows, Space
 
 
@@ -40,8 +41,8 @@ _tables: WeakKeyDictionary[Space[Any], RowTable] = WeakKeyDictionary()
 
 
 def row_table(space: Space[Any]) -> RowTable | None:
-    """Of `space`, made once; None where its features are no such sums."""
-    if not isinstance(space, InRows):
+    """Of `space`, made once; None where its features are no such sums, and on other devices than processors, where products are fast."""
+    if not isinstance(space, InRows) or torch.get_default_device() != CPU:
         return None
     if space not in _tables:
         _tables[space] = RowTable(space.row_features())

@@ -161,6 +161,10 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
     shares, weighted = own_probabilities(study, own, DRAWS)
     effective = own.effective_share * len(own.log_weight)
     holds = weights_hold(effective, pareto_khat(own.log_weight))
+    if (
+        exact is None and not holds
+    ):  # the auditor has to know from somewhere, where the model itself does not tell
+        exact = exact_of_table(study, table)
     alike, graphs = torch.ones(DRAWS, dtype=torch.float64), own.final.adjacency
     compelled = {"samples": compelled_given_edge(graphs[:DRAWS], alike)}
     if holds:
@@ -203,11 +207,9 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
         worst = _worst(given, drawn.exact)
         require(worst[1] <= drawn.rounding, _differs(name, worst[0], given, drawn.exact))
     elif basis in ("weighted", "exact") and drawn.effective:
-        if drawn.weighted is not None:
-            m, n = drawn.effective * MARGINAL_SAMPLES / DRAWS, drawn.effective
-            _require_near(given, m, drawn.weighted, n, name, WEIGHTED_SLACK)
+        _require_weighted(given, drawn.effective * MARGINAL_SAMPLES / DRAWS, drawn, summary, name)
     elif basis == "chains" and drawn.chains is not None:
-        _require_chains(given, drawn.chains, summary, name)
+        _require_chains(given, drawn.chains, _figure(summary, "chains_apart"), name)
     elif basis in ELSEWHERE and (basis != "chains" or not drawn.compelled):
         moved = _figure(summary, ELSEWHERE[basis])
         require(moved is not None, f"{name} does not say how far its probabilities are from the model's own")
@@ -219,24 +221,42 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
     _require_top(drawn, summary, name)
 
 
+def _require_weighted(
+    given: Mapping[str, float], m: float, drawn: Drawn, summary: Mapping[str, Any], name: str
+) -> None:
+    """Weighted averages over `m` objects, effectively, are the auditor's; where his weights do not hold, what is exact; and else what his
+    Markov chains say, from which those of a coordinator that publishes weighted averages differ little."""
+    from epgfn.gflownet.measure.trust import LARGEST_ERROR, LEAST_SAMPLES
+
+    if drawn.weighted is not None:
+        _require_near(given, m, drawn.weighted, drawn.effective, name, WEIGHTED_SLACK)
+        return
+    m = max(m, LEAST_SAMPLES)  # with fewer nobody publishes weighted averages
+    if drawn.exact is not None:
+        _require_near(given, m, drawn.exact, math.inf, name, LARGEST_ERROR)
+    elif drawn.chains is not None:
+        _require_chains(given, drawn.chains, _figure(summary, "chains_apart") or 0.0, name, m, LARGEST_ERROR)
+
+
 def _require_chains(
     given: Mapping[str, float],
     chains: Callable[[], tuple[Tensor, float]],
-    summary: Mapping[str, Any],
+    said: float | None,
     name: str,
     rows: float = math.inf,
+    slack: float = 0.0,
 ) -> None:
-    """Probabilities of the coordinator's Markov chains, or shares among so many of their graphs, are those of the auditor's, as far as
-    both agree among themselves."""
+    """Probabilities of the coordinator's Markov chains, which it says are `said` apart, or shares among `rows` graphs, are those of the
+    auditor's, as far as both agree among themselves."""
     from epgfn.gflownet.measure.trust import CHAINS_AGREE
 
-    said = _figure(summary, "chains_apart")
     require(said is not None, f"{name} does not say how far its Markov chains are apart")
     edges, apart = chains()
     v = len(edges)
     order = [(i, j) for i in range(v) for j in range(v) if i != j]
     found = {edge: float(edges[i, j]) for edge, (i, j) in zip(given, order, strict=True)}
-    _require_near(given, rows, found, math.inf, name, min(said or 0.0, CHAINS_AGREE) + apart + WEIGHTED_SLACK)
+    most = min(said or 0.0, CHAINS_AGREE) + apart + WEIGHTED_SLACK + slack
+    _require_near(given, rows, found, math.inf, name, most)
 
 
 def _require_compelled(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
@@ -319,12 +339,11 @@ def _require_drawn(
     if basis == "exact" and drawn.exact is not None:
         _require_near(shares, rows, drawn.exact, math.inf, name, drawn.rounding)
     elif basis in ("exact", "weighted") and drawn.effective:
-        if drawn.weighted is not None:
-            m = rows if basis == "exact" else min(rows, drawn.effective)
-            _require_near(shares, m, drawn.weighted, drawn.effective, name, WEIGHTED_SLACK)
+        m = rows if basis == "exact" else min(rows, drawn.effective)
+        _require_weighted(shares, m, drawn, summary, name)
     elif basis == "chains" and drawn.chains is not None:
         # Graphs of one chain are a little alike, so that they count for fewer than there are.
-        _require_chains(shares, drawn.chains, summary, name, rows / 2)
+        _require_chains(shares, drawn.chains, _figure(summary, "chains_apart"), name, rows / 2)
     else:
         require(False, f"{name} is said to hold objects from {basis!a}, which this model cannot give")
 

@@ -142,6 +142,34 @@ def test_samples_are_from_what_the_summary_says_they_are_from(
     assert "which the probabilities are not from" in said
 
 
+@pytest.mark.parametrize("basis", ["exact", "weighted"])
+@pytest.mark.parametrize("summed", [True, False], ids=["sums", "chains"])
+def test_what_is_weighted_is_checked_also_where_the_auditors_weights_do_not_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_study: Study, basis: Basis, summed: bool
+) -> None:
+    monkeypatch.setattr("epgfn.run.audit.contents.EXACT_VARIABLES", 0)
+    monkeypatch.setattr("epgfn.gflownet.measure.trust.weights_hold", lambda effective, khat: False)
+    if not summed:
+        monkeypatch.setattr("epgfn.learn.exact.exact_of_table", lambda study, table: None)
+    edges = truth(small_study)["edge_probabilities"]
+    told = {"edge_probabilities": edges, "probabilities_from": basis, "samples_from": basis}
+    count = small_study.aggregation.samples
+    for number, (seed, moved, why) in enumerate([
+        (1, False, ""),
+        (2, False, "global/samples.parquet does not say what the signed model says"),
+        (1, True, "global/summary.json does not say what the signed model says"),
+    ]):  # fmt: skip
+        samples = io.BytesIO()
+        Model(small_study, load(made_model(small_study, seed=seed))).sample(
+            count, 5, "chains"
+        ).rows().to_parquet(samples, index=False)
+        summary = json.loads(json.dumps(told))
+        if moved:
+            summary["edge_probabilities"][0][1] = 1.0 if edges[0][1] < 0.5 else 0.0
+        root = make_run(tmp_path / str(number), small_study, summary=summary, samples=samples.getvalue())
+        assert why in failure(root) and bool(why) == bool(failure(root))
+
+
 @pytest.mark.parametrize("basis", ["exact", "weighted", "samples"])
 def test_an_edge_made_probable_is_found_whatever_it_is_said_to_come_from(
     tmp_path: Path, small_study: Study, basis: str

@@ -172,8 +172,9 @@ class Dag(Kind):
         if self.trusted is None or len(study.variables) <= self.trusted:
             return ""
         return (
-            f"beyond {self.trusted} variables do not rely on what is drawn from a model; what is published then comes from Markov chains "
-            "on the nodes' scores, with how far halves of them differ (docs/large-dags.md)"
+            f"beyond {self.trusted} variables a model is often not to be relied on, and its verdict then says so; what is published, "
+            "samples too, comes from Markov chains on the nodes' scores in that case, with how far halves of them differ "
+            "(docs/large-dags.md)"
         )
 
     def left_out(self, study: Study) -> str:

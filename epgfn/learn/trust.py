@@ -66,12 +66,14 @@ samples weighted towards the target; Markov chains on the score table that agree
 
 class Judged(NamedTuple):
     """`trust`: the figures and the `verdict`, as JSON has them. `probabilities`: the best at hand, by the names of
-    `epgfn.study.objects.questions`, and where they come from. `lacking`: finished states that the model was found to lack, or None."""
+    `epgfn.study.objects.questions`, and where they come from. `lacking`: finished states that the model was found to lack, or None. `own`:
+    what it drew to be judged by."""
 
     trust: dict[str, Any]
     probabilities: dict[str, float]
     basis: Basis
     lacking: Any = None
+    own: Own[Any] | None = None
 
 
 def basis_of_samples(study: Study, verdict: object, basis: Basis) -> Basis:
@@ -113,6 +115,7 @@ class Judge:
         self._exact, self._elsewhere, self._others = cache(exact), elsewhere, cache(others)
         self._found: Judged | None = None
         self._good: Judged | None = None
+        self._last: Judged | None = None
 
     def is_good(self) -> bool:
         """Whether the model as it is now is "good", with something to spare for what is yet made of it."""
@@ -139,10 +142,11 @@ class Judge:
 
     def last(self) -> Judged:
         """Of the trained model. Training ends once a judgement was good, so that is not made twice."""
-        return self._good or self._look()
+        self._last = self._good or self._look()
+        return self._last
 
     def more(self, basis: Basis) -> More:
-        """What goes with probabilities that come from `basis`: the model is asked again as it was for them."""
+        """What goes with probabilities that come from `basis`, from what the model drew for them when it was last judged."""
         study, exact = self._study, self._exact() if basis in ("exact", "product") else None
         if not study.kind.has_edges:
             return More(top=None if exact is None else _top(study, exact))
@@ -155,9 +159,8 @@ class Judge:
             graphs = self._elsewhere.answer().graphs
             weight = torch.ones(len(graphs), dtype=torch.float64)
         else:
-            own, _ = _own(
-                study, self._policy, self.log_reward, seeded(self._seed), self._exact(), self._samples
-            )
+            own = (self._last or self.last()).own
+            assert own is not None
             graphs, weight = own.final.adjacency, torch.softmax(own.log_weight.double(), 0)
             holds = weights_hold(own.effective_share * len(weight), pareto_khat(own.log_weight.cpu()))
             if not holds:
@@ -266,15 +269,15 @@ def judge(
         chains_silent=answer is not None and by_chains is None,
     )
     if exact is not None:
-        return Judged(trust, dict(exact.probabilities), "exact")
+        return Judged(trust, dict(exact.probabilities), "exact", own=own)
     poor = (
         trust["verdict"] == "not to be relied on" or trust.get("chains_weighted_error", 0.0) > LARGEST_ERROR
     )
     if by_chains is not None and (poor or not weights_hold(effective, khat)):
-        return Judged(trust, by_chains, "chains", lacking)
+        return Judged(trust, by_chains, "chains", lacking, own)
     if weights_hold(effective, khat):
-        return Judged(trust, weighted, "weighted", lacking)
-    return Judged(trust, plain, "samples", lacking)
+        return Judged(trust, weighted, "weighted", lacking, own)
+    return Judged(trust, plain, "samples", lacking, own)
 
 
 def _own(

@@ -1,7 +1,7 @@
 # Everything runs from a fresh checkout: each target first makes .venv and installs what it needs.
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
-#   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library and OpenSSF's model-signing (needs npm)
+#   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library, OpenSSF's model-signing (needs npm), and a ledger's verifier of its own
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
 #                 and 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=)

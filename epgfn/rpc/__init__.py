@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its log lines are not for users
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -127,12 +128,8 @@ def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
     """What a failed call to `address` says by its status alone; a `RefusedError` where the server gave a reason, a
     `WaitingError` where that may pass."""
     call: Any = error  # grpc's client errors are also calls; its types do not say so
-    status = rpc_status.from_call(call)
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == ERROR_DOMAIN and status is not None:
-            kind = WaitingError if info.reason in WAITING_REASONS else RefusedError
-            return kind(info.reason, status.message)
+    if (given := _given(call)) is not None:
+        return given
     if call.code() == grpc.StatusCode.UNAVAILABLE:
         return EpgfnError(
             f"the connection to the coordinator at {address} broke off; run again, and tell its operator if it keeps breaking"
@@ -144,6 +141,21 @@ def as_error(error: grpc.RpcError, address: str) -> EpgfnError:
     return EpgfnError(
         f"the call to the coordinator at {address} failed ({call.code().name.lower()}); run again, and tell its operator if it persists"
     )
+
+
+def _given(call: Any) -> RefusedError | None:
+    """The refusal with a reason that came with a failed call; None if none came, or none that can be read."""
+    try:
+        status = rpc_status.from_call(call)
+        for detail in status.details if status is not None else ():
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == ERROR_DOMAIN and status is not None:
+                kind = WaitingError if info.reason in WAITING_REASONS else RefusedError
+                return kind(info.reason, status.message)
+    except (ValueError, DecodeError):
+        # Details that contradict the call's own status, or are no message: whoever sent them says nothing that counts.
+        return None
+    return None
 
 
 def is_transient(error: grpc.RpcError) -> bool:

@@ -167,6 +167,8 @@ class RoundPrivateKey:
 
 def _public_key(suite: str, raw: bytes) -> X25519PublicKey | hpke.MLKEM768X25519PublicKey:
     x25519 = X25519PublicKey.from_public_bytes(raw[-_X25519:])
+    # ValueError for a point of small order, to which nothing can be encrypted: told when the key is read, before anyone keeps it.
+    X25519PrivateKey.generate().exchange(x25519)
     if suite == CLASSICAL:
         return x25519
     return hpke.MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC]), x25519)

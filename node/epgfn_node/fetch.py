@@ -185,7 +185,7 @@ def verify_global(
     `excluded`: the ledger says that this node's model cannot be combined with the others. `sent_earlier`: see `fetch`.
 
     Raises:
-        RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-roster"; or the
+        RefusedError: "left-out", "swapped", "invented": not what our receipt proves; "wrong-round", "wrong-seed", "wrong-roster"; or the
             signature does not fit.
     """
     statement = parse_statement(verify_bundle(bundle, connection.trust.coordinator))
@@ -199,6 +199,11 @@ def verify_global(
     if named != (agreement.study.digest, agreement.round.round_id):
         raise RefusedError(
             "wrong-round", "the global model is of another study or round; ask the coordinator's operator"
+        )
+    if predicate.seed != agreement.study.seed:
+        raise RefusedError(
+            "wrong-seed",
+            "the global model was made with another seed than the study's, so nobody could make it again; tell the other nodes",
         )
     present = {upload.node_id: upload for upload in predicate.aggregated}
     if sorted([*present, *predicate.absent]) != sorted(agreement.study.roster):
@@ -365,8 +370,10 @@ def _download(
             with stall_guard(call) as fed:
                 for piece in call:
                     at = target.tell()
-                    if piece.offset != at or len(piece.data) > MAX_PIECE or at + len(piece.data) > size:
+                    # An empty piece would keep the guard content, and a stream of them this node for ever.
+                    if piece.offset != at or not 0 < len(piece.data) <= min(MAX_PIECE, size - at):
                         call.cancel()
+                        remove(part)  # what came before that is worth no more
                         raise RefusedError(
                             "bad-offset", "the coordinator sends the model out of order; fetch again"
                         )
@@ -375,13 +382,20 @@ def _download(
                     target.write(piece.data)
                     report.event("fetching", step=target.tell(), steps=size)
 
-    try:
+    def transfer() -> bytes:
         while kept() != size:
             before = kept()
             coordinator.persist(attempt, progress=kept)
             if kept() == before:
                 break
-        raw = part.read_bytes()
+        return part.read_bytes() if part.exists() else b""
+
+    try:
+        earlier = kept()
+        raw = transfer()
+        if earlier and sha256_hex(raw) != digest:
+            remove(part)  # the part that was kept before may have been wrong
+            raw = transfer()
     except OSError as error:
         raise EpgfnError(
             f"cannot write {part}: {os.strerror(error.errno or 0)}; free some space, then fetch again"

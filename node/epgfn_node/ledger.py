@@ -19,6 +19,7 @@ from epgfn_node.trust import Trust
 
 MAX_NOTE_BYTES = 1 << 16
 MAX_PROOF = 63
+MAX_STEPS = 16  # until one checkpoint extends all that were seen: a log seldom grows between two answers
 
 
 def last_checkpoint(home: NodeHome, trust: Trust) -> Checkpoint | None:
@@ -37,18 +38,39 @@ def follow(
 ) -> Checkpoint:
     """Get the newest checkpoint, check that it extends the last one and those of `receipts`, and keep it.
 
+    A coordinator with two histories can extend each of these with another one. So it must be one and the same checkpoint that extends all.
+
     Raises:
         RefusedError: "ledger-fork": the log contradicts what it showed before.
         EpgfnError: no answer.
     """
-    known = last_checkpoint(home, trust)
-    newest = _extend(home, coordinator, trust, known)
-    for checkpoint in receipts:
-        newest = _extend(home, coordinator, trust, checkpoint)
+    newest = _extend(home, coordinator, trust, last_checkpoint(home, trust))
+    open_ends, note = list(receipts), b""
+    for _ in range(MAX_STEPS):
+        open_ends = [each for each in open_ends if (each.size, each.root) != (newest.size, newest.root)]
+        if not open_ends:
+            break
+        shown, note = _ask(home, coordinator, trust, open_ends.pop())
+        if (shown.size, shown.root) != (newest.size, newest.root):
+            # The log may have grown between the two answers; then the newest there is now extends both.
+            open_ends.append(shown)
+            newest = _extend(home, coordinator, trust, newest)
+    if open_ends:
+        _cry_fork(home, coordinator, note)
     return newest
 
 
 def _extend(home: NodeHome, coordinator: Coordinator, trust: Trust, base: Checkpoint | None) -> Checkpoint:
+    """The newest checkpoint, kept: it extends `base`, which is the one that is kept so far."""
+    newest, note = _ask(home, coordinator, trust, base)
+    write_atomic(home.checkpoint, note)
+    return newest
+
+
+def _ask(
+    home: NodeHome, coordinator: Coordinator, trust: Trust, base: Checkpoint | None
+) -> tuple[Checkpoint, bytes]:
+    """The newest checkpoint, which extends `base`, and its signed note."""
     size = base.size if base is not None else 0
     # Signed by the coordinator itself: one that was restored from an old backup sees that others have seen more.
     newest_known = read_bytes(home.checkpoint, "ledger checkpoint") if home.checkpoint.exists() else b""
@@ -68,11 +90,7 @@ def _extend(home: NodeHome, coordinator: Coordinator, trust: Trust, base: Checkp
             verify_extends(base, newest, list(answer.consistency_proof)[: MAX_PROOF + 1])
         except LedgerError:
             _cry_fork(home, coordinator, note)
-    known = last_checkpoint(home, trust)
-    # Two answers in a row may come from two moments; what is kept only ever grows.
-    if known is None or known.size <= newest.size:
-        write_atomic(home.checkpoint, note)
-    return newest
+    return newest, note
 
 
 def _verified(note: bytes, trust: Trust) -> Checkpoint:

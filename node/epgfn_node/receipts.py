@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epgfn.base.canonical import parse_canonical_json
+from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import RefusedError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.proof import verify_proof
@@ -31,5 +31,5 @@ def require_entry(entry: bytes, expected: dict[str, Any], otherwise: str) -> Non
     Raises:
         RefusedError: "bad-receipt" with the sentence `otherwise`.
     """
-    if parse_canonical_json(entry) != expected:
+    if entry != canonical_json(expected):  # by its bytes: as values, 1.0 and true would be 1
         raise RefusedError("bad-receipt", f"{otherwise}; keep your files and tell the coordinator's operator")

@@ -29,6 +29,7 @@ from epgfn_node.withdraw import require_none_under_way
 
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
 SMALLEST_PIECE = 8 << 10  # bytes
+MAX_UPLOAD_ID = 128  # characters; the name goes with every piece, so a long one would be sent as often
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 
 
@@ -140,6 +141,11 @@ class _Transfer:
                 timeout=UNARY_DEADLINE,
             )
             self.upload_id = str(answer.upload_id)
+            if len(self.upload_id) > MAX_UPLOAD_ID:
+                raise RefusedError(
+                    "malformed",
+                    f"the coordinator at {self._coordinator.address} names the upload by a text that is far too long; tell its operator",
+                )
             self.kept = int(answer.offset)
             if answer.accepted or self.kept == self._size:
                 return

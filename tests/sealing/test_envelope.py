@@ -204,12 +204,14 @@ def test_a_public_key_that_is_none_is_refused(suite: str, raw: bytes, expected: 
     assert caught.value.reason == expected
 
 
-def test_nothing_is_encrypted_to_a_point_of_small_order() -> None:
-    trap = RoundPublicKey.from_bytes(CLASSICAL, bytes(32))
-    bound = dataclasses.replace(binding(CLASSICAL), round_key_id=trap.key_id)
-    with pytest.raises(RefusedError) as caught:
-        seal(PLAINTEXT, trap, bound)
-    assert caught.value.reason == "bad-key"
+@pytest.mark.parametrize("point", [bytes(32), bytes([1]) + bytes(31), bytes.fromhex("ec" + "ff" * 30 + "7f")])
+def test_a_point_of_small_order_is_no_key(point: bytes) -> None:
+    """Nothing can be encrypted to it: told when the key is read, before anyone keeps it."""
+    hybrid = RoundPrivateKey.generate(HYBRID).public.raw[:-32] + point
+    for suite, raw in ((CLASSICAL, point), (HYBRID, hybrid)):
+        with pytest.raises(RefusedError) as caught:
+            RoundPublicKey.from_bytes(suite, raw)
+        assert caught.value.reason == "bad-key"
 
 
 @pytest.mark.parametrize("raw", [b"", b"X25519", b"X25519\n", b"X25519\n" + bytes(31), b"RSA\n" + bytes(32)])

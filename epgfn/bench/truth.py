@@ -268,6 +268,19 @@ def _left_out(
     return table
 
 
+def _by_families(case: Case, node: int) -> torch.Tensor:
+    """(V, K) log-likelihoods of a node's records (nats), one by one."""
+    assert case.families is not None
+    sets = study_sets(case.study)
+    out = torch.full((sets.shape[1], len(sets)), -torch.inf, dtype=torch.float64)
+    for k, members in enumerate(sets):
+        parents = tuple(members.nonzero()[:, 0].tolist())
+        for j in range(len(out)):
+            if j not in parents:
+                out[j, k] = case.families(node, j, parents)
+    return out
+
+
 def _exact(case: Case) -> Probabilities:
     """The posterior of all records together; where not all sets of parents are `possible`, by that and not by what the study says."""
     study, parts = case.study, case.plain or case.records
@@ -276,7 +289,10 @@ def _exact(case: Case) -> Probabilities:
     if study.target_kind.is_modular:
         if case.possible is not None:
             study = study.with_changes({"prior": {name: getattr(PriorSettings(), name) for name in HARD}})
-        total = torch.stack([score_table(study, records, len(parts)) for records in parts]).sum(0)
+        if case.families is not None:
+            total = torch.stack([_by_families(case, node) for node in range(len(parts))]).sum(0)
+        else:
+            total = torch.stack([score_table(study, records, len(parts)) for records in parts]).sum(0)
         if case.possible is not None:
             total = _left_out(study, total, case.possible)
         with _sums_up_to(MOST_VARIABLES):

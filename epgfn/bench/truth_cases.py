@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
+from epgfn.bench.families import categorical, gaussian
 from epgfn.bench.releases.studies import STUDIES
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.synthetic import worlds_of
@@ -23,7 +24,9 @@ class Case(NamedTuple):
     `is_sampled` case the exact answer is withheld. `plain`: records that amount to the same and from which the exact answer is worked out,
     where those of the nodes are hard on arithmetic. `tables`: what nodes' records would amount to, in their place, of objects whose
     log-reward is a sum over parts (`epgfn.bench.separable`), however many objects there are. `possible`: whether a variable may have
-    such parents, by their names, where the study rules some out; the exact answer is worked out with that alone."""
+    such parents, by their names, where the study rules some out; the exact answer is worked out with that alone. `families`: the
+    log-likelihood (nats) of a variable given its parents at a node, all by their numbers, by arithmetic that shares nothing with the
+    scores under test; the exact answer is worked out from it."""
 
     name: str
     study: Study
@@ -32,6 +35,7 @@ class Case(NamedTuple):
     plain: list[Any] | None = None
     tables: Sequence[Floats] | None = None
     possible: Callable[[str, frozenset[str]], bool] | None = None
+    families: Callable[[int, int, tuple[int, ...]], float] | None = None
 
 
 Make = Callable[[int], Case]
@@ -156,6 +160,77 @@ def _with_knowledge(name: str, parts: list[Floats], rng: np.random.Generator, mo
     return graphs(name, parts, more + prior)._replace(possible=possible)
 
 
+def design(seed: int) -> Case:
+    """5 to 10 variables at three nodes with 60 to 300 records each, a third of them with one variable set, and at two of the nodes a third
+    with two others; perfect for even seeds. Half of what is set is constant."""
+    rng = np.random.default_rng(seed)
+    v, parts = 5 + seed % 6, list[Records]()
+    weights = rng.normal(size=(v, v)) * np.tril(rng.random((v, v)) < 0.4, -1)
+    order = rng.permutation(v)
+    sets: list[list[int]] = [[], rng.choice(v, 1).tolist(), rng.choice(v, 2, replace=False).tolist()]
+    perfect = seed % 2 == 0
+    for node in range(3):
+        n = int(rng.integers(60, 301))
+        arms = np.arange(n) % (3 if node else 2)
+        x = np.zeros((n, v))
+        for place in range(v):
+            j = order[place]
+            x[:, j] = rng.normal(size=n) + x[:, order] @ weights[place]
+            for arm, members in enumerate(sets):
+                rows = arms == arm
+                if j in members:
+                    still = perfect and arm == 1
+                    x[rows, j] = 1.5 if still else x[rows, j] * 0.3 + rng.normal(1.0, 1.0, int(rows.sum()))
+        parts.append(np.column_stack([x, arms.astype(np.float64)]))
+    told = {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)}
+    said = tomli_w.dumps(
+        {"design": {"column": "arm", "kind": "perfect" if perfect else "imperfect", "sets": told}}
+    )
+    case = graphs("design", parts, said, [f'{{ name = "v{j}", centre = 0, scale = 1 }}' for j in range(v)])
+
+    def family(node: int, child: int, parents: tuple[int, ...]) -> float:
+        x, arms = parts[node][:, :-1], parts[node][:, -1]
+        free = [arm for arm, members in enumerate(sets) if child not in members]
+        own = [] if perfect else [[arm] for arm, members in enumerate(sets) if child in members]
+        return sum(gaussian(x[np.isin(arms, some)], child, parents, v) for some in [free, *own])
+
+    return case._replace(families=family)
+
+
+def design_of_categories(seed: int) -> Case:
+    """The same of 5 to 8 variables of two or three categories."""
+    rng = np.random.default_rng(seed)
+    sizes = tuple(map(int, rng.integers(2, 4, 5 + seed % 4)))
+    network, sets, perfect = DiscreteNetwork(sizes, rng), [[], [0], [1, 2]], seed % 2 == 0
+    parts = list[Records]()
+    for node in range(3):
+        x = network.draw(200, rng)
+        arms = np.arange(200) % (3 if node else 2)
+        for arm, members in enumerate(sets):
+            for j in members:
+                x[arms == arm, j] = rng.integers(0, sizes[j], int((arms == arm).sum()))
+        parts.append(np.column_stack([x, arms]))
+    told = [
+        f'{{ name = "v{j}", categories = {[str(c) for c in range(size)]} }}' for j, size in enumerate(sizes)
+    ]
+    design = {
+        "column": "arm",
+        "kind": "perfect" if perfect else "imperfect",
+        "sets": {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)},
+    }
+    case = graphs(
+        "design-of-categories", parts, tomli_w.dumps({"target": {"kind": "bdeu"}, "design": design}), told
+    )
+
+    def family(node: int, child: int, parents: tuple[int, ...]) -> float:
+        x, arms = parts[node][:, :-1], parts[node][:, -1]
+        free = [arm for arm, members in enumerate(sets) if child not in members]
+        own = [] if perfect else [[arm] for arm, members in enumerate(sets) if child in members]
+        return sum(categorical(x[np.isin(arms, some)], child, parents, sizes) for some in [free, *own])
+
+    return case._replace(families=family)
+
+
 def categories(seed: int) -> Case:
     """4 to 8 categorical variables of 2 to 4 categories, two nodes with 300 records each, by BDeu."""
     rng = np.random.default_rng(seed)
@@ -248,6 +323,8 @@ CASES: dict[str, tuple[Make, int]] = {
     "by-edges": (by_edges, 5),
     "knowledge": (knowledge, 6),
     "knowledge-by-edges": (knowledge_by_edges, 2),
+    "design": (design, 6),
+    "design-of-categories": (design_of_categories, 5),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
     "multisets-skewed": (multisets_skewed, 4),

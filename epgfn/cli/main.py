@@ -300,6 +300,11 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
 def _tell_edges(figures: dict[str, Any], console: Console) -> None:
     console.print(
         "Records cannot always tell which way an edge goes. Adjacent: an edge, whichever way; compelled: this way in all equivalent graphs."
+        + (
+            " Rows in which a variable was set tell more, which compelled leaves out."
+            if figures["designed"]
+            else ""
+        )
     )
     table = Table(title="Most probable edges", title_justify="left", box=None)
     for column in ("parent", "child", "probability", "adjacent", "compelled"):

@@ -230,6 +230,13 @@ def _places(study: Study) -> str:
     return f", and up to {len(study.added)} to be added: {', '.join(study.added)}" if study.added else ""
 
 
+def _designed(study: Study) -> str:
+    from epgfn.study.design import in_words
+
+    said = in_words(study)
+    return f"Design     {said}\n" if said else ""
+
+
 def _describe(study: Study) -> None:
     from epgfn.learn.policy import model_weight
     from epgfn.study.knowledge import prior_in_words
@@ -241,6 +248,7 @@ def _describe(study: Study) -> None:
         f"About      {kind.in_words(study)}\n"
         f"Target     {study.target_kind.words}\n"
         f"Prior      {prior_in_words(study, kind.noun)}\n"
+        f"{_designed(study)}"
         f"Variables  {', '.join(study.variable_names)}\n"
         f"Nodes      {', '.join(study.named)}{_places(study)}\n"
         f"Model      {model_weight(study)}\n"

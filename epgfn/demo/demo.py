@@ -189,6 +189,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "duration_s": round(simulation.duration, 1),
         "noun": study.kind.noun,
         "variables": study.variable_names,
+        "designed": study.design.column is not None,
         "privacy": study.privacy.in_words(study.unit),
         "notes": _notes(study),
         "audit_ok": audit.ok,

@@ -16,6 +16,7 @@ from torch import Tensor
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
 from epgfn.study import Study
+from epgfn.study.design import Regime, regimes_of
 from epgfn.study.knowledge import pairs
 from epgfn.study.objects import space_of
 from epgfn.targets import TARGETS
@@ -64,7 +65,8 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     """phi_j(Pa) = log f(D_j | D_Pa) + log pi_j(Pa) / n_parties, one party's local log-scores in nats.
 
     Args:
-        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories.
+        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories;
+            (n, V + 1) in a study with a design, the last column each record's arm.
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
@@ -75,13 +77,56 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         EpgfnError: a score is not finite or not sound, as with collinear or wrongly scaled variables; the sentence names them.
     """
     x = torch.as_tensor(records)
-    if x.ndim != 2 or x.shape[1] != len(study.variables):
+    has_arms = study.design.column is not None
+    if x.ndim != 2 or x.shape[1] != len(study.variables) + has_arms:
         raise ValueError("records must be (n, V) with one column for each variable of the study")
+    if has_arms:
+        return table_from_scores(study, _by_arms(study, x[:, :-1], x[:, -1].long()), n_parties)
     if not study.columns.numeric:
         categories, size = torch.tensor(categories_of(study)), study.target.sample_size
         scores = of_sets(study, lambda sets: bdeu(x, categories, sets, sample_size=size))
         return table_from_scores(study, scores, n_parties)
     return table_from_moments(study, moments_of(study, x), n_parties)
+
+
+def _by_arms(study: Study, records: Tensor, arms: Tensor) -> Tensor:
+    """(V, K) log-likelihoods, nats: each variable's is a sum over its regimes, of the rows that belong to them; 0 where it has no row.
+
+    Raises:
+        EpgfnError: as `score_table`, and which arms it is about.
+    """
+    total = torch.zeros(len(study.variables), len(study_sets(study)), dtype=torch.float64)
+    for regime in regimes_of(study):
+        rows = torch.isin(arms, torch.tensor(regime.arms))
+        if bool(rows.any()):
+            wanted = list(regime.variables)
+            total[wanted] += _of_rows(study, records[rows], regime)[wanted]
+    return total
+
+
+def _of_rows(study: Study, records: Tensor, regime: Regime) -> Tensor:
+    """(V, K) log-likelihoods of these rows, of the regime's variables; undefined elsewhere."""
+    if not study.columns.numeric:
+        categories, size = torch.tensor(categories_of(study)), study.target.sample_size
+        return of_sets(study, lambda sets: bdeu(records, categories, sets, sample_size=size))
+    require_mean(study)
+    judged = torch.zeros(len(study.variables), dtype=torch.bool)
+    judged[list(regime.variables)] = True
+    names = list(study.design.sets)
+    where = f"in the rows of {' and '.join(names[arm] for arm in regime.arms)}"
+    try:
+        moments = Moments.of_records(records, judged)
+        return of_sets(study, lambda sets: TARGETS[study.target.kind](moments, sets, study.target))
+    except DegenerateError as error:
+        was_set = study.design.kind == "imperfect" and any(
+            study.variable_names[column] in study.design.sets[names[regime.arms[0]]]
+            for column in error.columns
+        )
+        hint = "; it was set there: design.kind = 'perfect' leaves such rows out" if was_set else ""
+        raise EpgfnError(f"{where}, {_named(study, error)}{hint}") from None
+    except EpgfnError as error:
+        which = ", ".join(study.variable_names[j] for j in regime.variables)
+        raise EpgfnError(f"{where}, which are what the score of {which} is taken from, {error}") from None
 
 
 def of_sets(study: Study, score: Callable[[Tensor], Tensor]) -> Tensor:

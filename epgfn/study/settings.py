@@ -52,6 +52,17 @@ class PriorSettings(Settings):
     leaves: Names = Field(default_factory=list)
 
 
+class DesignSettings(Settings):
+    """Which variables were set in which rows (graphs only): `column` of everybody's table holds the arm of each row, `sets` the variables
+    that are set in each arm. See `epgfn.study.design`."""
+
+    column: Annotated[str, Field(min_length=1, max_length=64), Shown] | None = None
+    kind: Literal["perfect", "imperfect"] = "perfect"
+    sets: dict[Annotated[str, Field(max_length=64), Shown], Names] = Field(
+        default_factory=dict, max_length=MOST_VARIABLES
+    )
+
+
 class PolicySettings(Settings):
     """The network every party trains; its shape is agreed so that the coordinator can check what it gets."""
 
@@ -135,6 +146,7 @@ class LedgerSettings(Settings):
 __all__ = [
     "AggregationSettings",
     "DataSettings",
+    "DesignSettings",
     "LedgerSettings",
     "PolicySettings",
     "PriorSettings",

@@ -35,6 +35,7 @@ from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.base.identifiers import NODE_ID
 from epgfn.base.toml import MAX_BYTES, TooMuchError, parse_toml
 from epgfn.study.columns import Columns, check_logarithms
+from epgfn.study.design import check_design
 from epgfn.study.kinds import (
     Kind,
     SpaceSettings,
@@ -57,6 +58,7 @@ from epgfn.study.scales import WITH_SCALES
 from epgfn.study.settings import (
     AggregationSettings,
     DataSettings,
+    DesignSettings,
     LedgerSettings,
     PolicySettings,
     PriorSettings,
@@ -84,6 +86,7 @@ class Study(Settings):
     space: SerializeAsAny[SpaceSettings] = DagBySinksSettings()
     target: SerializeAsAny[TargetSettings] = GaussianSettings()
     prior: PriorSettings = PriorSettings()
+    design: DesignSettings = DesignSettings()
     policy: PolicySettings = PolicySettings()
     training: TrainingSettings = TrainingSettings()
     aggregation: AggregationSettings = AggregationSettings()
@@ -141,6 +144,7 @@ class Study(Settings):
                 partial(self.columns.check, self),
                 partial(self.kind.check, self),
                 partial(check_knowledge, self),
+                partial(check_design, self),
                 self._check_data,
                 self._check_aggregation,
                 self._check_target_of_privacy,

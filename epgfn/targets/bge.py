@@ -57,7 +57,7 @@ def score(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
         alpha_mu = settings.alpha_mu or 0.0
         t = DEFAULT_T if settings.t is None else settings.t
         scatter, constant = unknown_mean(moments, alpha_mu)
-    require_scale(moments.of_score(settings.mean), moments.n, t)
+    require_scale(moments.of_score(settings.mean), moments.n, t, moments.judged)
     return bge(scatter, moments.n, sets, t=t, alpha_w=alpha_w) + constant
 
 

@@ -69,15 +69,17 @@ class Moments(NamedTuple):
     """The sufficient statistic of n records, exact or noisy; n need not be whole.
 
     `mean` (V,) float64 and `scatter` (V, V) float64 about it. `mean` is None where only products were released: then
-    `scatter` is about zero, and only a score with a known mean can be computed.
+    `scatter` is about zero, and only a score with a known mean can be computed. `judged` (V,) bool: the variables whose scores
+    are wanted; only these have to vary, and to be on the study's scale, as others may have been set in these records. None: all.
     """
 
     n: float
     mean: Tensor | None
     scatter: Tensor
+    judged: Tensor | None = None
 
     @classmethod
-    def of_records(cls, records: Tensor) -> Moments:
+    def of_records(cls, records: Tensor, judged: Tensor | None = None) -> Moments:
         """(n, V) -> by the corrected two-pass algorithm (Chan, Golub & LeVeque, The American Statistician 37, 1983).
 
         Raises:
@@ -88,7 +90,13 @@ class Moments(NamedTuple):
         rest = x - first
         shift = rest.mean(0)
         scatter = rest.T @ rest - n * torch.outer(shift, shift)
-        made = cls(float(n), first + shift, scatter)
+        if judged is not None and n > 1:  # what rounding leaves of a constant column is no spread
+            spread = (scatter.diagonal() / n).sqrt()
+            still = ~judged & (
+                spread < LEAST_SPREAD_ULPS * torch.finfo(torch.float64).eps * (first + shift).abs()
+            )
+            scatter = scatter.masked_fill(still[:, None] | still, 0.0)
+        made = cls(float(n), first + shift, scatter, judged)
         _require(
             torch.isfinite(scatter.diagonal()),
             "its numbers must be finite and of ordinary size; check centre and scale",
@@ -96,7 +104,7 @@ class Moments(NamedTuple):
         if n > 1:
             unit = torch.finfo(torch.float64).eps * (first + shift).abs()
             _require(
-                (scatter.diagonal() / n).sqrt() >= LEAST_SPREAD_ULPS * unit,
+                _or_unjudged((scatter.diagonal() / n).sqrt() >= LEAST_SPREAD_ULPS * unit, judged),
                 "it is constant, or so far from its centre that rounding leaves little of its spread; set a centre near its mean",
             )
         return made
@@ -187,9 +195,9 @@ def log_unexplained(scatter: Tensor, sets: Tensor) -> Tensor:
     return torch.where(found.families.rank > found.parents.rank, left, -torch.inf)
 
 
-def require_scale(scatter: Tensor, n: float, expected: float) -> None:
+def require_scale(scatter: Tensor, n: float, expected: float, judged: Tensor | None = None) -> None:
     """Refuse columns whose spread is nothing like what the target expects on the study's scale: (V, V) about what the score takes for
-    the mean, n, and a variance.
+    the mean, n, and a variance. `judged` (V,) bool: look at these columns only.
 
     Such a target weighs an edge by the scale as well as by the records. Between independent columns of n records, standard
     deviation s and S = n s^2, the factor of an edge under BGe is about sqrt(n/2) / (1 + S/t): where S is below
@@ -200,15 +208,19 @@ def require_scale(scatter: Tensor, n: float, expected: float) -> None:
     """
     sums = scatter.diagonal()
     _require(
-        sums <= n * MOST_DEVIATIONS**2 * expected,
+        _or_unjudged(sums <= n * MOST_DEVIATIONS**2 * expected, judged),
         f"it varies more than {MOST_DEVIATIONS:g} times as much as the target expects on the study's scale; set a scale near its "
         "standard deviation",
     )
     if n >= _FEW_RECORDS:
         _require(
-            sums >= expected * (math.sqrt(n / 2) - 1) / 2,
+            _or_unjudged(sums >= expected * (math.sqrt(n / 2) - 1) / 2, judged),
             "it varies far less than the target expects on the study's scale; set a scale near its standard deviation",
         )
+
+
+def _or_unjudged(sound: Tensor, judged: Tensor | None) -> Tensor:
+    return sound if judged is None else sound | ~judged
 
 
 def _require(sound: Tensor, why: str) -> None:

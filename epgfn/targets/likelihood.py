@@ -44,7 +44,7 @@ def max_likelihood(moments: Moments, sets: Tensor, settings: Settings) -> Tensor
         DegenerateError: columns are far off the study's scale.
     """
     scatter = moments.of_score(settings.mean)
-    require_scale(scatter, moments.n, settings.sigma**2)
+    require_scale(scatter, moments.n, settings.sigma**2, moments.judged)
     rss = scatter.diagonal()[:, None] * log_unexplained(scatter, sets).exp()
     return _fixed_variance(rss, moments.n, settings.sigma)
 
@@ -60,7 +60,7 @@ def profile_likelihood(moments: Moments, sets: Tensor, settings: Settings) -> Te
     _require_records(n, int(sets.sum(1).max()) + (settings.mean == "unknown"))
     left = log_unexplained(scatter, sets)
     members = sets.T  # (V, K)
-    _require_full_rank(left, members)
+    _require_full_rank(left, members if moments.judged is None else members | ~moments.judged[:, None])
     log_rss = (scatter.diagonal()[:, None].log() + left).masked_fill(members, 0.0)
     return -n / 2 * (math.log(2 * math.pi / n) + 1 + log_rss)
 

@@ -86,16 +86,21 @@ def compare(
         exact_local_edges=exact_local,
         reference_edges=None if reference_edges is None else list(reference_edges),
         pooled_global=scores.pop(),
-        pooled_local=dict(zip(nodes, scores, strict=True)) if study.columns.numeric else {},
+        pooled_local=dict(zip(nodes, scores, strict=True)) if _has_pooled(study) else {},
         weighted=weighted,
     )
+
+
+def _has_pooled(study: Study) -> bool:
+    """Categories have no such score; and a design would have to leave out other rows for each variable."""
+    return study.columns.numeric and study.design.column is None
 
 
 def _pooled_scores(
     study: Study, records: Mapping[str, Records], model: Model, samples: int, seed: int
 ) -> Array:
-    """(samples,) nats; empty for categories, which have no such score."""
-    if not study.columns.numeric:
+    """(samples,) nats; empty where there is no such score."""
+    if not _has_pooled(study):
         return np.zeros(0)
     pooled = torch.as_tensor(np.concatenate([records[node] for node in sorted(records)]))
     graphs = torch.as_tensor(model.sample(samples, seed=seed).adjacency)

@@ -28,6 +28,7 @@ from epgfn.run.report.run import Run, Upload
 from epgfn.run.report.text import number, plain, signed, size
 from epgfn.run.report.verdict import Verdict, compared, verdict
 from epgfn.run.report.words import columns, words_of
+from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
 
 LEAST_EDGES, MOST_EDGES = 12, 40
@@ -35,6 +36,11 @@ EQUIVALENCE = (
     "Records cannot always tell which way an edge goes: graphs that imply the same independences are equally supported, so an edge and its "
     "reverse may share a probability. Adjacent: that there is an edge, whichever way. Compelled: that there is this edge and every "
     "equivalent graph has it too. Parent and child are words for a graph, not for cause and effect."
+)
+DESIGNED = (
+    "Rows in which a variable was set can tell graphs apart that imply the same independences: an edge and its reverse then need not share "
+    "a probability, and such a probability is what the records say. Compelled leaves that out: it counts only what would hold if nothing "
+    "had been set."
 )
 SIMULATED = (
     "This run is a simulation by somebody who held all records, and so can say how far the global model is from the exact posterior; no "
@@ -167,7 +173,10 @@ def _edge_table(run: Run) -> Markup:
         if reference is not None:
             row.append("yes" if reference[i, j] else "reversed" if reference[j, i] else "no")
         rows.append(row)
-    caption = f"{EQUIVALENCE} The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
+    known = EQUIVALENCE if run.study.design.column is None else f"{EQUIVALENCE} {DESIGNED}"
+    caption = (
+        f"{known} The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
+    )
     if reference is not None:
         caption += f" {int(reference.sum())} edges are in the published network."
     if comparison is not None:
@@ -364,6 +373,7 @@ def settings(run: Run) -> Markup:
     study = run.study
     called, names = columns(study)
     prior = prior_in_words(study, words_of(study).objects)
+    designed = design_in_words(study)
     software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(run.summary.get("software") or {}).items())
     return section(
         "Study and software",
@@ -374,6 +384,7 @@ def settings(run: Run) -> Markup:
             ("space", study.kind.in_words(study)),
             (study.kind.reward, study.target_kind.words),
             ("prior", prior),
+            *([("design", designed)] if designed else []),
             ("encryption", study.transport.suite),
             ("seed", str(study.seed)),
             ("software", software or "–"),

@@ -109,7 +109,10 @@ def _finding(run: Run) -> str:
     told = ""
     if run.compelled is not None:
         directed = sum(max(run.compelled[i, j], run.compelled[j, i]) >= 0.5 for i, j in pairs)
-        told = f"; the direction can be told for {directed} of {len(pairs)}"
+        whatever = (
+            "" if run.study.design.column is None else " even without the rows in which variables were set"
+        )
+        told = f"; the direction can be told for {directed} of {len(pairs)}{whatever}"
     return f"More probably adjacent than not: {shown}{more}{told}."
 
 

@@ -12,7 +12,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +25,7 @@ import pyarrow.csv as pacsv
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
+from epgfn.study.design import arm_variable, notes_of
 from epgfn.study.records.faults import Fault, Faults
 from epgfn.study.records.names import Names, check_extra, fold, found_in, match_columns
 from epgfn.study.records.table import Numbers, Table
@@ -61,21 +62,45 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     """
     text = text_of(raw, path)
     header = _header(text, path, study)
-    order, extra = match_columns(header.cells, study.variable_names, path)
+    variables = read_of(study)
+    order, extra = match_columns(header.cells, [variable.name for variable in variables], path)
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
     below, faults = _Below(raw, text, header, order, path), Faults(path)
-    if study.columns.numeric and study.data.decimal != "," and (numbers := below.numbers()):
+    plainly = study.columns.numeric and len(variables) == len(study.variables)
+    if plainly and study.data.decimal != "," and (numbers := below.numbers()):
         return Table(numbers, notes, "line", below.lines)
     cells = below.quickly() or below.slowly(faults)
-    numeric = [c for c, v in zip(cells, study.variables, strict=True) if v.categories is None]
+    numeric = [c for c, v in zip(cells, variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
     columns = [
-        _parsed(column, variable, below, faults, decimal)
-        for column, variable in zip(cells, study.variables, strict=True)
+        _parsed(column, variable, below, faults, decimal, "category" if at < len(study.variables) else "arm")
+        for at, (column, variable) in enumerate(zip(cells, variables, strict=True))
     ]
     faults.check(_hint(numeric, decimal) if len(faults) else "")
-    doubts = _perhaps_thousands(cells, study) if decimal == "," else []
-    return Table(columns, notes, "line", below.lines, doubts)
+    doubts = _perhaps_thousands(cells[: len(study.variables)], study) if decimal == "," else []
+    return table_of(columns, notes, "line", below.lines, study, doubts)
+
+
+def read_of(study: Study) -> list[Variable]:
+    """The columns that are read of a file: the variables', and after them the one of the study's design, if it has one."""
+    arm = arm_variable(study)
+    return list(study.variables) if arm is None else [*study.variables, arm]
+
+
+def table_of(
+    columns: list[Numbers],
+    notes: list[str],
+    unit: str,
+    places: Callable[[], Sequence[int]],
+    study: Study,
+    doubts: Sequence[str] = (),
+) -> Table:
+    """From the `columns` of `read_of`."""
+    v = len(study.variables)
+    if len(columns) == v:
+        return Table(columns, notes, unit, places, doubts)
+    arms = columns[v]
+    return Table(columns[:v], notes + notes_of(study, arms.tolist()), unit, places, doubts, arms)
 
 
 class _Below:
@@ -238,7 +263,9 @@ def _hint(numeric: Sequence[pa.Array], decimal: str) -> str:
     return ""
 
 
-def _parsed(cells: pa.Array, variable: Variable, below: _Below, faults: Faults, decimal: str) -> Numbers:
+def _parsed(
+    cells: pa.Array, variable: Variable, below: _Below, faults: Faults, decimal: str, otherwise: Fault
+) -> Numbers:
     """`parse_cells`, quickly where nothing is wrong."""
     if variable.categories is not None:
         encoded = cells.dictionary_encode()
@@ -257,13 +284,19 @@ def _parsed(cells: pa.Array, variable: Variable, below: _Below, faults: Faults, 
                 return values
         except pa.ArrowException:  # its text quotes cells
             pass
-    return parse_cells(cells.to_pylist(), variable, below.lines(), faults, decimal)
+    return parse_cells(cells.to_pylist(), variable, below.lines(), faults, decimal, otherwise)
 
 
 def parse_cells(
-    cells: Sequence[str], variable: Variable, places: Sequence[int], faults: Faults, decimal: str = "."
+    cells: Sequence[str],
+    variable: Variable,
+    places: Sequence[int],
+    faults: Faults,
+    decimal: str = ".",
+    otherwise: Fault = "category",
 ) -> Numbers:
-    """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is 0 here."""
+    """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is 0 here.
+    `otherwise`: what is wrong with a text that is none of the categories."""
     if cells and not any(map(str.strip, cells)):
         faults.empty(variable.name)
         return np.zeros(len(cells))
@@ -274,7 +307,7 @@ def parse_cells(
         for at, cell in enumerate(cells):
             code = memo[cell]
             if code is None:
-                faults.cell(variable.name, places[at], _unreadable(cell, "category"))
+                faults.cell(variable.name, places[at], _unreadable(cell, otherwise))
             else:
                 codes[at] = code
         return codes

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from epgfn.study import Study
 from epgfn.study.records.apart import Leverage, Places, leverages, standing_apart
@@ -99,11 +100,14 @@ def examine(table: Table, study: Study) -> Examined:
     facts = [_facts(raw, v) for raw, v in zip(table.columns, study.variables, strict=True)]
     warnings = [Warned(doubt, True) for doubt in table.doubts]
     apart: set[int] = set()
-    for raw, variable in zip(table.columns, study.variables, strict=True):
+    for at, (raw, variable) in enumerate(zip(table.columns, study.variables, strict=True)):
         if study.columns.numeric:
-            said, named = _of_numbers(raw, variable, table, study)
-            warnings += said
-            apart |= named
+            rows = rows_not_set(study, variable.name, table)
+            if len(rows):  # what was set may have any values
+                left = table if len(rows) == table.size else table.only(rows)
+                said, named = _of_numbers(left.columns[at], variable, left, study)
+                warnings += said
+                apart |= set(rows[list(named)].tolist())
         elif variable.categories is not None:
             warnings += _of_categories(raw, variable)
     again = 0
@@ -113,12 +117,27 @@ def examine(table: Table, study: Study) -> Examined:
         warnings += _repeated(counts, table.columns, study.columns.numeric)
     if study.columns.must_vary:
         warnings += _too_few(table, study)
-        warnings += _collinear(table.columns, study.variables)
-    if study.columns.scaled:
-        warnings += _decided_by_few(table, study, apart)
+    untouched = np.flatnonzero(np.isin(np.arange(table.size), _set_somewhere(study, table), invert=True))
+    if study.columns.must_vary and len(untouched):
+        warnings += _collinear([column[untouched] for column in table.columns], study.variables)
+    if study.columns.scaled and len(untouched):
+        warnings += _decided_by_few(table, study, apart | set(_set_somewhere(study, table).tolist()))
     return Examined(
         table.size, study.unit, facts, again, sorted(warnings, key=lambda warned: not warned.loud)
     )
+
+
+def rows_not_set(study: Study, name: str, table: Table) -> npt.NDArray[np.int64]:
+    """Rows in which the variable was observed, by the study's design; all where it has none."""
+    setting = [at for at, variables in enumerate(study.design.sets.values()) if name in variables]
+    rows = np.arange(table.size)
+    return rows if table.arms is None else rows[~np.isin(table.arms, setting)]
+
+
+def _set_somewhere(study: Study, table: Table) -> npt.NDArray[np.int64]:
+    """Rows in which something was set."""
+    setting = [at for at, variables in enumerate(study.design.sets.values()) if variables]
+    return np.zeros(0, np.int64) if table.arms is None else np.flatnonzero(np.isin(table.arms, setting))
 
 
 def _facts(raw: Numbers, variable: Variable) -> ColumnFacts:

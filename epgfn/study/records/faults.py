@@ -14,13 +14,14 @@ MOST: Final = 20
 """Cells that are named; of more, only how many there are."""
 MOST_TEXT: Final = 1200
 """Characters for them: what is said must not be cut off."""
-Fault = Literal["blank", "missing", "number", "finite", "category", "positive", "large"]
+Fault = Literal["blank", "missing", "number", "finite", "category", "arm", "positive", "large"]
 _ONE_AND_MORE: Final[dict[Fault, tuple[str, str]]] = {
     "blank": ("is blank", "are blank"),
     "missing": ("is marked as missing", "are marked as missing"),
     "number": ("is not a number", "are not numbers"),
     "finite": ("is not finite", "are not finite"),
     "category": ("is none of the study's categories", "are none of the study's categories"),
+    "arm": ("is none of the arms of the study's [design]", "are none of the arms of the study's [design]"),
     "positive": (
         "is not positive, but the study takes its logarithm",
         "are not positive, but the study takes their logarithm",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
-from epgfn.study.records.csv_file import not_a_table, parse_cells
+from epgfn.study.records.csv_file import not_a_table, parse_cells, read_of, table_of
 from epgfn.study.records.faults import Faults
 from epgfn.study.records.names import check_extra, match_columns
 from epgfn.study.records.table import Floats, Numbers, Table
@@ -24,9 +24,12 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     Raises:
         UsageError: it is no such file; the sentence says what is wrong and where.
     """
+    variables = read_of(study)
     try:
         file = pq.ParquetFile(pa.BufferReader(raw))
-        order, extra = match_columns(list(file.schema_arrow.names), study.variable_names, path)
+        order, extra = match_columns(
+            list(file.schema_arrow.names), [variable.name for variable in variables], path
+        )
         table = file.read(
             use_threads=False
         )  # one that is still about when the process ends may end it with a crash
@@ -35,15 +38,21 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
     faults, rows = Faults(path, "row"), range(1, table.num_rows + 1)
     columns: list[Numbers] = []
-    for at, variable in zip(order, study.variables, strict=True):
+    for number, (at, variable) in enumerate(zip(order, variables, strict=True)):
         column = table.column(at)
         columns.append(
             _numbers(column, variable.name, faults)
             if variable.categories is None
-            else parse_cells(_texts(column, variable.name, path), variable, rows, faults)
+            else parse_cells(
+                _texts(column, variable.name, path),
+                variable,
+                rows,
+                faults,
+                otherwise="category" if number < len(study.variables) else "arm",
+            )
         )
     faults.check()
-    return Table(columns, notes, "row", lambda: rows)
+    return table_of(columns, notes, "row", lambda: rows, study)
 
 
 def _numbers(column: pa.ChunkedArray, name: str, faults: Faults) -> Floats:

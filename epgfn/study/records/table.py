@@ -21,6 +21,7 @@ class Table:
     notes: what to tell the file's owner about it, and nobody else. unit: what a place in the file is called, "line" or "row".
     places: the place of each record in those units, found out only where something is wrong.
     doubts: sentences for the owner on what may have been written to mean another number, which nobody should train without having read.
+    arms: where the study has a design, the arm of each record by its place there, (n,) int64.
     """
 
     columns: list[Numbers]
@@ -28,8 +29,20 @@ class Table:
     unit: str
     places: Callable[[], Sequence[int]]
     doubts: Sequence[str] = ()
+    arms: Numbers | None = None
 
     @property
     def size(self) -> int:
         """Records."""
         return len(self.columns[0])
+
+    def only(self, rows: npt.NDArray[np.int64]) -> Table:
+        """The records in these `rows`, counted from 0 and ascending; notes and doubts are of the whole file and stay behind."""
+        places = self.places
+        return Table(
+            [column[rows] for column in self.columns],
+            [],
+            self.unit,
+            lambda: [places()[row] for row in rows],
+            arms=None if self.arms is None else self.arms[rows],
+        )

@@ -18,6 +18,7 @@ import pandas as pd
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
+from epgfn.study.design import is_set_throughout
 from epgfn.study.records import parquet_file
 from epgfn.study.records.alignments import load_alignment
 from epgfn.study.records.csv_file import read_csv
@@ -35,7 +36,8 @@ def load_records(path: Path | str, study: Study) -> Numbers:
 
     Returns:
         Numbers: (n, V) float64, transformed and scaled, finite, n >= V for graphs, no constant column. Categories: (n, V) int64,
-        or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them.
+        or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them. A study with a
+        design has one column more, the last: the place of each record's arm.
 
     Raises:
         UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
@@ -50,19 +52,27 @@ def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
     """`load_records` of a file that is read already, whatever the study says of scales. Errors as there."""
     path, columns = Path(path), table.columns
     if not study.columns.numeric:
-        return _together(columns, study)
+        return _with_arms(_together(columns, study), table)
     must_vary = study.columns.must_vary
     if must_vary and table.size < len(columns):
         raise UsageError(
             f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
         )
     if must_vary:
-        _check_varies(columns, path, study)
+        _check_varies(columns, table, path, study)
     scaled = [on_scale(values, v) for values, v in zip(columns, study.variables, strict=True)]
     _check_on_scale(table, scaled, path, study)
     if must_vary:
-        _check_varies(scaled, path, study)
-    return np.stack(scaled, axis=1)
+        _check_varies(scaled, table, path, study)
+    return _with_arms(np.stack(scaled, axis=1), table)
+
+
+def _with_arms(records: Numbers, table: Table) -> Numbers:
+    return (
+        records
+        if table.arms is None
+        else np.column_stack([records, np.asarray(table.arms, dtype=records.dtype)])
+    )
 
 
 def load_table(path: Path | str, study: Study) -> Table:
@@ -154,11 +164,17 @@ def _by_name(codes: Numbers, variable: Variable) -> Numbers:
     return np.asarray(np.array([int(digest, 16) for digest in digests])[codes])
 
 
-def _check_varies(columns: list[Numbers], path: Path, study: Study) -> None:
-    """Raises:
-    UsageError: naming every column that is constant.
+def _check_varies(columns: list[Numbers], table: Table, path: Path, study: Study) -> None:
+    """A column may be constant whose variable was set in every row, perfectly: nothing is learned of its parents.
+
+    Raises:
+        UsageError: naming every column that is constant otherwise.
     """
-    constant = [f"'{v.name}'" for c, v in zip(columns, study.variables, strict=True) if c.min() == c.max()]
+    constant = [
+        f"'{v.name}'"
+        for c, v in zip(columns, study.variables, strict=True)
+        if c.min() == c.max() and not is_set_throughout(study, v.name, table.arms)
+    ]
     if constant:
         which = f"column {constant[0]} is" if len(constant) == 1 else f"columns {listed(constant)} are"
         raise UsageError(

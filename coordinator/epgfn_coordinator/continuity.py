@@ -59,7 +59,7 @@ def why_held(store: Store, roster: list[str]) -> str:
     doubt = doubt_in(store)
     if doubt is None:
         return ""
-    size = store.count("entries")
+    size = store.entries_size()
     if doubt.proof_from:
         return (
             f"this is an older state: {doubt.proof_from} has shown a checkpoint signed by this coordinator over "

@@ -71,7 +71,7 @@ def _write_settled(home: Home, store: Store, run: Path) -> str:
     for _ in range(SETTLE_TRIES):
         with store.transaction():  # nothing is accepted meanwhile
             checkpoint = export_log(home.ledger, RunLayout(run).ledger, _verifier(home))
-            if checkpoint.size == store.count("entries"):
+            if checkpoint.size == store.entries_size():
                 state = round_state(store)
                 _write(home, store, run, published=state == PUBLISHED)
                 return state

@@ -160,7 +160,7 @@ def _nodes_of(at: Standing, found: _Families) -> None:
 
 
 def _ledger_of(at: Standing, found: _Families) -> None:
-    found.add("epgfn_ledger_entries", "Entries of the ledger.", at.name, at.store.count("entries"))
+    found.add("epgfn_ledger_entries", "Entries of the ledger.", at.name, at.store.entries_size())
     what = "Models refused under keys that count, by reason."
     for row in at.store.rows("SELECT reason, COUNT(*) AS size FROM refusals GROUP BY reason"):
         found.add("epgfn_models_refused", what, at.name, row["size"], reason=row["reason"])

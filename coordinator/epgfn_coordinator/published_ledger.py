@@ -23,6 +23,7 @@ class PublishedLog:
         self._tiles = TileLog(home.ledger, keys.ledger)
         self._lock = threading.RLock()
         self._tree = MerkleTree()
+        self._entries: list[bytes] = []  # those that are published; the log holds the same ones
 
     def publish(self) -> Checkpoint:
         """Bring `ledger/` up to the state and return its checkpoint. Nothing is acknowledged before this.
@@ -32,11 +33,14 @@ class PublishedLog:
             EpgfnError: the directory cannot be written; the entry stays committed and the next call publishes it.
         """
         with self._lock:
-            size = self._store.count("entries")
+            size = self._store.entries_size()
             if not size or size != self._tree.size:
-                entries = self._store.entries()
-                self._tiles.publish(entries)
-                for entry in entries[self._tree.size :]:
+                if size < self._tree.size:
+                    self._entries = []  # all are given, so that the log can say that they do not continue it
+                more = self._store.entries(len(self._entries))
+                self._tiles.publish([*self._entries, *more])
+                self._entries += more
+                for entry in more:
                     self._tree.append(leaf_hash(entry))
             return self._tiles.checkpoint
 

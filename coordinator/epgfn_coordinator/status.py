@@ -67,7 +67,7 @@ def status(home: Home) -> dict[str, Any]:
             "late": places.late_nodes(store),
             "certificates": {whose: spelled(end) for whose, end in ends(home, store).items()},
             "warnings": warnings(home, store),
-            "ledger_size": store.count("entries"),
+            "ledger_size": store.entries_size(),
         }
     finally:
         store.close()

@@ -411,3 +411,31 @@ def transport(
     rows = measure(Setting(nodes, hidden, stream, turns, artifacts, kills), on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
+
+
+@app.command()
+def artifacts(
+    seal: Annotated[
+        int, typer.Option(metavar="MIB", help="Size that is sealed and opened; 0 leaves that out.", min=0)
+    ] = 64,
+    turns: Annotated[int, typer.Option(help="Turns of that and the bare cipher.", min=1)] = 9,
+    stream: Annotated[
+        int, typer.Option(metavar="MIB", help="Size that is sealed as a stream; 0 leaves that out.", min=0)
+    ] = 1024,
+    entries: Annotated[int, typer.Option(help="Entries of a ledger; 0 leaves that out.", min=0)] = 100_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Sealing beside the bare cipher, its memory, and the ledger's checkpoints and proofs.
+
+    Example: epgfn bench artifacts --stream 64 --entries 1000
+    """
+    from epgfn.bench.artifacts import Setting, shown
+    from epgfn.bench.artifacts import artifacts as measure
+
+    def on_row(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(shown(row), flush=True)
+
+    rows = measure(Setting(seal, turns, stream, entries), on_row)
+    if as_json:
+        print(json.dumps({"rows": rows}))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import BytesIO
 from typing import Any
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
@@ -43,8 +44,11 @@ def seal(plaintext: bytes, recipient: RoundPublicKey, binding: Binding) -> bytes
     key = os.urandom(chunked.KEY_BYTES)
     wrapped = recipient.wrap(key, _KEY_LABEL + binding.encode(nonce))
     header = canonical_json({"suite": recipient.suite, "nonce": to_base64(nonce), "key": to_base64(wrapped)})
-    body = chunked.encrypt(plaintext, key, _chunk_context(binding, nonce, header))
-    return MAGIC + header + b"\n" + body
+    # Streams over memory: put together afterwards, the chunks would be copied as a whole.
+    sealed = BytesIO()
+    sealed.write(MAGIC + header + b"\n")
+    chunked.encrypt_stream(BytesIO(plaintext), sealed, key, _chunk_context(binding, nonce, header))
+    return sealed.getvalue()
 
 
 def open_sealed(sealed: bytes, private: RoundPrivateKey, binding: Binding) -> bytes:
@@ -56,7 +60,7 @@ def open_sealed(sealed: bytes, private: RoundPrivateKey, binding: Binding) -> by
             "cannot-decrypt": changed bytes, another key or another binding.
     """
     _require_same_key(private.key_id, binding)
-    header, body = _split(sealed)
+    header = _header(sealed)
     fields = parse_canonical_json(header)
     if not isinstance(fields, dict) or set(fields) != {"suite", "nonce", "key"}:
         raise _malformed()
@@ -67,7 +71,10 @@ def open_sealed(sealed: bytes, private: RoundPrivateKey, binding: Binding) -> by
     key = private.unwrap(wrapped, _KEY_LABEL + binding.encode(nonce))
     if len(key) != chunked.KEY_BYTES:
         raise _malformed()
-    return chunked.decrypt(body, key, _chunk_context(binding, nonce, header))
+    body, plaintext = BytesIO(sealed), BytesIO()
+    body.seek(len(MAGIC) + len(header) + 1)
+    chunked.decrypt_stream(body, plaintext, key, _chunk_context(binding, nonce, header))
+    return plaintext.getvalue()
 
 
 def sealed_size(suite: str, size: int) -> int:
@@ -80,14 +87,14 @@ def sealed_size(suite: str, size: int) -> int:
     return len(MAGIC) + len(canonical_json(empty)) + 1 + chunked.sealed_size(size)
 
 
-def _split(sealed: bytes) -> tuple[bytes, bytes]:
-    """Header line without its newline, and the chunks behind it."""
+def _header(sealed: bytes) -> bytes:
+    """The header's line without its newline; behind that are the chunks."""
     if not sealed.startswith(MAGIC):
         raise _malformed()
     end = sealed.find(b"\n", len(MAGIC), len(MAGIC) + MAX_HEADER_BYTES)
     if end < 0:
         raise _malformed()
-    return sealed[len(MAGIC) : end], sealed[end + 1 :]
+    return sealed[len(MAGIC) : end]
 
 
 def _chunk_context(binding: Binding, nonce: bytes, header: bytes) -> bytes:

@@ -45,10 +45,11 @@ def log_ratios(
         each = [policy.alone(i) for i in range(policy.n_models)]
         return torch.cat([log_ratios(one, space, final, trajectories, generator) for one in each])
     n = len(final[0])
-    repeated = take(final, torch.arange(n).repeat_interleave(trajectories))
+    different = 1 if isinstance(policy, OneWay) else trajectories  # all M are one where there is one way
+    repeated = take(final, torch.arange(n).repeat_interleave(different))
     back = sample_backward(walked(policy, space), repeated, generator=generator)
     ratio = evaluate(policy, space, back).log_pf.sum(1) - back.log_pb.sum(0)  # (N, B * M)
-    return ratio.view(-1, n, trajectories).double()
+    return ratio.view(-1, n, different).expand(-1, -1, trajectories).double()
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
-from epgfn.gflownet.policies.base import Policy, walked
+from epgfn.gflownet.policies.base import OneWay, Policy, walked
 from epgfn.gflownet.sampling.rollout import evaluate, sample, sample_backward
 from epgfn.gflownet.spaces.base import LogReward, Space, State, joined, take
 from epgfn.gflownet.training.loop import effective_share
@@ -131,11 +131,14 @@ def log_terminating(
     """log p_T(x) = log E over tau ~ p_B(. | x) of p_F(tau) / p_B(tau | x), by M = `trajectories` draws for each of B objects.
 
     The mean is unbiased; its logarithm is low by about half its variance. The standard error is that of the mean, relative to it.
-    First model of `policy`.
+    First model of `policy`; where that has one way into each object, one draw is exact.
     """
     if trajectories < 2:
         raise ValueError("a standard error needs at least two trajectories per object")
     n = len(final[0])
+    if isinstance(policy, OneWay):
+        each = [_log_weight(policy, space, take(final, rows), generator) for rows in _blocks(n)]
+        return LogTerminating(-torch.cat(each), torch.zeros(n, dtype=torch.float64))
     repeated = torch.arange(n).repeat_interleave(trajectories)
     ratio = torch.cat(
         [

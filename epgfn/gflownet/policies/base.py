@@ -91,8 +91,8 @@ class WalkingPolicy(Protocol[State]):
 
 @runtime_checkable
 class OneWay(Protocol):
-    """A policy that does not walk all of its space: `ways` is the state graph of its first model, with the same finished states, whose own
-    backward policy is meant. N models may each have another; `alone(n)` is one of them by itself."""
+    """A policy that does not walk all of its space, but one way into each object: `ways` is the state graph of its first model, with the
+    same finished states, in which p_B = 1. N models may each have another; `alone(n)` is one of them by itself."""
 
     n_models: int
     ways: Space[Any]

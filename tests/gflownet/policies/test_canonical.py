@@ -73,6 +73,8 @@ def test_p_t_by_enumeration_is_what_the_policy_says(size: tuple[int, int], seed:
     space, generator = DagBySinks(*size), torch.Generator().manual_seed(seed)
     policy = Canonical(space, [model(space, seed)])
     levels = explore(policy.ways)
+    for level in levels:
+        assert torch.allclose(policy.totals(level.state), torch.ones((), dtype=torch.float64), atol=1e-9)
     state, mass = terminating_mass(policy.ways, policy, levels)
     assert abs(float(mass.sum()) - 1) < 1e-5
     back = sample_backward(walked(policy, space), state, generator=generator)

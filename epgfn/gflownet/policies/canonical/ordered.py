@@ -95,6 +95,11 @@ class Ordered:
         inside = self.sums.score(child, parents) - log_within(self, cells, segment, child)
         return value + inside
 
+    def totals(self, seen: Seen) -> Tensor:
+        """(B,) float64: the probabilities of all choices, added up. Parents need no adding up: each set is drawn by exact sums."""
+        log_prob, in_order = _log_prob(*seen)
+        return in_order.exp().index_add(0, seen.cells.row, log_prob.exp().sum(1))
+
     def listed(self, seen: Seen, child: Tensor, parents: Tensor) -> Tensor:
         """(B, J, M) log p_F of (B, J) children with (B, M, V) bool parents, by places, among what is in."""
         cells, weighed = seen

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 ORDER: Final = "reference_order"
 PREFIX: Final = "flow."
-REMEMBERED: Final = 2
-"""Sums of parent sets that are kept, those of the models used last: they take several times as much memory as a model."""
+REMEMBERED, ROOM = 2, 1 << 29
+"""Sums of parent sets that are kept, those of the models used last, which take several times as much memory as a model: of so many models,
+and of others in so many bytes."""
 
 TRIES: Final = 50
 """How often graphs are drawn for those that the space's rules bar."""
@@ -109,7 +110,7 @@ class Canonical:
         key = self._keys[model]
         if key not in _tables:
             table = unlikely(self.space, self.scores[model])
-            while len(_tables) >= REMEMBERED:
+            while len(_tables) >= REMEMBERED and sum(kept.n_bytes for kept in _tables.values()) > ROOM:
                 _tables.popitem(last=False)
             _tables[key] = prepared(SetSums(table, self.ranks[model], self.space.max_parents))
         _tables.move_to_end(key)
@@ -198,6 +199,15 @@ class Canonical:
             seen = model.seen(Walk.at(model.tables, state.members[:, variable], state.sinks[:, variable]))
             found.append(model.listed(seen, rank[legal.candidates], parents[:, :, variable]))
         return Choices(action.flatten(1), torch.stack(found).float().flatten(2))
+
+    def totals(self, state: State) -> Tensor:
+        """(N, B) float64: the probabilities of all that may be done in each state, added up; 1 in finished ones."""
+        found = []
+        for i, rank in enumerate(self.ranks):
+            variable, model = rank.argsort(), self.ordered(i)
+            seen = model.seen(Walk.at(model.tables, state.members[:, variable], state.sinks[:, variable]))
+            found.append(model.totals(seen))
+        return torch.where(state.members.all(1), 1.0, torch.stack(found))
 
     def _log_pf(self, number: int, trajectories: Trajectories[State]) -> Tensor:
         """(T, B) float64."""

@@ -48,6 +48,11 @@ class SetSums:
         place = torch.arange(v)
         self.alone = self.at(place, place, torch.zeros((), dtype=torch.int64))
 
+    @property
+    def n_bytes(self) -> int:
+        """Of memory."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
+
     def number(self, members: Tensor) -> Tensor:
         """Of sets (..., r) of ascending places: (...) int64, as `parent_sets` orders them."""
         size = members.shape[-1]

@@ -73,6 +73,12 @@ class Tables:
         self.excess = -WORST * (1 - torch.eye(v, dtype=kind)).repeat(v, 1, 1)
         self.one = self.one.masked_fill(place[None] <= place[:, None], of.nothing)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of memory."""
+        own = (value for value in vars(self).values() if isinstance(value, Tensor))
+        return self.sums.n_bytes + sum(value.nbytes for value in own)
+
     def _own(self, i: Tensor, members: Tensor) -> Tensor:
         """Of variables i (n, 1) in order with late parents `members` (1, V, r): (n, V)."""
         sums = self.sums

@@ -5,6 +5,7 @@
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
 #                 and 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=)
+#   make fuzz     ten minutes (FUZZ_MINUTES=) of coverage-guided fuzzing of each parser, with atheris in an environment of its own
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -15,12 +16,13 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?= --seeds 1
 SOAK_MINUTES ?= 10
+FUZZ_MINUTES ?= 10
 BIN := .venv/bin
 
-.PHONY: demo test wheel-test outside soak bench check format stubs clean help compose-prepare
+.PHONY: demo test wheel-test outside soak fuzz bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,11p' Makefile
+	@sed -n '1,12p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -60,6 +62,18 @@ outside: .venv/.dev .venv-model-signing/.there
 soak: .venv/.dev
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/faults/soak_faults.py tests/coordinator/soak_crowds.py
 
+.venv-fuzz/.there: .venv/bin/python
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install -q --disable-pip-version-check 'atheris==3.*'
+	@touch $@
+
+# Everything but atheris comes from .venv. What gets past a parser is left in .venv-fuzz/found/NAME/crash-*: mend it, and keep it in tests/attacks/corpus/.
+fuzz: .venv/.dev .venv-fuzz/.there
+	@export PYTHONPATH=.:node:coordinator:tests/support:$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])'); \
+	for name in $$($(BIN)/python -c 'import parsers; print(*parsers.NAMES)'); do \
+		echo "$$name"; OMP_NUM_THREADS=1 .venv-fuzz/bin/python tests/attacks/fuzz.py $$name $$(($(FUZZ_MINUTES) * 60)) .venv-fuzz/found || exit 1; \
+	done
+
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench aggregate $(BENCH_FLAGS)
@@ -81,7 +95,7 @@ stubs: .venv/.dev
 	PYTHON=$(BIN)/python proto/generate.sh
 
 clean:
-	rm -rf .venv .venv-model-signing .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-model-signing .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 compose-prepare: .venv/.run
 	@$(BIN)/python examples/compose/prepare.py

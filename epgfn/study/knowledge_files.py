@@ -107,7 +107,10 @@ def read_edges(path: Path) -> Edges:
         text = read_bytes(path, "list of edges", MAX_LIST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error:  # such as a carriage return within a cell, or a cell of megabytes
+        raise UsageError(f"{path} is not a table of cells between commas; save it as CSV") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     if FROM not in header or TO not in header:
         raise UsageError(

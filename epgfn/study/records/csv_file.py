@@ -369,7 +369,7 @@ def _header(text: str, path: Path, study: Study) -> _Header:
         if told := re.fullmatch(r"sep=(.)[\r\n]*", shown, re.IGNORECASE):  # spreadsheets write this
             asked = asked or (told[1] if told[1] in SEPARATORS else None)
         elif shown.startswith("#"):
-            if _names_all(shown[1:], asked, study):
+            if shown[1:].strip() and _names_all(shown[1:], asked, study):
                 begins += 1
                 break
         elif shown.strip():

@@ -23,6 +23,7 @@ from epgfn.base.passphrase import key_passphrase
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import (
     CA_CERTIFICATE,
+    CA_KEY,
     RENEW_WITHIN,
     CertificateAuthority,
     ends_at,
@@ -107,7 +108,7 @@ def reissue(home: Home, authority: CertificateAuthority, config: Config) -> None
     Raises:
         EpgfnError: a file cannot be read or written.
     """
-    server_key = SigningKey.load(home.key(keys.TLS_KEY), key_passphrase())
+    server_key = SigningKey.load(home.key(keys.TLS_KEY), key_passphrase(home.key(keys.TLS_KEY)))
     _certify(home, authority, config, server_key, SigningKey.load(home.key(keys.HEALTH_KEY)))
 
 
@@ -137,7 +138,7 @@ def renew_by_hand(home: Home, store: Store, tls_names: list[str], ca: Path | Non
     config.require_addresses()
     if ca is not None:
         _take_over(home, store, ca)
-    authority = CertificateAuthority.load(home.keys, key_passphrase())
+    authority = CertificateAuthority.load(home.keys, key_passphrase(home.keys / CA_KEY))
     config.save(home.config)
     renew_authority(home, store, authority)
     reissue(home, authority, config)

@@ -79,12 +79,16 @@ def init(
     ca_key: Annotated[
         Path | None, typer.Option(help="Its private key; it is copied into the home, under the passphrase.")
     ] = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Put the private keys under no passphrase; ask for none.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make keys, sign the study, open its round.
 
     Example: epgfn-coordinator init --home coordinator-home --study study.toml --tls-name coordinator.example.org
     """
+    from epgfn.base.passphrase import UNPROTECTED, key_passphrase
     from epgfn.learn.policy import model_weight
     from epgfn.study import Study
     from epgfn.study.exposure import exposure_of
@@ -92,7 +96,7 @@ def init(
 
     parsed = Study.load(study)
     config = Config(address, enroll_address, tuple(tls_name or ()))
-    made = initialise(Home(home), parsed, config, _authority(ca, ca_key))
+    made = initialise(Home(home), parsed, config, _authority(ca, ca_key), no_passphrase=no_passphrase)
     if as_json:
         print(
             json.dumps(
@@ -113,6 +117,8 @@ def init(
                 f"note: addresses and TLS names stay as they are in {Home(home).config}; change them there, then serve"
             )
     else:
+        if key_passphrase() is None:
+            print(UNPROTECTED)
         print(f"next: {NAME} serve --home {home}, and for each node: {NAME} token NODE --home {home}")
 
 
@@ -790,7 +796,7 @@ def _authority(ca: Path | None, ca_key: Path | None) -> CertificateAuthority | N
     from epgfn.base.passphrase import key_passphrase
     from epgfn.sealing.pki import CertificateAuthority
 
-    return CertificateAuthority.adopt(ca, ca_key, key_passphrase())
+    return CertificateAuthority.adopt(ca, ca_key, key_passphrase(ca_key))
 
 
 def _stores(home: Path, opened: contextlib.ExitStack) -> list[Store]:

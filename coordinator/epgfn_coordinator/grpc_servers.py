@@ -78,7 +78,7 @@ class _Shown:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._key = SigningKey.load(home.key(TLS_KEY), key_passphrase()).private_pem()
+        self._key = SigningKey.load(home.key(TLS_KEY), key_passphrase(home.key(TLS_KEY))).private_pem()
         self._of: tuple[float, ...] = ()
         self._read: tuple[bytes, bytes] = (b"", b"")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
-from epgfn.base.passphrase import key_passphrase
+from epgfn.base.passphrase import key_passphrase, new_passphrase
 from epgfn.learn.policy import require_possible
 from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
 from epgfn.ledger.log import TileLog
@@ -36,10 +36,15 @@ from epgfn_coordinator.store import Store
 
 
 def initialise(
-    home: Home, study: Study, config: Config, authority: CertificateAuthority | None = None
+    home: Home,
+    study: Study,
+    config: Config,
+    authority: CertificateAuthority | None = None,
+    *,
+    no_passphrase: bool = False,
 ) -> bool:
     """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study. `authority`: an
-    institution's, instead of one that is made.
+    institution's, instead of one that is made. `no_passphrase`: nobody is asked for one.
 
     Nothing counts until one transaction at the end, so after an interruption the same command starts afresh.
 
@@ -51,7 +56,8 @@ def initialise(
     config.require_addresses()
     _require_fit(study)
     home.keys.mkdir(parents=True, exist_ok=True)
-    home.keys.chmod(0o700)
+    for folder in (home.root, home.keys):  # whatever the umask, and whoever made it
+        folder.chmod(0o700)
     store = Store(home.state)
     try:
         if digest := store.text("study_digest"):
@@ -65,7 +71,7 @@ def initialise(
         else:
             require_new(study)
             _require_time_left(study)
-            _make(home, study, config, store, authority)
+            _make(home, study, config, store, authority, no_passphrase)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:
         store.close()
@@ -151,7 +157,8 @@ def _build(home: Home, study: Study, place: Home) -> None:
         building.root.mkdir(mode=0o700)
         try:
             building.round_keys.mkdir(mode=0o700)
-            signing = SigningKey.load(home.key(keys.SIGNING_KEY), key_passphrase())
+            path = home.key(keys.SIGNING_KEY)
+            signing = SigningKey.load(path, key_passphrase(path))
             with contextlib.closing(Store(Home(home.shared).state)) as first:
                 institution = first.fact(INSTITUTION_FACT)
             with contextlib.closing(Store(building.state)) as store:
@@ -185,8 +192,15 @@ def _require_time_left(study: Study) -> None:
         )
 
 
-def _make(home: Home, study: Study, config: Config, store: Store, given: CertificateAuthority | None) -> None:
-    secret = key_passphrase()
+def _make(
+    home: Home,
+    study: Study,
+    config: Config,
+    store: Store,
+    given: CertificateAuthority | None,
+    no_passphrase: bool,
+) -> None:
+    secret = new_passphrase(decline=no_passphrase)
     authority = given or CertificateAuthority.create()
     authority.save(home.keys, secret)
     issue(home, authority, config)
@@ -202,7 +216,7 @@ def _open_round(
     """A round's own keys, what is signed of it, and its state, in one transaction. `institution`: whose authority it is, if not ours."""
     round_id = secrets.token_hex(16)
     ledger = NoteSigner.generate(f"epgfn/{study.digest[:16]}/{round_id[:16]}")
-    ledger.save(home.key(keys.LEDGER_KEY))
+    ledger.save(home.key(keys.LEDGER_KEY), key_passphrase())
     write_atomic(home.key(keys.LEDGER_PUBLIC), (ledger.verifier.vkey + "\n").encode("ascii"))
     round_key = RoundPrivateKey.generate(study.transport.suite)
     keys.write_round_key(home, round_key)

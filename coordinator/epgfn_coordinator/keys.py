@@ -38,20 +38,20 @@ class Keys:
         Raises:
             EpgfnError: one is missing, readable by others, or its passphrase is wrong.
         """
-        secret = key_passphrase()
+        secret = key_passphrase(home.key(SIGNING_KEY))
         return cls(
             CertificateAuthority.load(home.keys, secret),
             SigningKey.load(home.key(SIGNING_KEY), secret),
-            NoteSigner.load(home.key(LEDGER_KEY)),
+            NoteSigner.load(home.key(LEDGER_KEY), secret),
         )
 
     def of(self, home: Home) -> Keys:
         """Those of another round of the same coordinator: its ledger has a key of its own.
 
         Raises:
-            EpgfnError: that is missing, or readable by others.
+            EpgfnError: that is missing, readable by others, or does not open.
         """
-        return replace(self, ledger=NoteSigner.load(home.key(LEDGER_KEY)))
+        return replace(self, ledger=NoteSigner.load(home.key(LEDGER_KEY), key_passphrase()))
 
 
 def read_round_key(home: Home) -> RoundPrivateKey:

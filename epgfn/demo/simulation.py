@@ -192,7 +192,8 @@ def coordinator_key(simulation: Simulation) -> SigningKey:
     Raises:
         EpgfnError: it is not there, or its passphrase is another.
     """
-    return SigningKey.load(simulation.coordinator_home / "keys" / "signing.key", key_passphrase())
+    path = simulation.coordinator_home / "keys" / "signing.key"
+    return SigningKey.load(path, key_passphrase(path))
 
 
 def _call(*command: str) -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from epgfn.base.errors import UsageError
+from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_secret, write_secret
+from epgfn.base.private_keys import to_pem
 from epgfn.ledger.encoding import from_base64, to_base64
 from epgfn.ledger.errors import LedgerError
 
@@ -30,6 +32,7 @@ MAX_NOTE_BYTES = 1 << 20
 MAX_SIGNATURES = 100
 _DASH = "\u2014 "
 _SIGNER_PREFIX = "PRIVATE+KEY+"
+_PROTECTED = "ledger key "
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,16 @@ class NoteSigner:
         return cls(name, Ed25519PrivateKey.generate().private_bytes_raw())
 
     @classmethod
-    def load(cls, path: Path) -> NoteSigner:
-        """The key in the file at `path`.
+    def load(cls, path: Path, passphrase: str | None = None) -> NoteSigner:
+        """The key in the file at `path`; one that is not encrypted opens with any `passphrase`, as earlier versions encrypted none.
 
         Raises:
-            EpgfnError: it is missing or others may read it.
+            EpgfnError: it is missing, others may read it, or the passphrase is missing or wrong.
             UsageError: it is not a signer key.
         """
         raw = read_secret(path)
+        if raw.startswith(_PROTECTED.encode()):
+            return cls._open(raw, path, passphrase)
         try:
             text = raw.decode("utf-8").removesuffix("\n")
             if not text.startswith(_SIGNER_PREFIX):
@@ -111,8 +116,26 @@ class NoteSigner:
             ) from None
         return signer
 
-    def save(self, path: Path) -> None:
-        """Write the key to `path`, readable by its owner only."""
+    @classmethod
+    def _open(cls, raw: bytes, path: Path, passphrase: str | None) -> NoteSigner:
+        head, _, pem = raw.partition(b"\n")
+        if not passphrase:
+            raise EpgfnError(f"the key file {path} needs its passphrase")
+        try:
+            key = load_pem_private_key(pem, passphrase.encode("utf-8"))
+            if not isinstance(key, Ed25519PrivateKey):
+                raise ValueError
+            return cls(head.decode("utf-8").removeprefix(_PROTECTED), key.private_bytes_raw())
+        except Exception:  # the library raises several kinds
+            raise EpgfnError(
+                f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
+            ) from None
+
+    def save(self, path: Path, passphrase: str | None = None) -> None:
+        """Write the key to `path`, readable by its owner only; under a passphrase as a line with its name, then PKCS#8 PEM."""
+        if passphrase:
+            write_secret(path, f"{_PROTECTED}{self.name}\n".encode() + to_pem(self._key, passphrase))
+            return
         keydata = to_base64(ED25519 + self._key.private_bytes_raw())
         text = f"{_SIGNER_PREFIX}{self.name}+{self.verifier.key_id.hex()}+{keydata}\n"
         write_secret(path, text.encode("utf-8"))

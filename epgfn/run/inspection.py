@@ -204,6 +204,7 @@ def _secret(raw: bytes) -> Inspected | None:
             b"PRIVATE+KEY+",
             "A ledger's private key, protected by no passphrase: whoever has it can sign another history",
         ),
+        (b"ledger key ", "A ledger's private key, under a passphrase"),
         (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", "A private key, under a passphrase"),
         (b"-----BEGIN PRIVATE KEY-----", "A private key, protected by no passphrase"),
         (b"ML-KEM-768+X25519\n", "A round's private key: it opens every upload of that round"),

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_secret, sha256_hex, write_secret
+from epgfn.base.private_keys import to_pem
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-4 D.1.2.3
@@ -156,12 +157,7 @@ class SigningKey:
 
     def private_pem(self, passphrase: str | None = None) -> bytes:
         """PKCS#8 PEM: a secret, unless a good passphrase encrypts it."""
-        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if passphrase:
-            encryption = serialization.BestAvailableEncryption(passphrase.encode("utf-8"))
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-        )
+        return to_pem(self._key, passphrase)
 
     @property
     def public(self) -> VerifyKey:

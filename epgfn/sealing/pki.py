@@ -17,18 +17,13 @@ from typing import Final, Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex, write_atomic, write_secret
 from epgfn.base.identifiers import NODE_ID
+from epgfn.base.private_keys import to_pem
 from epgfn.sealing.keys import SigningKey, VerifyKey, open_private
 
 NODE_URI: Final = "urn:epgfn:node:"
@@ -118,11 +113,7 @@ class CertificateAuthority:
         Raises:
             EpgfnError: a file cannot be written.
         """
-        encryption: KeySerializationEncryption = NoEncryption()
-        if passphrase:
-            encryption = BestAvailableEncryption(passphrase.encode("utf-8"))
-        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-        write_secret(directory / CA_KEY, pem)
+        write_secret(directory / CA_KEY, to_pem(self._key, passphrase))
         write_atomic(directory / CA_CERTIFICATE, self.certificate_pem)
 
     def renew(self) -> None:

@@ -96,13 +96,21 @@ def _party(home: NodeHome) -> str:
 
 
 @app.command(epilog="Example: epgfn-node init --home node-home --data records.csv")
-def init(home: Home = DEFAULT_HOME, data: Data = None) -> None:
+def init(
+    home: Home = DEFAULT_HOME,
+    data: Data = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Put the private keys under no passphrase; ask for none.")
+    ] = False,
+) -> None:
     """Make this node's keys and settings. Running it again changes nothing that exists."""
+    from epgfn.base.passphrase import UNPROTECTED
     from epgfn_node import pipeline
 
     pipeline.require_readable(data)
     with _session(home) as (node_home, report):
-        pipeline.initialise(node_home, data)
+        if pipeline.initialise(node_home, data, no_passphrase=no_passphrase):
+            report.event("unprotected", UNPROTECTED)
         report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
 
 

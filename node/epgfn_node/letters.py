@@ -180,7 +180,7 @@ def _write_enrolled(
 def _reply_key(home: NodeHome) -> RoundPrivateKey:
     """A key for one reply."""
     key = RoundPrivateKey.generate(HYBRID)
-    write_private_key(home.reply_key, key, key_passphrase())
+    write_private_key(home.reply_key, key, key_passphrase(home.signing_key))
     return key
 
 
@@ -333,7 +333,7 @@ def _study_digest(home: NodeHome, invitation: Invitation) -> str:
 
 
 def _opened(letter: Letter, said: ReplyPredicate, home: NodeHome) -> tuple[letter_pb2.Reply, bytes]:
-    key = read_private_key(home.reply_key, key_passphrase(), "key of the reply")
+    key = read_private_key(home.reply_key, key_passphrase(home.signing_key), "key of the reply")
 
     def part(number: int, name: str) -> bytes:
         return open_sealed(letter.part(number), key, reply_binding(said, key.key_id, name))

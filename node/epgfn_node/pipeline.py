@@ -7,6 +7,7 @@ from pathlib import Path
 
 from epgfn.base.console import Reporter
 from epgfn.base.errors import UsageError, WaitingError
+from epgfn.base.passphrase import UNPROTECTED, key_passphrase
 from epgfn_node.check import kept, require_nothing_loud
 from epgfn_node.enroll import Connection, enroll
 from epgfn_node.fetch import fetch
@@ -58,16 +59,20 @@ class Plan:
         )
 
 
-def initialise(home: NodeHome, data: Path | None) -> None:
-    """Make keys and a first node.toml; what exists stays.
+def initialise(home: NodeHome, data: Path | None, *, no_passphrase: bool = False) -> bool:
+    """Make keys and a first node.toml; what exists stays. Whether keys were made that no passphrase protects.
 
     Raises:
         EpgfnError: a file cannot be written.
     """
+    unprotected = False
     if not home.is_joined:
-        create_keys(home)
+        fresh = not home.signing_key.exists()
+        create_keys(home, no_passphrase=no_passphrase)
+        unprotected = fresh and key_passphrase() is None
     if not home.settings.exists() and (data is not None or not home.is_joined):
         write_settings(home.settings, data)
+    return unprotected
 
 
 def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
@@ -79,7 +84,8 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
         RefusedError: a check failed.
         EpgfnError: nobody answers, or a file cannot be written.
     """
-    initialise(home, plan.data)
+    if initialise(home, plan.data):
+        report.event("unprotected", UNPROTECTED)
     settings = NodeSettings.of(home)
     plan = plan.completed(settings)
     _enrol_once(home, plan, settings, report)

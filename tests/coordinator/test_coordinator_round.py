@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -132,6 +134,17 @@ def test_a_key_file_open_to_others_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_nobody_else_enters_a_home_whatever_the_umask_and_whoever_made_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o777)
+    before = os.umask(0)
+    try:
+        homes = [make_home(tmp_path / name, tiny_study()) for name in ("there", "fresh")]
+    finally:
+        os.umask(before)
+    for home in homes:
+        assert {stat.S_IMODE(folder.stat().st_mode) for folder in (home.root, home.keys)} == {0o700}
+
+
 def test_a_passphrase_protects_every_key_but_the_health_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +153,8 @@ def test_a_passphrase_protects_every_key_but_the_health_check(
     secret.chmod(0o600)
     monkeypatch.setenv("EPGFN_KEY_PASSPHRASE_FILE", str(secret))
     home = make_home(tmp_path / "home", tiny_study())
+    private = {"ca-key.pem", "tls.key", "signing.key", "ledger.key"}
+    assert {path.name for path in home.keys.iterdir() if b"ENCRYPTED" in path.read_bytes()} == private
     with InProcess(home):
         FakeNode.enrolled(home, "a")
     monkeypatch.delenv("EPGFN_KEY_PASSPHRASE_FILE")

@@ -52,6 +52,23 @@ def test_a_signer_key_written_by_go_loads_and_saves_unchanged(tmp_path: Path) ->
     assert "gQoUAtUUbI2E8kQzMPVAgOv5juF9nHT2JS" not in repr(signer)
 
 
+def test_a_signer_key_under_a_passphrase_opens_with_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.key"
+    SIGNER.save(path, "correct horse")
+    raw = path.read_bytes()
+    assert b"ENCRYPTED" in raw and b"PRIVATE+KEY+" not in raw and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert NoteSigner.load(path, "correct horse").verifier == SIGNER.verifier
+    for typed in (None, "", "Tr0ub4dor"):
+        with pytest.raises(EpgfnError, match="passphrase") as refused:
+            NoteSigner.load(path, typed)
+        assert "Tr0ub4dor" not in str(refused.value)
+
+
+def test_a_signer_key_of_before_opens_beside_keys_that_have_a_passphrase(tmp_path: Path) -> None:
+    SIGNER.save(tmp_path / "ledger.key")
+    assert NoteSigner.load(tmp_path / "ledger.key", "correct horse").verifier == SIGNER.verifier
+
+
 @pytest.mark.parametrize(
     "content", ["", "PRIVATE+KEY+a+b", GO_SIGNER[:-1], GO_SIGNER.replace("c74f", "c74e"), GO_VKEY, "é" * 9]
 )

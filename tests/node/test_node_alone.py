@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +119,40 @@ def test_a_passphrase_encrypts_the_keys_and_is_never_shown(
     assert "no coordinator answers" in with_right
     assert PASSPHRASE not in with_right
     assert not any(PASSPHRASE.encode() in content for content in node.files().values())
+
+
+def at_terminal(home: Path, answers: list[str], *options: str) -> tuple[int, str]:
+    """`init` at a terminal, where somebody types `answers`, one a question; exit code and what was shown there."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "epgfn_node", "init", "--home", str(home), *options]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EPGFN_KEY")}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux ends a terminal that its process has left
+            while piece := os.read(ours, 4096):
+                shown += piece
+                if answers and shown.endswith(b": "):  # not before it is asked: getpass drops what is there
+                    os.write(ours, answers.pop(0).encode())
+        code = process.wait(timeout=60)
+    os.close(ours)
+    return code, shown.decode()
+
+
+def test_at_a_terminal_init_asks_for_a_passphrase_unless_it_is_declined(tmp_path: Path) -> None:
+    code, shown = at_terminal(tmp_path / "asked", [f"{PASSPHRASE}\n"] * 2)
+    assert code == 0 and "Choose a passphrase" in shown and "no passphrase protects" not in shown, shown
+    assert b"ENCRYPTED" in (tmp_path / "asked/keys/signing.key").read_bytes()
+    code, shown = at_terminal(tmp_path / "declined", [], "--no-passphrase")
+    assert code == 0 and "Choose a passphrase" not in shown and "no passphrase protects" in shown, shown
+    assert b"ENCRYPTED" not in (tmp_path / "declined/keys/signing.key").read_bytes()
+
+
+def test_without_a_terminal_init_says_once_that_no_passphrase_protects_the_keys(node: Node) -> None:
+    assert "no passphrase protects" in node.ok("init")
+    assert "no passphrase protects" not in node.ok("init")
 
 
 def test_a_coordinator_that_is_not_there(node: Node, invitation: Path, closed_port: str) -> None:

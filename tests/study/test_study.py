@@ -90,7 +90,7 @@ def test_with_changes_keeps_the_rest(small_study: Study) -> None:
 def test_a_size_that_was_measured_to_be_inaccurate_is_said_to_be() -> None:
     """Nobody should believe a posterior over 26 variables or more because training ended without an error."""
     many = {"variables": [{"name": f"x{i}"} for i in range(26)], "roster": ["one"], "name": "many"}
-    assert "do not rely" in Study.model_validate(many).caution
+    assert "often not to be relied on" in Study.model_validate(many).caution
     assert Study.model_validate({**many, "variables": many["variables"][:25]}).caution == ""
 
 

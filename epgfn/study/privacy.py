@@ -131,19 +131,34 @@ class PrivacySettings(BaseModel):
         return f"{self.mode}: {meaning(self.epsilon, self.delta, self.adjacency, unit)}"
 
 
+FALSE_ALARMS: Final = 0.01
+"""Of records that are not there, the share that whoever guesses may call members."""
+
+
+def most_recognised(epsilon: float, delta: float, false_alarms: float) -> float:
+    """The largest share of members that any test can recognise on what is (epsilon, delta)-private, if of others it calls a share of
+    `false_alarms` members: min(e^epsilon f + delta, 1 - e^-epsilon (1 - delta - f)). Wasserman & Zhou, JASA 105 (2010); Kairouz, Oh &
+    Viswanath, ICML 2015."""
+    few = math.exp(min(epsilon, 60.0)) * false_alarms + delta
+    many = 1 - math.exp(-epsilon) * (1 - delta - false_alarms)
+    return max(0.0, min(few, many, 1.0))
+
+
 def meaning(epsilon: float, delta: float, adjacency: str, unit: str) -> str:
-    """What (epsilon, delta) promises, in plain words."""
-    neighbours = (
-        f"whether any one {unit} is among them"
-        if adjacency == "add-remove"
-        else f"the values of any one {unit}, while how many there are is public"
-    )
-    odds = f"{math.exp(epsilon):.3g}" if epsilon < 20 else "more than a hundred million"
+    """What (epsilon, delta) promises, in plain words: what telling neighbours apart can come to, rounded up."""
+    share = math.ceil(1000 * most_recognised(epsilon, delta, FALSE_ALARMS)) / 10
+    of, alarms = f"at most {share:g} of 100", f"{100 * FALSE_ALARMS:g} of 100"
+    if adjacency == "add-remove":
+        test = f"wants to tell whether one {unit} is among them recognises {of} that are, if {alarms} that are not may be taken for members"
+    else:
+        test = (
+            f"wants to tell which of two sets of values one {unit} has recognises the first in {of} cases, if in {alarms} cases the "
+            f"second may be taken for it; how many {unit}s there are is public"
+        )
     return (
-        f"epsilon {epsilon:.4g}, delta {delta:.3g}, unit {unit}, adjacency {adjacency}. Whoever sees everything that leaves, and knows all "
-        f"other {unit}s, can hardly tell {neighbours}: it changes the odds of anything they believe by a factor of at most {odds}, but "
-        f"for a probability of {delta:.3g}."
+        f"epsilon {epsilon:.4g}, delta {delta:.3g}, unit {unit}, adjacency {adjacency}. Whoever sees everything that leaves, knows all "
+        f"other {unit}s, and {test}."
     )
 
 
-__all__ = ["MAX_ANSWERED", "NO_PRIVACY", "PrivacyMode", "PrivacySettings", "meaning"]
+__all__ = ["MAX_ANSWERED", "NO_PRIVACY", "PrivacyMode", "PrivacySettings", "meaning", "most_recognised"]

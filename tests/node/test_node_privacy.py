@@ -137,7 +137,7 @@ def test_inspect_says_in_plain_words_what_is_promised_and_spent(finished: Finish
         "epsilon 4",
         "unit record",
         "adjacency add-remove",
-        "by a factor of at most 54.6",
+        "recognises at most 54.6 of 100",
         "epsilon 4 of 4",
     ):
         assert words in finished.printed["north"]

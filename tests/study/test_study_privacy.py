@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 
 from epgfn.base.errors import UsageError
+from epgfn.privacy.accounting import gdp_mu
 from epgfn.study import Study
+from epgfn.study.privacy import meaning, most_recognised
 from small import PRIVATE_STUDY, SMALL_STUDY
 
 
@@ -71,4 +75,28 @@ def test_adjacency_replace_one_states_public_numbers_of_records() -> None:
     changed = 'delta = 1e-5\nadjacency = "replace-one"\nrecords = {north = 60, south = 60}'
     study = Study.from_bytes(PRIVATE_STUDY.replace("delta = 1e-5", changed).encode())
     assert study.privacy.records == {"north": 60, "south": 60}
-    assert "the values of any one record" in study.privacy.in_words()
+    assert "which of two sets of values one record has" in study.privacy.in_words()
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 2.0, 4.0, 8.0])
+def test_no_test_recognises_more_than_is_said_and_one_reaches_it(epsilon: float) -> None:
+    """Gaussian noise stays below, by the closed form of its trade-off; randomised response, with delta an answer in clear, reaches it."""
+    delta, normal = 1e-5, NormalDist()
+    for f in (0.001, 0.01, 0.3):
+        said = most_recognised(epsilon, delta, f)
+        mu = gdp_mu(epsilon, delta)
+        assert normal.cdf(mu + normal.inv_cdf(f)) <= said
+    lie = (1 - delta) / (
+        1 + math.exp(epsilon)
+    )  # an answer that is wrong so often, and in clear with probability delta
+    assert most_recognised(epsilon, delta, lie) == pytest.approx(1 - lie, abs=1e-12)
+
+
+def test_what_is_said_is_rounded_up_and_of_one_unit() -> None:
+    words = meaning(1.0, 1e-6, "add-remove", "record")
+    assert "at most 2.8 of 100 that are, if 1 of 100 that are not may be taken for members" in words
+    other = meaning(1.0, 1e-6, "replace-one", "site")
+    assert (
+        "which of two sets of values one site has" in other and "how many sites there are is public" in other
+    )
+    assert "at most 100 of 100" in meaning(30.0, 1e-6, "add-remove", "record")

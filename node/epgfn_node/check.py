@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 FORMAT = "epgfn-records-check/v1"
 MOST_NAMED = 6
-PRIVATE = "under differential privacy training does not look for what is odd in the records; for your eyes alone: epgfn-node check"
+PRIVATE = (
+    "under differential privacy training does not look for what is odd in the records, and a cell that cannot be read counts as something "
+    "public; for your eyes alone: epgfn-node check"
+)
 _DIGITS = 6
 ACCEPT = "correct the file or the study, or add --accept-warnings (accept_warnings = true in node.toml) if they are as they should be"
 

@@ -69,16 +69,44 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     plainly = study.columns.numeric and len(variables) == len(study.variables)
     if plainly and study.data.decimal != "," and (numbers := below.numbers()):
         return Table(numbers, notes, "line", below.lines)
-    cells = below.quickly() or below.slowly(faults)
+    cells = below.quickly() or below.slowly(faults, study.privacy.is_private)
     numeric = [c for c, v in zip(cells, variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
     columns = [
         _parsed(column, variable, below, faults, decimal, "category" if at < len(study.variables) else "arm")
         for at, (column, variable) in enumerate(zip(cells, variables, strict=True))
     ]
-    faults.check(_hint(numeric, decimal) if len(faults) else "")
-    doubts = _perhaps_thousands(cells[: len(study.variables)], study) if decimal == "," else []
+    doubts = require_readable(faults, study, len(columns[0]), lambda: _hint(numeric, decimal))
+    doubts += _perhaps_thousands(cells[: len(study.variables)], study) if decimal == "," else []
     return table_of(columns, notes, "line", below.lines, study, doubts)
+
+
+def require_readable(
+    faults: Faults, study: Study, records: int, hint: Callable[[], str] = lambda: ""
+) -> list[str]:
+    """Doubts about cells that cannot be read, which count as their `public_value` where nodes release with noise: whether a node stops
+    would tell of one record.
+
+    Raises:
+        UsageError: there are such cells and the study has no privacy, or they are half of a column or more. `hint`: one more thing to say.
+    """
+    more = hint() if len(faults) else ""
+    if not study.privacy.is_private:
+        faults.check(more)
+        return []
+    instead = {variable.name: _instead(variable) for variable in study.variables}
+    return faults.tolerated(records, instead, more)
+
+
+def public_value(variable: Variable) -> float:
+    """What a cell without a number counts as in a private study: the middle of the variable's public bounds."""
+    return 0.0 if variable.lower is None or variable.upper is None else (variable.lower + variable.upper) / 2
+
+
+def _instead(variable: Variable) -> str:
+    if variable.categories is None:
+        return f"{public_value(variable):g}, the middle of its bounds"
+    return f"{variable.categories[0]}, its first category"
 
 
 def read_of(study: Study) -> list[Variable]:
@@ -148,8 +176,8 @@ class _Below:
             return None
         return [table.column(name) for name in wanted]
 
-    def slowly(self, faults: Faults) -> list[pa.Array]:
-        """Row by row; rows that are not as long as the header go to `faults`.
+    def slowly(self, faults: Faults, kept: bool = False) -> list[pa.Array]:
+        """Row by row; rows that are not as long as the header go to `faults`, and are left out, or `kept` as blanks.
 
         Raises:
             UsageError: a quotation mark is not closed; or most rows are too long or too short.
@@ -171,12 +199,15 @@ class _Below:
                 elif row:
                     faults.width(begins, len(row), width)
                     wrong += 1
+                    if kept:
+                        rows.append([""] * width)
+                        lines.append(begins)
                 begins = self.header.line + reader.line_num + 1
         except csv.Error:
             raise UsageError(
                 f"{self.path}: in line {begins} a quotation mark is not closed, or something stands after a closed one; correct that line"
             ) from None
-        if wrong > len(rows):
+        if wrong > len(rows) - (wrong if kept else 0):
             faults.check(
                 "; where all lines have more cells than the header, a name may be missing in it (as of R's row names), or the decimal "
                 "comma needs another separator than a comma"
@@ -295,11 +326,12 @@ def parse_cells(
     decimal: str = ".",
     otherwise: Fault = "category",
 ) -> Numbers:
-    """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is 0 here.
-    `otherwise`: what is wrong with a text that is none of the categories."""
+    """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is the variable's
+    `public_value`, or its first category. `otherwise`: what is wrong with a text that is none of the categories."""
     if cells and not any(map(str.strip, cells)):
         faults.empty(variable.name)
         return np.zeros(len(cells))
+    nothing = public_value(variable)
     if variable.categories is not None:
         known = Names(variable.categories)
         memo: dict[str, int | None] = {cell: known.place(cell) for cell in set(cells)}
@@ -318,11 +350,12 @@ def parse_cells(
             written = written.replace(".", "x").replace(",", ".")
         if not NUMBER.fullmatch(written):
             faults.cell(variable.name, places[at], _unreadable(cell, "number"))
+            values[at] = nothing
             continue
         values[at] = float(written)
         if not np.isfinite(values[at]):
             faults.cell(variable.name, places[at], "finite")
-            values[at] = 0.0
+            values[at] = nothing
     return values
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -66,6 +66,35 @@ class Faults:
         """
         if not len(self):
             return
+        cells = len(self) - len(self._empty)
+        what = (
+            f"; correct {'that' if cells == 1 else 'these'} or leave out the record{'s' if cells > 1 else ''}"
+            if cells
+            else ""
+        )
+        raise UsageError(f"{self.path}: {self._said()}{what}{hint}")
+
+    def tolerated(self, records: int, instead: Mapping[str, str], hint: str = "") -> list[str]:
+        """Sentences for the file's owner on what counts as something public, where no record may stop a node: `instead` says as what, by
+        column.
+
+        Raises:
+            UsageError: half of the `records` or more show nothing in a column that can be read, which is no matter of one record: another
+                file or another way to write numbers is meant. `hint`: one more thing to say in either case.
+        """
+        unread = dict.fromkeys(self._empty, records)
+        for (column, _), places in self._cells.items():
+            unread[column] = unread.get(column, 0) + len(places)
+        most = [column for column, n in unread.items() if 2 * n >= records]
+        if most:
+            self.check(f"; half of column '{most[0]}' or more cannot be read{hint}")
+        if not len(self):
+            return []
+        as_what = "; ".join(f"{column}: {instead[column]}" for column in unread)
+        return [f"{self._said()}{hint}. What cannot be read counts as something public ({as_what})"]
+
+    def _said(self) -> str:
+        """All that is wrong, up to `MOST` places."""
         left, named = MOST, len(self._empty)
         said = [f"column '{name}' is empty; fill it or take it out of the study" for name in self._empty]
         for text, one, more, places in self._grouped():
@@ -79,13 +108,7 @@ class Faults:
             left -= len(shown)
             named += len(shown)
         rest = f"; and {len(self) - named} more such places" if len(self) > named else ""
-        cells = len(self) - len(self._empty)
-        what = (
-            f"; correct {'that' if cells == 1 else 'these'} or leave out the record{'s' if cells > 1 else ''}"
-            if cells
-            else ""
-        )
-        raise UsageError(f"{self.path}: {'; '.join(said)}{rest}{what}{hint}")
+        return f"{'; '.join(said)}{rest}"
 
     def _grouped(self) -> list[tuple[str, str, str, list[int]]]:
         rows = [

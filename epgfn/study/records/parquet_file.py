@@ -10,10 +10,18 @@ import pyarrow.parquet as pq
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
-from epgfn.study.records.csv_file import not_a_table, parse_cells, read_of, table_of
+from epgfn.study.records.csv_file import (
+    not_a_table,
+    parse_cells,
+    public_value,
+    read_of,
+    require_readable,
+    table_of,
+)
 from epgfn.study.records.faults import Faults
 from epgfn.study.records.names import check_extra, match_columns
 from epgfn.study.records.table import Floats, Numbers, Table
+from epgfn.study.variables import Variable
 
 MAGIC = b"PAR1"
 
@@ -41,7 +49,7 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     for number, (at, variable) in enumerate(zip(order, variables, strict=True)):
         column = table.column(at)
         columns.append(
-            _numbers(column, variable.name, faults)
+            _numbers(column, variable, faults)
             if variable.categories is None
             else parse_cells(
                 _texts(column, variable.name, path),
@@ -51,26 +59,26 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
                 otherwise="category" if number < len(study.variables) else "arm",
             )
         )
-    faults.check()
-    return table_of(columns, notes, "row", lambda: rows, study)
+    doubts = require_readable(faults, study, table.num_rows)
+    return table_of(columns, notes, "row", lambda: rows, study, doubts)
 
 
-def _numbers(column: pa.ChunkedArray, name: str, faults: Faults) -> Floats:
-    """A column as (n,) float64; nulls go to `faults`.
+def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults) -> Floats:
+    """A column as (n,) float64; what is null or not finite goes to `faults`, and is the variable's `public_value`.
 
     Raises:
         UsageError: it holds something else.
     """
-    kind, nothing = column.type, np.zeros(len(column))
+    kind, name = column.type, variable.name
     if len(column) and column.null_count == len(column):
         faults.empty(name)
-        return nothing
+        return np.zeros(len(column))
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise UsageError(
             f"{faults.path}: column '{name}' does not hold numbers; store it as integers or floating-point numbers"
         )
+    missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
     if column.null_count:
-        missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
         faults.cells(name, (np.flatnonzero(missing) + 1).tolist(), "blank")
         column = column.fill_null(0)
     try:
@@ -79,8 +87,9 @@ def _numbers(column: pa.ChunkedArray, name: str, faults: Faults) -> Floats:
         raise UsageError(
             f"{faults.path}: column '{name}' cannot be read as numbers; store it as floating-point numbers"
         ) from None
-    faults.cells(name, (np.flatnonzero(~np.isfinite(values)) + 1).tolist(), "finite")
-    return values
+    infinite = ~np.isfinite(values)
+    faults.cells(name, (np.flatnonzero(infinite) + 1).tolist(), "finite")
+    return np.where(missing | infinite, public_value(variable), values)
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:

@@ -105,12 +105,13 @@ class BoundedRecords(NamedTuple):
 def load_bounded_records(path: Path | str, study: Study) -> BoundedRecords:
     """The records in the file at `path` for a study whose nodes release with noise.
 
-    Few records, a constant column or a number outside the domain of its transform are no errors here, as in `load_records`: whether
-    a release is made must not hang on what records say. A file that is no table of numbers, or of categories, still is one.
+    Few records, a constant column, a number outside the domain of its transform, a cell that is blank or nothing that its variable takes,
+    or a row of another length are no errors here, as in `load_records`: whether a release is made must not hang on what a record says.
+    Such a cell counts as the middle of its variable's public bounds, or as the first category. A file that is no table still is an error.
 
     Raises:
         UsageError: the file is missing, unreadable, empty or of another form; a column is missing or doubled, or extra where the
-            study refuses that; a cell is blank, or not what its variable takes. No data value is in the message or its causes.
+            study refuses that; or half of a column or more cannot be read. No data value is in the message or its causes.
     """
     require_scales(study)
     return bounded_of(load_table(path, study), study)

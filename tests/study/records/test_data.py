@@ -17,7 +17,7 @@ from epgfn.base.errors import UsageError
 from epgfn.study import Study
 from epgfn.study.records.examine import examine
 from epgfn.study.records.tables import load_bounded_records, load_records, load_table, split_table
-from small import PRIVATE_STUDY
+from small import PRIVATE_STUDY, SMALL_STUDY
 
 SECRET = "777.125"  # stands in every bad file; must never stand in an error
 SACHS = Path(__file__).parents[3] / "examples" / "sachs"
@@ -223,10 +223,61 @@ def test_under_privacy_no_record_decides_how_numbers_are_read(tmp_path: Path) ->
     private = Study.from_bytes(PRIVATE_STUDY.encode())
     path = tmp_path / "clinic.csv"
     path.write_text("a;b;c\n1,5;2;3\n4;5;6\n1;2;4\n")
-    with pytest.raises(UsageError, match="decimal = ','"):
+    assert load_bounded_records(path, private).raw[:, 0].tolist() == [0, 4, 1]
+    (doubt,) = load_table(path, private).doubts
+    assert "line 2 is not a number" in doubt and "decimal = ','" in doubt and "1,5" not in doubt
+    path.write_text("a;b;c\n1,5;2;3\n4;5;6\n1,5;2;4\n")
+    with pytest.raises(UsageError, match=r"half of column 'a' or more cannot be read; .*decimal = ','"):
         load_bounded_records(path, private)
     said = private.with_changes({"data": {"decimal": ","}})
     assert load_bounded_records(path, said).raw[0].tolist() == [1.5, 2, 3]
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "nan", "1e400", "", "n/a", "x", "1;2"])
+def test_under_privacy_no_record_stops_a_node(cell: str, tmp_path: Path) -> None:
+    """Whether it trains would tell that somebody with such a value is among them."""
+    text = PRIVATE_STUDY.replace("lower = -6.0", "lower = -2.0")
+    private, path = Study.from_bytes(text.encode()), tmp_path / "clinic.csv"
+    path.write_text(f"a;b;c\n1;2;3\n4;{cell};6\n1;2;4\n")
+    records = load_bounded_records(path, private)
+    assert np.isfinite(records.raw).all() and np.isfinite(records.scaled).all()
+    expected = (
+        [0, 2, 0] if cell == "1;2" else [4, 2, 6]
+    )  # bounds -2 and 6; of a row of another length all is public
+    assert records.raw[1].tolist() == expected and len(records.raw) == 3
+    (doubt,) = load_table(path, private).doubts
+    assert "line 3" in doubt and "b: 2, the middle of its bounds" in doubt
+    with pytest.raises(UsageError, match="line 3"):
+        load_records(path, Study.from_bytes(SMALL_STUDY.encode()))
+
+
+def test_under_privacy_an_unlisted_category_is_the_first(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    changes = {
+        "variables": [{"name": name, "categories": ["no", "yes"]} for name in names],
+        "target": {"kind": "bdeu"},
+        "privacy": {"mode": "statistic", "epsilon": 1.0, "delta": 1e-5},
+    }
+    private = Study.from_bytes(SMALL_STUDY.encode()).with_changes(changes)
+    for number, write in enumerate((pd.DataFrame.to_csv, pd.DataFrame.to_parquet)):
+        path = tmp_path / f"t{number}"
+        write(
+            pd.DataFrame([["yes"] * 3, ["yes", "perhaps", None], ["yes"] * 3], columns=names),
+            path,
+            index=False,
+        )
+        scaled = load_bounded_records(path, private).scaled
+        assert scaled.tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 1]]
+        (doubt,) = load_table(path, private).doubts
+        assert "b: no, its first category" in doubt and "perhaps" not in doubt
+
+
+def test_under_privacy_a_null_in_a_parquet_file_counts_as_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table = {"a": [1.0, None, 3.0], "b": [1.0, np.inf, 2.0], "c": [1, 2, 3]}
+    pd.DataFrame(table).to_parquet(path, index=False)
+    records = load_bounded_records(path, Study.from_bytes(PRIVATE_STUDY.encode()))
+    assert records.raw.tolist() == [[1, 1, 1], [0, 0, 2], [3, 2, 3]]
 
 
 def test_a_name_is_the_same_however_unicode_writes_it(study: Study, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ Nothing in here may depend on anyone's data: centres, scales and bounds are publ
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -72,6 +73,8 @@ from epgfn.study.variables import MOST_VARIABLES
 
 MAX_STUDY_BYTES = MAX_BYTES
 STUDY_NAME = "study.toml"
+_NOT_SHOWN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Controls beyond those that TOML refuses itself, and what turns the direction of writing."""
 
 
 class Study(Settings):
@@ -312,6 +315,7 @@ class Study(Settings):
         """
         try:
             values = parsed(raw)
+            _require_shown(raw.decode("utf-8-sig"), source)
             study = cls.model_validate(values)
         except UnicodeDecodeError:
             raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
@@ -434,6 +438,21 @@ def parsed(raw: bytes) -> dict[str, Any]:
         tomllib.TOMLDecodeError: it is no TOML, or beyond the bounds of `epgfn.base.toml`.
     """
     return parse_toml(raw)
+
+
+def _require_shown(text: str, source: str) -> None:
+    """Everybody who reads the file sees the same, comments included: no character in it is a control or turns writing round.
+
+    Raises:
+        UsageError: one is; it is named by its line and code.
+    """
+    found = _NOT_SHOWN.search(text)
+    if found is not None:
+        line = text.count("\n", 0, found.start()) + 1
+        raise UsageError(
+            f"{source}: line {line} holds a character that editors do not show or that turns writing round (U+{ord(found[0]):04X}); take "
+            "it out, so that everybody reads the same study"
+        )
 
 
 def _node_id(node: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
@@ -132,7 +133,13 @@ def at_terminal(home: Path, answers: list[str], *options: str) -> tuple[int, str
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # how Linux ends a terminal that its process has left
-            while piece := os.read(ours, 4096):
+            while True:
+                if not select.select([ours], [], [], 120)[0]:  # a question that nobody expects
+                    process.kill()
+                    raise AssertionError(shown.decode())
+                piece = os.read(ours, 4096)
+                if not piece:
+                    break
                 shown += piece
                 if answers and shown.endswith(b": "):  # not before it is asked: getpass drops what is there
                     os.write(ours, answers.pop(0).encode())

@@ -60,6 +60,18 @@ def test_a_study_that_makes_no_sense_is_refused_in_one_sentence(old: str, new: s
     assert names in message and "mine.toml" in message and "\n" not in message
 
 
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u200f", "\x85", "\u2028", "\x00", "\x1b"])
+def test_nothing_hides_in_a_comment(hidden: str) -> None:
+    """What reads as a comment to one could be settings to another."""
+    text = SMALL_STUDY.replace("[space]", f"# agreed{hidden} by all\n[space]")
+    with pytest.raises(UsageError) as caught:
+        Study.from_bytes(text.encode(), source="mine.toml")
+    assert "mine.toml" in str(caught.value) and hidden not in str(caught.value)
+    Study.from_bytes(
+        ("\ufeff" + SMALL_STUDY.replace("[space]", "# vereinbart für alle \u05d0\n[space]")).encode()
+    )
+
+
 def test_binary_junk_is_refused() -> None:
     with pytest.raises(UsageError, match="UTF-8"):
         Study.from_bytes(b"\xff\xfe\x00")

@@ -34,6 +34,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+privacy = typer.Typer(
+    name="privacy", help="Whose records are released with noise.", no_args_is_help=True, rich_markup_mode=None
+)
+population = typer.Typer(
+    name="population",
+    help="People who share one privacy budget.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(privacy)
+privacy.add_typer(population)
+
 Home = Annotated[Path, typer.Option("--home", help="This node's directory.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Your records, CSV or Parquet. They never leave.")]
 Events = Annotated[bool, typer.Option("--events", help="Print progress as one JSON object per line.")]
@@ -540,6 +552,37 @@ def status(
         connection = _connection(node_home)
         found = ask(connection, load_agreement(node_home, connection.trust), report)
     print(json.dumps(found, indent=2) if as_json else in_words(found))
+
+
+@population.command(
+    epilog='Example: epgfn-node privacy population new ward-b --because "admitted from 2027 on"'
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")],
+    because: Annotated[
+        str | None,
+        typer.Option(
+            "--because", help="What keeps these people apart from all whose records were released before."
+        ),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Say that the node's next records are of other people than all before: they get a privacy budget of their own.
+
+    A person who is in both loses more than either budget says. Without this all releases of a node count together, whatever the file.
+    """
+    from epgfn_node.privacy import new_population
+    from epgfn_node.settings import NodeSettings
+
+    if because is None:
+        because = typer.prompt("What keeps these people apart from all whose records were released before?")
+    with _session(home) as (node_home, report):
+        folder = new_population(node_home, NodeSettings.of(node_home), name, because)
+        report.event(
+            "population",
+            f'opened population {name} in {folder}; for records of these people set privacy_population = "{name}" in '
+            f"{node_home.settings}",
+        )
 
 
 @app.command(

@@ -34,11 +34,13 @@ _TARGET = {"alpha_mu": 1.0, "sigma": 1.0, "sample_size": 1.0, "signal": 0.5, "br
 
 @dataclass(frozen=True)
 class Operator:
-    """What the node's operator decided: the whole budget of the records, and the folder of the ledger."""
+    """What the node's operator decided: the whole budget of the people in the records, the folder of the ledger, and which people they
+    are, where others were told apart."""
 
     budget_epsilon: float
     budget_delta: float
     ledger: Path
+    population: str = ""
 
     def open_ledger(self) -> PrivacyLedger:
         """The ledger of releases under this budget."""
@@ -47,7 +49,7 @@ class Operator:
             PrivacyLedger,
         )  # here: a study without privacy needs neither
 
-        return PrivacyLedger(self.ledger, Budget(self.budget_epsilon, self.budget_delta))
+        return PrivacyLedger(self.ledger, Budget(self.budget_epsilon, self.budget_delta), self.population)
 
 
 class Release(NamedTuple):
@@ -81,12 +83,19 @@ def operator_of(
     epsilon = budget if budget is not None else settings.privacy_budget_epsilon
     if epsilon is None:
         raise UsageError(
-            f"the study asks for differential privacy, and nobody has set how much these records may ever spend: add "
+            f"the study asks for differential privacy, and nobody has set how much may ever be spent on the people in these records: add "
             f"privacy_budget_epsilon = {study.privacy.epsilon:g} (or more, for further studies) to {home.settings}, or "
             f"--privacy-budget {study.privacy.epsilon:g}"
         )
     delta = settings.privacy_budget_delta or study.privacy.delta or 0.0
-    return Operator(epsilon, delta, settings.privacy_ledger or home.privacy)
+    return Operator(epsilon, delta, settings.privacy_ledger or home.privacy, settings.privacy_population)
+
+
+def new_population(home: NodeHome, settings: NodeSettings, name: str, because: str) -> Path:
+    """Open a population in the node's spending log, which is returned; errors as `PrivacyLedger.new_population`."""
+    folder = settings.privacy_ledger or home.privacy
+    Operator(1.0, 1e-5, folder).open_ledger().new_population(name, because)  # no budget plays a part in it
+    return folder
 
 
 def release(study: Study, node_id: str, data: Path, operator: Operator, report: Reporter) -> Release:
@@ -202,8 +211,8 @@ def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) ->
         )
     spent = ledger.spent(kept.dataset)
     return (
-        f"{words} Spent so far on these records, all releases together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at delta "
-        f"{operator.budget_delta:g}, by the spending log in {operator.ledger}."
+        f"{words} Spent so far on these people, all files and studies together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at "
+        f"delta {ledger.delta():g}, by the spending log in {operator.ledger}."
     )
 
 

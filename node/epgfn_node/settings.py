@@ -11,9 +11,10 @@ accept_small_counts = false     # true: a model of categories may leave that tel
 approvals = 1                   # 2: two persons have to approve a model, each by name, before it leaves
 seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
-privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases on these records together may spend
-privacy_budget_delta = 1e-5     # at this delta; default: the study's
+privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases about these people together may spend
+privacy_budget_delta = 1e-5     # at this delta, for good from the first release on; default: that of the first study
 privacy_ledger = "/data/ledger" # folder of the spending log; one for all nodes that work on the same people's records
+privacy_population = "ward-b"   # whose records these are, where they are of others than all before: epgfn-node privacy population new
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ INHERITED: Final = (
     "privacy_budget_epsilon",
     "privacy_budget_delta",
     "privacy_ledger",
+    "privacy_population",
     "approvals",
 )
 """What a round that a node has joined takes from the node's own settings, unless it says otherwise. Nobody agrees to a study, to sending or
@@ -62,6 +64,7 @@ class NodeSettings(BaseModel):
     privacy_budget_epsilon: Annotated[float, Field(gt=0, le=60)] | None = None
     privacy_budget_delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
     privacy_ledger: Path | None = None
+    privacy_population: str = ""
 
     @classmethod
     def of(cls, home: NodeHome) -> NodeSettings:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import RefusedError, UsageError
@@ -26,6 +27,7 @@ from epgfn.sealing.model_file import read_model
 from epgfn.sealing.statement import UploadPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.study.records.tables import load_records
+from epgfn_node.cli import app
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, kept_claim, operator_of, release
 from epgfn_node.settings import NodeSettings
@@ -272,7 +274,7 @@ def test_what_records_say_decides_neither_whether_nor_how_a_release_is_made(tmp_
     few = draw(4, n=2)
     for i, rows in enumerate((odd, few)):
         done = release(
-            STUDY, "north", write(tmp_path / f"{i}.csv", rows), operator(tmp_path / "l"), Sentences()
+            STUDY, "north", write(tmp_path / f"{i}.csv", rows), operator(tmp_path / f"l{i}"), Sentences()
         )
         assert np.linalg.eigvalsh(done.done.release.second_moments).min() > 0
 
@@ -303,3 +305,21 @@ def test_without_a_budget_nothing_is_read(tmp_path: Path) -> None:
         operator_of(home, NodeSettings(), STUDY)
     assert operator_of(home, NodeSettings(), STUDY, 2.0).budget_epsilon == 2.0
     assert operator_of(home, NodeSettings(privacy_budget_epsilon=9.0), STUDY).ledger == home.privacy
+
+
+def test_the_operator_says_that_others_are_meant_and_is_asked_why(tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "home")
+    runner = CliRunner()
+    assert runner.invoke(app, ["init", "--home", str(home.root), "--no-passphrase"]).exit_code == 0
+    command = ["privacy", "population", "new", "ward-b", "--home", str(home.root)]
+    told = runner.invoke(app, [*command, "--because", "admitted from 2027 on, as ward a was closed"])
+    assert told.exit_code == 0 and 'privacy_population = "ward-b"' in told.output + told.stderr
+    text = home.settings.read_text() + 'privacy_budget_epsilon = 4.0\nprivacy_population = "ward-b"\n'
+    home.settings.write_text(text)
+    meant = operator_of(home, NodeSettings.of(home), STUDY)
+    assert meant.population == "ward-b"
+    data = write(tmp_path / "north.csv", draw(1))
+    release(STUDY, "north", data, operator(meant.ledger), Sentences())  # of everybody
+    release(STUDY, "north", write(tmp_path / "b.csv", draw(2)), meant, Sentences())
+    with pytest.raises(RefusedError, match="population ward-b beyond"):
+        release(STUDY, "north", write(tmp_path / "c.csv", draw(3)), meant, Sentences())

@@ -1,4 +1,8 @@
-"""The node's privacy ledger: what was released about which data set, and whether there is budget for more.
+"""The node's privacy ledger: what was released about which people, and whether there is budget for more.
+
+All releases that a ledger holds are about the same people, whatever the files: a table of next month, with one row or column more, other
+units or another spelling, tells of the same people again. Only the operator can say that others are meant: a `population` is opened
+under a name, with the reason why nobody is in two of them, and then has a budget of its own.
 
 One folder, all of it mode 0600: the entries (`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
 A data set is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files
@@ -9,9 +13,10 @@ cannot be matched.
 
 The budget is charged, on disk, before `compute` draws any noise. The same settings on the same data return the stored release,
 since a second one would cost again; a release that was charged but never stored (a power cut) has never left, and is drawn under the
-old charge. A changed file is a new data set: whoever adds a record and releases again composes by hand.
+old charge.
 
-The budget is in the adjacency of the releases. Where a data set has releases of both kinds, it is in replace-one, the stricter: replacing
+delta belongs to the population: that of its first charge holds for good, whatever a later study asks for. The budget is in the adjacency
+of the releases. Where a population has releases of both kinds, it is in replace-one, the stricter: replacing
 a record is removing one and adding one, so what is mu-GDP under add-remove is 2 mu-GDP under replace-one. Nothing converts the other
 way, since a replace-one release takes the number of records as public.
 """
@@ -23,6 +28,7 @@ import hashlib
 import hmac
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,19 +39,20 @@ import numpy as np
 import numpy.typing as npt
 
 from epgfn.base.canonical import canonical_json
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_secret, sha256_hex, write_secret
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Claim, Noise, recompute
 from epgfn.privacy.mechanisms.checks import check_parameters
 from epgfn.privacy.spending.ledger_file import LedgerFile, damaged
 
-_EVENTS = ("charged", "stored")
+_EVENTS = ("charged", "stored", "population")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """All that may ever be released about one data set, in the adjacency that the module names. Raises UsageError where out of range."""
+    """All that may ever be released about one population, in the adjacency that the module names. Raises UsageError where out of range."""
 
     epsilon: float
     delta: float
@@ -56,22 +63,49 @@ class Budget:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: `event` "charged" or "stored", of a data set and settings (digests); `claim` as charged; `release` digest as stored."""
+    """One line: `event` "charged" or "stored", of a data set and settings (digests); `claim` as charged; `release` digest as stored; of a
+    charge `population`, "" where the operator has named none, and the `delta` of its budget, None in lines of before. Or `event`
+    "population": one was opened."""
 
     event: str
     dataset: str
     settings: str
     claim: Claim | None
     release: str | None
+    population: str = ""
+    delta: float | None = None
 
 
 class PrivacyLedger:
-    """The ledger in `folder`, made if it is not there, and the operator's `budget` for each data set."""
+    """The ledger in `folder`, made if it is not there, and the operator's `budget` for the `population` that releases are about: "" for
+    all people whom nobody has told apart."""
 
-    def __init__(self, folder: Path, budget: Budget) -> None:
+    def __init__(self, folder: Path, budget: Budget, population: str = "") -> None:
         self.folder = folder
         self.budget = budget
+        self.population = population
         self._file = LedgerFile(folder)
+
+    def new_population(self, name: str, because: str) -> None:
+        """Open one, of people who are in no other: `because` says why, for whoever asks later.
+
+        Raises:
+            UsageError: the name is none, there is one of that name, or no reason is given.
+            RefusedError: "ledger-damaged". EpgfnError: a file cannot be read or written.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                "a population is named by lower-case letters, digits and hyphens, at most 63; choose such a name"
+            )
+        reason = " ".join("".join(c if c.isprintable() else " " for c in because).split())
+        if len(reason) < 10:
+            raise UsageError(
+                'say what keeps these people apart from all others whose records were released here: --because "..."'
+            )
+        with self._locked():
+            if any(e.event == "population" and e.population == name for e in self._entries()):
+                raise UsageError(f"there is a population {name} already; choose another name")
+            self._file.append({"event": "population", "population": name, "because": reason})
 
     def dataset(self, *arrays: npt.NDArray[Any]) -> str:
         """The keyed digest of a data set: types, shapes and numbers of its arrays.
@@ -98,7 +132,8 @@ class PrivacyLedger:
             compute: draws the noise; its bytes are stored before anyone sees them.
 
         Raises:
-            RefusedError: "budget-spent", before `compute` is called. "ledger-damaged": a file is not as it was written.
+            RefusedError: "budget-spent", before `compute` is called. "population-unknown": it was never opened. "ledger-damaged": a file
+                is not as it was written.
             EpgfnError: a file cannot be read or written.
         """
         named = sha256_hex(canonical_json(settings))
@@ -112,10 +147,11 @@ class PrivacyLedger:
                     raise damaged(path)
                 return raw
             if not mine or mine[-1].event == "stored":  # stored and gone: what was drawn may have left
-                self._require(entries, dataset, claim)
-                self._file.append(
-                    {"event": "charged", "dataset": dataset, "settings": named, "claim": claim.to_json()}
-                )
+                self._require(entries, claim)
+                charge: dict[str, Any] = {"event": "charged", "dataset": dataset, "settings": named}
+                about = {"population": self.population} if self.population else {}
+                delta = self._delta(entries, self.population)
+                self._file.append({**charge, "claim": claim.to_json(), **about, "delta": delta})
             raw = compute()
             write_secret(path, raw)
             self._file.append(
@@ -123,13 +159,19 @@ class PrivacyLedger:
             )
             return raw
 
-    def spent(self, dataset: str, also: Claim | None = None) -> float:
-        """epsilon at the budget's delta of all releases charged on `dataset`, and of `also` on top; infinity if delta is spent.
+    def spent(self, dataset: str) -> float:
+        """epsilon, at the population's delta, of all releases charged on the people whom `dataset` is of; infinity if delta is spent.
 
         Raises:
             RefusedError: "ledger-damaged".
         """
-        return self._spent(self.entries(), dataset, also)
+        entries = self.entries()
+        charged = [e.population for e in entries if e.dataset == dataset and e.claim is not None]
+        return self._spent(entries, charged[-1] if charged else self.population)
+
+    def delta(self) -> float:
+        """At which the population's budget is: that of its first charge, or else the budget's."""
+        return self._delta(self.entries(), self.population)
 
     def entries(self) -> list[Entry]:
         """All entries, oldest first; none where there is no ledger.
@@ -151,21 +193,35 @@ class PrivacyLedger:
             entries.append(entry)
         return entries
 
-    def _spent(self, entries: list[Entry], dataset: str, also: Claim | None = None) -> float:
-        charged = [e.claim for e in entries if e.dataset == dataset and e.claim is not None]
+    def _delta(self, entries: list[Entry], population: str) -> float:
+        fixed = [e.delta for e in entries if e.population == population and e.delta is not None]
+        return fixed[0] if fixed else self.budget.delta
+
+    def _spent(self, entries: list[Entry], population: str, also: Claim | None = None) -> float:
+        charged = [e.claim for e in entries if e.population == population and e.claim is not None]
+        delta = self._delta(entries, population)
         try:
-            before = composed(charged, self.budget.delta)
+            before = composed(charged, delta)
         except (RefusedError, ValueError, ArithmeticError):  # stored claims that no mechanism ever made
             raise damaged(self._file.lines) from None
-        return before if also is None else composed([*charged, also], self.budget.delta)
+        return before if also is None else composed([*charged, also], delta)
 
-    def _require(self, entries: list[Entry], dataset: str, claim: Claim) -> None:
-        if self._spent(entries, dataset, claim) > self.budget.epsilon * (1 + 1e-9):
+    def _require(self, entries: list[Entry], claim: Claim) -> None:
+        name = self.population
+        if name and not any(e.event == "population" and e.population == name for e in entries):
+            raise RefusedError(
+                "population-unknown",
+                f"no population {name} was ever opened in {self.folder}; open it with epgfn-node privacy population new {name}, which asks "
+                "what keeps its people apart from all others",
+            )
+        if self._spent(entries, name, claim) > self.budget.epsilon * (1 + 1e-9):
+            whose = f"population {name}" if name else "the people in this node's records"
             raise RefusedError(
                 "budget-spent",
-                f"this release would take the data set beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
-                f"delta {self.budget.delta:g}; {self._spent(entries, dataset):.4g} is spent already); use an earlier release, ask "
-                "the study for a smaller epsilon, or decide on a larger budget",
+                f"this release would take {whose} beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
+                f"delta {self._delta(entries, name):g}; {self._spent(entries, name):.4g} is spent already, all files and studies "
+                "together); use an earlier release, ask the study for a smaller epsilon, or decide on a larger budget; where this file "
+                "is of other people, say so with epgfn-node privacy population new",
             )
 
     @contextmanager
@@ -219,14 +275,22 @@ def composed(claims: list[Claim], delta: float) -> float:
 def _entry(value: dict[str, Any]) -> Entry | None:
     """A line's entry; None if it is none."""
     event, dataset, settings, release = (value.get(k) for k in ("event", "dataset", "settings", "release"))
-    if event not in _EVENTS or not isinstance(dataset, str) or not isinstance(settings, str):
+    population, delta = value.get("population", ""), value.get("delta")
+    if event not in _EVENTS or not isinstance(population, str):
+        return None
+    if event == "population":
+        return Entry(event, "", "", None, None, population) if population else None
+    if not isinstance(dataset, str) or not isinstance(settings, str):
         return None
     if event == "stored":
         return Entry(event, dataset, settings, None, release) if isinstance(release, str) else None
+    if not (delta is None or (isinstance(delta, float) and 0 < delta < 1)):
+        return None
     try:
-        return Entry(event, dataset, settings, Claim.from_json(value.get("claim")), None)
+        claim = Claim.from_json(value.get("claim"))
     except RefusedError:
         return None
+    return Entry(event, dataset, settings, claim, None, population, delta)
 
 
 def _was_charged(stored: Entry, before: list[Entry]) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from epgfn.base.canonical import canonical_json
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import RefusedError, UsageError
 from epgfn.privacy.mechanisms.moments import MomentsMechanism
 from epgfn.privacy.mechanisms.release import pack, unpack
 from epgfn.privacy.spending import ledger_file, spending
@@ -56,7 +56,74 @@ def test_a_spent_budget_is_refused_before_any_computation(tmp_path: Path) -> Non
     assert refused.value.reason == "budget-spent"
     release(ledger, X, MomentsMechanism(3, 2.0, DELTA), tag=1)  # two of 2 are 2.9, not 4
     assert 2.0 < ledger.spent(ledger.dataset(X)) <= 3.0
-    release(ledger, X[:100], MomentsMechanism(3, 2.5, DELTA))  # another data set has its own budget
+
+
+CHANGED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "one value by one ulp": lambda x: np.where(
+        np.arange(x.size).reshape(x.shape) == 7, np.nextafter(x, 9), x
+    ),
+    "one row more": lambda x: np.concatenate([x, x[:1]]),
+    "rounded": lambda x: x.round(6),
+    "one column less": lambda x: x[:, :2],
+    "other units": lambda x: 10 * x,
+    "half of the rows": lambda x: x[::2],
+}
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_another_file_is_of_the_same_people_unless_the_operator_says_otherwise(
+    how: str, tmp_path: Path
+) -> None:
+    budget = Budget(2.0, DELTA)
+    ledger = PrivacyLedger(tmp_path, budget)
+    release(ledger, X, MomentsMechanism(3, 2.0, DELTA))
+    changed = CHANGED[how](X)
+    mechanism = MomentsMechanism(changed.shape[1], 2.0, DELTA)
+    with pytest.raises(RefusedError) as refused:
+        release(ledger, changed, mechanism, tag=1)
+    assert refused.value.reason == "budget-spent" and "population new" in str(refused.value)
+    others = PrivacyLedger(tmp_path, budget, "ward-b")
+    with pytest.raises(RefusedError) as refused:
+        release(others, changed, mechanism, tag=1)
+    assert refused.value.reason == "population-unknown"
+    others.new_population("ward-b", "born after everybody in ward a had left")
+    release(others, changed, mechanism, tag=1)
+    assert 1.9 < others.spent(others.dataset(changed)) <= 2.0
+    assert 1.9 < ledger.spent(ledger.dataset(X)) <= 2.0
+    with pytest.raises(RefusedError, match="population ward-b"):
+        release(others, changed, mechanism, tag=2)
+    with pytest.raises(UsageError, match="already"):
+        others.new_population("ward-b", "born after everybody in ward a had left")
+    for name, because in (("Ward B", "born after everybody"), ("ward-c", " ")):
+        with pytest.raises(UsageError):
+            others.new_population(name, because)
+
+
+def test_delta_is_the_first_ones_for_good(tmp_path: Path) -> None:
+    """Studies with other deltas could each look cheap at their own."""
+    release(PrivacyLedger(tmp_path, Budget(4.0, 1e-5)), X, MomentsMechanism(3, 3.9, 1e-5))
+    later = PrivacyLedger(tmp_path, Budget(4.0, 1e-3))
+    assert later.delta() == 1e-5
+    with pytest.raises(RefusedError) as refused:
+        release(later, X[:50], MomentsMechanism(3, 3.0, 1e-3))
+    assert refused.value.reason == "budget-spent" and "at delta 1e-05" in str(refused.value)
+
+
+def test_lines_of_before_count_together(tmp_path: Path) -> None:
+    """They name no population and no delta."""
+    ledger = PrivacyLedger(tmp_path, Budget(8.0, DELTA))
+    for tag, x in enumerate((X, X[:100])):
+        release(ledger, x, MomentsMechanism(3, 2.0, DELTA), tag)
+    together = ledger.spent(ledger.dataset(X))
+    out, previous = [], ""
+    for line in lines(tmp_path):
+        value = {**json.loads(line), "previous": previous}
+        value.pop("delta", None)
+        out.append(canonical_json(value) + b"\n")
+        previous = ledger_file.sha256_hex(canonical_json(value))
+    (tmp_path / LINES).write_bytes(b"".join(out))
+    ledger._file._write_head(ledger._file.open_key(), len(out), previous)
+    assert PrivacyLedger(tmp_path, Budget(8.0, DELTA)).spent(ledger.dataset(X)) == together > 2.5
 
 
 def test_a_release_that_was_charged_but_never_stored_is_not_charged_twice(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def meaning(epsilon: float, delta: float, adjacency: str, unit: str) -> str:
             f"second may be taken for it; how many {unit}s there are is public"
         )
     return (
-        f"epsilon {epsilon:.4g}, delta {delta:.3g}, unit {unit}, adjacency {adjacency}. Whoever sees everything that leaves, knows all "
-        f"other {unit}s, and {test}."
+        f"epsilon {epsilon:.4g}, delta {delta:.3g}, unit {unit}, adjacency {adjacency}. Whoever sees everything that leaves for this "
+        f"study, knows all other {unit}s, and {test}."
     )
 
 

@@ -212,7 +212,7 @@ def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) ->
     spent = ledger.spent(kept.dataset)
     return (
         f"{words} Spent so far on these people, all files and studies together: epsilon {spent:.4g} of {operator.budget_epsilon:g} at "
-        f"delta {ledger.delta():g}, by the spending log in {operator.ledger}."
+        f"delta {ledger.delta(kept.dataset):g}, by the spending log in {operator.ledger}."
     )
 
 

@@ -147,7 +147,7 @@ class PrivacyLedger:
                     raise damaged(path)
                 return raw
             if not mine or mine[-1].event == "stored":  # stored and gone: what was drawn may have left
-                self._require(entries, claim)
+                self._require(entries, dataset, claim)
                 charge: dict[str, Any] = {"event": "charged", "dataset": dataset, "settings": named}
                 about = {"population": self.population} if self.population else {}
                 delta = self._delta(entries, self.population)
@@ -160,18 +160,18 @@ class PrivacyLedger:
             return raw
 
     def spent(self, dataset: str) -> float:
-        """epsilon, at the population's delta, of all releases charged on the people whom `dataset` is of; infinity if delta is spent.
+        """epsilon, at `delta(dataset)`, of all releases charged on the people whom `dataset` is of; infinity if delta is spent.
 
         Raises:
             RefusedError: "ledger-damaged".
         """
         entries = self.entries()
-        charged = [e.population for e in entries if e.dataset == dataset and e.claim is not None]
-        return self._spent(entries, charged[-1] if charged else self.population)
+        return self._spent(entries, self._whose(entries, dataset), dataset)
 
-    def delta(self) -> float:
-        """At which the population's budget is: that of its first charge, or else the budget's."""
-        return self._delta(self.entries(), self.population)
+    def delta(self, dataset: str) -> float:
+        """That of the first charge on the people whom `dataset` is of, or else the budget's. Errors as `spent`."""
+        entries = self.entries()
+        return self._delta(entries, self._whose(entries, dataset))
 
     def entries(self) -> list[Entry]:
         """All entries, oldest first; none where there is no ledger.
@@ -193,12 +193,22 @@ class PrivacyLedger:
             entries.append(entry)
         return entries
 
+    def _whose(self, entries: list[Entry], dataset: str) -> str:
+        """The population that `dataset` was last charged to, or else this ledger's."""
+        charged = [e.population for e in entries if e.dataset == dataset and e.claim is not None]
+        return charged[-1] if charged else self.population
+
     def _delta(self, entries: list[Entry], population: str) -> float:
         fixed = [e.delta for e in entries if e.population == population and e.delta is not None]
         return fixed[0] if fixed else self.budget.delta
 
-    def _spent(self, entries: list[Entry], population: str, also: Claim | None = None) -> float:
-        charged = [e.claim for e in entries if e.population == population and e.claim is not None]
+    def _spent(self, entries: list[Entry], population: str, dataset: str, also: Claim | None = None) -> float:
+        """On `population`, and on the very same `dataset` whatever population it was said to be of: those are the same people."""
+        charged = [
+            e.claim
+            for e in entries
+            if e.claim is not None and (e.population == population or e.dataset == dataset)
+        ]
         delta = self._delta(entries, population)
         try:
             before = composed(charged, delta)
@@ -206,7 +216,7 @@ class PrivacyLedger:
             raise damaged(self._file.lines) from None
         return before if also is None else composed([*charged, also], delta)
 
-    def _require(self, entries: list[Entry], claim: Claim) -> None:
+    def _require(self, entries: list[Entry], dataset: str, claim: Claim) -> None:
         name = self.population
         if name and not any(e.event == "population" and e.population == name for e in entries):
             raise RefusedError(
@@ -214,12 +224,12 @@ class PrivacyLedger:
                 f"no population {name} was ever opened in {self.folder}; open it with epgfn-node privacy population new {name}, which asks "
                 "what keeps its people apart from all others",
             )
-        if self._spent(entries, name, claim) > self.budget.epsilon * (1 + 1e-9):
+        if self._spent(entries, name, dataset, claim) > self.budget.epsilon * (1 + 1e-9):
             whose = f"population {name}" if name else "the people in this node's records"
             raise RefusedError(
                 "budget-spent",
                 f"this release would take {whose} beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
-                f"delta {self._delta(entries, name):g}; {self._spent(entries, name):.4g} is spent already, all files and studies "
+                f"delta {self._delta(entries, name):g}; {self._spent(entries, name, dataset):.4g} is spent already, all files and studies "
                 "together); use an earlier release, ask the study for a smaller epsilon, or decide on a larger budget; where this file "
                 "is of other people, say so with epgfn-node privacy population new",
             )

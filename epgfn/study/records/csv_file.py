@@ -12,7 +12,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -78,7 +78,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     ]
     doubts = require_readable(faults, study, len(columns[0]), lambda: _hint(numeric, decimal))
     doubts += _perhaps_thousands(cells[: len(study.variables)], study) if decimal == "," else []
-    return table_of(columns, notes, "line", below.lines, study, doubts)
+    return table_of(columns, notes, "line", below.lines, study, doubts, faults.unread())
 
 
 def require_readable(
@@ -121,12 +121,13 @@ def table_of(
     unit: str,
     places: Callable[[], Sequence[int]],
     study: Study,
-    doubts: Sequence[str] = (),
+    doubts: Sequence[str],
+    unread: Mapping[str, int],
 ) -> Table:
     """From the `columns` of `read_of`."""
     v = len(study.variables)
     if len(columns) == v:
-        return Table(columns, notes, unit, places, doubts)
+        return Table(columns, notes, unit, places, doubts, unread=unread)
     arms = columns[v]
     return Table(columns[:v], notes + notes_of(study, arms.tolist()), unit, places, doubts, arms)
 

@@ -64,8 +64,8 @@ class Warned(NamedTuple):
 @dataclass(frozen=True)
 class ColumnFacts:
     """One column. Numbers: mean, standard deviation, smallest and largest on the study's scale, in units of it; `outside`: the share beyond
-    the public bounds, None without. Categories: None for all of these. `blanks`: cells without a number on the scale. `repeated`: the share
-    of the value that is there most often, of `different` ones."""
+    the public bounds, None without. Categories: None for all of these. `blanks`: cells without a number on the scale, or that could not be
+    read. `repeated`: the share of the value that is there most often, of `different` ones."""
 
     name: str
     count: int
@@ -97,7 +97,10 @@ class Examined:
 
 def examine(table: Table, study: Study) -> Examined:
     """What there is to know about the file of one institution that was read for `study`."""
-    facts = [_facts(raw, v) for raw, v in zip(table.columns, study.variables, strict=True)]
+    facts = [
+        _facts(raw, v, table.unread.get(v.name, 0))
+        for raw, v in zip(table.columns, study.variables, strict=True)
+    ]
     warnings = [Warned(doubt, True) for doubt in table.doubts]
     apart: set[int] = set()
     for at, (raw, variable) in enumerate(zip(table.columns, study.variables, strict=True)):
@@ -140,18 +143,18 @@ def _set_somewhere(study: Study, table: Table) -> npt.NDArray[np.int64]:
     return np.zeros(0, np.int64) if table.arms is None else np.flatnonzero(np.isin(table.arms, setting))
 
 
-def _facts(raw: Numbers, variable: Variable) -> ColumnFacts:
+def _facts(raw: Numbers, variable: Variable, unread: int) -> ColumnFacts:
     counts = np.unique(raw, return_counts=True)[1]
     repeated, different = float(counts.max()) / len(raw), len(counts)
     if not np.issubdtype(raw.dtype, np.floating):
-        return ColumnFacts(variable.name, len(raw), 0, None, None, None, None, None, repeated, different)
+        return ColumnFacts(variable.name, len(raw), unread, None, None, None, None, None, repeated, different)
     x = on_scale(raw, variable)
     x = x[np.isfinite(x)]
     some = len(x) > 0
     return ColumnFacts(
         variable.name,
         len(raw),
-        len(raw) - len(x),
+        len(raw) - len(x) + unread,
         float(x.mean()) if some else None,
         float(x.std()) if some else None,
         float(x.min()) if some else None,

@@ -74,6 +74,13 @@ class Faults:
         )
         raise UsageError(f"{self.path}: {self._said()}{what}{hint}")
 
+    def unread(self) -> dict[str, int]:
+        """How many cells of each column are wrong, by its name in the study; of columns that have such, and that are not empty."""
+        found: dict[str, int] = {}
+        for (column, _), places in self._cells.items():
+            found[column] = found.get(column, 0) + len(places)
+        return found
+
     def tolerated(self, records: int, instead: Mapping[str, str], hint: str = "") -> list[str]:
         """Sentences for the file's owner on what counts as something public, where no record may stop a node: `instead` says as what, by
         column.
@@ -82,9 +89,7 @@ class Faults:
             UsageError: half of the `records` or more show nothing in a column that can be read, which is no matter of one record: another
                 file or another way to write numbers is meant. `hint`: one more thing to say in either case.
         """
-        unread = dict.fromkeys(self._empty, records)
-        for (column, _), places in self._cells.items():
-            unread[column] = unread.get(column, 0) + len(places)
+        unread = self.unread() | dict.fromkeys(self._empty, records)
         most = [column for column, n in unread.items() if 2 * n >= records]
         if most:
             self.check(f"; half of column '{most[0]}' or more cannot be read{hint}")

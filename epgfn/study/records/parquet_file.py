@@ -60,7 +60,7 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
             )
         )
     doubts = require_readable(faults, study, table.num_rows)
-    return table_of(columns, notes, "row", lambda: rows, study, doubts)
+    return table_of(columns, notes, "row", lambda: rows, study, doubts, faults.unread())
 
 
 def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults) -> Floats:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Table:
     places: the place of each record in those units, found out only where something is wrong.
     doubts: sentences for the owner on what may have been written to mean another number, which nobody should train without having read.
     arms: where the study has a design, the arm of each record by its place there, (n,) int64.
+    unread: in a private study, how many cells of a column could not be read and count as something public, by its name there.
     """
 
     columns: list[Numbers]
@@ -30,6 +31,7 @@ class Table:
     places: Callable[[], Sequence[int]]
     doubts: Sequence[str] = ()
     arms: Numbers | None = None
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

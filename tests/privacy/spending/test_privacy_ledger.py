@@ -99,11 +99,21 @@ def test_another_file_is_of_the_same_people_unless_the_operator_says_otherwise(
             others.new_population(name, because)
 
 
+def test_the_same_file_is_of_the_same_people_whatever_it_is_said_to_be_of(tmp_path: Path) -> None:
+    budget = Budget(2.0, DELTA)
+    release(PrivacyLedger(tmp_path, budget), X, MomentsMechanism(3, 2.0, DELTA))
+    others = PrivacyLedger(tmp_path, budget, "ward-b")
+    others.new_population("ward-b", "born after everybody in ward a had left")
+    with pytest.raises(RefusedError) as refused:
+        release(others, X, MomentsMechanism(3, 2.0, DELTA), tag=1)
+    assert refused.value.reason == "budget-spent"
+
+
 def test_delta_is_the_first_ones_for_good(tmp_path: Path) -> None:
     """Studies with other deltas could each look cheap at their own."""
     release(PrivacyLedger(tmp_path, Budget(4.0, 1e-5)), X, MomentsMechanism(3, 3.9, 1e-5))
     later = PrivacyLedger(tmp_path, Budget(4.0, 1e-3))
-    assert later.delta() == 1e-5
+    assert later.delta(later.dataset(X[:50])) == 1e-5
     with pytest.raises(RefusedError) as refused:
         release(later, X[:50], MomentsMechanism(3, 3.0, 1e-3))
     assert refused.value.reason == "budget-spent" and "at delta 1e-05" in str(refused.value)

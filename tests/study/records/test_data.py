@@ -247,6 +247,8 @@ def test_under_privacy_no_record_stops_a_node(cell: str, tmp_path: Path) -> None
     assert records.raw[1].tolist() == expected and len(records.raw) == 3
     (doubt,) = load_table(path, private).doubts
     assert "line 3" in doubt and "b: 2, the middle of its bounds" in doubt
+    blanks = [column.blanks for column in examine(load_table(path, private), private).columns]
+    assert blanks == ([1, 1, 1] if cell == "1;2" else [0, 1, 0])
     with pytest.raises(UsageError, match="line 3"):
         load_records(path, Study.from_bytes(SMALL_STUDY.encode()))
 

@@ -182,19 +182,12 @@ def design(seed: int) -> Case:
                     still = perfect and arm == 1
                     x[rows, j] = 1.5 if still else x[rows, j] * 0.3 + rng.normal(1.0, 1.0, int(rows.sum()))
         parts.append(np.column_stack([x, arms.astype(np.float64)]))
-    told = {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)}
-    said = tomli_w.dumps(
-        {"design": {"column": "arm", "kind": "perfect" if perfect else "imperfect", "sets": told}}
-    )
+    said = tomli_w.dumps({"design": _design(sets, perfect)})
     case = graphs("design", parts, said, [f'{{ name = "v{j}", centre = 0, scale = 1 }}' for j in range(v)])
 
-    def family(node: int, child: int, parents: tuple[int, ...]) -> float:
-        x, arms = parts[node][:, :-1], parts[node][:, -1]
-        free = [arm for arm, members in enumerate(sets) if child not in members]
-        own = [] if perfect else [[arm] for arm, members in enumerate(sets) if child in members]
-        return sum(gaussian(x[np.isin(arms, some)], child, parents, v) for some in [free, *own])
-
-    return case._replace(families=family)
+    return case._replace(
+        families=_by_arms(parts, sets, perfect, lambda x, child, parents: gaussian(x, child, parents, v))
+    )
 
 
 def design_of_categories(seed: int) -> Case:
@@ -213,22 +206,37 @@ def design_of_categories(seed: int) -> Case:
     told = [
         f'{{ name = "v{j}", categories = {[str(c) for c in range(size)]} }}' for j, size in enumerate(sizes)
     ]
-    design = {
-        "column": "arm",
-        "kind": "perfect" if perfect else "imperfect",
-        "sets": {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)},
-    }
-    case = graphs(
-        "design-of-categories", parts, tomli_w.dumps({"target": {"kind": "bdeu"}, "design": design}), told
+    said = tomli_w.dumps({"target": {"kind": "bdeu"}, "design": _design(sets, perfect)})
+    case = graphs("design-of-categories", parts, said, told)
+
+    return case._replace(
+        families=_by_arms(
+            parts, sets, perfect, lambda x, child, parents: categorical(x, child, parents, sizes)
+        )
     )
+
+
+def _design(sets: Sequence[Sequence[int]], perfect: bool) -> dict[str, Any]:
+    """The study's [design], in which arm number i sets the variables `sets[i]`."""
+    told = {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)}
+    return {"column": "arm", "kind": "perfect" if perfect else "imperfect", "sets": told}
+
+
+def _by_arms(
+    parts: Sequence[Records],
+    sets: Sequence[Sequence[int]],
+    perfect: bool,
+    score: Callable[[Records, int, tuple[int, ...]], float],
+) -> Callable[[int, int, tuple[int, ...]], float]:
+    """As `Case.families`: the `score` in the rows in which the child was not set, and if not `perfect` in each arm that set it."""
 
     def family(node: int, child: int, parents: tuple[int, ...]) -> float:
         x, arms = parts[node][:, :-1], parts[node][:, -1]
         free = [arm for arm, members in enumerate(sets) if child not in members]
         own = [] if perfect else [[arm] for arm, members in enumerate(sets) if child in members]
-        return sum(categorical(x[np.isin(arms, some)], child, parents, sizes) for some in [free, *own])
+        return sum(score(x[np.isin(arms, some)], child, parents) for some in [free, *own])
 
-    return case._replace(families=family)
+    return family
 
 
 def categories(seed: int) -> Case:

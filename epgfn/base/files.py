@@ -22,6 +22,10 @@ NO_ROOM: Final = frozenset(
 """What a system says when nothing more can be written for now."""
 
 
+MAX_KEY_BYTES: Final = 64 << 10
+"""Of a key or an invitation: of a longer file no more than this is read."""
+
+
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -108,8 +112,8 @@ def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
         raise UsageError(f"cannot read the {what} {path}: {error.strerror}; check the path") from None
 
 
-def read_secret(path: Path) -> bytes:
-    """The bytes of a secret file.
+def read_secret(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a secret file; `most` as in `read_bytes`.
 
     Raises:
         EpgfnError: it is missing, unreadable, or anyone but its owner may read it.
@@ -120,4 +124,4 @@ def read_secret(path: Path) -> bytes:
         raise EpgfnError(f"cannot read the secret file {path}: {error.strerror}; check the path") from None
     if stat.S_IMODE(mode) & 0o077:
         raise EpgfnError(f"the secret file {path} can be read by others; run: chmod 600 {path}")
-    return read_bytes(path, "secret file")
+    return read_bytes(path, "secret file", most)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from epgfn.base.errors import UsageError
-from epgfn.base.files import read_secret, write_secret
+from epgfn.base.files import MAX_KEY_BYTES, read_secret, write_secret
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.encoding import to_base64
 from epgfn.ledger.errors import LedgerError
@@ -122,7 +122,7 @@ class CosignerKey:
             EpgfnError: it is missing or others may read it.
             UsageError: it is no such key.
         """
-        raw = read_secret(path)
+        raw = read_secret(path, MAX_KEY_BYTES)
         try:
             text = raw.decode("utf-8").removesuffix("\n")
             if not text.startswith(_PRIVATE):

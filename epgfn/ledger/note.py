@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from epgfn.base.errors import EpgfnError, UsageError
-from epgfn.base.files import read_secret, write_secret
+from epgfn.base.files import MAX_KEY_BYTES, read_secret, write_secret
 from epgfn.base.private_keys import to_pem
 from epgfn.ledger.encoding import from_base64, to_base64
 from epgfn.ledger.errors import LedgerError
@@ -99,7 +99,7 @@ class NoteSigner:
             EpgfnError: it is missing, others may read it, or the passphrase is missing or wrong.
             UsageError: it is not a signer key.
         """
-        raw = read_secret(path)
+        raw = read_secret(path, MAX_KEY_BYTES)
         if raw.startswith(_PROTECTED.encode()):
             return cls._open(raw, path, passphrase)
         try:

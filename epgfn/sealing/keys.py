@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_secret, sha256_hex, write_secret
+from epgfn.base.files import MAX_KEY_BYTES, read_secret, sha256_hex, write_secret
 from epgfn.base.private_keys import to_pem
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
@@ -110,7 +110,7 @@ def open_private(path: Path, passphrase: str | None = None) -> PrivateKeyTypes:
     Raises:
         EpgfnError: missing, readable by others, wrong or missing passphrase, or no key.
     """
-    raw = read_secret(path)
+    raw = read_secret(path, MAX_KEY_BYTES)
     password = passphrase.encode("utf-8") if passphrase else None
     try:
         return serialization.load_pem_private_key(raw, password)

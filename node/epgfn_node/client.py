@@ -29,6 +29,8 @@ from epgfn.v1 import (
 
 QUICK_PATIENCE: Final = 2.0  # seconds of trying again when nobody asked to wait
 STALL: Final = 60.0  # seconds without a byte before a stream is given up and resumed
+LEAST: Final = 16 << 10
+"""Bytes in `STALL` seconds that count as getting on: whoever sends a byte a minute keeps nobody for ever."""
 MAX_PAUSE: Final = 5.0
 REPORT_EVERY: Final = 5.0
 LOOK_AGAIN: Final = 10.0
@@ -192,13 +194,14 @@ def plain(text: str) -> str:
 
 
 @contextlib.contextmanager
-def stall_guard(call: Any, seconds: float = STALL) -> Iterator[Callable[[], None]]:
-    """Cancel the streaming `call` if the function this yields is not called every `seconds`."""
+def stall_guard(call: Any, seconds: float | None = None) -> Iterator[Callable[[], None]]:
+    """Cancel the streaming `call` if the function this yields is not called every `seconds`; call it for each `LEAST` bytes."""
     fed, done = threading.Event(), threading.Event()
+    most = STALL if seconds is None else seconds
 
     def watch() -> None:
         while not done.is_set():
-            if not fed.wait(seconds):
+            if not fed.wait(most):
                 call.cancel()
                 return
             fed.clear()

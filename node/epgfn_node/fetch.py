@@ -25,7 +25,7 @@ from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_
 from epgfn.study import Study
 from epgfn.v1 import result_pb2, study_pb2
 from epgfn_node import ledger
-from epgfn_node.client import Coordinator, plain, stall_guard
+from epgfn_node.client import LEAST, Coordinator, plain, stall_guard
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
@@ -368,6 +368,7 @@ def _download(
                 coordinator.about(result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate))
             )
             with stall_guard(call) as fed:
+                fed_at = target.tell()
                 for piece in call:
                     at = target.tell()
                     # An empty piece would keep the guard content, and a stream of them this node for ever.
@@ -377,15 +378,17 @@ def _download(
                         raise RefusedError(
                             "bad-offset", "the coordinator sends the model out of order; fetch again"
                         )
-                    fed()
                     failpoints.at("append", part)
                     target.write(piece.data)
+                    if target.tell() - fed_at >= LEAST:
+                        fed()
+                        fed_at = target.tell()
                     report.event("fetching", step=target.tell(), steps=size)
 
     def transfer() -> bytes:
         while kept() != size:
             before = kept()
-            coordinator.persist(attempt, progress=kept)
+            coordinator.persist(attempt, progress=lambda: kept() // LEAST)
             if kept() == before:
                 break
         return part.read_bytes() if part.exists() else b""

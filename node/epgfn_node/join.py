@@ -44,11 +44,8 @@ def rounds(connection: Connection, report: Reporter, patience: float = 0.0) -> l
     with connection.open(report, patience) as coordinator:
         found = listed(coordinator)
     here = {connection.round_id}
-    folder = connection.home.round("")
-    for path in sorted(folder.root.iterdir()) if folder.root.is_dir() else []:
-        home = NodeHome(path)
-        if home.is_enrolled:
-            here.add(Connection.load(home, NodeSettings.of(home)).round_id)
+    for home in joined(connection.home):
+        here.add(Connection.load(home, NodeSettings.of(home)).round_id)
     return [
         {
             "name": plain(each.name),
@@ -60,6 +57,13 @@ def rounds(connection: Connection, report: Reporter, patience: float = 0.0) -> l
         }
         for each in found
     ]
+
+
+def joined(home: NodeHome) -> list[NodeHome]:
+    """The further rounds that this node has joined, by name."""
+    folder = home.round("").root
+    found = [NodeHome(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return [each for each in found if each.is_enrolled]
 
 
 def listed(coordinator: Coordinator) -> list[Any]:
@@ -117,6 +121,7 @@ def join(
             raise UsageError(
                 f"{name} is the round of {connection.home.root} itself; there is nothing to join"
             )
+        _require_not_joined(connection.home, home, found.round_id)
         coordinator.round_id = found.round_id
         answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
         manifest = signed_round(bytes(answer.bundle), connection.trust.coordinator)
@@ -136,6 +141,17 @@ def join(
         round=name,
     )
     return home, agreement
+
+
+def _require_not_joined(node: NodeHome, new: NodeHome, round_id: str) -> None:
+    """Only names of rounds are unsigned: one round under two would be trained for, and asked for consent, twice."""
+    for other in joined(node):
+        if other.root != new.root and Connection.load(other, NodeSettings.of(other)).round_id == round_id:
+            raise RefusedError(
+                "joined-already",
+                f"the coordinator calls the round {new.root.name} that this node has joined as {other.root.name}, in {other.root}; "
+                "go on there, and tell its operator",
+            )
 
 
 def _pin_ledger(home: NodeHome, vkey: str) -> None:

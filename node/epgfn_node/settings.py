@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, write_atomic
-from epgfn.base.toml import parse_toml
+from epgfn.base.toml import MAX_BYTES, parse_toml
 from epgfn_node.home import NodeHome
 
 INHERITED: Final = (
@@ -87,7 +87,7 @@ class NodeSettings(BaseModel):
         Raises:
             UsageError: missing, not TOML, an unknown key or a value of the wrong type.
         """
-        raw = read_bytes(path, "settings file")
+        raw = read_bytes(path, "settings file", MAX_BYTES)
         try:
             settings = cls.model_validate(parse_toml(raw))
         except ValidationError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import RefusedError, WaitingError
 from epgfn.base.files import remove, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
@@ -27,6 +27,7 @@ from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 from epgfn_node.withdraw import require_none_under_way
 
+MOST_CHECKING = 1800.0  # seconds that a node waits in one go while the coordinator says that it is checking
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
 SMALLEST_PIECE = 8 << 10  # bytes
 MAX_UPLOAD_ID = 128  # characters; the name goes with every piece, so a long one would be sent as often
@@ -39,6 +40,7 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
     Raises:
         RefusedError: not approved, or the coordinator refuses, or its receipt does not prove what it should, or its
             ledger was rewritten.
+        WaitingError: "checking": the coordinator has said for `MOST_CHECKING` seconds that it is checking what it has.
         EpgfnError: nobody answers; what has arrived is kept, so run again.
     """
     home = connection.home
@@ -62,6 +64,8 @@ def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Re
     try:
         upload_id = _upload(home, package, coordinator, report)
         return _commit(upload_id, coordinator, report)
+    except WaitingError:
+        raise  # it may yet be accepted
     except RefusedError as error:
         if error.reason not in UNCERTAIN:
             remove(home.sending)  # a plain no: this artifact is not in
@@ -69,14 +73,25 @@ def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Re
 
 
 def _commit(upload_id: str, coordinator: Coordinator, report: Reporter) -> Any:
-    """The answer to Commit, however long the coordinator checks what it was sent."""
+    """The answer to Commit, while the coordinator checks what it was sent.
+
+    Raises:
+        WaitingError: "checking": that takes longer than `MOST_CHECKING`.
+    """
     request = artifact_pb2.CommitRequest(upload_id=upload_id)
+    until = time.monotonic() + MOST_CHECKING
     while True:
         try:
             return coordinator.call(coordinator.artifact.Commit, request)
         except RefusedError as error:
             if error.reason != "checking":
                 raise
+        if time.monotonic() >= until:
+            raise WaitingError(
+                "checking",
+                f"the coordinator at {coordinator.address} has the whole model and has said for {MOST_CHECKING / 60:.0f} minutes "
+                "that it is checking it; nothing is lost: run submit again later for the receipt, and ask its operator if it goes on",
+            )
         report.event("checking", "the coordinator has the whole model and is checking it")
         time.sleep(ASK_AGAIN)
 
@@ -158,8 +173,8 @@ class _Transfer:
             self.kept = self._stream(self.kept)
             if self.kept == self._size:
                 return
-            if self.kept <= before:
-                break
+            if self.kept < before + SMALLEST_PIECE:
+                break  # it keeps whole pieces
         raise RefusedError(
             "bad-offset",
             f"the coordinator at {self._coordinator.address} does not keep what it is sent; tell its operator, then run again",

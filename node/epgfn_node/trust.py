@@ -49,7 +49,7 @@ class Invitation(BaseModel):
             EpgfnError: missing, or others may read it.
             UsageError: it is no invitation.
         """
-        raw = read_secret(path)
+        raw = read_secret(path, MAX_BYTES)
         try:
             if len(raw) > MAX_BYTES:
                 raise ValueError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,9 @@ from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority, make_csr
 from epgfn.study import Study
 from epgfn.v1 import artifact_pb2, ledger_pb2, result_pb2
+from epgfn_node import client, submit
 from lying_coordinator import Liar, Lie
-from parties import REFUSED, Node
+from parties import REFUSED, WAITING, Node
 
 MIB = 1 << 20
 BENT = "up\x1b[2J\u202e\nepgfn-node: all is well"
@@ -344,6 +346,37 @@ def test_an_upload_that_is_lied_to_leaves_no_receipt_and_sends_no_more_than_the_
     assert sum(size for name, size in liar.calls if name == "Upload") <= 2 * size_of(north)
 
 
+def answered_for_ever(_: Any, __: Any, context: grpc.ServicerContext) -> None:
+    abort(context, grpc.StatusCode.FAILED_PRECONDITION, "checking", "still at it")
+
+
+def test_one_that_checks_for_ever_is_asked_for_a_while_and_again_another_day(
+    liar: Liar, north: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "MOST_CHECKING", 0.2)
+    monkeypatch.setattr(submit, "ASK_AGAIN", 0.05)
+    with liar.telling(Begin=TAKEN["Begin"](liar), Commit=answered_for_ever):
+        said = north.fails(WAITING, "submit")
+    assert "that it is checking it; nothing is lost: run submit again later" in said
+    assert 2 <= sum(name == "Commit" for name, _ in liar.calls) <= 6
+    assert not (north.home / "receipts").exists() and (north.home / "outbox/sending").exists()
+
+
+def test_one_that_keeps_a_byte_at_a_time_is_left(liar: Liar, north: Node) -> None:
+    kept = [0]
+
+    def a_byte(request: Iterator[Any], *_: Any) -> Any:
+        for _piece in request:
+            pass
+        kept[0] += 1
+        return artifact_pb2.UploadResponse(offset=kept[0])
+
+    begun = lambda *_: artifact_pb2.BeginResponse(upload_id="a", offset=kept[0])  # noqa: E731
+    with liar.telling(Begin=begun, Upload=a_byte):
+        assert "does not keep what it is sent" in north.fails(REFUSED, "submit")
+    assert sum(name == "Upload" for name, _ in liar.calls) <= 2
+
+
 @pytest.fixture(scope="module")
 def published(liar: Liar, north: Node, south: Any) -> Node:
     """The same home, told the truth: what it sends is accepted."""
@@ -368,6 +401,29 @@ def without_end(data: bytes) -> dict[str, Callable[[Liar], Lie]]:
             offset += len(data)
 
     return {"Download": lambda _: told}
+
+
+def test_a_result_that_comes_a_byte_at_a_time_is_given_up_and_fetched_another_day(
+    liar: Liar, published: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes well before a stream that stands still is given up."""
+    monkeypatch.setattr(client, "STALL", 0.5)
+    told_bytes = []
+
+    def drip(request: Any, truth: Callable[[], Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        model = b"".join(bytes(piece.data) for piece in truth())
+        for at in range(len(model)):
+            if not context.is_active():
+                return
+            time.sleep(0.1)
+            told_bytes.append(at)
+            yield result_pb2.DownloadResponse(offset=request.offset + at, data=model[at : at + 1])
+
+    said = told(liar, published, {"Download": lambda _: drip}, "fetch")
+    assert "in the middle of a transfer; run again to go on from there" in said
+    assert told_bytes and len(told_bytes) < 100
+    for part in published.home.rglob("*.part"):
+        part.unlink()  # where a true one would go on
 
 
 def aggregated(change: Callable[[list[dict[str, str]]], list[dict[str, str]]], **more: Any) -> Any:

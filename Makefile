@@ -4,7 +4,8 @@
 #   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library, OpenSSF's model-signing (needs npm), and a ledger's verifier of its own
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
-#                 and 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=)
+#                 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=),
+#                 10,000 altered artifacts and run directories (ALTERED=), and make fuzz (five hours)
 #   make fuzz     ten minutes (FUZZ_MINUTES=) of coverage-guided fuzzing of each parser, with atheris in an environment of its own
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
@@ -22,7 +23,7 @@ BIN := .venv/bin
 .PHONY: demo test wheel-test outside soak fuzz bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,12p' Makefile
+	@sed -n '1,13p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -60,7 +61,8 @@ outside: .venv/.dev .venv-model-signing/.there
 
 # Each file takes its share of the time; the seed it prints plays the same choices again: make soak SOAK_SEED=...
 soak: .venv/.dev
-	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/faults/soak_faults.py tests/coordinator/soak_crowds.py
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -s -o python_functions='soak_*' tests/privacy/soak_privacy.py tests/node/soak_upload.py tests/coordinator/soak_kills.py tests/faults/soak_faults.py tests/coordinator/soak_crowds.py tests/attacks/soak_altered.py tests/run/audit/soak_audit.py
+	@$(MAKE) --no-print-directory fuzz
 
 .venv-fuzz/.there: .venv/bin/python
 	@$(PYTHON) -m venv .venv-fuzz

@@ -2,7 +2,7 @@
 
 seal      a model file sealed to a round key and opened again, in turns with AES-256-GCM over the same bytes in one piece; CPU time
 stream    much more of it through the chunks alone, from a source and to a sink that keep nothing, in a process of its own: its peak
-          memory over that of a process that has loaded as much and does nothing
+          memory over that of a process that has loaded as much and does nothing; once sealed, and once sealed and opened again
 ledger    a log of many entries on disk: one entry more and its checkpoint, and the proof that an entry is in it
 """
 
@@ -34,7 +34,7 @@ MIB: Final = 1 << 20
 _MORE: Final = 20  # entries, each with a checkpoint and a proof
 
 _STREAM: Final = """
-import resource, sys
+import os, resource, sys, threading
 from pathlib import Path
 from epgfn.sealing import chunked
 
@@ -55,6 +55,16 @@ if size:
     sealed = Through()
     chunked.encrypt_stream(Zeros(size), sealed, bytes(32), b"")
     assert sealed.size == chunked.sealed_size(size)
+if size and sys.argv[2] == "open":
+    out, into = os.pipe()
+    def fill():
+        with os.fdopen(into, "wb") as sealed:
+            chunked.encrypt_stream(Zeros(size), sealed, bytes(32), b"")
+    threading.Thread(target=fill, daemon=True).start()
+    opened = Through()
+    with os.fdopen(out, "rb") as sealed:
+        chunked.decrypt_stream(sealed, opened, bytes(32), b"")
+    assert opened.size == size
 told = Path("/proc/self/status")
 if told.exists():  # what getrusage says is, on Linux, also of the process that started this one
     print(next(line.split()[1] for line in told.read_text().splitlines() if line.startswith("VmHWM:")))
@@ -124,19 +134,20 @@ def sealing(size: int, turns: int) -> dict[str, Any]:
 
 
 def stream(size: int) -> dict[str, Any]:
-    """Peak memory while `size` bytes are sealed in a stream, over that of the same process with nothing to seal."""
-    peaks = [_peak_kib(each) for each in (0, size)]
+    """Peak memory while `size` bytes are sealed in a stream, and sealed and opened, over that of the same process with nothing to do."""
+    peaks = [_peak_kib(0), _peak_kib(size), _peak_kib(size, "open")]
     return {
         "part": "stream",
         "bytes": size,
         "empty_mib": peaks[0] / 1024,
         "over_mib": (peaks[1] - peaks[0]) / 1024,
+        "open_over_mib": (peaks[2] - peaks[0]) / 1024,
     }
 
 
-def _peak_kib(size: int) -> int:
+def _peak_kib(size: int, what: str = "seal") -> int:
     done = subprocess.run(
-        [sys.executable, "-c", _STREAM, str(size)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _STREAM, str(size), what], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise EpgfnError(
@@ -193,7 +204,10 @@ def shown(row: dict[str, Any]) -> str:
             f"open {row['open_ratio']:.2f} ({row['bare_encrypt_cpu_s']:.3f} s)"
         )
     if row["part"] == "stream":
-        return f"stream {row['bytes'] / MIB:.0f} MiB: {row['over_mib']:.1f} MiB over an empty process ({row['empty_mib']:.0f} MiB)"
+        return (
+            f"stream {row['bytes'] / MIB:.0f} MiB: {row['over_mib']:.1f} MiB over an empty process ({row['empty_mib']:.0f} MiB), "
+            f"opened again {row['open_over_mib']:.1f}"
+        )
     return (
         f"ledger {row['entries']:,} entries: checkpoint {1e3 * row['checkpoint_s']:.1f} ms ({1e3 * row['checkpoint_cpu_s']:.1f} CPU-ms, "
         f"{1e3 * row['checkpoint_s_max']:.1f} at most), proof of inclusion {1e3 * row['proof_s']:.2f} ms ({1e3 * row['proof_s_max']:.2f})"

@@ -19,6 +19,7 @@ with atheris.instrument_imports(
         "epgfn.ledger",
         "epgfn.study",
         "epgfn.run",
+        "epgfn.privacy",
         "epgfn_node",
         "tomllib",
         "json",

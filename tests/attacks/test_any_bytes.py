@@ -10,33 +10,11 @@ import random
 
 import pytest
 
+from altered import altered
 from parsers import CORPUS, NAMES, Parser, corpus, parsers
 from run_directory import RunDirectory
 
 ROUNDS = 150
-TOKENS = [
-    b'"', b"{", b"[", b"}", b"]", b"=", b"\n", b".", b",", b"\0", b"\xff", b"1e999", b"NaN", b"-1", b"true", b"null", b"\\u0000", b"9" * 24,
-    b"[[", b"2030-13-01", b"'''", b"0x", b"inf", b"\xe2\x80\xae", b"1979-05-27T07:32:00Z", b"{}", b"[]", b'""', b"1.5", b"+", b"\n\n",
-]  # fmt: skip
-
-
-def altered(raw: bytes, chance: random.Random) -> bytes:
-    """`raw` with one to eight changes: a bit, a token more, bytes less, others twice."""
-    new = bytearray(raw)
-    for _ in range(chance.choice([1, 1, 2, 4, 8])):
-        at, what = chance.randrange(len(new) + 1), chance.random()
-        if what < 0.25 and new:
-            new[at % len(new)] ^= 1 << chance.randrange(8)
-        elif what < 0.55:
-            new[at:at] = chance.choice(TOKENS)
-        elif what < 0.75:
-            del new[at : at + chance.choice([1, 2, 8, 64])]
-        elif what < 0.85:
-            new[at : at + chance.choice([1, 4, 16])] = chance.choice(TOKENS)
-        else:
-            other = chance.randrange(len(new) + 1)
-            new[at:at] = new[other : other + chance.choice([4, 16, 64])]
-    return bytes(new)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ def test_every_part_says_what_it_cost() -> None:
     seal, stream, ledger = artifacts(Setting(1, 1, 1, 300), lambda row: told.append(shown(row)))
     assert [line.split()[0] for line in told] == ["seal", "stream", "ledger"]
     assert seal["bytes"] == stream["bytes"] == 1 << 20 and seal["seal_ratio"] > 0 and seal["open_ratio"] > 0
+    assert stream["open_over_mib"] < 64  # MiB
     assert stream["empty_mib"] > 0 and ledger["entries"] == 300
     assert 0 < ledger["proof_s"] <= ledger["proof_s_max"] and ledger["checkpoint_s"] > 0
 

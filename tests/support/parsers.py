@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from epgfn.base.canonical import parse_canonical_json
+from epgfn.base.archive import Member, read_archive, write_archive
+from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import EpgfnError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.cosignature import Cosigner, CosignerKey
@@ -22,6 +23,7 @@ from epgfn.ledger.note import NoteVerifier, split_note, verify
 from epgfn.ledger.policy import parse_policy
 from epgfn.ledger.proof import verify_proof
 from epgfn.ledger.tiles import parse_bundle
+from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.run.comparison.file import read_comparison
 from epgfn.run.cosigning import make_cosignature, parse_cosignature
 from epgfn.run.inspection import inspect_file
@@ -41,8 +43,11 @@ from epgfn.study.knowledge_files import read_edges
 from epgfn.study.records.tables import load_records
 from epgfn_node.settings import NodeSettings
 from epgfn_node.trust import Invitation
+from made_claims import honest
 from run_directory import ROUND_ID, RunDirectory
+from small import PRIVATE_STUDY
 
+BACKUP: Final = "epgfn-coordinator-backup/v1"
 CORPUS: Final = Path(__file__).parents[1] / "attacks/corpus"
 
 
@@ -99,6 +104,28 @@ def _at(read: Callable[[Path], Any]) -> Callable[[bytes], Any]:
 
 def _text(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
     return lambda raw: read(raw.decode("utf-8", "replace"))
+
+
+def _claimed(raw: bytes) -> None:
+    stated = parse_canonical_json(raw)
+    require_claim(Study.from_bytes(PRIVATE_STUDY.encode()), stated if isinstance(stated, dict) else {})
+
+
+def _restored(path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="epgfn-parsers-") as into:
+        read_archive(path, BACKUP, Path(into))
+
+
+def _backup() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="epgfn-parsers-") as folder:
+        path = Path(folder) / "backup"
+        members = [
+            Member("coordinator.toml", b"address = 1"),
+            Member("keys/a.pem", b"key"),
+            Member("state.sqlite", bytes(600)),
+        ]
+        write_archive(path, BACKUP, members, {"made": "now"})
+        return path.read_bytes()
 
 
 def _inspected(path: Path) -> None:
@@ -169,6 +196,8 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
             _at(lambda path: load_records(path, run.study)), [b"a,b,c\n1,2,3\n2,3,4\n0,1,-1e3\n-1,.5,2\n"]
         ),
         "edges": Parser(_at(read_edges), [b"from,to\na,b\nb,c\n"]),
+        "claim": Parser(_claimed, [canonical_json(honest()), canonical_json(honest(epsilon=1.0))]),
+        "backup": Parser(_at(_restored), [_backup()]),
         "inspect": Parser(
             _at(_inspected),
             [sealed[:4096], bundles[0], run.tiles.note, run.tiles.receipt(6), log, letter, invitation, run.study.raw,
@@ -181,7 +210,7 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
 NAMES: Final = (
     "study", "study-check", "json", "statement", "bundle", "public-key", "certificate", "request", "entry", "tile", "checkpoint", "note",
     "receipt", "ledger-key", "witness-key", "cosignature", "policy", "sealed", "model", "samples", "comparison", "letter", "invitation",
-    "settings", "records", "edges", "inspect",
+    "settings", "records", "edges", "claim", "backup", "inspect",
 )  # fmt: skip
 """The same names, for those who have no run yet."""
 

@@ -7,6 +7,9 @@
 #                 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=),
 #                 10,000 altered artifacts and run directories (ALTERED=), and make fuzz (five hours)
 #   make fuzz     ten minutes (FUZZ_MINUTES=) of coverage-guided fuzzing of each parser, with atheris in an environment of its own
+#   make release-check   requirements.lock fits pyproject.toml and has hashes, two builds give the same wheel, an SBOM (CycloneDX) in dist/
+#   make lock     newer versions into requirements.lock, with hashes (needs the package registry)
+#   make images   both container images, their base pinned by images.lock, their packages by requirements.lock
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -20,10 +23,10 @@ SOAK_MINUTES ?= 10
 FUZZ_MINUTES ?= 10
 BIN := .venv/bin
 
-.PHONY: demo test wheel-test outside soak fuzz bench check format stubs clean help compose-prepare
+.PHONY: demo test wheel-test outside soak fuzz lock release-check images bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,13p' Makefile
+	@sed -n '1,16p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -76,6 +79,20 @@ fuzz: .venv/.dev .venv-fuzz/.there
 		echo "$$name"; OMP_NUM_THREADS=1 .venv-fuzz/bin/python tests/attacks/fuzz.py $$name $$(($(FUZZ_MINUTES) * 60)) .venv-fuzz/found || exit 1; \
 	done
 
+.venv-release/.there: .venv/bin/python
+	@$(PYTHON) -m venv .venv-release
+	@.venv-release/bin/python -m pip install -q --disable-pip-version-check 'uv==0.13.*' 'cyclonedx-bom==7.*'
+	@touch $@
+
+lock: .venv-release/.there
+	@tests/release.sh lock
+
+release-check: .venv-release/.there
+	@PYTHON=$(BIN)/python tests/release.sh check
+
+images:
+	@tests/release.sh images
+
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench aggregate $(BENCH_FLAGS)
@@ -97,7 +114,7 @@ stubs: .venv/.dev
 	PYTHON=$(BIN)/python proto/generate.sh
 
 clean:
-	rm -rf .venv .venv-model-signing .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-model-signing .venv-fuzz .venv-release .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 compose-prepare: .venv/.run
 	@$(BIN)/python examples/compose/prepare.py

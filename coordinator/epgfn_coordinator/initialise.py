@@ -157,8 +157,7 @@ def _build(home: Home, study: Study, place: Home) -> None:
         building.root.mkdir(mode=0o700)
         try:
             building.round_keys.mkdir(mode=0o700)
-            path = home.key(keys.SIGNING_KEY)
-            signing = SigningKey.load(path, key_passphrase(path))
+            signing = keys.load_signing(home)
             with contextlib.closing(Store(Home(home.shared).state)) as first:
                 institution = first.fact(INSTITUTION_FACT)
             with contextlib.closing(Store(building.state)) as store:

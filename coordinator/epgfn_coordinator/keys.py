@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass, replace
 
 from epgfn.base import failpoints
-from epgfn.base.errors import EpgfnError
-from epgfn.base.files import remove, sync_directory
+from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.files import read_bytes, remove, sync_directory
 from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.note import NoteSigner
+from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
@@ -36,12 +37,12 @@ class Keys:
         """Read them from keys/.
 
         Raises:
-            EpgfnError: one is missing, readable by others, or its passphrase is wrong.
+            EpgfnError: one is missing, readable by others, or its passphrase is wrong; or nodes do not trust the signing key.
         """
         secret = key_passphrase(home.key(SIGNING_KEY))
         return cls(
             CertificateAuthority.load(home.keys, secret),
-            SigningKey.load(home.key(SIGNING_KEY), secret),
+            load_signing(home),
             NoteSigner.load(home.key(LEDGER_KEY), secret),
         )
 
@@ -52,6 +53,24 @@ class Keys:
             EpgfnError: that is missing, readable by others, or does not open.
         """
         return replace(self, ledger=NoteSigner.load(home.key(LEDGER_KEY), key_passphrase()))
+
+
+def load_signing(home: Home) -> SigningKey:
+    """The key that signs for all rounds of this home. Nodes have pinned it, so another one in its place signs what they all refuse.
+
+    Raises:
+        EpgfnError: it is missing, readable by others, or does not open; or it is not the one that signed the first round.
+    """
+    path = home.key(SIGNING_KEY)
+    key, first = SigningKey.load(path, key_passphrase(path)), Home(home.shared).round_bundle
+    try:
+        verify_bundle(read_bytes(first, "round manifest"), key.public)
+    except RefusedError:
+        raise EpgfnError(
+            f"{path} is not the key that signed {first}, and nodes trust no other; restore it from a backup, or, where it is lost or "
+            "stolen, begin a new coordinator in another home, with new invitations"
+        ) from None
+    return key
 
 
 def read_round_key(home: Home) -> RoundPrivateKey:

@@ -62,14 +62,15 @@ def open_artifacts(
             raise EpgfnError(
                 f"{path} is not the artifact that was accepted; the disk or someone changed it, restore it from a backup"
             )
-        fingerprint = signer_of(store, row["node_id"], bytes(row["bundle"])).fingerprint
+        node_id, bundle = row["node_id"], bytes(row["bundle"])
+        signer = signer_of(store, node_id, bundle)
         raw = verifier.opened(
-            sealed, row["node_id"], fingerprint, key
+            sealed, node_id, signer.fingerprint, key
         )  # where it does not, the trouble is ours
         try:
-            models[row["node_id"]] = verifier.policy(raw)
+            models[node_id] = verifier.policy(raw, node_id, signer, bundle)
         except RefusedError as error:
-            unusable[row["node_id"]] = error.reason
+            unusable[node_id] = error.reason
     if unusable:
         raise UnusableModels(
             unusable, f"the models of {', '.join(unusable)} passed when they arrived and do not pass any more"

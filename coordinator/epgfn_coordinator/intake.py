@@ -292,7 +292,7 @@ class Intake:
                 "the bytes that arrived are not those the statement names; begin the upload again",
             )
         key = read_round_key(self._home)
-        self._verifier.model(sealed, caller.node_id, caller.signing_key.fingerprint, key)
+        self._verifier.model(sealed, caller.node_id, caller.signing_key, bytes(row["bundle"]), key)
         return sealed
 
     def _accept(self, caller: Caller, row: Row, sealed: bytes) -> None:

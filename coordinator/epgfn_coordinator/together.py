@@ -21,7 +21,7 @@ from epgfn.gflownet.device import CPU, computing_on
 from epgfn.gflownet.parallel import from_first, number_from_first, tensors_from_first, workers
 from epgfn.gflownet.training.loop import Progress, TrainingEnded
 from epgfn.learn.aggregate import GlobalResult, train_global
-from epgfn.learn.policy import policy_spec
+from epgfn.learn.policy import upload_spec
 from epgfn.study import Study
 
 Models = Mapping[str, Mapping[str, Tensor]]
@@ -95,7 +95,7 @@ def _send(study: Study, models: Models) -> None:
     from_first(torch.frombuffer(bytearray(study.raw), dtype=torch.uint8).to(torch.int64))
     from_first(_places(study, nodes))
     for node in nodes:
-        tensors_from_first(models[node], policy_spec(study))
+        tensors_from_first(models[node], upload_spec(study))
 
 
 def _receive_study() -> Study:
@@ -107,7 +107,7 @@ def _receive_study() -> Study:
 
 def _receive(study: Study, count: int) -> dict[str, dict[str, Tensor]]:
     places = from_first(torch.zeros(count, dtype=torch.int64)).tolist()
-    return {study.roster[place]: tensors_from_first(None, policy_spec(study)) for place in places}
+    return {study.roster[place]: tensors_from_first(None, upload_spec(study)) for place in places}
 
 
 def _places(study: Study, nodes: Sequence[str]) -> Tensor:

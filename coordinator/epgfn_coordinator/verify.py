@@ -14,7 +14,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.run.layout import SEALED
-from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
+from epgfn.sealing.binding import Binding
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.encoding import from_base64
 from epgfn.sealing.envelope import open_sealed, sealed_size
@@ -29,6 +29,7 @@ from epgfn.sealing.statement import (
     predicate_of,
 )
 from epgfn.study import Study
+from epgfn.study.parameters import is_shared, payload_of
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.known_keys import signing_keys
 from epgfn_coordinator.published_ledger import PublishedLog
@@ -110,13 +111,16 @@ class Verifier:
         self._require_same_ledger(predicate.checkpoint)
         return statement.subjects[SEALED], predicate.checkpoint.size
 
-    def model(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> dict[str, Tensor]:
-        """The policy inside sealed bytes whose digest was checked. The plaintext stays in memory.
+    def model(
+        self, sealed: bytes, node_id: str, signer: VerifyKey, bundle: bytes, key: RoundPrivateKey
+    ) -> dict[str, Tensor]:
+        """What is inside sealed bytes whose digest was checked, and of which `bundle`, signed by `signer`, is the statement. The plaintext
+        stays in memory.
 
         Raises:
             RefusedError: see `opened` and `policy`.
         """
-        return self.policy(self.opened(sealed, node_id, fingerprint, key))
+        return self.policy(self.opened(sealed, node_id, signer.fingerprint, key), node_id, signer, bundle)
 
     def opened(self, sealed: bytes, node_id: str, fingerprint: str, key: RoundPrivateKey) -> bytes:
         """The model file inside.
@@ -130,25 +134,30 @@ class Verifier:
             node_id,
             fingerprint,
             self._manifest.round_key_id,
-            MODEL_PAYLOAD,
+            payload_of(self._study),
         )
         return open_sealed(sealed, key, binding)
 
-    def policy(self, raw: bytes) -> dict[str, Tensor]:
-        """What a model file holds.
+    def policy(self, raw: bytes, node_id: str, signer: VerifyKey, bundle: bytes) -> dict[str, Tensor]:
+        """What a node's model file holds: a policy, and where all sites share their parameters a statistic.
 
         Raises:
-            RefusedError: it is not a policy of the study.
+            RefusedError: it is not a policy of the study, or its statistic is not what the policy, or the claim in the statement, is of.
         """
         from epgfn.learn.policy import (
-            policy_spec,
-            validate_policy,
+            upload_spec,
+            validate_upload,
         )  # here: it loads torch, which takes seconds
         from epgfn.sealing.model_file import read_model
 
-        tensors, metadata = read_model(raw, policy_spec(self._study))
+        tensors, metadata = read_model(raw, upload_spec(self._study))
         self._require_metadata(metadata)
-        validate_policy(self._study, tensors)
+        validate_upload(self._study, node_id, tensors)
+        if is_shared(self._study) and self._study.privacy.is_private:
+            from epgfn.privacy.of_study.agreement import require_release
+
+            stated = predicate_of(parse_statement(verify_bundle(bundle, signer)), UploadPredicate)
+            require_release(self._study, node_id, tensors, stated.privacy)
         return tensors
 
     def _payload(self, bundle: bytes, caller: Caller) -> bytes:
@@ -182,7 +191,7 @@ class Verifier:
                 "wrong-key",
                 "another signing key",
             ),
-            (predicate.payload_type, MODEL_PAYLOAD, "wrong-payload", "another kind of payload"),
+            (predicate.payload_type, payload_of(self._study), "wrong-payload", "another kind of payload"),
         ):
             if found != expected:
                 raise RefusedError(

@@ -63,6 +63,23 @@ INSTANCES: dict[str, Instance] = {
     "moments-5-laplace": _moments(1000, partial(dags.moments, tails="laplace"), trains=True),
     "moments-5-known-mean": _moments(1000, partial(dags.moments, known=True)),
     "moments-5-unknown-means": _moments(1000, partial(dags.moments, mean=0.5)),
+    **{
+        f"pooled-{nodes}{many}-{parameters}": Instance(
+            "statistic",
+            records,
+            partial(dags.moments, parameters=parameters),
+            (1.0,),
+            nodes=nodes,
+            targets={} if parameters == "own" else {1.0: target},
+        )
+        for nodes, many, records, target in (
+            (4, "", 1000, 0.29),
+            (10, "", 1000, 0.28),
+            (4, "-many", 10_000, 0.10),
+            (10, "-many", 10_000, 0.04),
+        )
+        for parameters in ("own", "shared")
+    },
     "moments-11": _moments(1000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
     "moments-11-many": _moments(10_000, partial(dags.moments, variables=11), (1.0, 4.0), 5),
     "moments-25": _moments(10_000, partial(dags.moments, variables=25), (1.0, 4.0), 3),

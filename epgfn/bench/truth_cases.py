@@ -216,6 +216,41 @@ def design_of_categories(seed: int) -> Case:
     )
 
 
+def shared(seed: int) -> Case:
+    """5 to 10 variables at three nodes with 40 to 300 records each, whose means differ somewhat, one set of coefficients for all: against
+    the distribution of all records at once."""
+    rng = np.random.default_rng(seed)
+    v = 5 + seed % 6
+    mix = GaussianNetwork(v, rng).mixing
+    parts = [rng.normal(size=(int(rng.integers(40, 301)), v)) @ mix + rng.normal(0, 0.2, v) for _ in range(3)]
+    together = np.concatenate(parts)
+    case = graphs("shared", parts, 'target.parameters = "shared"\n')
+    return case._replace(families=_at_once(lambda child, parents: gaussian(together, child, parents, v)))
+
+
+def shared_categories(seed: int) -> Case:
+    """The same of 5 to 8 variables of two or three categories."""
+    rng = np.random.default_rng(seed)
+    sizes = tuple(map(int, rng.integers(2, 4, 5 + seed % 4)))
+    network = DiscreteNetwork(sizes, rng)
+    parts = [network.draw(int(rng.integers(40, 301)), rng) for _ in range(3)]
+    together = np.concatenate(parts)
+    told = [
+        f'{{ name = "v{j}", categories = {[str(c) for c in range(size)]} }}' for j, size in enumerate(sizes)
+    ]
+    case = graphs("shared-categories", parts, 'target.kind = "bdeu"\ntarget.parameters = "shared"\n', told)
+    return case._replace(
+        families=_at_once(lambda child, parents: categorical(together, child, parents, sizes))
+    )
+
+
+def _at_once(
+    score: Callable[[int, tuple[int, ...]], float],
+) -> Callable[[int, int, tuple[int, ...]], float]:
+    """As `Case.families`, of records that are scored together: the first node's is all of it."""
+    return lambda node, child, parents: 0.0 if node else score(child, parents)
+
+
 def _design(sets: Sequence[Sequence[int]], perfect: bool) -> dict[str, Any]:
     """The study's [design], in which arm number i sets the variables `sets[i]`."""
     told = {str(arm): [f"v{j}" for j in members] for arm, members in enumerate(sets)}
@@ -333,6 +368,8 @@ CASES: dict[str, tuple[Make, int]] = {
     "knowledge-by-edges": (knowledge_by_edges, 2),
     "design": (design, 6),
     "design-of-categories": (design_of_categories, 5),
+    "shared": (shared, 6),
+    "shared-categories": (shared_categories, 5),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
     "multisets-skewed": (multisets_skewed, 4),

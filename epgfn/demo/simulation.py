@@ -145,7 +145,7 @@ def simulate(
             ]
             command += ["--accept-study", study.digest, "--approve-automatically", "--events"]
             # Nothing leaves this machine here.
-            command.append("--accept-small-counts")
+            command += ["--accept-small-counts", "--accept-statistic"]
             if accept_warnings:
                 command.append("--accept-warnings")
             if (

@@ -30,11 +30,15 @@ from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
 from epgfn.learn.best_target import moves_of, of_models, of_tables
+from epgfn.learn.exact import exact_of_table
 from epgfn.learn.overlap import overlap_of, told
-from epgfn.learn.policy import family_of, initial_policy, validate_policy
+from epgfn.learn.policy import family_of, initial_policy, validate_upload
 from epgfn.learn.scores import prior_table
+from epgfn.learn.shared import Pooled, pooled
+from epgfn.learn.shared import apart as apart_of
 from epgfn.learn.trust import Judge, Judged, More, parts_of, table_target
 from epgfn.study.objects import space_of
+from epgfn.study.parameters import POOLED, is_shared
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -74,7 +78,8 @@ def train_global(
 ) -> GlobalResult:
     """A GFlowNet on the product of the subposteriors that `locals`, tensors by node id, were trained on.
 
-    With K of the roster's N nodes present the target is prod_n R_n(x) * pi(x)^(1 - K/N): the posterior given their records.
+    With K of the roster's N nodes present the target is prod_n R_n(x) * pi(x)^(1 - K/N): the posterior given their records. Where the study
+    has all sites share their parameters it is that of their records together, from the statistics that `locals` hold as well.
     The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
 
     Raises:
@@ -86,17 +91,23 @@ def train_global(
         raise EpgfnError(
             "no local model is there to aggregate; wait until at least one node has sent its own"
         )
-    models = {node: locals[node] for node in sorted(locals)}
+    sent = {node: locals[node] for node in sorted(locals)}
     with computing_on(CPU):
-        _check(study, models)
-        prior_share = absent_prior_share(study, len(models)) if study.target_kind.is_modular else None
+        _check(study, sent)
+        together = _pooled(study, sent) if is_shared(study) else None
+        prior_share = absent_prior_share(study, len(sent)) if study.target_kind.is_modular else None
     here = torch.get_default_device()
-    models = {node: {name: t.to(here) for name, t in tensors.items()} for node, tensors in models.items()}
+    models = {
+        node: {name: t.to(here) for name, t in apart_of(tensors)[0].items()} for node, tensors in sent.items()
+    }
     space, family = space_of(study), family_of(study)
     prior = None if prior_share is None else _log_prior(space, prior_share.to(here))
     stack = make_policy(space, list(models.values()))
     generator = seeded(seed)
-    start = _start(space, models, family.scores, None if prior_share is None else prior_share.to(here))
+    product_table = _start(
+        space, models, family.scores, None if prior_share is None else prior_share.to(here)
+    )
+    start = product_table if together is None else together.table.to(here)
     moves = moves_of(stack)
     if family.by_chains is not None and moves is not None:
         first = family.by_chains(space, moves, generator, False)
@@ -133,8 +144,58 @@ def train_global(
         found["overlap"] = told(overlap_of(space, policy, local, generator, own), list(models))
     if best.kind == "product of the models":
         judged = _of_product(judged, found, stack)
-    found["trust"] = {"target": best.kind, **judged.trust}
+    if together is not None and product_table is not None:
+        for of_product in ("effective_share", "effective_samples", "divergence_bound_nats"):
+            found.pop(
+                of_product, None
+            )  # towards the product of the nodes' policies, which is not what was trained on
+        found["parameters"] = _beside_own(study, together, product_table, judged)
+    found["trust"] = {"target": best.kind if together is None else POOLED, **judged.trust}
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged, judge.more(judged.basis))
+
+
+def _pooled(study: Study, sent: Mapping[str, Mapping[str, Tensor]]) -> Pooled:
+    """The score of the records of all who sent their statistic.
+
+    Raises:
+        UnusableModels: the one without which the others give a score.
+        EpgfnError: they give none, whoever is left out.
+    """
+    held = {node: apart_of(tensors)[1] for node, tensors in sent.items()}
+    try:
+        return pooled(study, held)
+    except (EpgfnError, ValueError, ArithmeticError) as error:
+        for node in held if len(held) > 1 else ():
+            try:
+                pooled(study, {other: one for other, one in held.items() if other != node})
+            except (EpgfnError, ValueError, ArithmeticError):
+                continue
+            raise UnusableModels({node: NOT_COMBINED}, f"the statistic of node {node}: {error}") from None
+        raise EpgfnError(f"the nodes' statistics together give no score: {error}") from None
+
+
+def _beside_own(study: Study, together: Pooled, product_table: Tensor, judged: Judged) -> dict[str, Any]:
+    """What one set of parameters for all sites makes of the result, beside the product in which each has its own: `target`, `records`,
+    `between` the sites' means of each variable's variance; and where both are exact `own` by question, with the mean and largest
+    difference and where that is."""
+    found: dict[str, Any] = {"target": "shared", "records": together.records}
+    if together.between:
+        found["between"] = dict(zip(study.variable_names, together.between, strict=True))
+    if judged.basis != "exact":
+        return found
+    with computing_on(CPU):
+        own = exact_of_table(study, product_table.cpu())
+    if own is None:
+        return found
+    apart_by = {name: p - own.probabilities[name] for name, p in judged.probabilities.items()}
+    where = max(apart_by, key=lambda name: abs(apart_by[name]))
+    return {
+        **found,
+        "own": dict(own.probabilities),
+        "mean_difference": sum(map(abs, apart_by.values())) / len(apart_by),
+        "largest_difference": abs(apart_by[where]),
+        "largest_at": where,
+    }
 
 
 def _of_product(judged: Judged, found: Mapping[str, Any], stack: Policy[Any]) -> Judged:
@@ -248,7 +309,7 @@ def _check(study: Study, models: Mapping[str, Mapping[str, Tensor]]) -> None:
     wrong: dict[str, RefusedError] = {}
     for node, tensors in models.items():
         try:
-            validate_policy(study, tensors)
+            validate_upload(study, node, tensors)
         except RefusedError as error:
             wrong[node] = error
     if wrong:

@@ -33,6 +33,7 @@ from epgfn.gflownet.spaces.base import LogReward, joined, take
 from epgfn.learn.elsewhere import GraphChains
 from epgfn.learn.exact import MAX_VARIABLES, exact_of_table, graphs_of_table
 from epgfn.learn.policy import family_of, validate_policy
+from epgfn.learn.shared import apart
 from epgfn.learn.trust import Basis, edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
@@ -82,11 +83,12 @@ class Model:
     """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time."""
 
     def __init__(self, study: Study, tensors: Mapping[str, Tensor]) -> None:
-        """`tensors` of one model of `study`.
+        """`tensors` of one model of `study`; a statistic among them is left aside.
 
         Raises:
             RefusedError: they are not a policy of this study.
         """
+        tensors, _ = apart(tensors)
         validate_policy(study, tensors, older=True)
         self.study = study
         self.space = space_of(study)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from epgfn.base.errors import UsageError
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
 from epgfn.gflownet.spaces import DagBySinks
 from epgfn.learn.scores import require_mean, require_scorable
+from epgfn.learn.shared import apart, check_statistic, statistic_spec
 from epgfn.study.objects import space_of
+from epgfn.study.parameters import is_shared
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -28,8 +31,14 @@ def family_of(study: Study) -> Family:
 
 
 def policy_spec(study: Study) -> dict[str, TensorSpec]:
-    """Names, shapes and dtypes of the tensors in a model file of `study`; nothing but the study decides them."""
+    """Names, shapes and dtypes of the tensors of a policy of `study`; nothing but the study decides them."""
     return family_of(study).spec(space_of(study), study.policy.hidden)
+
+
+def upload_spec(study: Study) -> dict[str, TensorSpec]:
+    """The same of what a node sends: a policy, and where all sites share their parameters a statistic beside it. Errors as
+    `statistic_spec`."""
+    return {**policy_spec(study), **statistic_spec(study)}
 
 
 def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
@@ -37,12 +46,12 @@ def initial_policy(study: Study, scores: Tensor | None, generator: torch.Generat
     return family_of(study).initial(space_of(study), study.policy.hidden, scores, generator)
 
 
-_SIZES = {"float32": 4, "float64": 8}
+_SIZES = {"float32": 4, "float64": 8, "int64": 8}
 
 
 def model_bytes(study: Study) -> int:
-    """How many bytes the numbers in a model file of `study` take."""
-    return sum(_bytes(entry) for entry in policy_spec(study).values())
+    """How many bytes the numbers take that a node sends in `study`. Errors as `upload_spec`."""
+    return sum(_bytes(entry) for entry in upload_spec(study).values())
 
 
 def _bytes(entry: TensorSpec) -> int:
@@ -88,6 +97,26 @@ def require_possible(study: Study) -> None:
         raise UsageError(
             f"a model of this study takes {model_weight(study)}, and nodes may send {study.transport.max_upload_bytes / 1e6:,.1f} MB; "
             f"choose a smaller {lower} or a larger transport.max_upload_bytes ({model_bytes(study) * 11 // 10} would do)"
+        )
+
+
+def validate_upload(study: Study, node_id: str, tensors: Mapping[str, Tensor]) -> None:
+    """`validate_policy` of what `node_id` sends; and where all sites share their parameters, that a statistic is beside it, sound and what
+    the policy is made of.
+
+    Raises:
+        RefusedError: as there, or "statistic-not-sound", "statistic-not-the-policys".
+    """
+    policy, statistic = apart(tensors)
+    validate_policy(study, policy)
+    if is_shared(study):
+        name = family_of(study).scores
+        assert name is not None  # the study's own check
+        check_statistic(study, node_id, statistic, scores_of(space_of(study), policy[name]))
+    elif statistic:
+        raise RefusedError(
+            "statistic-not-asked",
+            "the model holds a statistic that the study does not ask for; train again with the accepted study",
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,25 +17,28 @@ from epgfn.gflownet.measure.tree_chains import Parts, TreeMoves
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import family_of
 from epgfn.learn.scores import score_table
+from epgfn.learn.shared import statistic_of
 from epgfn.study import Study
 from epgfn.study.objects import space_of
+from epgfn.study.parameters import is_shared
 from epgfn.targets.additive import Additive
 
 
 class Target(NamedTuple):
     """`table` (V, K) float64 local scores of graphs; for other objects None, and `log_reward` takes finished states to (B,) float64.
     `digest` tells targets apart. All in nats, the party's share of the prior included. `moves`: of Markov chains on it, where the study's
-    policy is taught by them."""
+    policy is taught by them. `statistic`: what is sent beside the policy where all sites share their parameters."""
 
     table: Tensor | None
     log_reward: Callable[[Any], Tensor]
     digest: str
     moves: TreeMoves | None = None
+    statistic: Mapping[str, Tensor] = MappingProxyType({})
 
     @classmethod
-    def of_table(cls, table: Tensor) -> Target:
+    def of_table(cls, table: Tensor, statistic: Mapping[str, Tensor] = MappingProxyType({})) -> Target:
         """From (V, K) scores as `score_table` gives them."""
-        return cls(table, _no_reward, _digest(table))
+        return cls(table, _no_reward, _digest(table), None, statistic)
 
     @classmethod
     def of_answers(cls, space: Any, objects: Any, log_likelihood: Tensor) -> Target:
@@ -51,7 +55,8 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
     parties = len(study.roster)
     found = torch.as_tensor(records)
     if study.target_kind.is_modular:
-        return Target.of_table(score_table(study, found, n_parties=parties))
+        statistic = statistic_of(study, found) if is_shared(study) else {}
+        return Target.of_table(score_table(study, found, n_parties=parties), statistic)
     space, together = space_of(study), study.target_kind.together
     moves = study.target_kind.moves
     if moves is not None and family_of(study).by_chains is not None:

@@ -11,6 +11,8 @@ from epgfn.sealing.encoding import length_prefixed
 
 NONCE_BYTES = 16
 MODEL_PAYLOAD = "application/vnd.epgfn.model+safetensors"
+STATISTIC_PAYLOAD = "application/vnd.epgfn.model-and-statistic+safetensors"
+"""A policy and, in the same file, a statistic of the records."""
 
 _LABEL = b"epgfn binding v1"
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from epgfn.study.parameters import agreement_in_words, is_shared
 from epgfn.study.study import Study
 
 
 def exposure_of(study: Study) -> str:
-    """A sentence for a study of mode none; empty for any other."""
+    """A sentence for a study of mode none, or with parameters that all sites share; empty for any other."""
+    if is_shared(study):
+        return agreement_in_words(study)
     if study.privacy.is_private:
         return ""
     if not study.kind.carries_scores:

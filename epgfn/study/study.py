@@ -154,6 +154,7 @@ class Study(Settings):
                 self._check_roster_of_privacy,
                 self._check_bounds_of_privacy,
                 self._check_objectives,
+                self._check_parameters,
                 *new,
             )
         )
@@ -202,6 +203,20 @@ class Study(Settings):
         if self.aggregation.objective == "aggregating-scores" and not self.kind.carries_scores:
             raise ValueError(
                 "objective 'aggregating-scores' needs models that carry score tables, which those of 'dag-by-sinks' do"
+            )
+
+    def _check_parameters(self) -> None:
+        if getattr(self.target, "parameters", "own") == "own":
+            return
+        if not self.kind.carries_scores:
+            raise ValueError(
+                "target.parameters = 'shared' trains the common model on a table of scores, which models of 'dag-by-sinks' are made of; "
+                f"take that space, or parameters = 'own' with '{self.space.kind}'"
+            )
+        if self.aggregation.objective not in (None, "aggregating-scores"):
+            raise ValueError(
+                "target.parameters = 'shared' trains the common model on the score of all records together and not on the nodes' policies; "
+                "leave aggregation.objective out"
             )
 
     def _check_kind(self) -> None:

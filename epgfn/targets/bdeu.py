@@ -13,6 +13,9 @@ counts. All that is needed from the records are counts, which add up over partie
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -121,3 +124,33 @@ def cell_score(counts: Tensor, sample_size: float) -> Tensor:
     """g(Y) from all |Y| cells of a table, (|Y|,) not negative and not necessarily whole, as noisy counts are -> () float64."""
     share = torch.tensor(sample_size / len(counts), dtype=torch.float64)
     return (torch.lgamma(share + counts.double()) - torch.lgamma(share)).sum()
+
+
+def bdeu_of_tables(tables: Mapping[tuple[int, ...], Tensor], sets: Tensor, *, sample_size: float) -> Tensor:
+    """`bdeu` from contingency tables in place of records: (K, V) bool -> (V, K) float64; undefined where j is in Pa, and 0 where no table
+    holds all of a family. `tables`: by the variables each counts, ascending, one axis for each.
+
+    Raises:
+        ValueError: there is no table.
+    """
+    if not tables:
+        raise ValueError("no table counts anything")
+    place: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for held in tables:
+        for size in range(len(held) + 1):
+            for part in itertools.combinations(held, size):
+                place.setdefault(part, held)
+    found, where = families(sets)
+    scores = torch.zeros(len(found), dtype=torch.float64)
+    known = torch.zeros(len(found), dtype=torch.bool)
+    for row, held_by in enumerate(found.tolist()):
+        subset = tuple(i for i, there in enumerate(held_by) if there)
+        variables = place.get(subset)
+        if variables is None:
+            continue
+        rest = tuple(axis for axis, v in enumerate(variables) if v not in subset)
+        table = tables[variables]
+        cells = table.sum(rest) if rest else table
+        scores[row], known[row] = cell_score(cells.reshape(-1), sample_size), True
+    both = known[where[1:]] & known[where[:1]]
+    return (scores[where[1:]] - scores[where[:1]]).masked_fill(~both, 0.0)

@@ -15,6 +15,7 @@ looked up after that. Sets of one size go through one batched Cholesky in float6
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -108,6 +109,27 @@ class Moments(NamedTuple):
                 "it is constant, or so far from its centre that rounding leaves little of its spread; set a centre near its mean",
             )
         return made
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Moments]) -> Moments:
+        """Of the records of all parts together, from theirs alone (Chan, Golub & LeVeque 1983). Of noisy parts, each worth n records, it is
+        the mean weighted by what each is worth, which has the least variance, and is worth their sum. `judged` is the first one's.
+
+        Raises:
+            ValueError: there are none, or only some have a mean.
+        """
+        if not parts or len({part.mean is None for part in parts}) > 1:
+            raise ValueError("parts to pool are one or more, all with a mean or all without")
+        n, scatter = sum(part.n for part in parts), torch.stack([part.scatter for part in parts]).sum(0)
+        means = [part.mean for part in parts if part.mean is not None]
+        if not means:
+            return cls(n, None, scatter, parts[0].judged)
+        share = torch.tensor([part.n for part in parts], dtype=torch.float64) / n
+        from_first = torch.stack(means) - means[0]  # so that an offset which all have costs no digits
+        shift = share @ from_first
+        apart = from_first - shift
+        between = n * (apart * share[:, None]).T @ apart
+        return cls(n, means[0] + shift, scatter + between, parts[0].judged)
 
     @property
     def about_zero(self) -> Tensor:

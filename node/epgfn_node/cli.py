@@ -61,6 +61,13 @@ SmallCounts = Annotated[
         help="Let a model of categories leave that tells counts below ten; asked once for a study.",
     ),
 ]
+Statistic = Annotated[
+    bool,
+    typer.Option(
+        "--accept-statistic",
+        help="Let a statistic of the records leave beside the model, where all sites share their parameters; asked once for a study.",
+    ),
+]
 Budget = Annotated[
     float | None,
     typer.Option(
@@ -124,36 +131,6 @@ def init(
         if pipeline.initialise(node_home, data, no_passphrase=no_passphrase):
             report.event("unprotected", UNPROTECTED)
         report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
-
-
-@app.command(epilog="Example: epgfn-node passphrase --home node-home")
-def passphrase(
-    home: Home = DEFAULT_HOME,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Put the private keys under no passphrase.")
-    ] = False,
-    events: Events = False,
-) -> None:
-    """Put all of this node's private keys under another passphrase, under one for the first time, or under none.
-
-    The passphrase of now is found as ever; the new one is asked for, or in EPGFN_NEW_KEY_PASSPHRASE_FILE.
-    """
-    from contextlib import ExitStack
-
-    from epgfn.base.passphrase import changed_passphrase
-    from epgfn_node.join import joined
-    from epgfn_node.protection import change_passphrase
-
-    with _session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
-        node_home.require_initialised()
-        for each in joined(node_home):
-            held.enter_context(each.locked())
-        files = change_passphrase(node_home, None if remove else changed_passphrase())
-        report.event(
-            "protected",
-            f"{len(files)} private keys in {node_home.root} are under {'no passphrase' if remove else 'the new passphrase'} now; copies of "
-            "them elsewhere, as in backups, are as they were",
-        )
 
 
 @app.command(epilog="Example: epgfn-node enroll --home node-home --invite clinic-a.invitation.json")
@@ -432,6 +409,7 @@ def approve(
         typer.Option("--model", metavar="SHA256", help="Approve only this model, as `inspect` named it."),
     ] = None,
     accept_small_counts: SmallCounts = False,
+    accept_statistic: Statistic = False,
     approver: Annotated[
         str | None,
         typer.Option(
@@ -449,9 +427,11 @@ def approve(
     with _session(home, events) as (node_home, report):
         connection = _connection(node_home)
         require_none_under_way(node_home)
-        accept_small_counts = accept_small_counts or NodeSettings.of(node_home).accept_small_counts
+        settings = NodeSettings.of(node_home)
+        accept_small_counts = accept_small_counts or settings.accept_small_counts
+        accept_statistic = accept_statistic or settings.accept_statistic
         agreement = load_agreement(node_home, connection.trust)
-        approve_model(connection, agreement, report, model, accept_small_counts, approver)
+        approve_model(connection, agreement, report, model, accept_small_counts, accept_statistic, approver)
 
 
 @app.command(epilog="Example: epgfn-node submit --home node-home")
@@ -635,6 +615,7 @@ def run(
         ),
     ] = False,
     accept_small_counts: SmallCounts = False,
+    accept_statistic: Statistic = False,
     seed: Seed = None,
     privacy_budget: Budget = None,
     device: Device = "cpu",
@@ -654,6 +635,7 @@ def run(
             approve_automatically=approve_automatically,
             accept_warnings=accept_warnings,
             accept_small_counts=accept_small_counts,
+            accept_statistic=accept_statistic,
             seed=seed,
             wait=wait,
             privacy_budget=privacy_budget,

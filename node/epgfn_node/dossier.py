@@ -28,6 +28,7 @@ from epgfn.run.report.html import (
 )
 from epgfn.sealing.model_header import read_header
 from epgfn.study import Study
+from epgfn.study.parameters import agreement_in_words
 from epgfn_node.approval import begun
 from epgfn_node.exposure import TABLE, exposed_table
 from epgfn_node.exposure import in_words as exposed_in_words
@@ -54,6 +55,9 @@ def make(
     study, statement = agreement.study, found["statement"]
     approval = statement.get("approval") or {"by": begun(home, found["model_sha256"])}
     check = found["records_check"]
+    shared = (
+        agreement_in_words(study) if study.privacy.is_private else ""
+    )  # else it is among what can be computed
     return {
         "format": FORMAT,
         "satre": {"version": "2", "technical_controls": "3.3.07", "disclosure_check_record": "3.3.09"},
@@ -80,7 +84,7 @@ def make(
             "readable_by": _readers(agreement),
             "can_be_computed": found["exposed"]["words"],
             "never_leaves": found["never_leaves"],
-            "notes": [note for note in (found["disclosure"], found["caution"], found["foreign_code"]) if note],
+            "notes": [note for note in (shared, found["disclosure"], found["caution"], found["foreign_code"]) if note],
         },
         "attacks": _attacks(home, study, found, data),
         "records_check": {

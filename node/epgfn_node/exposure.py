@@ -23,7 +23,7 @@ def exposed(study: Study, raw: bytes, forms: Mapping[str, Form], told: int | Non
     the number of records `told`. None where something does not come out, or nothing tries to.
     """
     found: dict[str, Any] = {
-        "words": exposure_of(study),
+        "words": "" if study.privacy.is_private else exposure_of(study),
         "records": None,
         "correlation": None,
         "combinations": None,

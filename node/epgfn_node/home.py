@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Final
 
 from epgfn.base.errors import EpgfnError, UsageError
-from epgfn.base.replacing import finish_replacing
 
 SETTINGS: Final = "node.toml"
 ROUNDS: Final = "rounds"
@@ -123,6 +122,10 @@ class NodeHome:
     @property
     def accepted_small_counts(self) -> Path:
         return self.root / "accepted-small-counts"
+
+    @property
+    def accepted_statistic(self) -> Path:
+        return self.root / "accepted-statistic"
 
     @property
     def checkpoint(self) -> Path:
@@ -301,7 +304,6 @@ class NodeHome:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise EpgfnError(f"another epgfn-node works in {self.root}; wait until it ends") from None
-            finish_replacing(self.base)  # a change of keys that was killed
             yield
         finally:
             os.close(handle)

@@ -8,6 +8,8 @@ from typing import Any
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
+from epgfn.study.parameters import statistic_in_words
+from epgfn_node import statistic as beside
 from epgfn_node.check import PRIVATE, said
 from epgfn_node.check import kept as kept_check
 from epgfn_node.enroll import Connection
@@ -85,6 +87,8 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "records_check": found,
         "small_counts": small_counts(home, study) or None,
         "small_counts_accepted": accepted(home, study),
+        "statistic": statistic_in_words(study) or None,
+        "statistic_accepted": beside.accepted(home, study),
         "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
         "exposed": exposed(study, raw, forms, None if found is None else int(found["records"])),
         "never_leaves": [RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ())],
@@ -116,6 +120,17 @@ def in_words(facts: dict[str, Any]) -> str:
     for tensor in facts["tensors"]:
         shape = " x ".join(str(n) for n in tensor["shape"]) or "scalar"
         lines.append(f"     - {tensor['name']}: {shape} {tensor['dtype']} ({tensor['numbers']} numbers)")
+    if facts["statistic"]:
+        lines += [
+            "     In the same file, beside the model, a statistic of your records (the tensors named statistic.*):",
+            f"     {facts['statistic']}.",
+        ]
+        if not facts["statement"]["privacy"].get("epsilon"):
+            lines.append(
+                "     You have accepted that it leaves."
+                if facts["statistic_accepted"]
+                else f"     To let it leave: {beside.FLAG}"
+            )
     lines.append("  2. a signed statement, readable by everyone who audits the study, which says")
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]

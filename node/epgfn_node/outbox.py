@@ -17,7 +17,7 @@ from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.run.layout import SEALED
-from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
+from epgfn.sealing.binding import Binding
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.encoding import to_base64
 from epgfn.sealing.envelope import seal, sealed_size
@@ -31,7 +31,9 @@ from epgfn.sealing.statement import (
     parse_statement,
     predicate_of,
 )
+from epgfn.study.parameters import payload_of
 from epgfn_node import ledger
+from epgfn_node import statistic as beside
 from epgfn_node.approval import collect, named, suffices
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
@@ -62,19 +64,19 @@ class Package:
         return sha256_hex(self.bundle)
 
 
-def read_local_model(home: NodeHome, agreement: Agreement) -> tuple[bytes, dict[str, Tensor]]:
+def read_local_model(home: NodeHome, agreement: Agreement, node_id: str) -> tuple[bytes, dict[str, Tensor]]:
     """The trained model's bytes and tensors, checked to be what the study prescribes and nothing else.
 
     Raises:
         EpgfnError: nothing is trained yet.
         RefusedError: the file was changed or is for another study.
     """
-    from epgfn.learn.policy import policy_spec, validate_policy  # torch, which nobody else here needs
+    from epgfn.learn.policy import upload_spec, validate_upload  # torch, which nobody else here needs
     from epgfn.sealing.model_file import read_model
 
     raw, _ = read_local_header(home, agreement)
-    tensors, _ = read_model(raw, policy_spec(agreement.study))
-    validate_policy(agreement.study, tensors)
+    tensors, _ = read_model(raw, upload_spec(agreement.study))
+    validate_upload(agreement.study, node_id, tensors)
     return raw, tensors
 
 
@@ -124,7 +126,7 @@ def planned_predicate(
         sender_fingerprint=connection.keys.signing.public.fingerprint,
         round_key_id=manifest.round_key_id,
         suite=manifest.suite,
-        payload_type=MODEL_PAYLOAD,
+        payload_type=payload_of(study),
         sealed_size=size,
         model_size=model_size,
         privacy={"mode": study.privacy.mode} if kept is None else kept.claim.to_json(),
@@ -139,22 +141,25 @@ def approve(
     report: Reporter,
     expected: str | None = None,
     accept_small_counts: bool = False,
+    accept_statistic: bool = False,
     approver: str | None = None,
 ) -> Package:
     """Seal and sign the trained model and record the approval. If that is done for this very model, it stays.
 
     `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there. `accept_small_counts`: a table of
-    categories with small counts may leave, now and for this study. `approver`: who approves, "NAME, ROLE"; it is signed.
+    categories with small counts may leave, now and for this study; `accept_statistic`: so may a statistic beside the model.
+    `approver`: who approves, "NAME, ROLE"; it is signed.
 
     Raises:
         UsageError: `approver` is no name and role.
-        WaitingError: "small-counts": there are some, and nobody has accepted that. "second-approval": another person has to approve, too.
+        WaitingError: "small-counts", "statistic": there are some, or there is one, and nobody has accepted that. "second-approval":
+            another person has to approve, too.
         RefusedError: the study is not accepted, or the model is not the expected one or not what the study prescribes.
         EpgfnError: nothing is trained yet, or a file cannot be written.
     """
     home = connection.home
     require_accepted(home, agreement.study)
-    raw, _ = read_local_model(home, agreement)
+    raw, _ = read_local_model(home, agreement, connection.node_id)
     digest = sha256_hex(raw)
     if expected is not None and expected.strip().lower() != digest:
         raise RefusedError(
@@ -176,6 +181,7 @@ def approve(
                     "what was sent is signed already, and names nobody else any more; withdraw it first if it is to be approved anew",
                 )
     require_consent(home, agreement.study, accept_small_counts)
+    beside.require_consent(home, agreement.study, accept_statistic)
     approval = collect(home, digest, approver, NodeSettings.of(home).approvals)
     withdraw_approval(home)
     _seal(connection, agreement, raw, approval)

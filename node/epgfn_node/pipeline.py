@@ -36,6 +36,7 @@ class Plan:
     approve_automatically: bool = False
     accept_warnings: bool = False
     accept_small_counts: bool = False
+    accept_statistic: bool = False
     seed: int | None = None
     wait: float = 0.0
     patience: float = 0.0
@@ -51,6 +52,7 @@ class Plan:
             approve_automatically=self.approve_automatically or settings.approve_automatically,
             accept_warnings=self.accept_warnings or settings.accept_warnings,
             accept_small_counts=self.accept_small_counts or settings.accept_small_counts,
+            accept_statistic=self.accept_statistic or settings.accept_statistic,
             seed=self.seed if self.seed is not None else settings.seed,
             wait=self.wait,
             patience=settings.connect_wait,
@@ -106,7 +108,13 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
             if facts is not None:  # the model may have been trained where somebody looked
                 require_nothing_loud(facts)
         if plan.approve_automatically:
-            approve(connection, agreement, report, accept_small_counts=plan.accept_small_counts)
+            approve(
+                connection,
+                agreement,
+                report,
+                accept_small_counts=plan.accept_small_counts,
+                accept_statistic=plan.accept_statistic,
+            )
     submit(connection, agreement, report, plan.patience)
     fetch(connection, agreement, report, plan.wait, plan.patience)
     report.event("done", "done")

@@ -8,6 +8,7 @@ accept_study = "<digest>"       # the study the operator has read and accepted
 approve_automatically = false   # true: `run` sends without anyone looking first
 accept_warnings = false         # true: `run` trains in spite of loud warnings about the records
 accept_small_counts = false     # true: a model of categories may leave that tells counts below ten
+accept_statistic = false        # true: in a study with shared parameters a statistic of the records may leave beside the model
 approvals = 1                   # 2: two persons have to approve a model, each by name, before it leaves
 seed = 7                        # of the training; default: the study's seed plus the node's place in the roster
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
@@ -58,6 +59,7 @@ class NodeSettings(BaseModel):
     approve_automatically: StrictBool = False
     accept_warnings: StrictBool = False
     accept_small_counts: StrictBool = False
+    accept_statistic: StrictBool = False
     approvals: Annotated[int, Field(ge=1, le=2)] = 1
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     connect_wait: Annotated[float, Field(ge=0, le=86_400)] = 30.0

@@ -28,7 +28,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.gflownet.policies import order_potential
 from epgfn.gflownet.policies.validation import MAX_MAGNITUDE
 from epgfn.gflownet.training.loop import TrainingEnded
-from epgfn.learn import aggregate, policy
+from epgfn.learn import policy
 from epgfn.learn.policy import validate_policy
 from epgfn.ledger.entries import ExcludedEntry, parse
 from epgfn.run.audit.audit import audit_run
@@ -43,9 +43,9 @@ from epgfn_coordinator.together import Trainer
 
 UNBOUNDED = """
 from epgfn.gflownet.policies import order_potential
-from epgfn.learn import aggregate, policy
+from epgfn.learn import policy
 order_potential.bounded = lambda said: said
-aggregate.validate_policy = policy.validate_policy = lambda *_, **__: None
+policy.validate_policy = lambda *_, **__: None
 """
 ROSTER = '["a", "b", "c"]'
 
@@ -72,7 +72,6 @@ def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that may say anything, and checks that take it: what was before there were bounds."""
     monkeypatch.setattr(order_potential, "bounded", lambda said: said)
     monkeypatch.setattr(policy, "validate_policy", of_nobody)
-    monkeypatch.setattr(aggregate, "validate_policy", of_nobody)
 
 
 def excluded_entries(home: Home) -> list[ExcludedEntry]:

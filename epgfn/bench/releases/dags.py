@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,10 +40,12 @@ def moments(
     tails: worlds.Tails = "gaussian",
     mean: float = 0.0,
     known: bool = False,
+    parameters: Literal["own", "shared"] | None = None,
     train: Train | None = None,
 ) -> Measure:
     """BGe from the two-stage release, the mean integrated out. `mean` shifts every variable by as much; with `known` it is taken for
-    known and zero, and no sums are released."""
+    known and zero, and no sums are released. With `parameters` the product of the nodes' releases, or the posterior of their sum, is held
+    against the posterior of the pooled records without noise."""
     sets = sets_of(variables)
     mechanism = MomentsMechanism(variables, ask.epsilon, ask.delta, with_sums=not known)
     settings = GaussianSettings(mean="known" if known else "unknown")
@@ -57,8 +59,14 @@ def moments(
         mix = GaussianNetwork(variables, rng).mixing
         parts = [worlds.noise((ask.records, variables), tails, rng) @ mix + mean for _ in range(ask.nodes)]
         releases = [mechanism.release(part) for part in parts]
-        exact = torch.stack([table(Moments.of_records(torch.from_numpy(part))) for part in parts]).sum(0)
-        private = torch.stack([table(release.moments) for release in releases]).sum(0)
+        if parameters is None:
+            exact = torch.stack([table(Moments.of_records(torch.from_numpy(part))) for part in parts]).sum(0)
+        else:
+            exact = table(Moments.of_records(torch.from_numpy(np.concatenate(parts))))
+        if parameters == "shared":
+            private = table(Moments.pooled([release.moments for release in releases]))
+        else:
+            private = torch.stack([table(release.moments) for release in releases]).sum(0)
         errors = comparison.errors(exact, private)
         return errors if train is None else errors._replace(trained=train(releases, exact, seed))
 

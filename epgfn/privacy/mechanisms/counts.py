@@ -196,26 +196,28 @@ class CountsMechanism:
 
     def finish(self, outputs: tuple[Values, ...]) -> CountsRelease:
         """The release that `observe`d integers make; needs no record and costs nothing."""
-        (output,) = outputs
-        cells, start = output["cells"] / float(_UNIT), 0
+        return self.pooled([outputs])
+
+    def pooled(self, all_outputs: Sequence[tuple[Values, ...]]) -> CountsRelease:
+        """The tables of the records behind several releases of the same settings: noisy cells are added first, so that what is projected
+        away and agreed on is the noise of their sum, sqrt(N) as wide. `outputs` are the sums, and the claim is that of each release."""
+        cells = np.sum([outputs[0]["cells"].astype(np.float64) for outputs in all_outputs], axis=0)
+        cells, start = cells / float(_UNIT), 0
         raw: dict[Subset, Floats] = {}
         for subset in self.subsets:
             shape = tuple(self.categories[i] for i in subset)
             raw[subset] = cells[start : start + math.prod(shape)].reshape(shape)
             start += math.prod(shape)
-        records = max(1.0, self._records(raw))
-        scale = self.stage.noise[0].scale / _UNIT
+        counted = float(np.mean([table.sum() for table in raw.values()]))
+        records = max(1.0, counted if self.n_public is None else float(self.n_public))
+        variance = len(all_outputs) * (self.stage.noise[0].scale / _UNIT) ** 2
         size = float(np.mean([table.size for table in raw.values()]))
-        worth = records / (1 + scale**2 * size / records)
+        worth = records / (1 + variance * size / records)
         tables = {subset: table * (worth / records) for subset, table in fitted(raw, records).items()}
+        output = {"cells": np.sum([outputs[0]["cells"] for outputs in all_outputs], axis=0)}
         return CountsRelease(
             self.categories, tables, worth, records, (output,), self.stage, self.adjacency, self.delta
         )
-
-    def _records(self, raw: dict[Subset, Floats]) -> float:
-        if self.n_public is not None:
-            return float(self.n_public)
-        return float(np.mean([table.sum() for table in raw.values()]))
 
 
 def choose_tables(categories: Sequence[int], order: int) -> list[Subset]:

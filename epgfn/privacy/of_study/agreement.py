@@ -6,11 +6,11 @@ claim = require_claim(study, statement_privacy)      # None where the study asks
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from epgfn.base.errors import RefusedError
-from epgfn.privacy.claims.claims import Claim, Limits, verify_claim
+from epgfn.privacy.claims.claims import Claim, Limits, Stage, verify_claim
 from epgfn.study import Study
 
 
@@ -58,6 +58,41 @@ def require_claim(study: Study, stated: dict[str, Any], *, may_be_of_before: boo
     except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
         raise _wrong("its numbers are too large or too small to compute with") from None
     return claim
+
+
+def require_release(study: Study, node_id: str, tensors: Mapping[str, Any], stated: dict[str, Any]) -> None:
+    """The statistic among the `tensors` of what a node sends is that of the release which its statement's claim is about: same clip and
+    scales, stage by stage, the later ones following from what the earlier ones released.
+
+    Raises:
+        RefusedError: "claim-wrong".
+    """
+    from epgfn.learn.shared import apart, outputs_of  # torch, which no other claim needs
+    from epgfn.privacy.mechanisms.release import pack
+    from epgfn.privacy.of_study.releases import maker_of
+
+    made = maker_of(study, node_id).finish(pack(outputs_of(study, apart(tensors)[1]))).claim
+    claim = Claim.from_json(stated)
+    same = len(made.stages) == len(claim.stages) and all(map(_same_stage, made.stages, claim.stages))
+    if not same:
+        raise _wrong("the numbers that are sent beside the policy are not of the release that it is about")
+
+
+def _same_stage(one: Stage, other: Stage) -> bool:
+    forms = [
+        (
+            s.name,
+            s.formula,
+            s.norm_bound,
+            s.grid_bits,
+            s.groups,
+            [(p.kind, p.entries, p.unit) for p in s.noise],
+        )
+        for s in (one, other)
+    ]
+    return forms[0] == forms[1] and all(
+        math.isclose(a.scale, b.scale, rel_tol=1e-6) for a, b in zip(one.noise, other.noise, strict=True)
+    )
 
 
 def _require_moments(claim: Claim, study: Study, *, sums: bool) -> None:

@@ -22,23 +22,27 @@ from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import policy_spec
 from epgfn.learn.scores import (
-    categories_of,
     of_sets,
     require_mean,
     table_from_moments,
     table_from_scores,
 )
+from epgfn.learn.shared import (
+    counts_mechanism,
+    moments_mechanism,
+    public_number,
+    statistic_of_release,
+)
 from epgfn.learn.target import Target
 from epgfn.privacy.claims.claims import Claim
 from epgfn.privacy.mechanisms.answers import AnswersMechanism
 from epgfn.privacy.mechanisms.checks import check_bounds, check_radius
-from epgfn.privacy.mechanisms.counts import CountsMechanism
-from epgfn.privacy.mechanisms.moments import MomentsMechanism
-from epgfn.privacy.mechanisms.release import pack, unpack
+from epgfn.privacy.mechanisms.release import Values, pack, unpack
 from epgfn.privacy.of_study.gradient_training import planned_claim, train_privately
 from epgfn.sealing.model_file import read_model, write_model
 from epgfn.study import Study
 from epgfn.study.objects import space_of
+from epgfn.study.parameters import is_shared
 from epgfn.study.records.tables import BoundedRecords
 
 Steps = Callable[[int, int], None]
@@ -89,12 +93,6 @@ def maker_of(study: Study, node_id: str) -> Maker:
     return MAKERS[study.mechanism](study, node_id)
 
 
-def _public_number(study: Study, node_id: str) -> int | None:
-    """How many records the study says the node has."""
-    stated = study.privacy.records
-    return stated[node_id] if stated else None
-
-
 def _asked(study: Study) -> dict[str, Any]:
     """What every mechanism takes from the study."""
     asked = study.privacy
@@ -103,6 +101,11 @@ def _asked(study: Study) -> dict[str, Any]:
         "delta": float(asked.delta or 0),
         "adjacency": asked.adjacency,
     }
+
+
+def _statistic(study: Study, outputs: tuple[Values, ...]) -> dict[str, Tensor]:
+    """What is sent of a release beside the policy."""
+    return statistic_of_release(study, outputs) if is_shared(study) else {}
 
 
 def _bounds(study: Study) -> tuple[Any, Any]:
@@ -115,16 +118,10 @@ class _Moments:
 
     def __init__(self, study: Study, node_id: str) -> None:
         self._study = study
-        public = _public_number(study, node_id)
+        public = public_number(study, node_id)
         with_sums = study.needs_sums
         self.name = "moments-with-sums/1" if with_sums else "moments/1"
-        self.mechanism = MomentsMechanism(
-            len(study.variables),
-            radius=study.privacy.radius,
-            with_sums=with_sums,
-            n_public=public,
-            **_asked(study),
-        )
+        self.mechanism = moments_mechanism(study, public)
 
     @property
     def planned_claim(self) -> Claim:
@@ -140,7 +137,8 @@ class _Moments:
     def finish(self, raw: bytes) -> Released:
         release = self.mechanism.finish(unpack(raw))
         table = table_from_moments(self._study, release.moments, len(self._study.roster))
-        return Released(release.claim, Target.of_table(table), release=release)
+        statistic = _statistic(self._study, unpack(raw))
+        return Released(release.claim, Target.of_table(table, statistic), release=release)
 
 
 class _Counts:
@@ -149,9 +147,8 @@ class _Counts:
     name = "counts/1"
 
     def __init__(self, study: Study, node_id: str) -> None:
-        self._study, public = study, _public_number(study, node_id)
-        order = min(study.space.max_parents + 1, len(study.variables))
-        self.mechanism = CountsMechanism(categories_of(study), order, n_public=public, **_asked(study))
+        self._study, public = study, public_number(study, node_id)
+        self.mechanism = counts_mechanism(study, public)
 
     @property
     def planned_claim(self) -> Claim:
@@ -168,7 +165,8 @@ class _Counts:
         size = self._study.target.sample_size
         scores = of_sets(self._study, lambda sets: release.bdeu(sets, size))
         table = table_from_scores(self._study, scores, len(self._study.roster))
-        return Released(release.claim, Target.of_table(table), release=release)
+        statistic = _statistic(self._study, unpack(raw))
+        return Released(release.claim, Target.of_table(table, statistic), release=release)
 
 
 class _Answers:

@@ -8,6 +8,7 @@ worlds.posterior(parts)                                  of all objects, and of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,11 +24,13 @@ from epgfn.gflownet.spaces.base import take
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.scores import admissible, categories_of, prior_table, score_table, study_masks
+from epgfn.learn.shared import pooled
 from epgfn.privacy.mechanisms.discrete import Floats
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.releases import Released
 from epgfn.study import Study
 from epgfn.study.objects import questions, space_of
+from epgfn.study.parameters import is_shared
 from epgfn.study.records.tables import BoundedRecords
 
 _NUMBERS = 1 << 21  # held at once
@@ -42,7 +45,7 @@ class Posterior(NamedTuple):
 
 
 class SyntheticData(Protocol):
-    """One study's made-up worlds. A *part* is what one node says, nats: parts of nodes add up."""
+    """One study's made-up worlds. A *part* is what one node says: of one kind of study, they combine."""
 
     @property
     def objects(self) -> int | None:
@@ -57,15 +60,15 @@ class SyntheticData(Protocol):
         """As a node reads them."""
         ...
 
-    def exact(self, records: Any) -> Tensor:
+    def exact(self, records: Any) -> Any:
         """The part of records without noise."""
         ...
 
-    def released(self, done: Released) -> Tensor:
+    def released(self, done: Released) -> Any:
         """The part that a release amounts to."""
         ...
 
-    def posterior(self, parts: list[Tensor]) -> Posterior:
+    def posterior(self, parts: list[Any]) -> Posterior:
         """Of nodes that say so."""
         ...
 
@@ -135,6 +138,15 @@ class _Summed:
         return self.posterior([torch.zeros(self._count, dtype=torch.float64)])
 
 
+class _Part(NamedTuple):
+    """What one node says of graphs: a (V, K) `table`, and where all sites share their parameters what adds up to the pooled one: its
+    `records`, or its release's `statistic`."""
+
+    table: Tensor
+    records: Any = None
+    statistic: Mapping[str, Tensor] | None = None
+
+
 class _Graphs:
     """Graphs over numbers or categories, by the study's score; all of them are listed up to five variables."""
 
@@ -162,21 +174,35 @@ class _Graphs:
     def bounded(self, records: Any) -> BoundedRecords:
         return BoundedRecords(records, records)
 
-    def exact(self, records: Any) -> Tensor:
-        return score_table(self.study, records, n_parties=len(self.study.roster))
+    def exact(self, records: Any) -> _Part:
+        return _Part(score_table(self.study, records, n_parties=len(self.study.roster)), records)
 
-    def released(self, done: Released) -> Tensor:
+    def released(self, done: Released) -> _Part:
         if done.target is None or done.target.table is None:
             raise ValueError("a release about graphs is a table of scores")
-        return done.target.table
+        return _Part(done.target.table, statistic=done.target.statistic)
 
-    def posterior(self, parts: list[Tensor]) -> Posterior:
-        table = torch.stack(parts).sum(0)
+    def posterior(self, parts: list[_Part]) -> Posterior:
+        table = self._together(parts)
         if self._listed is None:
             return Posterior(None, edge_marginals(table, self.masks)[self._off])
         p = self._listed.probabilities(table)
         return Posterior(p.numpy(), self._listed.edges(p).numpy()[self._off])
 
+    def _together(self, parts: list[_Part]) -> Tensor:
+        """(V, K) of all parts."""
+        held = {
+            node: part.statistic
+            for node, part in zip(self.study.roster, parts, strict=False)
+            if part.statistic
+        }
+        if is_shared(self.study) and len(parts) > 1:
+            if held:
+                return pooled(self.study, held).table
+            if all(part.records is not None for part in parts):
+                return score_table(self.study, np.concatenate([part.records for part in parts]), n_parties=1)
+        return torch.stack([part.table for part in parts]).sum(0)
+
     def prior(self, parties: int) -> Posterior:
         share = prior_table(self.study) / len(self.study.roster)
-        return self.posterior([share.masked_fill(~admissible(self.study), -torch.inf)] * parties)
+        return self.posterior([_Part(share.masked_fill(~admissible(self.study), -torch.inf))] * parties)

@@ -13,11 +13,11 @@ from epgfn.base.errors import EpgfnError
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import AcceptedEntry
 from epgfn.ledger.log import LogView
-from epgfn.sealing.binding import MODEL_PAYLOAD
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import CheckpointRef, RoundPredicate, UploadPredicate
 from epgfn.study import Study
+from epgfn.study.parameters import payload_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def bindings(
         "signing key": said.sender_fingerprint == key.fingerprint,
         "round key": said.round_key_id == manifest.round_key_id,
         "encryption suite": said.suite == manifest.suite,
-        "payload type": said.payload_type == MODEL_PAYLOAD,
+        "payload type": said.payload_type == payload_of(study),
         "size": said.sealed_size == entry.size == sealed_size(manifest.suite, said.model_size),
         "size limit": said.sealed_size <= study.transport.max_upload_bytes,
     }

@@ -30,6 +30,7 @@ from epgfn.gflownet.measure.exact import MAX_VARIABLES, auroc, edge_errors, edge
 from epgfn.learn.scores import prior_table, score_table, study_masks
 from epgfn.learn.trust import edge_matrix as named_matrix
 from epgfn.study import Study
+from epgfn.study.parameters import is_shared
 from epgfn.targets.likelihood import pooled_profile_score
 
 if TYPE_CHECKING:
@@ -108,17 +109,20 @@ def _pooled_scores(
 
 
 def _exact_edges(study: Study, records: Mapping[str, Records]) -> tuple[Array | None, dict[str, Array]]:
-    """Exact marginals of the product and of each subposterior; None and nothing beyond `MAX_VARIABLES`."""
+    """Exact marginals of the product, or of all records together where sites share their parameters, and of each subposterior; None and
+    nothing beyond `MAX_VARIABLES`."""
     if len(study.variables) > MAX_VARIABLES:
         return None, {}
     masks = study_masks(study)
     tables = {node: score_table(study, x, n_parties=len(study.roster)) for node, x in records.items()}
+    local = {node: edge_marginals(table, masks) for node, table in tables.items()}
+    if is_shared(study):
+        together = np.concatenate([records[node] for node in sorted(records)])
+        return edge_marginals(score_table(study, together, n_parties=1), masks), local
     # Whoever is absent brings no share of the prior; the coordinator adds it, so that the product holds the prior once.
     absent = 1 - len(tables) / len(study.roster)
     product = torch.stack([tables[node] for node in sorted(tables)]).sum(0) + absent * prior_table(study)
-    return edge_marginals(product, masks), {
-        node: edge_marginals(table, masks) for node, table in tables.items()
-    }
+    return edge_marginals(product, masks), local
 
 
 def edge_matrix(edges: Sequence[Edge], variables: Sequence[str]) -> npt.NDArray[np.bool_]:

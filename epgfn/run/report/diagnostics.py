@@ -44,6 +44,7 @@ def training(run: Run, png: bytes | None) -> Markup:
     settings, words = run.study.aggregation, words_of(run.study)
     diagnostics = dict(run.summary.get("diagnostics") or {})
     nodes, overlap = diagnostics.pop("nodes", None), diagnostics.pop("overlap", None)
+    diagnostics.pop("parameters", None)  # with the edges
     if isinstance(overlap, dict):
         diagnostics["overlap"] = overlap.get("verdict")
     told = facts([

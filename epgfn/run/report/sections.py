@@ -24,12 +24,14 @@ from epgfn.run.report.html import (
     tag,
     tiles,
 )
+from epgfn.run.report.parameters import parameters
 from epgfn.run.report.run import Run, Upload
 from epgfn.run.report.text import number, plain, signed, size
 from epgfn.run.report.verdict import Verdict, compared, verdict
 from epgfn.run.report.words import columns, words_of
 from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
+from epgfn.study.parameters import is_shared
 
 LEAST_EDGES, MOST_EDGES = 12, 40
 EQUIVALENCE = (
@@ -135,6 +137,7 @@ def edges(run: Run, png: bytes) -> Markup:
     return section(
         "Which edges are probable",
         picture(png, f"Heatmaps of the probability of each edge: {shown}. The numbers are in the table below.", caption),
+        parameters(run),
         _edge_table(run),
         _local_errors(comparison) if comparison is not None and truth else "",
     )  # fmt: skip
@@ -246,10 +249,12 @@ def sent(run: Run) -> Markup:
         f"The operator extended the deadline to {entry.deadline}, entry {index}."
         for index, entry in run.deadlines
     ]
+    beside = " and a statistic of its records" if is_shared(run.study) else ""
     return section(
         "Who sent what",
         paragraph(
-            f"Each node sent one file: its trained model, sealed to the round's key and signed. No {words_of(run.study).unit} was sent.",
+            f"Each node sent one file: its trained model{beside}, sealed to the round's key and signed. ",
+            f"No {words_of(run.study).unit} was sent.",
             _absent(run),
         ),
         table("One row per node of the roster.", head, rows, numeric=("size", "ledger entry")),
@@ -322,8 +327,13 @@ def ledger(run: Run) -> Markup:
 def meaning(run: Run) -> Markup:
     """What the page shows and what it does not."""
     comparison, words = run.comparison, words_of(run.study)
+    target = (
+        "the posterior of all nodes' records together"
+        if is_shared(run.study)
+        else "the product of the nodes' posteriors"
+    )
     shows: list[object] = [
-        f"The probability of each {words.question} under the product of the nodes' posteriors, as the coordinator signed it: the run was "
+        f"The probability of each {words.question} under {target}, as the coordinator signed it: the run was "
         "audited for this page, and the model drawn from again.",
         "Who contributed, with the digest of what was sent and its place in the ledger.",
     ]
@@ -333,7 +343,11 @@ def meaning(run: Run) -> Markup:
         "over another channel.",
         *run.left_out,
     ]
-    if run.edges is not None and len(run.aggregated) > 1:
+    if run.edges is not None and len(run.aggregated) > 1 and is_shared(run.study):
+        shows_not.append(
+            "That the sites are one population: it takes that for granted, so differences between sites count as dependence."
+        )
+    elif run.edges is not None and len(run.aggregated) > 1:
         shows_not.append(
             "The posterior of the pooled records. Every node has coefficients of its own, so "
             f"{len(run.aggregated)} nodes are less certain of an edge than the same records at one: this posterior expects "

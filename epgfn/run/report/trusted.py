@@ -10,6 +10,7 @@ from epgfn.run.report.disagreement import listed
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.words import Words, words_of
+from epgfn.study.parameters import POOLED
 
 UNRELIABLE = "Do not rely on these probabilities: the global model missed its target."
 UNCERTAIN = "Do not rely on these probabilities: the nodes' models are too inaccurate to be multiplied."
@@ -91,6 +92,8 @@ def _chains(trust: dict[str, Any], words: Words) -> str:
     """Probabilities that Markov chains give where the model does not."""
     product = trust.get("target") == "product of the models"
     target = "the product of the nodes' models" if product else "the sum of the nodes' score tables"
+    if trust.get("target") == POOLED:
+        target = "the score of all records together"
     said = (
         f"The published {words.probabilities} are not the global model's: they come from Markov chains over {words.objects} on {target}, "
         f"which is what the model was to learn. Two halves of the chains, started apart, differ by {number(trust['chains_apart'])} at most."

@@ -18,6 +18,7 @@ from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.trusted import trusted
 from epgfn.run.report.words import words_of
+from epgfn.study.parameters import is_shared
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
 """What counts as close: mean and largest error of the edge probabilities."""
@@ -84,12 +85,17 @@ def compared(run: Run) -> Verdict | None:
             "The published probabilities say no more about the edges than an empty graph would.",
         )
     parent, child, learned, exact = worst_edge(run.edges, comparison)
+    of = (
+        "that of all records together"
+        if is_shared(run.study)
+        else "the product of what each node's own records say"
+    )
     detail = (
         f"The published edge probabilities differ from the exact ones by {number(mean, 4)} on average; an empty graph's differ by "
         f"{number(null, 4)}. Their largest error is {number(largest)}, at {parent} → {child}: published {number(learned)}, exact "
         f"{number(exact)}. {samples_in_words(comparison)} differ by {number(comparison.global_edge_mae, 4)} on average and "
         f"{number(comparison.global_edge_max_error)} at most. "
-        "The exact posterior is the product of what each node's own records say; no node shared a record."
+        f"The exact posterior is {of}; no node shared a record."
     )
     return Verdict(tone, headline, detail)
 

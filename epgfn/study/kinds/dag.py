@@ -22,6 +22,11 @@ MAX_TRUSTED_VARIABLES = 25
 """By sinks, up to which the order potential is exact."""
 
 
+Parameters = Literal["own", "shared"]
+"""Whether each site's records have coefficients, means and variances (or tables of probabilities) of their own, or all have the same. "own"
+takes nothing but a policy of each node; "shared" a statistic of its records beside it (`epgfn.learn.shared`)."""
+
+
 class DagBySinksSettings(SpaceSettings):
     """Graphs with at most `max_parents` parents per variable."""
 
@@ -42,7 +47,7 @@ class GaussianSettings(TargetSettings):
     `alpha_mu` (how many records that centre is worth as a guess of an unknown mean; None or 0: a flat prior), `t` (on the study's
     scale, the variance that is expected of a variable; None: 1) and `alpha_w` (degrees of freedom; None: V + 2) belong to BGe.
     With a known mean `alpha_mu` (None: 1) only sets `t` where the study does not: see `epgfn.targets.bge`. `sigma` belongs to the
-    paper's score, which comparisons of any Gaussian study report too.
+    paper's score, which comparisons of any Gaussian study report too. `parameters`: see `Parameters`.
     """
 
     kind: Literal["bge", "bic", "profile-likelihood", "max-likelihood"] = "bge"
@@ -51,6 +56,7 @@ class GaussianSettings(TargetSettings):
     alpha_w: Annotated[float, Field(gt=0)] | None = None
     t: Annotated[float, Field(gt=0)] | None = None
     sigma: Annotated[float, Field(gt=0)] = 1.0
+    parameters: Parameters = "own"
 
     @model_validator(mode="after")
     def _scaled(self) -> Self:
@@ -60,10 +66,11 @@ class GaussianSettings(TargetSettings):
 
 
 class BdeuSettings(TargetSettings):
-    """`sample_size`: the equivalent one of the prior."""
+    """`sample_size`: the equivalent one of the prior. `parameters`: see `Parameters`."""
 
     kind: Literal["bdeu"]
     sample_size: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    parameters: Parameters = "own"
 
 
 def _gaussian(name: str, words: str) -> TargetKind:

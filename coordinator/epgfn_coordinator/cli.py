@@ -295,6 +295,36 @@ def invitations(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_j
         print(f"nobody has been invited yet; run {NAME} token NODE {options(current)}")
 
 
+@app.command()
+def passphrase(
+    home: HomeOption = DEFAULT_HOME,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Put the private keys under no passphrase.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put all private keys under another passphrase, under one for the first time, or under none. Stop `serve` before.
+
+    The passphrase of now is found as ever; the new one is asked for, or in EPGFN_NEW_KEY_PASSPHRASE_FILE.
+
+    Example: epgfn-coordinator passphrase --home coordinator-home
+    """
+    from epgfn.base.passphrase import changed_passphrase
+    from epgfn_coordinator.protection import change_passphrase
+
+    current = Home(home)
+    current.require()
+    files = change_passphrase(current, None if remove else changed_passphrase())
+    if as_json:
+        said = {"home": str(home), "keys": [str(path) for path in files], "protected": not remove}
+        print(json.dumps(said, indent=2))
+        return
+    print(
+        f"{len(files)} private keys in {home} are under {'no passphrase' if remove else 'the new passphrase'} now; copies of them "
+        "elsewhere, as in backups, are as they were"
+    )
+
+
 @app.command("revoke-invitation")
 def revoke_invitation(
     node: Annotated[str, typer.Argument(help="Whose invitation; it must not have been used.")],

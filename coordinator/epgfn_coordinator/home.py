@@ -33,6 +33,7 @@ import tomli_w
 from epgfn.base.addresses import parse_listening, parse_name
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.replacing import finish_replacing
 from epgfn.base.toml import parse_toml
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
@@ -142,6 +143,7 @@ class Home:
             raise UsageError(
                 f"{self.shared} holds no coordinator; run: epgfn-coordinator init --home {self.shared} --study study.toml"
             )
+        finish_replacing(self.shared)  # a change of keys that was killed
 
     @contextlib.contextmanager
     def served(self) -> Iterator[None]:

@@ -18,6 +18,8 @@ from epgfn.base.private_keys import ENCRYPTED
 PASSPHRASE: Final = "EPGFN_KEY_PASSPHRASE"
 PASSPHRASE_FILE: Final = "EPGFN_KEY_PASSPHRASE_FILE"
 PASSPHRASE_FD: Final = "EPGFN_KEY_PASSPHRASE_FD"
+NEW: Final = "EPGFN_NEW_KEY_PASSPHRASE"
+"""What keys are to be encrypted with from now on: this, or the same with _FILE or _FD."""
 SHORTEST: Final = 8
 """Characters of a passphrase that somebody chooses at the terminal."""
 UNPROTECTED: Final = (
@@ -59,8 +61,29 @@ def new_passphrase(*, decline: bool = False) -> str | None:
         )
     if given is not None or decline or not somebody_is_there():
         return given
+    _kept["typed"] = _chosen(" (--no-passphrase: none)")
+    return _kept["typed"]
+
+
+def changed_passphrase() -> str:
+    """What keys that are there are to be encrypted with from now on: `NEW` or one of its kind, else what a person at the terminal chooses.
+
+    Raises:
+        UsageError: as `new_passphrase`; or nobody is there to be asked.
+    """
+    given = _given(NEW)
+    if given is None and not somebody_is_there():
+        raise UsageError(
+            f"nobody is there to choose a new passphrase; set {NEW}_FILE to a file that holds it, or add --remove"
+        )
+    if given is not None and len(given) < SHORTEST:
+        raise UsageError(f"the new passphrase has fewer than {SHORTEST} characters; choose a longer one")
+    return _chosen("") if given is None else given
+
+
+def _chosen(hint: str) -> str:
     print(
-        f"Choose a passphrase for the private keys, of {SHORTEST} characters at least; without it they are lost. (--no-passphrase: none)",
+        f"Choose a passphrase for the private keys, of {SHORTEST} characters at least; without it they are lost.{hint}",
         file=sys.stderr,
     )
     chosen = getpass.getpass("New passphrase: ", sys.stderr)
@@ -69,8 +92,7 @@ def new_passphrase(*, decline: bool = False) -> str | None:
             f"a passphrase has at least {SHORTEST} characters; run the command again, or add --no-passphrase"
         )
     if getpass.getpass("The same again: ", sys.stderr) != chosen:
-        raise UsageError("these were two different passphrases; nothing was made, run the command again")
-    _kept["typed"] = chosen
+        raise UsageError("these were two different passphrases; nothing was changed, run the command again")
     return chosen
 
 
@@ -79,29 +101,29 @@ def somebody_is_there() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _given() -> str | None:
-    named = [name for name in (PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_FD) if os.environ.get(name)]
+def _given(what: str = PASSPHRASE) -> str | None:
+    named = [name for name in (what, f"{what}_FILE", f"{what}_FD") if os.environ.get(name)]
     if len(named) > 1:
         raise UsageError(f"{named[0]} and {named[1]} are both set; unset one of them")
     if not named:
         return None
     value = os.environ[named[0]]
-    if named[0] == PASSPHRASE:
+    if named[0] == what:
         return value
-    if named[0] == PASSPHRASE_FD:
-        return _from_descriptor(value)
+    if named[0] == f"{what}_FD":
+        return _from_descriptor(value, named[0])
     # Not read_secret: orchestrators mount secrets with modes of their own.
     return _first_line(read_bytes(Path(value), "passphrase file"), f"file {value}")
 
 
-def _from_descriptor(number: str) -> str:
+def _from_descriptor(number: str, name: str) -> str:
     if number not in _kept:
         try:
             with os.fdopen(int(number), "rb") as source:
                 raw = source.read(_MOST)
         except (OSError, ValueError):
             raise UsageError(
-                f"{PASSPHRASE_FD} is {number!r}, which cannot be read; give the number of an open descriptor, such as 3 with 3<FILE"
+                f"{name} is {number!r}, which cannot be read; give the number of an open descriptor, such as 3 with 3<FILE"
             ) from None
         _kept[number] = _first_line(raw, f"descriptor {number}")
     return _kept[number]

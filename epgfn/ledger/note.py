@@ -132,13 +132,16 @@ class NoteSigner:
             ) from None
 
     def save(self, path: Path, passphrase: str | None = None) -> None:
-        """Write the key to `path`, readable by its owner only; under a passphrase as a line with its name, then PKCS#8 PEM."""
+        """Write the key to `path`, readable by its owner only."""
+        write_secret(path, self.private_bytes(passphrase))
+
+    def private_bytes(self, passphrase: str | None = None) -> bytes:
+        """The key's file: a secret. Under a passphrase a line with its name, then PKCS#8 PEM."""
         if passphrase:
-            write_secret(path, f"{_PROTECTED}{self.name}\n".encode() + to_pem(self._key, passphrase))
-            return
+            return f"{_PROTECTED}{self.name}\n".encode() + to_pem(self._key, passphrase)
         keydata = to_base64(ED25519 + self._key.private_bytes_raw())
         text = f"{_SIGNER_PREFIX}{self.name}+{self.verifier.key_id.hex()}+{keydata}\n"
-        write_secret(path, text.encode("utf-8"))
+        return text.encode("utf-8")
 
     def sign(self, text: str) -> bytes:
         """The signed note of `text`, which ends in a newline. Ed25519 is deterministic: same text, same note.

@@ -22,11 +22,16 @@ def write_private_key(path: Path, key: RoundPrivateKey, passphrase: str | None) 
     Raises:
         EpgfnError: the file cannot be written.
     """
+    write_secret(path, private_key_bytes(key, passphrase))
+
+
+def private_key_bytes(key: RoundPrivateKey, passphrase: str | None) -> bytes:
+    """The key's file: a secret, unless a good passphrase encrypts it."""
     raw = key.to_bytes()
-    if passphrase:
-        salt = os.urandom(_SALT_BYTES)
-        raw = salt + chunked.encrypt(raw, _stretch(passphrase, salt), _CONTEXT)
-    write_secret(path, raw)
+    if not passphrase:
+        return raw
+    salt = os.urandom(_SALT_BYTES)
+    return salt + chunked.encrypt(raw, _stretch(passphrase, salt), _CONTEXT)
 
 
 def read_private_key(path: Path, passphrase: str | None, what: str) -> RoundPrivateKey:

@@ -133,6 +133,36 @@ def init(
         report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
 
 
+@app.command(epilog="Example: epgfn-node passphrase --home node-home")
+def passphrase(
+    home: Home = DEFAULT_HOME,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Put the private keys under no passphrase.")
+    ] = False,
+    events: Events = False,
+) -> None:
+    """Put all of this node's private keys under another passphrase, under one for the first time, or under none.
+
+    The passphrase of now is found as ever; the new one is asked for, or in EPGFN_NEW_KEY_PASSPHRASE_FILE.
+    """
+    from contextlib import ExitStack
+
+    from epgfn.base.passphrase import changed_passphrase
+    from epgfn_node.join import joined
+    from epgfn_node.protection import change_passphrase
+
+    with _session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
+        node_home.require_initialised()
+        for each in joined(node_home):
+            held.enter_context(each.locked())
+        files = change_passphrase(node_home, None if remove else changed_passphrase())
+        report.event(
+            "protected",
+            f"{len(files)} private keys in {node_home.root} are under {'no passphrase' if remove else 'the new passphrase'} now; copies of "
+            "them elsewhere, as in backups, are as they were",
+        )
+
+
 @app.command(epilog="Example: epgfn-node enroll --home node-home --invite clinic-a.invitation.json")
 def enroll(
     home: Home = DEFAULT_HOME,

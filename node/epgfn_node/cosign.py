@@ -6,6 +6,7 @@ from pathlib import Path
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
+from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.cosignature import CosignerKey
 from epgfn.ledger.note import NoteVerifier, split_note
@@ -58,8 +59,8 @@ def _key(home: NodeHome, about: About, node: str) -> CosignerKey:
     """This round's witness key, made when it is first needed."""
     name = witness_name(about.manifest, node)
     if not home.witness_key.exists():
-        CosignerKey.generate(name).save(home.witness_key)
-    key = CosignerKey.load(home.witness_key)
+        CosignerKey.generate(name).save(home.witness_key, key_passphrase(home.signing_key))
+    key = CosignerKey.load(home.witness_key, key_passphrase(home.witness_key))
     if key.public.name != name:
         raise RefusedError(
             "other-round",

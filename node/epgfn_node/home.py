@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Final
 
 from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.replacing import finish_replacing
 
 SETTINGS: Final = "node.toml"
 ROUNDS: Final = "rounds"
@@ -304,6 +305,7 @@ class NodeHome:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise EpgfnError(f"another epgfn-node works in {self.root}; wait until it ends") from None
+            finish_replacing(self.base)  # a change of keys that was killed
             yield
         finally:
             os.close(handle)

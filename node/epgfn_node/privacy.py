@@ -15,6 +15,7 @@ from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_secret, remove, write_secret
+from epgfn.base.passphrase import key_passphrase
 from epgfn.study import Study
 from epgfn.study.privacy import meaning
 from epgfn_node.home import NodeHome
@@ -41,15 +42,18 @@ class Operator:
     budget_delta: float
     ledger: Path
     population: str = ""
+    own: bool = False
+    """Whether the ledger is this home's alone, and its key under the same passphrase as the others."""
 
     def open_ledger(self) -> PrivacyLedger:
         """The ledger of releases under this budget."""
-        from epgfn.privacy.spending.spending import (
-            Budget,
-            PrivacyLedger,
-        )  # here: a study without privacy needs neither
+        # Here: a study without privacy needs neither.
+        from epgfn.privacy.spending.ledger_file import KEY
+        from epgfn.privacy.spending.spending import Budget, PrivacyLedger
 
-        return PrivacyLedger(self.ledger, Budget(self.budget_epsilon, self.budget_delta), self.population)
+        budget = Budget(self.budget_epsilon, self.budget_delta)
+        passphrase = key_passphrase(self.ledger / KEY) if self.own else None
+        return PrivacyLedger(self.ledger, budget, self.population, passphrase)
 
 
 class Release(NamedTuple):
@@ -88,13 +92,17 @@ def operator_of(
             f"--privacy-budget {study.privacy.epsilon:g}"
         )
     delta = settings.privacy_budget_delta or study.privacy.delta or 0.0
-    return Operator(epsilon, delta, settings.privacy_ledger or home.privacy, settings.privacy_population)
+    folder = settings.privacy_ledger or home.privacy
+    return Operator(epsilon, delta, folder, settings.privacy_population, own=settings.privacy_ledger is None)
 
 
 def new_population(home: NodeHome, settings: NodeSettings, name: str, because: str) -> Path:
     """Open a population in the node's spending log, which is returned; errors as `PrivacyLedger.new_population`."""
     folder = settings.privacy_ledger or home.privacy
-    Operator(1.0, 1e-5, folder).open_ledger().new_population(name, because)  # no budget plays a part in it
+    own = settings.privacy_ledger is None
+    Operator(1.0, 1e-5, folder, own=own).open_ledger().new_population(
+        name, because
+    )  # no budget plays a part in it
     return folder
 
 

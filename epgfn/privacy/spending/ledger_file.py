@@ -2,7 +2,7 @@
 
     privacy-ledger.jsonl   a line an entry, each with the digest of the line before it
     privacy-ledger.head    how many lines there are and the digest of the last, with an HMAC under the key
-    privacy-ledger.key     32 random bytes, which also name data sets
+    privacy-ledger.key     32 random bytes, which also name data sets; under a passphrase where the node has one and the folder is its own
 
 An append writes the lines and then the head, each whole or not at all, and returns when both are on disk. So after a kill the head may be
 one line behind, which is put right, and never ahead: lines that are fewer than the head says, or others, are damage, as is a missing
@@ -18,9 +18,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from epgfn.base.canonical import canonical_json
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_secret, sha256_hex, write_secret
+from epgfn.base.private_keys import ENCRYPTED, to_pem
 
 LINES, HEAD, KEY = "privacy-ledger.jsonl", "privacy-ledger.head", "privacy-ledger.key"
 RELEASES = "release-*.bin"
@@ -31,7 +35,8 @@ _KEY_SIZE = 32
 class LedgerFile:
     """The files in `folder`; whoever calls holds the ledger's lock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: str | None = None) -> None:
+        self._passphrase = passphrase
         self.lines, self.head, self.key = folder / LINES, folder / HEAD, folder / KEY
         self._releases = folder
 
@@ -47,11 +52,8 @@ class LedgerFile:
             key = os.urandom(_KEY_SIZE)
             # The head goes first: a key without a head then always means that the head was lost.
             self._write_head(key, 0, "")
-            write_secret(self.key, key)
-        key = read_secret(self.key)
-        if len(key) != _KEY_SIZE:
-            raise damaged(self.key)
-        return key
+            write_secret(self.key, key_bytes(key, self._passphrase))
+        return read_key(self.key, self._passphrase)
 
     def read(self) -> list[dict[str, Any]]:
         """The value of each line, oldest first; nothing where no ledger was begun.
@@ -122,6 +124,36 @@ def damaged(path: Path) -> RefusedError:
         f"{path} is not what this node wrote, or is gone; nothing is released while it is unknown what was spent: restore the "
         "whole folder from its latest backup",
     )
+
+
+def read_key(path: Path, passphrase: str | None) -> bytes:
+    """The key in the file at `path`; one that is not encrypted opens with any passphrase, as earlier versions encrypted none.
+
+    Raises:
+        RefusedError: "ledger-damaged": it is no key.
+        EpgfnError: it cannot be read, or does not open.
+    """
+    raw = read_secret(path)
+    if not raw.startswith(ENCRYPTED):
+        if len(raw) != _KEY_SIZE:
+            raise damaged(path)
+        return raw
+    if not passphrase:
+        raise EpgfnError(f"the key file {path} needs its passphrase")
+    try:
+        key = load_pem_private_key(raw, passphrase.encode("utf-8"))
+    except Exception:
+        key = None  # the library raises several kinds
+    if not isinstance(key, Ed25519PrivateKey):
+        raise EpgfnError(
+            f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
+        )
+    return key.private_bytes_raw()
+
+
+def key_bytes(key: bytes, passphrase: str | None) -> bytes:
+    """The key's file: its 32 bytes, or under a passphrase these as the seed of a key in PKCS#8, as other keys lie on the disk."""
+    return to_pem(Ed25519PrivateKey.from_private_bytes(key), passphrase) if passphrase else key
 
 
 def _mac(key: bytes, count: int, last: str) -> str:

@@ -78,13 +78,15 @@ class Entry:
 
 class PrivacyLedger:
     """The ledger in `folder`, made if it is not there, and the operator's `budget` for the `population` that releases are about: "" for
-    all people whom nobody has told apart."""
+    all people whom nobody has told apart. `passphrase`: what its key is, or is to be, encrypted with."""
 
-    def __init__(self, folder: Path, budget: Budget, population: str = "") -> None:
+    def __init__(
+        self, folder: Path, budget: Budget, population: str = "", passphrase: str | None = None
+    ) -> None:
         self.folder = folder
         self.budget = budget
         self.population = population
-        self._file = LedgerFile(folder)
+        self._file = LedgerFile(folder, passphrase)
 
     def new_population(self, name: str, because: str) -> None:
         """Open one, of people who are in no other: `because` says why, for whoever asks later.

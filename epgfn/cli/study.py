@@ -232,9 +232,12 @@ def _places(study: Study) -> str:
 
 def _designed(study: Study) -> str:
     from epgfn.study.design import in_words
+    from epgfn.study.missing import in_words as blanks
 
     said = in_words(study)
-    return f"Design     {said}\n" if said else ""
+    return (f"Design     {said}\n" if said else "") + (
+        f"Blanks     {blanks(study)}\n" if blanks(study) else ""
+    )
 
 
 def _describe(study: Study) -> None:

@@ -148,7 +148,8 @@ def train_on_target(
         options=Options(_local_draw(study, family.together)),
         parts=parts_of(study, study.training, judge),
     )
-    return LocalResult({**on_cpu(policy.tensors()), **target.statistic}, history, judge.last().trust)
+    tensors = {**on_cpu(policy.tensors()), **target.statistic}
+    return LocalResult(tensors, history, judge.last().trust, target.notes)
 
 
 def _exact(study: Study, target: Target, log_reward: LogReward[Any]) -> Exact | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,14 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.gflownet.measure.exact import log_partition, marginals_and_dags
+from epgfn.gflownet.measure.projection import with_marginals
 from epgfn.gflownet.spaces.parent_sets import parent_masks, parent_sets
+from epgfn.learn.imputation import Blanks
 from epgfn.study import Study
 from epgfn.study.design import Regime, regimes_of
 from epgfn.study.knowledge import pairs
+from epgfn.study.missing import groups_of
 from epgfn.study.objects import space_of
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
@@ -25,6 +30,7 @@ from epgfn.targets.gaussian import DegenerateError, Moments
 from epgfn.targets.priors import PRIORS, by_edge, general_log_odds, log_odds
 
 MAX_SCORES = 30_000_000  # numbers in a table: 240 MB
+CHAINS, WARM = 20, 3  # of blanks that are filled in, and how many tables each of them leaves out at its start
 
 
 def study_sets(study: Study) -> Tensor:
@@ -66,7 +72,8 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
 
     Args:
         study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories;
-            (n, V + 1) in a study with a design, the last column each record's arm.
+            (n, V + 1) in a study with a design, the last column each record's arm. Blanks are NaN, or below 0, where the study has them:
+            what filled-in tables say together is `imputed`.
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
@@ -80,8 +87,11 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     has_arms = study.design.column is not None
     if x.ndim != 2 or x.shape[1] != len(study.variables) + has_arms:
         raise ValueError("records must be (n, V) with one column for each variable of the study")
-    if has_arms:
-        return table_from_scores(study, _by_arms(study, x[:, :-1], x[:, -1].long()), n_parties)
+    if study.data.missing == "impute" and bool(x.isnan().any()):
+        return imputed(study, x, n_parties).table
+    if has_arms or study.data.missing == "complete-rows":
+        arms = x[:, -1].long() if has_arms else None
+        return table_from_scores(study, _by_rows(study, x[:, : len(study.variables)], arms), n_parties)
     if not study.columns.numeric:
         categories, size = torch.tensor(categories_of(study)), study.target.sample_size
         scores = of_sets(study, lambda sets: bdeu(x, categories, sets, sample_size=size))
@@ -89,18 +99,93 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     return table_from_moments(study, moments_of(study, x), n_parties)
 
 
-def _by_arms(study: Study, records: Tensor, arms: Tensor) -> Tensor:
-    """(V, K) log-likelihoods, nats: each variable's is a sum over its regimes, of the rows that belong to them; 0 where it has no row.
+class Imputed(NamedTuple):
+    """`table` (V, K) as `score_table` gives it. `edges` (C, M / C, V, V): P(i -> j) of each of M filled-in tables alone, of C chains."""
+
+    table: Tensor
+    edges: npt.NDArray[np.float64]
+
+    def in_words(self, study: Study) -> str:
+        """How much filled-in tables differ, for the node's own people."""
+        names, each = study.variable_names, self.edges
+        spread = each.reshape(-1, *each.shape[2:]).std(0)
+        i, j = np.unravel_index(int(spread.argmax()), spread.shape)
+        left = each.mean(1).std(0, ddof=1).max() / math.sqrt(len(each))
+        return (
+            f"blanks were filled in {each.shape[0] * each.shape[1]} times; what the tables say differs most of {names[i]} -> {names[j]} "
+            f"(standard deviation of its probability {spread[i, j]:.2f}); their number leaves a standard error of {left:.3f} or less"
+        )
+
+
+def imputed(study: Study, records: Tensor, n_parties: int) -> Imputed:
+    """What (n, V) records with blanks (NaN) say, filled in many times together with graphs (`epgfn.learn.imputation`).
+
+    The posterior given what was seen is the mean of the filled-in tables' posteriors, which is no product over variables. The scores
+    returned are those of the product that is nearest to it (Kullback-Leibler): of every parent set they have the mean's own probability.
+    A mean of the scores would forget that tables differ. Tables are drawn with every edge there, weighed by how much likelier the
+    study's graphs make them, and those taken by these weights are where chains begin that draw a graph and then the blanks again.
 
     Raises:
-        EpgfnError: as `score_table`, and which arms it is about.
+        UsageError, EpgfnError: as `score_table`, and where there are too many variables for exact sums or nothing was found.
+    """
+    v, masks, count = len(study.variables), study_masks(study), study.data.imputations
+    complete, rng = study.with_changes({"data": {"missing": "refuse"}}), np.random.default_rng(study.seed)
+    settings = study.target
+    t = getattr(settings, "t", None) or 1.0
+    blanks = Blanks(records.double().numpy(), t, getattr(settings, "alpha_w", None) or v + 2.0, rng)
+
+    def scores(table: npt.NDArray[np.float64]) -> Tensor:
+        return score_table(complete, torch.from_numpy(table), n_parties)
+
+    begun = blanks.filled_in(count)
+    gain = [log_partition(scores(table), masks) - _with_every_edge(study, table) for table in begun]
+    weights = torch.softmax(torch.tensor(gain, dtype=torch.float64), 0).numpy()
+    tables, found = list[Tensor](), list[npt.NDArray[np.float64]]()
+    for first in rng.choice(count, CHAINS, p=weights):
+        x = begun[first]
+        for turn in range(WARM + count // CHAINS):
+            table = scores(x)
+            probabilities, drawn = marginals_and_dags(table, masks, 1, int(rng.integers(1 << 31)))
+            if turn >= WARM:
+                tables.append(table)
+                found.append(probabilities)
+            x = blanks.again(x, drawn[0].numpy())
+    wanted = np.stack(found)
+    edges = np.einsum("mjk,ki->mij", wanted, study_sets(study).numpy())
+    start = torch.stack(tables).mean(0)
+    return Imputed(with_marginals(start, masks, wanted.mean(0)), edges.reshape(CHAINS, -1, v, v))
+
+
+def _with_every_edge(study: Study, records: npt.NDArray[np.float64]) -> float:
+    """log-likelihood of a graph with every edge, in nats; whichever, as all imply the same."""
+    v = len(study.variables)
+    before = torch.tril(torch.ones(v, v, dtype=torch.bool), -1)
+    moments = moments_of(study, torch.from_numpy(records))
+    return float(TARGETS[study.target.kind](moments, before, study.target).diagonal().sum())
+
+
+def _by_rows(study: Study, records: Tensor, arms: Tensor | None) -> Tensor:
+    """(V, K) log-likelihoods, nats: each variable's is a sum over its regimes, of the rows that belong to them and have all that its scores
+    need; 0 where it has no row.
+
+    Raises:
+        EpgfnError: as `score_table`, and which rows it is about.
     """
     total = torch.zeros(len(study.variables), len(study_sets(study)), dtype=torch.float64)
-    for regime in regimes_of(study):
-        rows = torch.isin(arms, torch.tensor(regime.arms))
-        if bool(rows.any()):
-            wanted = list(regime.variables)
-            total[wanted] += _of_rows(study, records[rows], regime)[wanted]
+    whole = Regime((), tuple(range(len(study.variables))))
+    blank = records.isnan() if records.is_floating_point() else records < 0
+    groups = groups_of(study) if study.data.missing == "complete-rows" else [(list(whole.variables), [])]
+    for regime in [whole] if arms is None else regimes_of(study):
+        belongs = torch.ones(len(records), dtype=torch.bool)
+        if arms is not None:
+            belongs = torch.isin(arms, torch.tensor(regime.arms))
+        for group, needed in groups:
+            wanted = [j for j in regime.variables if j in group]
+            rows = belongs & ~blank[:, needed].any(1)
+            if wanted and bool(rows.any()):
+                # Columns that no score of these variables needs may have blanks still; they have no part in what is kept.
+                of_rows = torch.where(blank[rows], torch.zeros((), dtype=records.dtype), records[rows])
+                total[wanted] += _of_rows(study, of_rows, Regime(regime.arms, tuple(wanted)))[wanted]
     return total
 
 
@@ -113,14 +198,19 @@ def _of_rows(study: Study, records: Tensor, regime: Regime) -> Tensor:
     judged = torch.zeros(len(study.variables), dtype=torch.bool)
     judged[list(regime.variables)] = True
     names = list(study.design.sets)
-    where = f"in the rows of {' and '.join(names[arm] for arm in regime.arms)}"
+    of_arms = f" of {' and '.join(names[arm] for arm in regime.arms)}" if regime.arms else ""
+    where = f"in the {'complete ' if study.data.missing == 'complete-rows' else ''}rows{of_arms}"
     try:
         moments = Moments.of_records(records, judged)
         return of_sets(study, lambda sets: TARGETS[study.target.kind](moments, sets, study.target))
     except DegenerateError as error:
-        was_set = study.design.kind == "imperfect" and any(
-            study.variable_names[column] in study.design.sets[names[regime.arms[0]]]
-            for column in error.columns
+        was_set = (
+            bool(regime.arms)
+            and study.design.kind == "imperfect"
+            and any(
+                study.variable_names[column] in study.design.sets[names[regime.arms[0]]]
+                for column in error.columns
+            )
         )
         hint = "; it was set there: design.kind = 'perfect' leaves such rows out" if was_set else ""
         raise EpgfnError(f"{where}, {_named(study, error)}{hint}") from None

@@ -16,7 +16,7 @@ from epgfn.base.files import sha256_hex
 from epgfn.gflownet.measure.tree_chains import Parts, TreeMoves
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.learn.policy import family_of
-from epgfn.learn.scores import score_table
+from epgfn.learn.scores import imputed, score_table
 from epgfn.learn.shared import statistic_of
 from epgfn.study import Study
 from epgfn.study.objects import space_of
@@ -27,13 +27,15 @@ from epgfn.targets.additive import Additive
 class Target(NamedTuple):
     """`table` (V, K) float64 local scores of graphs; for other objects None, and `log_reward` takes finished states to (B,) float64.
     `digest` tells targets apart. All in nats, the party's share of the prior included. `moves`: of Markov chains on it, where the study's
-    policy is taught by them. `statistic`: what is sent beside the policy where all sites share their parameters."""
+    policy is taught by them. `statistic`: what is sent beside the policy where all sites share their parameters. `notes`: for the node's
+    own people."""
 
     table: Tensor | None
     log_reward: Callable[[Any], Tensor]
     digest: str
     moves: TreeMoves | None = None
     statistic: Mapping[str, Tensor] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_table(cls, table: Tensor, statistic: Mapping[str, Tensor] = MappingProxyType({})) -> Target:
@@ -54,6 +56,9 @@ def target_of(study: Study, records: Tensor | np.ndarray) -> Target:
     """
     parties = len(study.roster)
     found = torch.as_tensor(records)
+    if study.data.missing == "impute" and bool(found.isnan().any()):
+        filled = imputed(study, found, parties)
+        return Target.of_table(filled.table)._replace(notes=(filled.in_words(study),))
     if study.target_kind.is_modular:
         statistic = statistic_of(study, found) if is_shared(study) else {}
         return Target.of_table(score_table(study, found, n_parties=parties), statistic)

@@ -14,11 +14,14 @@ from epgfn.study.variables import MOST_VARIABLES, Settings, Shown, Variable
 class DataSettings(Settings):
     """How tables are written, where the study says: the character between cells (else found from each file's header line), the decimal mark
     (else a point, or a comma where a file's numbers can mean nothing else and the study asks for no privacy), and whether columns that
-    are not in the study are passed over."""
+    are not in the study are passed over. `missing`: what becomes of cells without a value (`epgfn.study.missing`); `imputations`: into how
+    many tables they are filled in."""
 
     separator: Literal[",", ";", "\t", "|"] | None = None
     decimal: Literal[".", ","] | None = None
     extra_columns: Literal["ignore", "refuse"] = "ignore"
+    missing: Literal["refuse", "complete-rows", "impute", "category"] = "refuse"
+    imputations: Annotated[int, Field(ge=20, le=1000)] = 100
 
 
 Name = Annotated[str, Shown]

@@ -132,6 +132,7 @@ def _table(study: Study, raw: bytes, forms: Mapping[str, Form]) -> Any:
             exclude_defaults=True
         )  # public, and in the scores: nothing here takes it out
         and not study.prior.edge_probabilities
+        and study.data.missing == "refuse"  # whose scores are of other rows, or of filled-in ones
         and study.design.column is None  # whose scores are of other rows for each variable
         and knowledge_of(study) is None  # else only some of the scores are there
         and study.target.kind in _ATTACKS

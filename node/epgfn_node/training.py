@@ -83,6 +83,7 @@ def train(
     done = None if operator is None else release(study, node_id, data, operator, report)
     prepared = _on(device, _prepared(study, node_id, data, seed, done, report, look))
     result = _train_or_go_on(home, prepared, data.name, report)
+    tell_notes(list(result.notes), data, report)
     from epgfn.sealing.model_file import write_model
 
     raw = write_model(result.tensors, {"study_digest": study.digest, "role": "local"})

@@ -148,6 +148,18 @@ def log_partition(table: Tensor, masks: Tensor) -> float:
     return layers.log_z + float(layers.shift.sum())
 
 
+def marginals_and_log_partition(table: Tensor, masks: Tensor) -> tuple[Floats, float]:
+    """`local_marginals` and `log_partition` for little more than one of them. Errors as there."""
+    layers = _Layers.of(table, masks)
+    return _local_marginals(layers)[:, masks.numpy()], layers.log_z + float(layers.shift.sum())
+
+
+def marginals_and_dags(table: Tensor, masks: Tensor, n: int, seed: int) -> tuple[Floats, Tensor]:
+    """`local_marginals` and `sample_dags` for little more than one of them. Errors as there."""
+    layers = _Layers.of(table, masks)
+    return _local_marginals(layers)[:, masks.numpy()], _sample(layers, n, np.random.default_rng(seed))
+
+
 def sample_dags(table: Tensor, masks: Tensor, n: int, seed: int) -> Tensor:
     """`n` independent exact draws from the posterior: (n, V, V) bool, [., i, j] = edge i -> j; V <= 14.
 

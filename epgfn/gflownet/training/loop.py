@@ -62,11 +62,13 @@ Progress = Callable[[TrainingProgress], None]
 
 class LocalResult(NamedTuple):
     """`tensors` as `policy_spec(study)` prescribes, float32; `history` one dict a step with the fields of its
-    progress; `trust` how far the model may be believed, where it was judged (`epgfn.learn.trust`)."""
+    progress; `trust` how far the model may be believed, where it was judged (`epgfn.learn.trust`); `notes` for the node's own
+    people."""
 
     tensors: dict[str, Tensor]
     history: list[dict[str, Any]]
     trust: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class LoopSettings(Protocol):

@@ -93,8 +93,8 @@ def compare(
 
 
 def _has_pooled(study: Study) -> bool:
-    """Categories have no such score; and a design would have to leave out other rows for each variable."""
-    return study.columns.numeric and study.design.column is None
+    """Categories have no such score; a design would have to leave out other rows for each variable; and blanks count for none."""
+    return study.columns.numeric and study.design.column is None and study.data.missing == "refuse"
 
 
 def _pooled_scores(

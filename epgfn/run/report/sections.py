@@ -31,6 +31,7 @@ from epgfn.run.report.verdict import Verdict, compared, verdict
 from epgfn.run.report.words import columns, words_of
 from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
+from epgfn.study.missing import in_words as blanks_in_words
 from epgfn.study.parameters import is_shared
 
 LEAST_EDGES, MOST_EDGES = 12, 40
@@ -399,6 +400,7 @@ def settings(run: Run) -> Markup:
             (study.kind.reward, study.target_kind.words),
             ("prior", prior),
             *([("design", designed)] if designed else []),
+            *([("blanks", blanks)] if (blanks := blanks_in_words(study)) else []),
             ("encryption", study.transport.suite),
             ("seed", str(study.seed)),
             ("software", software or "–"),

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes
+from epgfn.study.missing import MARKS
 from epgfn.study.records import parquet_file
-from epgfn.study.records.csv_file import MISSING, NUMBER, SEPARATORS, lines_from, not_a_table, text_of
+from epgfn.study.records.csv_file import NUMBER, SEPARATORS, lines_from, not_a_table, text_of
 from epgfn.study.records.names import Names
 from epgfn.study.records.table import Floats
 
@@ -141,14 +142,14 @@ def _rows(text: str, separator: str, path: Path) -> list[list[str]]:
 
 def _has_commas(cells: Sequence[str]) -> bool:
     """Whether all numbers can be read with a decimal comma and some only so: it may stand between thousands if three digits follow each."""
-    given = [cell for cell in cells if cell and cell.lower() not in MISSING]
+    given = [cell for cell in cells if cell and cell.lower() not in MARKS]
     return any("," in cell and not _THOUSANDS.fullmatch(cell) for cell in given) and all(
         NUMBER.fullmatch(cell.replace(",", ".")) for cell in given
     )
 
 
 def _column(name: str, cells: Sequence[str], commas: bool) -> Column:
-    given = [cell for cell in cells if cell and cell.lower() not in MISSING]
+    given = [cell for cell in cells if cell and cell.lower() not in MARKS]
     blanks, nothing = len(cells) - len(given), np.zeros(0)
     different = sorted(set(given))
     if not given:

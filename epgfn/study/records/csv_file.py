@@ -26,16 +26,14 @@ import pyarrow.csv as pacsv
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
 from epgfn.study.design import arm_variable, notes_of
+from epgfn.study.missing import MARKS, WITH_BLANKS, category_of_blanks
+from epgfn.study.missing import notes_of as notes_of_blanks
 from epgfn.study.records.faults import Fault, Faults
 from epgfn.study.records.names import Names, check_extra, fold, found_in, match_columns
 from epgfn.study.records.table import Numbers, Table
 from epgfn.study.settings import Variable
 
 SEPARATORS: Final = (",", ";", "\t", "|")
-MISSING: Final = frozenset(
-    {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "-", "--", ".", "?"}
-)
-"""What programs write for a cell without a value, in lower case."""
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 _WITH_COMMA: Final = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
@@ -73,7 +71,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     numeric = [c for c, v in zip(cells, variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
     columns = [
-        _parsed(column, variable, below, faults, decimal, "category" if at < len(study.variables) else "arm")
+        _parsed(column, variable, below, faults, decimal, *allowed(study, at))
         for at, (column, variable) in enumerate(zip(cells, variables, strict=True))
     ]
     doubts = require_readable(faults, study, len(columns[0]), lambda: _hint(numeric, decimal))
@@ -126,10 +124,22 @@ def table_of(
 ) -> Table:
     """From the `columns` of `read_of`."""
     v = len(study.variables)
+    if study.data.missing in WITH_BLANKS:
+        notes = notes + notes_of_blanks(study, columns[:v])
     if len(columns) == v:
         return Table(columns, notes, unit, places, doubts, unread=unread)
     arms = columns[v]
     return Table(columns[:v], notes + notes_of(study, arms.tolist()), unit, places, doubts, arms)
+
+
+def allowed(study: Study, at: int) -> tuple[Fault, int | None]:
+    """Of the column `at` of `read_of`: what is wrong with a text that it does not know, and what a cell without a value is: below 0 a
+    blank, else the place of a category; None: a fault."""
+    if at >= len(study.variables):
+        return "arm", None
+    if study.data.missing == "category":
+        return "category", category_of_blanks(study.variables[at])
+    return "category", -1 if study.data.missing in WITH_BLANKS else None
 
 
 class _Below:
@@ -296,7 +306,13 @@ def _hint(numeric: Sequence[pa.Array], decimal: str) -> str:
 
 
 def _parsed(
-    cells: pa.Array, variable: Variable, below: _Below, faults: Faults, decimal: str, otherwise: Fault
+    cells: pa.Array,
+    variable: Variable,
+    below: _Below,
+    faults: Faults,
+    decimal: str,
+    otherwise: Fault,
+    blanks: int | None,
 ) -> Numbers:
     """`parse_cells`, quickly where nothing is wrong."""
     if variable.categories is not None:
@@ -316,7 +332,7 @@ def _parsed(
                 return values
         except pa.ArrowException:  # its text quotes cells
             pass
-    return parse_cells(cells.to_pylist(), variable, below.lines(), faults, decimal, otherwise)
+    return parse_cells(cells.to_pylist(), variable, below.lines(), faults, decimal, otherwise, blanks)
 
 
 def parse_cells(
@@ -326,10 +342,13 @@ def parse_cells(
     faults: Faults,
     decimal: str = ".",
     otherwise: Fault = "category",
+    blanks: int | None = None,
 ) -> Numbers:
     """Text cells as numbers (n,) float64, or as places of categories (n,) int64; what is neither goes to `faults` and is the variable's
-    `public_value`, or its first category. `otherwise`: what is wrong with a text that is none of the categories."""
-    if cells and not any(map(str.strip, cells)):
+    `public_value`, or its first category. `otherwise`: what is wrong with a text that is none of the categories. `blanks`: what
+    cells without a value are, as `allowed` gives it; of numbers NaN."""
+    whole = blanks is not None and blanks >= 0  # a column of one category
+    if cells and not any(map(str.strip, cells)) and not whole:
         faults.empty(variable.name)
         return np.zeros(len(cells))
     nothing = public_value(variable)
@@ -339,7 +358,9 @@ def parse_cells(
         codes = np.zeros(len(cells), dtype=np.int64)
         for at, cell in enumerate(cells):
             code = memo[cell]
-            if code is None:
+            if code is None and blanks is not None and _unreadable(cell, otherwise) in ("blank", "missing"):
+                codes[at] = blanks
+            elif code is None:
                 faults.cell(variable.name, places[at], _unreadable(cell, otherwise))
             else:
                 codes[at] = code
@@ -349,6 +370,9 @@ def parse_cells(
         written = cell.strip(" \t\r\n")
         if decimal == ",":
             written = written.replace(".", "x").replace(",", ".")
+        if blanks is not None and _unreadable(cell, "number") in ("blank", "missing"):
+            values[at] = np.nan
+            continue
         if not NUMBER.fullmatch(written):
             faults.cell(variable.name, places[at], _unreadable(cell, "number"))
             values[at] = nothing
@@ -364,7 +388,7 @@ def _unreadable(cell: str, otherwise: Fault) -> Fault:
     """Why a cell is nothing: blank, marked as missing, or `otherwise`."""
     if not cell.strip():
         return "blank"
-    return "missing" if cell.strip().lower() in MISSING else otherwise
+    return "missing" if cell.strip().lower() in MARKS else otherwise
 
 
 def text_of(raw: bytes, path: Path) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epgfn.study import Study
+from epgfn.study.missing import is_blank
 from epgfn.study.records.apart import Leverage, Places, leverages, standing_apart
 from epgfn.study.records.names import listed
 from epgfn.study.records.scale import on_scale
@@ -131,10 +132,10 @@ def examine(table: Table, study: Study) -> Examined:
 
 
 def rows_not_set(study: Study, name: str, table: Table) -> npt.NDArray[np.int64]:
-    """Rows in which the variable was observed, by the study's design; all where it has none."""
+    """Rows in which the variable was observed: not set, by the study's design, and not blank."""
     setting = [at for at, variables in enumerate(study.design.sets.values()) if name in variables]
-    rows = np.arange(table.size)
-    return rows if table.arms is None else rows[~np.isin(table.arms, setting)]
+    rows = np.flatnonzero(~is_blank(table.columns[study.variable_names.index(name)]))
+    return rows if table.arms is None else rows[~np.isin(table.arms[rows], setting)]
 
 
 def _set_somewhere(study: Study, table: Table) -> npt.NDArray[np.int64]:
@@ -144,9 +145,11 @@ def _set_somewhere(study: Study, table: Table) -> npt.NDArray[np.int64]:
 
 
 def _facts(raw: Numbers, variable: Variable, unread: int) -> ColumnFacts:
-    counts = np.unique(raw, return_counts=True)[1]
-    repeated, different = float(counts.max()) / len(raw), len(counts)
+    blank = is_blank(raw)
+    counts = np.unique(raw[~blank], return_counts=True)[1]
+    repeated, different = float(counts.max(initial=0)) / len(raw), len(counts)
     if not np.issubdtype(raw.dtype, np.floating):
+        unread += int(blank.sum())
         return ColumnFacts(variable.name, len(raw), unread, None, None, None, None, None, repeated, different)
     x = on_scale(raw, variable)
     x = x[np.isfinite(x)]

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
+from epgfn.study.missing import WITH_BLANKS
 from epgfn.study.records.csv_file import (
+    allowed,
     not_a_table,
     parse_cells,
     public_value,
@@ -49,22 +51,24 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     for number, (at, variable) in enumerate(zip(order, variables, strict=True)):
         column = table.column(at)
         columns.append(
-            _numbers(column, variable, faults)
+            _numbers(column, variable, faults, study.data.missing in WITH_BLANKS)
             if variable.categories is None
             else parse_cells(
                 _texts(column, variable.name, path),
                 variable,
                 rows,
                 faults,
-                otherwise="category" if number < len(study.variables) else "arm",
+                ".",
+                *allowed(study, number),
             )
         )
     doubts = require_readable(faults, study, table.num_rows)
     return table_of(columns, notes, "row", lambda: rows, study, doubts, faults.unread())
 
 
-def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults) -> Floats:
-    """A column as (n,) float64; what is null or not finite goes to `faults`, and is the variable's `public_value`.
+def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults, blanks: bool) -> Floats:
+    """A column as (n,) float64; what is null or not finite goes to `faults`, and is the variable's `public_value`; where there may be
+    `blanks` nulls are NaN.
 
     Raises:
         UsageError: it holds something else.
@@ -79,7 +83,8 @@ def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults) -> Flo
         )
     missing = np.asarray(column.is_null().to_numpy(), dtype=bool)
     if column.null_count:
-        faults.cells(name, (np.flatnonzero(missing) + 1).tolist(), "blank")
+        if not blanks:
+            faults.cells(name, (np.flatnonzero(missing) + 1).tolist(), "blank")
         column = column.fill_null(0)
     try:
         values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
@@ -89,7 +94,8 @@ def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults) -> Flo
         ) from None
     infinite = ~np.isfinite(values)
     faults.cells(name, (np.flatnonzero(infinite) + 1).tolist(), "finite")
-    return np.where(missing | infinite, public_value(variable), values)
+    read = np.where(missing | infinite, public_value(variable), values)
+    return np.where(missing, np.nan, read) if blanks else read
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:

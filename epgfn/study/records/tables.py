@@ -19,6 +19,7 @@ from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
 from epgfn.study.design import is_set_throughout
+from epgfn.study.missing import groups_of, is_blank
 from epgfn.study.records import parquet_file
 from epgfn.study.records.alignments import load_alignment
 from epgfn.study.records.csv_file import read_csv
@@ -37,7 +38,7 @@ def load_records(path: Path | str, study: Study) -> Numbers:
     Returns:
         Numbers: (n, V) float64, transformed and scaled, finite, n >= V for graphs, no constant column. Categories: (n, V) int64,
         or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them. A study with a
-        design has one column more, the last: the place of each record's arm.
+        design has one column more, the last: the place of each record's arm. Where the study has blanks they are NaN, or -1.
 
     Raises:
         UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
@@ -52,6 +53,7 @@ def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
     """`load_records` of a file that is read already, whatever the study says of scales. Errors as there."""
     path, columns = Path(path), table.columns
     if not study.columns.numeric:
+        _check_complete(table, path, study)
         return _with_arms(_together(columns, study), table)
     must_vary = study.columns.must_vary
     if must_vary and table.size < len(columns):
@@ -59,12 +61,30 @@ def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
             f"{path} holds fewer records than the study has variables ({len(columns)}); more records are needed"
         )
     if must_vary:
+        _check_complete(table, path, study)
         _check_varies(columns, table, path, study)
     scaled = [on_scale(values, v) for values, v in zip(columns, study.variables, strict=True)]
     _check_on_scale(table, scaled, path, study)
     if must_vary:
         _check_varies(scaled, table, path, study)
     return _with_arms(np.stack(scaled, axis=1), table)
+
+
+def _check_complete(table: Table, path: Path, study: Study) -> None:
+    """Raises:
+    UsageError: scores that take complete records alone would have fewer than there are variables.
+    """
+    if study.data.missing != "complete-rows":
+        return
+    blank = np.stack([is_blank(column) for column in table.columns])
+    for group, needed in groups_of(study):
+        complete = int((~blank[needed].any(0)).sum())
+        if complete < len(needed):
+            names = [study.variable_names[j] for j in group]
+            raise UsageError(
+                f"{path} has fewer records without a blank than the scores of {listed(names)} have columns ({len(needed)}); leave out of "
+                "the study what is mostly blank, or say under [data] missing = 'impute'"
+            )
 
 
 def _with_arms(records: Numbers, table: Table) -> Numbers:
@@ -174,7 +194,7 @@ def _check_varies(columns: list[Numbers], table: Table, path: Path, study: Study
     constant = [
         f"'{v.name}'"
         for c, v in zip(columns, study.variables, strict=True)
-        if c.min() == c.max() and not is_set_throughout(study, v.name, table.arms)
+        if np.nanmin(c) == np.nanmax(c) and not is_set_throughout(study, v.name, table.arms)
     ]
     if constant:
         which = f"column {constant[0]} is" if len(constant) == 1 else f"columns {listed(constant)} are"
@@ -188,7 +208,8 @@ def _check_on_scale(table: Table, scaled: list[Floats], path: Path, study: Study
     """Raises:
     UsageError: naming every number that the study's transform is not defined for, or makes too large.
     """
-    if all(np.isfinite(x).all() for x in scaled):
+    blank = [is_blank(raw) for raw in table.columns]
+    if all((np.isfinite(x) | none).all() for x, none in zip(scaled, blank, strict=True)):
         return
     faults, places = Faults(path, table.unit), np.asarray(table.places())
     for raw, x, variable in zip(table.columns, scaled, study.variables, strict=True):
@@ -196,5 +217,5 @@ def _check_on_scale(table: Table, scaled: list[Floats], path: Path, study: Study
             raw / variable.transform_scale <= 0 if variable.transform == "log" else np.zeros(len(x), bool)
         )
         faults.cells(variable.name, places[outside].tolist(), "positive")
-        faults.cells(variable.name, places[~outside & ~np.isfinite(x)].tolist(), "large")
+        faults.cells(variable.name, places[~outside & ~np.isfinite(x) & ~is_blank(raw)].tolist(), "large")
     faults.check()

@@ -187,49 +187,6 @@ def at_level(tail: Floats, level: float) -> int:
 
 
 @compiled
-def drawn(
-    sets: Words,
-    logs: Floats,
-    weights: Floats,
-    tail: Floats,
-    forbidden: Words,
-    random: np.random.Generator,
-) -> int:
-    """A place in the list, in proportion to scores, among sets that hold nothing of `forbidden`; -1 where there are none.
-
-    One of all sets is drawn a few times, in the hope that it is allowed, which costs least where a list is long and no set stands out.
-    Then the list is gone through: a level is drawn below the sum of all sets, and refused once what is left cannot reach it; then the sum
-    of those allowed is used. All three draw from the same distribution, whichever it comes to; that `tail` is only a bound where sums are
-    lost in rounding concerns sets of less than `LOST` of the best.
-    """
-    for _ in range(TRIES):
-        place = at_level(tail, tail[0] + math.log1p(-random.random()))
-        if apart(sets, place, forbidden):
-            return place
-    start = allowed(sets, logs, forbidden)
-    if start < 0:
-        return -1
-    first = logs[start]
-    near, scale = first > -DEEP, math.exp(min(DEEP, -first))
-    level = random.random() * math.exp(tail[start] - first)
-    for _ in range(2):
-        total = 0.0
-        for place in range(start, len(logs)):
-            if apart(sets, place, forbidden):
-                total += weights[place] * scale if near else math.exp(logs[place] - first)
-                if total > level:
-                    return place
-            if place % BLOCK == 0 and total + math.exp(tail[place + 1] - first) <= level:
-                break
-        total = 0.0  # refused: much of the bound is forbidden, so the sum itself is worked out
-        for place in range(start, len(logs)):
-            if apart(sets, place, forbidden):
-                total += weights[place] * scale if near else math.exp(logs[place] - first)
-        level = random.random() * total * (1 - 1e-15)
-    return start
-
-
-@compiled
 def picked(seen: Ints, sums: Floats, n: int, level: float) -> int:
     """The first of n whose sum is above `level`."""
     low, high = 0, n - 1
@@ -240,6 +197,49 @@ def picked(seen: Ints, sums: Floats, n: int, level: float) -> int:
         else:
             low = middle + 1
     return int(seen[low])
+
+
+@compiled
+def drawn(
+    sets: Words,
+    logs: Floats,
+    weights: Floats,
+    tail: Floats,
+    forbidden: Words,
+    seen: Ints,
+    sums: Floats,
+    random: np.random.Generator,
+) -> int:
+    """A place in the list, in proportion to scores, among sets that hold nothing of `forbidden`; -1 where there are none. `seen` and `sums`
+    are overwritten.
+
+    One of all sets is drawn a few times, in the hope that it is allowed, which costs least where a list is long and no set stands out.
+    Then the list is gone through, once: a share of the sum of those allowed is drawn, and though that sum is not known before the end it is
+    known to lie between what was met and what may be left. As soon as both point to one set, that is it.
+    """
+    for _ in range(TRIES):
+        place = at_level(tail, tail[0] + math.log1p(-random.random()))
+        if apart(sets, place, forbidden):
+            return place
+    start = allowed(sets, logs, forbidden)
+    if start < 0:
+        return -1
+    first = logs[start]
+    near, scale = first > -DEEP, math.exp(min(DEEP, -first))
+    share, n, total = random.random(), 0, 0.0
+    for place in range(start, len(logs)):
+        if apart(sets, place, forbidden):
+            total += weights[place] * scale if near else math.exp(logs[place] - first)
+            seen[n] = place
+            sums[n] = total
+            n += 1
+        if place % BLOCK == 0:
+            most = share * (total + math.exp(tail[place + 1] - first))
+            if most < total:
+                one = picked(seen, sums, n, most)
+                if one == picked(seen, sums, n, share * total):
+                    return one
+    return picked(seen, sums, n, share * total)
 
 
 @compiled
@@ -302,7 +302,7 @@ def move(
     for _ in range(moves):
         j = int(random.random() * v)
         descendants(below, j, forbidden, scratch)
-        place = drawn(sets[j], logs[j], weights[j], tail[j], forbidden, random)
+        place = drawn(sets[j], logs[j], weights[j], tail[j], forbidden, seen, sums, random)
         if place >= 0:
             rank[j] = place
             replace(above, below, j, sets[j, place])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epgfn.gflownet.measure import exact, structure_chains
+from epgfn.gflownet.measure import exact, graph_moves, structure_chains
 from epgfn.gflownet.measure.structure_chains import Chains, annealed, lists_of, run
 from epgfn.gflownet.spaces import DagBySinks
 from epgfn.gflownet.spaces.parent_sets import parent_masks
@@ -130,3 +130,35 @@ def test_under_rules_they_reach_every_graph_that_keeps_them_and_no_other(
     likely = graphs[weight > 0.02]
     assert as_set(likely) <= as_set(found.graphs)
     assert np.allclose(exact.edge_marginals(table, parent_masks(*size)), truth.numpy(), atol=1e-9)
+
+
+@pytest.mark.parametrize(("spread", "shift"), [(0.5, 0.0), (6.0, 0.0), (6.0, 700.0)])
+def test_parents_are_drawn_in_proportion_where_the_best_are_forbidden(spread: float, shift: float) -> None:
+    """However few of all sets are allowed, and however far they lie below those that are not."""
+    v, draws = 12, 4000
+    table = drawn_table(v, 3, spread, seed=4)
+    with_last = DagBySinks(v, 3).parents[:, v - 1]  # sets that hold it are the best by far, and forbidden
+    table[0, with_last] += 40.0 + shift
+    chains = Chains(table, 3)
+    logs, sets = chains.lists.log_scores[0], chains.lists.sets[0]
+    weights = np.exp(logs)
+    tail, every = chains._tail, chains.lists
+    graph_moves.tails(
+        every.log_scores, np.exp(every.log_scores), every.holding, False, tail, chains._holding_tail
+    )
+    forbidden = np.array([1 << (v - 1) | 0b111], np.uint64)
+    allowed = (sets & forbidden == 0).all(1) & np.isfinite(logs)
+    truth = np.exp(np.where(allowed, logs - logs[allowed].max(), -np.inf))
+    truth /= truth.sum()
+    seen, sums, random = np.empty(len(logs), np.int64), np.empty(len(logs)), np.random.default_rng(1)
+    found = [
+        graph_moves.drawn(sets, logs, weights, tail[0], forbidden, seen, sums, random) for _ in range(draws)
+    ]
+    share = np.bincount(found, minlength=len(logs)) / draws
+    assert share[~allowed].sum() == 0
+    assert abs(share - truth).max() < 4.5 * np.sqrt(0.25 / draws)
+    bins = np.minimum(np.arange(len(logs)) * 8 // len(logs), 7)
+    assert abs(np.bincount(bins, share) - np.bincount(bins, truth)).max() < 4.5 * np.sqrt(0.25 / draws)
+    none = np.array([(1 << v) - 1], np.uint64)
+    only = graph_moves.drawn(sets, logs, weights, tail[0], none, seen, sums, random)
+    assert sets[only].sum() == 0, "no parents at all"

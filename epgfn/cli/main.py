@@ -143,6 +143,38 @@ def sample(
 
 
 @app.command()
+def ask(
+    run_dir: RunDir,
+    questions: Annotated[
+        list[str],
+        typer.Argument(metavar="QUESTION...", help='Each in quotes, such as "a is an ancestor of b".'),
+    ],
+    count: Annotated[int, typer.Option("-n", help="How many graphs to draw for it.", min=1)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How probable something is of the graph, by the global posterior: edges, ancestors, paths, v-structures, Markov blankets.
+
+    Forms: "a -> b", "a - b" (adjacent), "a is an ancestor of b", "a is in the Markov blanket of b", "a -> c <- b is a v-structure",
+    "a -> b is compelled", "a path leads from a to b avoiding c, d".
+
+    Example: epgfn ask runs/first "PKC is an ancestor of Erk" "Raf - Mek"
+    """
+    from epgfn.run.model import drawn_from, load_model
+
+    _, verdict = drawn_from(run_dir)
+    model = load_model(run_dir)
+    found = [(text, model.probability(text, count, seed)) for text in questions]
+    if verdict not in (None, "good") and any(answer.basis == "samples" for _, answer in found):
+        typer.echo(f"These are shares of the model's own draws, and its verdict is: {verdict}.", err=True)
+    if as_json:
+        print(json.dumps({"answers": [{"question": text, **answer._asdict()} for text, answer in found]}))
+        return
+    for text, answer in found:
+        print(f"{answer.probability:.4f} (+- {2 * answer.error:.4f}, {ASKED_OF[answer.basis]})  {text}")
+
+
+@app.command()
 def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
     """The exact distribution the global model samples from, where all objects can be listed (graphs: 5 variables or fewer).
 
@@ -261,6 +293,12 @@ DRAWN_FROM = {
     "exact": "the exact answer of the model's scores",
     "weighted": "the model in proportion to the weights of what it draws",
     "chains": "Markov chains on the model's scores",
+}
+ASKED_OF = {
+    "exact": "independent graphs of the exact answer",
+    "weighted": "the model's graphs, weighted",
+    "chains": "graphs of Markov chains",
+    "samples": "the model's own graphs",
 }
 PUBLISHED = {
     "exact": "; the published probabilities are exact",

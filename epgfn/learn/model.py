@@ -4,6 +4,8 @@ model = epgfn.load_model("results/sachs")            # a run directory
 model.edge_probabilities()                           # graphs: (V, V), [i, j] = P(i -> j)
 model.marginals()                                    # whatever the objects are: {"a->b": 0.93, ...}
 model.sample(1000, seed=1).rows()                    # pandas: edges (or object), log_prob
+model.probability("a is an ancestor of b")           # graphs: whatever `epgfn.learn.questions` lists
+model.most_probable(5, classes=True).rows()          # graphs: those drawn most often, or their equivalence classes
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,8 @@ from epgfn.base.errors import UsageError
 from epgfn.base.files import write_atomic
 from epgfn.gflownet.measure.diagnostics import log_terminating
 from epgfn.gflownet.measure.estimates import own_samples
+from epgfn.gflownet.measure.graph_relations import classes as classes_of
+from epgfn.gflownet.measure.graph_relations import distinct
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
 from epgfn.gflownet.measure.trust import CHAINS_AGREE, pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
@@ -33,6 +37,7 @@ from epgfn.gflownet.spaces.base import LogReward, joined, take
 from epgfn.learn.elsewhere import GraphChains
 from epgfn.learn.exact import MAX_VARIABLES, exact_of_table, graphs_of_table
 from epgfn.learn.policy import family_of, validate_policy
+from epgfn.learn.questions import Answer, answered, question
 from epgfn.learn.shared import apart
 from epgfn.learn.trust import Basis, edge_matrix, own_probabilities, table_target
 from epgfn.study import Study
@@ -47,6 +52,8 @@ LEAST_LOG_PROB = -1e6
 """Nats, of objects drawn elsewhere that the model is as good as sure not to draw: tables of samples hold finite numbers."""
 WEIGHED = 20_000
 """Objects of a model that are weighted, if no more are asked for, where some are drawn by their weights."""
+CHAINS_WORTH = 256
+"""Independent graphs that those of chains count as: as many as there are chains."""
 TRAJECTORIES = 16
 """Backward trajectories behind each estimate of log p_T."""
 
@@ -77,6 +84,37 @@ class Samples:
         import pandas as pd
 
         return pd.DataFrame({self.column: self.objects, "log_prob": self.log_prob})
+
+
+class DrawnGraphs(NamedTuple):
+    """(n, V, V) bool `graphs`, the `basis` they were drawn on as `Answer` has it, and of how many independent ones they are `effective`ly
+    worth."""
+
+    graphs: Tensor
+    basis: str
+    effective: float
+
+
+class Frequent(NamedTuple):
+    """(k, V, V) bool `graphs` of variables `names`, or with `classes` what stands for an equivalence class, [i, j] and [j, i] where the
+    direction cannot be told; most frequent first, and the `share` (k,) of all that were drawn."""
+
+    names: list[str]
+    graphs: Tensor
+    share: np.ndarray
+    basis: str
+    classes: bool
+
+    def rows(self) -> pd.DataFrame:
+        """One row each: `edges` such as "a->b;b-c" (b-c: either way), and `share`."""
+        import pandas as pd
+
+        texts = [";".join(self._edges(graph.numpy())) for graph in self.graphs]
+        return pd.DataFrame({"edges": texts, "share": self.share})
+
+    def _edges(self, graph: np.ndarray) -> list[str]:
+        pairs = [(int(i), int(j)) for i, j in np.argwhere(graph) if not (graph[j, i] and j < i)]
+        return [f"{self.names[i]}{'-' if graph[j, i] else '->'}{self.names[j]}" for i, j in pairs]
 
 
 class Model:
@@ -161,9 +199,63 @@ class Model:
         Raises:
             UsageError: the study is not about graphs.
         """
+        self._require_graphs()
+        return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
+
+    def probability(self, text: str, n: int = 20_000, seed: int | None = 0) -> Answer:
+        """How probable it is of a graph what `text` says, such as "a is an ancestor of b" (`epgfn.learn.questions` lists the forms), from
+        `n` graphs on the best basis there is: see `graphs`.
+
+        Raises:
+            UsageError: the study is not about graphs, or the text is none of the forms.
+        """
+        self._require_graphs()
+        asked = question(text, self.variable_names)
+        found = self.graphs(n, seed)
+        return answered(found.graphs, asked, found.basis, found.effective)
+
+    def most_probable(
+        self, k: int = 10, classes: bool = False, n: int = 20_000, seed: int | None = 0
+    ) -> Frequent:
+        """The `k` graphs that are drawn most often of `n`, as `graphs` draws them, or with `classes` the Markov equivalence classes.
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        found = self.graphs(n, seed)
+        kept = distinct(classes_of(found.graphs) if classes else found.graphs)
+        return Frequent(self.variable_names, kept.graphs[:k], kept.share[:k].numpy(), found.basis, classes)
+
+    def graphs(self, n: int = 20_000, seed: int | None = 0) -> DrawnGraphs:
+        """`n` graphs from the posterior that the model's score table says: independent and exact up to 14 variables; beyond, drawn by the
+        weights of as many of the model's own where these hold; where they do not, from Markov chains if those agree. Models without
+        scores, and all others, give their own samples. `basis` says which it was.
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        self._require_graphs()
+        table, number = self._scores(), int(torch.randint(1 << 31, (), generator=_generator(seed)))
+        if table is not None and self.space.n_variables <= MAX_VARIABLES:
+            return DrawnGraphs(graphs_of_table(self.study, table, n, number), "exact", float(n))
+        generator = _generator(number)
+        if table is None:
+            drawn = [self._draw(size, generator).adjacency for size in _blocks(n)]
+            return DrawnGraphs(torch.cat(drawn), "samples", float(n))
+        own = own_samples(self.policy, self.space, table_target(self.space, table), n, generator)
+        effective = own.effective_share * n
+        chains = GraphChains(self.study, table)
+        if weights_hold(effective, pareto_khat(own.log_weight)):
+            weight = torch.softmax(own.log_weight.double(), 0)
+            rows = torch.multinomial(weight, n, replacement=True, generator=generator)
+            return DrawnGraphs(own.final.adjacency[rows], "weighted", effective)
+        if chains.answer().apart <= CHAINS_AGREE:
+            return DrawnGraphs(chains.drawn(n, number), "chains", float(min(n, CHAINS_WORTH)))
+        return DrawnGraphs(own.final.adjacency, "samples", float(n))
+
+    def _require_graphs(self) -> None:
         if not self.study.kind.has_edges:
             raise UsageError("only a study of graphs has edges; ask for marginals")
-        return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
 
     def _scores(self) -> Tensor | None:
         """The (V, K) score table that the model carries, if it does."""

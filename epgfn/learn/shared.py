@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from epgfn.learn.scores import (
     table_from_moments,
     table_from_scores,
 )
-from epgfn.privacy.mechanisms.counts import CountsMechanism
-from epgfn.privacy.mechanisms.moments import MomentsMechanism
-from epgfn.privacy.mechanisms.release import Values
 from epgfn.study import Study
 from epgfn.study.design import Regime, regimes_of
 from epgfn.study.objects import space_of
@@ -41,6 +38,11 @@ from epgfn.study.parameters import is_shared
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu_of_tables
 from epgfn.targets.gaussian import Moments
+
+if TYPE_CHECKING:
+    from epgfn.privacy.mechanisms.counts import CountsMechanism
+    from epgfn.privacy.mechanisms.moments import MomentsMechanism
+    from epgfn.privacy.mechanisms.release import Values
 
 PREFIX: Final = "statistic."
 RECORDS, MEAN, SCATTER, CELLS = (PREFIX + name for name in ("records", "mean", "scatter", "cells"))
@@ -76,6 +78,9 @@ def apart(tensors: Held) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def moments_mechanism(study: Study, n_public: int | None) -> MomentsMechanism:
     """The release of n, sums (unless the mean is known) and X^T X that the study asks for."""
+    # Both mechanisms load SciPy, and few studies need them.
+    from epgfn.privacy.mechanisms.moments import MomentsMechanism
+
     return MomentsMechanism(
         len(study.variables),
         radius=study.privacy.radius,
@@ -87,6 +92,8 @@ def moments_mechanism(study: Study, n_public: int | None) -> MomentsMechanism:
 
 def counts_mechanism(study: Study, n_public: int | None) -> CountsMechanism:
     """The release of contingency tables that the study asks for."""
+    from epgfn.privacy.mechanisms.counts import CountsMechanism
+
     order = min(study.space.max_parents + 1, len(study.variables))
     return CountsMechanism(categories_of(study), order, n_public=n_public, **_asked(study))
 

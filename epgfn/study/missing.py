@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from epgfn.study.knowledge import knowledge_of
 from epgfn.study.mistakes import Mistake, require_none
 from epgfn.study.records.names import listed
-from epgfn.study.records.table import Numbers
 from epgfn.study.variables import Variable
 
 if TYPE_CHECKING:
     from epgfn.study import Study
+    from epgfn.study.records.table import Numbers
 
 MARKS: Final = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "-", "--", ".", "?"})
 """What people write into a cell that has no value, in lower case."""
@@ -104,6 +102,8 @@ def in_words(study: Study) -> str:
 
 def is_blank(column: Numbers) -> Numbers:
     """(n,) bool: NaN of numbers, below 0 of places of categories."""
+    import numpy as np  # which commands that read a study alone do without
+
     return np.isnan(column) if np.issubdtype(column.dtype, np.floating) else column < 0
 
 
@@ -132,6 +132,8 @@ def groups_of(study: Study) -> list[tuple[list[int], list[int]]]:
 
 def notes_of(study: Study, columns: list[Numbers]) -> list[str]:
     """What to tell the owner of a file: how many cells are blank, and how many records each score is taken from."""
+    import numpy as np
+
     blank, names = [is_blank(column) for column in columns], study.variable_names
     n = len(blank[0])
     some = [f"{name} ({int(b.sum())})" for name, b in zip(names, blank, strict=True) if b.any()]

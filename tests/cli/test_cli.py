@@ -69,6 +69,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, objec
     return folder / "run", json.loads(out)
 
 
+def test_questions_in_words_are_answered_by_the_exact_posterior(run: tuple[Path, dict[str, object]]) -> None:
+    edge = json.loads((run[0] / "global" / "summary.json").read_text("utf-8"))["edge_probabilities"][0][1]
+    out, err = here("ask", run[0], "a -> b", "b is an ancestor of c", "-n", "5000", "--json")
+    first, second = json.loads(out)["answers"]
+    assert first["basis"] == second["basis"] == "exact" and not err
+    assert abs(first["probability"] - edge) < 5 * first["error"]
+    assert 0 < second["probability"] < 1 and second["question"] == "b is an ancestor of c"
+    out, _ = here("ask", run[0], "a - b", "-n", "500")
+    assert "independent graphs of the exact answer)  a - b" in out
+    _, err = here("ask", run[0], "a makes b", code=2)
+    assert "cannot read 'a makes b'" in err and "a is an ancestor of b" in err
+
+
 def test_simulate_reports_the_truth(run: tuple[Path, dict[str, object]]) -> None:
     folder, figures = run
     assert (
@@ -209,5 +222,5 @@ def test_without_a_command_it_shows_what_there_is() -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("demo", "simulate", "sample", "exact", "report", "audit"):
+    for command in ("demo", "simulate", "sample", "ask", "exact", "report", "audit"):
         assert "Example: epgfn " + command in here(command, "--help")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError
@@ -27,6 +26,8 @@ def with_marginals(start: Tensor, masks: Tensor, wanted: Floats) -> Tensor:
     Raises:
         UsageError: more than 14 variables. EpgfnError: nothing is near enough.
     """
+    from scipy.optimize import minimize  # which takes a while to load, and few studies need it
+
     finite = torch.isfinite(start).numpy()
     target = wanted[finite]
 

@@ -25,6 +25,7 @@ from epgfn_coordinator.invitation import moved
 from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.letters import Answered, Counter, LetterBox, Letters
 from epgfn_coordinator.live_round import AGGREGATION, LAST_STEP, LiveRound, Shared
+from epgfn_coordinator.loading import load
 from epgfn_coordinator.people import revoked_in, share, unshared_revocations
 from epgfn_coordinator.revocation import Requests
 from epgfn_coordinator.round import round_state
@@ -285,7 +286,8 @@ class Coordinator:
                 _tell_who_is_misled(each, config)
                 each.say_what_is_odd()
             if any(each.may_train for each in self._rounds):
-                threading.Thread(target=_load, name=LOADING, daemon=True).start()
+                # Beside the first calls: nobody should have to wait for it later.
+                threading.Thread(target=load, name=LOADING, daemon=True).start()
             self._keep_moving(stop, upkeep)
         finally:
             listener.stop()
@@ -542,13 +544,6 @@ class _Room:
         if self._missing:
             self._journal.decision("room", "there is room again")
         self._missing = False
-
-
-def _load() -> None:
-    """Load what checks and trains models, beside the first calls: it takes seconds, and nobody should have to wait for it later."""
-    from epgfn_coordinator import publication
-
-    del publication
 
 
 def still_at_work() -> bool:

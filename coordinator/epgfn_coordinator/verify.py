@@ -32,6 +32,7 @@ from epgfn.study import Study
 from epgfn.study.parameters import is_shared, payload_of
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.known_keys import signing_keys
+from epgfn_coordinator.loading import load
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
 
@@ -144,10 +145,8 @@ class Verifier:
         Raises:
             RefusedError: it is not a policy of the study, or its statistic is not what the policy, or the claim in the statement, is of.
         """
-        from epgfn.learn.policy import (
-            upload_spec,
-            validate_upload,
-        )  # here: it loads torch, which takes seconds
+        load()  # here: it takes seconds
+        from epgfn.learn.policy import upload_spec, validate_upload
         from epgfn.sealing.model_file import read_model
 
         tensors, metadata = read_model(raw, upload_spec(self._study))
@@ -215,6 +214,7 @@ class Verifier:
     def _require_privacy(self, predicate: UploadPredicate) -> None:
         if not self._study.privacy.is_private and predicate.privacy == {"mode": "none"}:
             return
+        load()
         from epgfn.privacy.of_study.agreement import (
             require_claim,  # here: a study without privacy needs no accountant
         )

@@ -31,6 +31,7 @@ from epgfn.run.report.found import read_found
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.run.samples import counted
 from epgfn.study import Study
+from epgfn.study.missing import not_in_figures
 from epgfn.study.new import require_new
 from epgfn.study.records.examine import examine
 from epgfn.study.records.table import Table
@@ -214,7 +215,13 @@ def _notes(study: Study) -> list[str]:
     noise = "the exact posterior is that of the records without noise, so what privacy costs is part of the distance from it"
     return [
         note
-        for note in (study.notice, study.disclosure, study.caution, noise if study.privacy.is_private else "")
+        for note in (
+            study.notice,
+            study.disclosure,
+            study.caution,
+            noise if study.privacy.is_private else "",
+            not_in_figures(study),
+        )
         if note
     ]
 

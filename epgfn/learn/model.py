@@ -29,17 +29,17 @@ from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.graph_relations import classes as classes_of
 from epgfn.gflownet.measure.graph_relations import distinct
 from epgfn.gflownet.measure.sweep import Terminating, terminating_mass
-from epgfn.gflownet.measure.trust import CHAINS_AGREE, pareto_khat, weights_hold
+from epgfn.gflownet.measure.trust import CHAINS_AGREE, LARGEST_ERROR, pareto_khat, weights_hold
 from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces.base import LogReward, joined, take
-from epgfn.learn.elsewhere import GraphChains
+from epgfn.learn.elsewhere import ChainAnswer, GraphChains
 from epgfn.learn.exact import MAX_VARIABLES, exact_of_table, graphs_of_table
 from epgfn.learn.policy import family_of, validate_policy
 from epgfn.learn.questions import Answer, answered, question
 from epgfn.learn.shared import apart
-from epgfn.learn.trust import Basis, edge_matrix, own_probabilities, table_target
+from epgfn.learn.trust import Basis, edge_matrix, errors, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
@@ -164,18 +164,18 @@ class Model:
         """The probability of each edge, item, letter, coordinate or clade (`epgfn.study.objects.questions`), from `n` objects.
 
         A model that carries the scores it was trained on is asked by them: exactly up to 14 variables; beyond, its objects are weighted
-        towards them, and where the weights cannot be relied on Markov chains answer, if they agree among themselves. All other models,
-        and all without `weighted`, give shares. What no sample shows, weights do not either: `summary.json` has the verdict.
+        towards them, and where the weights cannot be relied on, or say something else than Markov chains, these answer, if they agree among
+        themselves: what no sample shows, weights do not either. All other models, and all without `weighted`, give shares.
         """
         table = self._scores() if weighted else None
         exact = None if table is None else exact_of_table(self.study, table)
         if exact is not None:
             return dict(exact.probabilities)
         found, holds = self.estimated(n, seed, weighted)
-        if table is None or holds:
+        if table is None:
             return found
         answer = GraphChains(self.study, table).answer()
-        return answer.named(found) if answer.apart <= CHAINS_AGREE else found
+        return answer.named(found) if _chains_know_better(answer, found, holds) else found
 
     def estimated(
         self, n: int = 10_000, seed: int | None = 0, weighted: bool = True
@@ -228,8 +228,8 @@ class Model:
 
     def graphs(self, n: int = 20_000, seed: int | None = 0) -> DrawnGraphs:
         """`n` graphs from the posterior that the model's score table says: independent and exact up to 14 variables; beyond, drawn by the
-        weights of as many of the model's own where these hold; where they do not, from Markov chains if those agree. Models without
-        scores, and all others, give their own samples. `basis` says which it was.
+        weights of as many of the model's own where these hold and say what Markov chains say; else from the chains, if those agree among
+        themselves. Models without scores, and all others, give their own samples. `basis` says which it was.
 
         Raises:
             UsageError: the study is not about graphs.
@@ -243,15 +243,16 @@ class Model:
             drawn = [self._draw(size, generator).adjacency for size in _blocks(n)]
             return DrawnGraphs(torch.cat(drawn), "samples", float(n))
         own = own_samples(self.policy, self.space, table_target(self.space, table), n, generator)
-        effective = own.effective_share * n
-        chains = GraphChains(self.study, table)
-        if weights_hold(effective, pareto_khat(own.log_weight)):
-            weight = torch.softmax(own.log_weight.double(), 0)
-            rows = torch.multinomial(weight, n, replacement=True, generator=generator)
-            return DrawnGraphs(own.final.adjacency[rows], "weighted", effective)
-        if chains.answer().apart <= CHAINS_AGREE:
+        effective, chains = own.effective_share * n, GraphChains(self.study, table)
+        plain, weighted = own_probabilities(self.study, own)
+        holds = weights_hold(effective, pareto_khat(own.log_weight))
+        if _chains_know_better(chains.answer(), weighted if holds else plain, holds):
             return DrawnGraphs(chains.drawn(n, number), "chains", float(min(n, CHAINS_WORTH)))
-        return DrawnGraphs(own.final.adjacency, "samples", float(n))
+        if not holds:
+            return DrawnGraphs(own.final.adjacency, "samples", float(n))
+        weight = torch.softmax(own.log_weight.double(), 0)
+        rows = torch.multinomial(weight, n, replacement=True, generator=generator)
+        return DrawnGraphs(own.final.adjacency[rows], "weighted", effective)
 
     def _require_graphs(self) -> None:
         if not self.study.kind.has_edges:
@@ -310,6 +311,13 @@ def write_samples(samples: Samples, form: str, out: Path | None) -> None:
         sys.stdout.write(raw.decode("utf-8"))
     else:
         write_atomic(out, raw)
+
+
+def _chains_know_better(answer: ChainAnswer, found: Mapping[str, float], holds: bool) -> bool:
+    """As `trust.judge` has it of what is published: chains that agree among themselves, where weights do not hold or say something else."""
+    if answer.apart > CHAINS_AGREE:
+        return False
+    return not holds or errors(found, answer.named(found))[1] > LARGEST_ERROR
 
 
 def _generator(seed: int | None) -> torch.Generator:

@@ -31,11 +31,12 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
     A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
 
     A file that names a study in its metadata, as all that parties exchange do, must name this one: tensors alone would
-    also fit a study whose variables stand in another order. Signatures are what `epgfn audit` checks.
+    also fit a study whose variables stand in another order. Of a run directory it has to be the file that the coordinator signed, where it
+    is signed; whose key that is and all else `epgfn audit` checks.
 
     Raises:
         UsageError: a file is missing or is no model file.
-        RefusedError: the file holds no policy of the study, or names another one.
+        RefusedError: the file holds no policy of the study, names another one, or is not the one that was signed.
     """
     path = Path(path)
     file = RunLayout(path).model if path.is_dir() else path
@@ -48,6 +49,15 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
     raw = read_bytes(file, "model file", limit)
     if len(raw) > limit:
         raise RefusedError("malformed", f"{file} is larger than any model of its study")
+    if (
+        path.is_dir()
+        and (signed := _signed(path)) is not None
+        and signed.get(layout.MODEL) != sha256_hex(raw)
+    ):
+        raise RefusedError(
+            "not-verified",
+            f"{file} is not the file that the coordinator signed, so nobody knows what it is; epgfn audit says more",
+        )
     try:
         tensors = load(raw)
     except (SafetensorError, ValueError, KeyError):

@@ -37,6 +37,13 @@ ASSUMED: Final = {
     "category": "a blank is a category of its own, whatever the reason for it",
 }
 """What is taken for granted of blanks, for screens and reports."""
+NOT_IN_FIGURES: Final = {
+    "complete-rows": "what is exact is so of the records that were taken, and says nothing of what the others would have changed",
+    "impute": (
+        "what is exact is so of blanks as the nodes filled them in; how far that is off is in no figure here, and each node tells its own "
+        "people how much filled-in tables differ"
+    ),
+}
 PRIVATE: Final = (
     "under a privacy mode no cell may be blank: what a record's blanks do to a release has no proven bound here; take it out, or use "
     "privacy.mode = 'none'"
@@ -98,6 +105,11 @@ def category_of_blanks(variable: Variable) -> int | None:
 def in_words(study: Study) -> str:
     """What becomes of blanks, for people; empty where they are refused."""
     return ASSUMED.get(study.data.missing, "")
+
+
+def not_in_figures(study: Study) -> str:
+    """What figures that are called exact do not take in, a sentence without its full stop; empty where nothing of the kind is left out."""
+    return NOT_IN_FIGURES.get(study.data.missing, "")
 
 
 def is_blank(column: Numbers) -> Numbers:

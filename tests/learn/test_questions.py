@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,28 @@ def test_most_probable_graphs_and_classes(model: Model, mass: tuple[Tensor, Tens
             assert abs(share - truth) < 4.5 * np.sqrt(0.25 / 8000)
         assert list(found.rows()["share"]) == sorted(found.share, reverse=True)
         assert all("->" in text or "-" in text for text in found.rows()["edges"])
+
+
+def test_chains_answer_where_weights_hold_and_miss_what_no_sample_shows(
+    model: Model, mass: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples of a model that never draws a -> b weigh well, and are wrong."""
+    graphs, p = mass
+    truth = float(p[graphs[:, 0, 1]].sum())
+    assert truth > 0.1
+    whole = models.own_samples
+
+    def without(*arguments: Any) -> Any:
+        own = whole(*arguments)
+        return own._replace(log_weight=own.log_weight.masked_fill(own.final.adjacency[:, 0, 1], -1e3))
+
+    monkeypatch.setattr(models, "MAX_VARIABLES", 3)
+    monkeypatch.setattr(models, "exact_of_table", lambda *_: None)
+    monkeypatch.setattr(models, "own_samples", without)
+    one, other = model.variable_names[:2]
+    found = model.probability(f"{one} -> {other}", n=4000)
+    assert found.basis == "chains" and abs(found.probability - truth) < 4.5 * found.error + ENOUGH
+    assert abs(model.marginals(4000)[f"{one}->{other}"] - truth) < 0.05
 
 
 def test_a_model_without_scores_answers_by_its_own_samples() -> None:

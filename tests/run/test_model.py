@@ -9,7 +9,7 @@ import pytest
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.run.layout import RunLayout
-from epgfn.run.model import drawn_from
+from epgfn.run.model import drawn_from, load_model
 from epgfn.study import Study
 from report_run import make_run
 
@@ -37,3 +37,17 @@ def test_a_model_by_itself_is_drawn_from_as_it_is(tmp_path: Path, small_study: S
     RunLayout(tmp_path).summary.write_text("[]")
     with pytest.raises(UsageError, match="is not a summary"):
         drawn_from(tmp_path)
+
+
+def test_a_model_that_was_put_in_place_of_the_signed_one_answers_nothing(
+    tmp_path: Path, small_study: Study
+) -> None:
+    run = make_run(tmp_path / "run", small_study)
+    assert load_model(run).variable_names == small_study.variable_names
+    file = RunLayout(run).model
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(RefusedError, match="not the file that the coordinator signed"):
+        load_model(run)
+    load_model(file)  # a file by itself is nobody's in particular

@@ -32,6 +32,7 @@ from epgfn.run.report.words import columns, words_of
 from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
 from epgfn.study.missing import in_words as blanks_in_words
+from epgfn.study.missing import not_in_figures
 from epgfn.study.parameters import is_shared
 
 LEAST_EDGES, MOST_EDGES = 12, 40
@@ -357,6 +358,8 @@ def meaning(run: Run) -> Markup:
     left_out = run.study.kind.left_out(run.study)
     if left_out:
         shows_not.append(left_out)
+    if blanks := not_in_figures(run.study):
+        shows_not.append(f"What blanks cost: {blanks}.")
     simulated = run.found.comparison if run.found is not None else None
     if comparison is not None or (simulated is not None and simulated.is_exact):
         how = ""

@@ -121,6 +121,15 @@ def test_a_simulated_run_says_first_how_far_from_exact_it_is(
         assert words in text
 
 
+@pytest.mark.parametrize("missing", ["complete-rows", "impute"])
+def test_what_blanks_cost_is_in_no_exact_figure_and_the_page_says_so(
+    small_study: Study, tmp_path: Path, missing: str
+) -> None:
+    study = small_study.with_changes({"data": {"missing": missing}})
+    text = Page(write_report(make_run(tmp_path / "run", study)).read_text("utf-8")).text
+    assert "blanks" in text and "What blanks cost: what is exact is so of" in text
+
+
 def test_the_figures_lie_beside_the_page_and_inside_it(run_dir: Path, tmp_path: Path) -> None:
     report = write_report(run_dir, out=tmp_path / "elsewhere" / "page.html")
     assert report == tmp_path / "elsewhere" / "page.html"

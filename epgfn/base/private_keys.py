@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from epgfn.base.errors import EpgfnError
+
+K = TypeVar("K", bound=PrivateKeyTypes)
 
 ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 """How such a file begins."""
@@ -45,6 +50,31 @@ def to_pem(key: PrivateKeyTypes, passphrase: str | None = None) -> bytes:
     text = base64.b64encode(der)
     lines = [text[place : place + _LINE] for place in range(0, len(text), _LINE)]
     return b"\n".join([ENCRYPTED, *lines, ENCRYPTED.replace(b"BEGIN", b"END"), b""])
+
+
+def named_pem(title: str, name: str, key: PrivateKeyTypes, passphrase: str) -> bytes:
+    """A line of `title` and the key's name, which has to be known without the passphrase, then PKCS#8 PEM under it."""
+    return f"{title}{name}\n".encode() + to_pem(key, passphrase)
+
+
+def open_named(raw: bytes, title: str, kind: type[K], path: Path, passphrase: str | None) -> tuple[str, K]:
+    """The name and the key of a file that `named_pem` gave; `path` is for the error.
+
+    Raises:
+        EpgfnError: the passphrase is missing or wrong, or it is no such key.
+    """
+    head, _, pem = raw.partition(b"\n")
+    if not passphrase:
+        raise EpgfnError(f"the key file {path} needs its passphrase")
+    try:
+        key = serialization.load_pem_private_key(pem, passphrase.encode("utf-8"))
+        if not isinstance(key, kind):
+            raise ValueError
+        return head.decode("utf-8").removeprefix(title), key
+    except Exception:  # the library raises several kinds
+        raise EpgfnError(
+            f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
+        ) from None
 
 
 def _pkcs8(key: PrivateKeyTypes, encoding: serialization.Encoding) -> bytes:

@@ -22,11 +22,10 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import UsageError
 from epgfn.base.files import MAX_KEY_BYTES, read_secret, write_secret
-from epgfn.base.private_keys import to_pem
+from epgfn.base.private_keys import named_pem, open_named
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.encoding import to_base64
 from epgfn.ledger.errors import LedgerError
@@ -38,7 +37,7 @@ _KEY_BYTES: Final = {ED25519: 32, ML_DSA_44: 1312}
 _SIGNATURE_BYTES: Final = {ED25519: 64, ML_DSA_44: 2420}
 _SEED_BYTES: Final = 32
 _TIMESTAMP_BYTES: Final = 8
-_PROTECTED: Final = b"witness key "
+_PROTECTED: Final = "witness key "
 _PRIVATE: Final = "PRIVATE+KEY+"
 _MAX_NAME: Final = 255
 
@@ -126,8 +125,9 @@ class CosignerKey:
             UsageError: it is no such key.
         """
         raw = read_secret(path, MAX_KEY_BYTES)
-        if raw.startswith(_PROTECTED):
-            return cls._open(raw, path, passphrase)
+        if raw.startswith(_PROTECTED.encode()):
+            name, opened = open_named(raw, _PROTECTED, MLDSA44PrivateKey, path, passphrase)  # type: ignore[type-abstract]
+            return cls(name, opened.private_bytes_raw())
         try:
             text = raw.decode("utf-8").removesuffix("\n")
             if not text.startswith(_PRIVATE):
@@ -142,21 +142,6 @@ class CosignerKey:
             raise UsageError(f"{path} does not hold a witness's key; restore it from your backup") from None
         return key
 
-    @classmethod
-    def _open(cls, raw: bytes, path: Path, passphrase: str | None) -> CosignerKey:
-        head, _, pem = raw.partition(b"\n")
-        if not passphrase:
-            raise EpgfnError(f"the key file {path} needs its passphrase")
-        try:
-            key = load_pem_private_key(pem, passphrase.encode("utf-8"))
-            if not isinstance(key, MLDSA44PrivateKey):
-                raise ValueError
-            return cls(head.removeprefix(_PROTECTED).decode("utf-8"), key.private_bytes_raw())
-        except Exception:  # the library raises several kinds
-            raise EpgfnError(
-                f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
-            ) from None
-
     def save(self, path: Path, passphrase: str | None = None) -> None:
         """Write the key to `path`, readable by its owner only."""
         write_secret(path, self.private_bytes(passphrase))
@@ -164,7 +149,7 @@ class CosignerKey:
     def private_bytes(self, passphrase: str | None = None) -> bytes:
         """The key's file: a secret. Under a passphrase a line with its name, then PKCS#8 PEM."""
         if passphrase:
-            return _PROTECTED + f"{self.public.name}\n".encode() + to_pem(self._key, passphrase)
+            return named_pem(_PROTECTED, self.public.name, self._key, passphrase)
         seed = to_base64(ML_DSA_44 + self._key.private_bytes_raw())
         return f"{_PRIVATE}{self.public.name}+{self.public.key_id.hex()}+{seed}\n".encode()
 

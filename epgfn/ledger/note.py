@@ -19,11 +19,10 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from epgfn.base.errors import EpgfnError, UsageError
+from epgfn.base.errors import UsageError
 from epgfn.base.files import MAX_KEY_BYTES, read_secret, write_secret
-from epgfn.base.private_keys import to_pem
+from epgfn.base.private_keys import named_pem, open_named
 from epgfn.ledger.encoding import from_base64, to_base64
 from epgfn.ledger.errors import LedgerError
 
@@ -101,7 +100,8 @@ class NoteSigner:
         """
         raw = read_secret(path, MAX_KEY_BYTES)
         if raw.startswith(_PROTECTED.encode()):
-            return cls._open(raw, path, passphrase)
+            name, opened = open_named(raw, _PROTECTED, Ed25519PrivateKey, path, passphrase)  # type: ignore[type-abstract]
+            return cls(name, opened.private_bytes_raw())
         try:
             text = raw.decode("utf-8").removesuffix("\n")
             if not text.startswith(_SIGNER_PREFIX):
@@ -116,21 +116,6 @@ class NoteSigner:
             ) from None
         return signer
 
-    @classmethod
-    def _open(cls, raw: bytes, path: Path, passphrase: str | None) -> NoteSigner:
-        head, _, pem = raw.partition(b"\n")
-        if not passphrase:
-            raise EpgfnError(f"the key file {path} needs its passphrase")
-        try:
-            key = load_pem_private_key(pem, passphrase.encode("utf-8"))
-            if not isinstance(key, Ed25519PrivateKey):
-                raise ValueError
-            return cls(head.decode("utf-8").removeprefix(_PROTECTED), key.private_bytes_raw())
-        except Exception:  # the library raises several kinds
-            raise EpgfnError(
-                f"the key file {path} does not open; check the passphrase, or restore the file from a backup"
-            ) from None
-
     def save(self, path: Path, passphrase: str | None = None) -> None:
         """Write the key to `path`, readable by its owner only."""
         write_secret(path, self.private_bytes(passphrase))
@@ -138,7 +123,7 @@ class NoteSigner:
     def private_bytes(self, passphrase: str | None = None) -> bytes:
         """The key's file: a secret. Under a passphrase a line with its name, then PKCS#8 PEM."""
         if passphrase:
-            return f"{_PROTECTED}{self.name}\n".encode() + to_pem(self._key, passphrase)
+            return named_pem(_PROTECTED, self.name, self._key, passphrase)
         keydata = to_base64(ED25519 + self._key.private_bytes_raw())
         text = f"{_SIGNER_PREFIX}{self.name}+{self.verifier.key_id.hex()}+{keydata}\n"
         return text.encode("utf-8")

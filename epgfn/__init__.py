@@ -2,8 +2,8 @@
 
     study = epgfn.load_study("study.toml")
     local = epgfn.train_local(study, epgfn.load_records("north.csv", study), seed=1)
-    model = epgfn.load_model("runs/mine")
-    epgfn.audit_run("runs/mine").ok
+    run = epgfn.load_run("runs/mine")
+    run.table, run.model, run.samples, run.audit.ok, run.report()
 
 The names in `__all__` are what a release keeps. Everything else, whatever module it is in, may change with any version.
 """
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from epgfn.gflownet.training.on_reward import train_reward
     from epgfn.learn.aggregate import train_global
     from epgfn.learn.local import train_local
-    from epgfn.learn.model import Model, Samples
+    from epgfn.learn.model import Model
+    from epgfn.learn.samples import Samples
     from epgfn.run.audit.audit import audit_run
     from epgfn.run.model import load_model
     from epgfn.run.report import write_report
+    from epgfn.run.result import RunResult, load_run
     from epgfn.study import Study, load_study
     from epgfn.study.records.tables import load_records
 
@@ -44,11 +46,13 @@ _MODULES = {
 }
 _HOMES = {
     "Model": "epgfn.learn.model",
-    "Samples": "epgfn.learn.model",
+    "RunResult": "epgfn.run.result",
+    "Samples": "epgfn.learn.samples",
     "Study": "epgfn.study",
     "audit_run": "epgfn.run.audit.audit",
     "load_model": "epgfn.run.model",
     "load_records": "epgfn.study.records.tables",
+    "load_run": "epgfn.run.result",
     "load_study": "epgfn.study",
     "train_global": "epgfn.learn.aggregate",
     "train_local": "epgfn.learn.local",
@@ -57,6 +61,7 @@ _HOMES = {
 }
 __all__ = [
     "Model",
+    "RunResult",
     "Samples",
     "Study",
     "__version__",
@@ -64,6 +69,7 @@ __all__ = [
     "errors",
     "load_model",
     "load_records",
+    "load_run",
     "load_study",
     "losses",
     "privacy",

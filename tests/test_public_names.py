@@ -14,8 +14,8 @@ from small import SMALL_STUDY
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = {
-    "Model", "Samples", "Study", "__version__", "audit_run", "errors", "load_model", "load_records", "load_study", "losses", "privacy",
-    "spaces", "targets", "train_global", "train_local", "train_reward", "write_report",
+    "Model", "RunResult", "Samples", "Study", "__version__", "audit_run", "errors", "load_model", "load_records", "load_run", "load_study",
+    "losses", "privacy", "spaces", "targets", "train_global", "train_local", "train_reward", "write_report",
 }  # fmt: skip
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

@@ -128,7 +128,7 @@ def sample(
 
     Example: epgfn sample runs/first -n 1000 --format jsonl
     """
-    from epgfn.learn.model import write_samples
+    from epgfn.learn.samples import write_samples
     from epgfn.run.model import drawn_from, load_model
 
     if form is Format.parquet and out is None:

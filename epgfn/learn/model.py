@@ -10,12 +10,8 @@ model.most_probable(5, classes=True).rows()          # graphs: those drawn most 
 
 from __future__ import annotations
 
-import io
 import secrets
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,8 +19,8 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import UsageError
-from epgfn.base.files import write_atomic
 from epgfn.gflownet.measure.diagnostics import log_terminating
+from epgfn.gflownet.measure.equivalence import compelled_given_edge
 from epgfn.gflownet.measure.estimates import own_samples
 from epgfn.gflownet.measure.graph_relations import classes as classes_of
 from epgfn.gflownet.measure.graph_relations import distinct
@@ -34,16 +30,19 @@ from epgfn.gflownet.policies import make_policy
 from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.sampling.rollout import sample
 from epgfn.gflownet.spaces.base import LogReward, joined, take
+from epgfn.learn.conversions import LEAST, as_inference_data, as_network, edge_rows, marginal_rows
 from epgfn.learn.elsewhere import ChainAnswer, GraphChains
 from epgfn.learn.exact import MAX_VARIABLES, exact_of_table, graphs_of_table
 from epgfn.learn.policy import family_of, validate_policy
 from epgfn.learn.questions import Answer, answered, question
+from epgfn.learn.samples import Samples
 from epgfn.learn.shared import apart
 from epgfn.learn.trust import Basis, edge_matrix, errors, own_probabilities, table_target
 from epgfn.study import Study
 from epgfn.study.objects import marginals, space_of, written
 
 if TYPE_CHECKING:
+    import networkx as nx
     import pandas as pd
 
 BLOCK = 1024
@@ -56,34 +55,6 @@ CHAINS_WORTH = 256
 """Independent graphs that those of chains count as: as many as there are chains."""
 TRAJECTORIES = 16
 """Backward trajectories behind each estimate of log p_T."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """n objects: `objects` as text, `log_prob` (n,) float64 estimates of log p_T (nats), `state` the finished states themselves.
-    `column` is what the texts are called in a table."""
-
-    objects: list[str]
-    log_prob: np.ndarray
-    state: Any
-    column: str = "object"
-
-    @property
-    def adjacency(self) -> np.ndarray:
-        """(n, V, V) bool of graphs, [k, i, j] = graph k has the edge i -> j.
-
-        Raises:
-            UsageError: the objects are not graphs.
-        """
-        if not hasattr(self.state, "adjacency"):
-            raise UsageError("these objects are not graphs; use objects or state")
-        return np.asarray(self.state.adjacency.numpy())
-
-    def rows(self) -> pd.DataFrame:
-        """One row an object: its text, such as "a->b;c->b" in the column `edges` (empty for no edge), and `log_prob`."""
-        import pandas as pd
-
-        return pd.DataFrame({self.column: self.objects, "log_prob": self.log_prob})
 
 
 class DrawnGraphs(NamedTuple):
@@ -118,7 +89,16 @@ class Frequent(NamedTuple):
 
 
 class Model:
-    """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time."""
+    """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time.
+
+    >>> model = epgfn.load_model("runs/first")
+    >>> model
+    Model of 'small': graphs over 3 variables, policy order-potential
+    >>> model.sample(1000, seed=1).adjacency.shape
+    (1000, 3, 3)
+    >>> round(float(model.probability("a - b")), 1)
+    0.9
+    """
 
     def __init__(self, study: Study, tensors: Mapping[str, Tensor]) -> None:
         """`tensors` of one model of `study`; a statistic among them is left aside.
@@ -132,8 +112,13 @@ class Model:
         self.space = space_of(study)
         self.policy = make_policy(self.space, [tensors])
 
+    def __repr__(self) -> str:
+        kind, n = self.study.kind, len(self.variable_names)
+        return f"Model of {self.study.name!r}: {kind.noun} over {n} {kind.components}, policy {self.study.policy.kind}"
+
     @property
     def variable_names(self) -> list[str]:
+        """Names of the study's variables, in its order."""
         return self.study.variable_names
 
     def sample(self, n: int, seed: int | None = None, basis: Basis = "samples") -> Samples:
@@ -202,9 +187,57 @@ class Model:
         self._require_graphs()
         return np.array(edge_matrix(self.study, self.marginals(n, seed, weighted)))
 
+    def to_pandas(self, n: int = 10_000, seed: int | None = 0) -> pd.DataFrame:
+        """`marginals` as a table, the most probable first. Of graphs one row an ordered pair of variables: parent, child, `probability`,
+        `adjacent` (an edge, whichever way), `compelled` (the edge, and in all equivalent graphs); of other objects one a question.
+
+        >>> table = epgfn.load_model("runs/first").to_pandas()
+        >>> list(table.columns)
+        ['parent', 'child', 'probability', 'adjacent', 'compelled']
+        >>> bool((table.compelled <= table.probability).all())
+        True
+        """
+        if not self.study.kind.has_edges:
+            return marginal_rows(self.marginals(n, seed), self.study.kind.asked(self.study))
+        edges = self.edge_probabilities(n, seed)
+        graphs = self.graphs(n, seed).graphs
+        told = compelled_given_edge(graphs, torch.ones(len(graphs), dtype=torch.float64)).numpy()
+        return edge_rows(self.variable_names, edges, edges * told)
+
+    def to_networkx(self, least: float = LEAST, n: int = 10_000, seed: int | None = 0) -> nx.DiGraph:
+        """Variables, and each edge whose probability is at least `least`, as a networkx graph; the figures of `to_pandas` are the
+        edges' attributes. Where both directions are probable both are there, so it may have cycles.
+
+        >>> network = epgfn.load_model("runs/first").to_networkx(least=0.5)
+        >>> sorted(network.nodes)
+        ['a', 'b', 'c']
+        >>> all(figures["probability"] >= 0.5 for _, _, figures in network.edges(data=True))
+        True
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        self._require_graphs()
+        return as_network(self.to_pandas(n, seed), self.variable_names, least)
+
+    def to_inference_data(
+        self, n: int = 1000, seed: int | None = 0, basis: Basis = "samples", chains: int = 4
+    ) -> Any:
+        """`n` objects, drawn as `sample` draws them, as ArviZ's InferenceData: `posterior` holds each edge or marginal as 0 or 1,
+        `sample_stats` the model's own log-probability (nats).
+
+        Raises:
+            UsageError: ArviZ, which is optional, is not installed; or nothing can be drawn on that basis.
+        """
+        return as_inference_data(self.study, self.sample(n, seed, basis), chains)
+
     def probability(self, text: str, n: int = 20_000, seed: int | None = 0) -> Answer:
         """How probable it is of a graph what `text` says, such as "a is an ancestor of b" (`epgfn.learn.questions` lists the forms), from
         `n` graphs on the best basis there is: see `graphs`.
+
+        >>> answer = epgfn.load_model("runs/first").probability("a is an ancestor of b", n=2000)
+        >>> 0 <= answer.probability <= 1 and answer.basis
+        'exact'
 
         Raises:
             UsageError: the study is not about graphs, or the text is none of the forms.
@@ -218,6 +251,10 @@ class Model:
         self, k: int = 10, classes: bool = False, n: int = 20_000, seed: int | None = 0
     ) -> Frequent:
         """The `k` graphs that are drawn most often of `n`, as `graphs` draws them, or with `classes` the Markov equivalence classes.
+
+        >>> classes = epgfn.load_model("runs/first").most_probable(2, classes=True)
+        >>> list(classes.rows().columns), bool(classes.share[0] >= classes.share[1])
+        (['edges', 'share'], True)
 
         Raises:
             UsageError: the study is not about graphs.
@@ -287,30 +324,6 @@ class Model:
     @torch.no_grad()
     def _draw(self, n: int, generator: torch.Generator) -> Any:
         return sample(self.policy, self.space, n, generator=generator).trajectories.final
-
-
-def write_samples(samples: Samples, form: str, out: Path | None) -> None:
-    """Write `samples.rows()` as `csv`, `jsonl` or `parquet` to `out`, or to standard output (not parquet).
-
-    Raises:
-        UsageError: another form, or parquet without a file.
-        EpgfnError: the file cannot be written.
-    """
-    rows = samples.rows()
-    if form == "csv":
-        raw = rows.to_csv(index=False).encode("utf-8")
-    elif form == "jsonl":
-        raw = rows.to_json(orient="records", lines=True).encode("utf-8")
-    elif form == "parquet" and out is not None:
-        buffer = io.BytesIO()
-        rows.to_parquet(buffer, index=False)
-        raw = buffer.getvalue()
-    else:
-        raise UsageError(f"cannot write samples as {form!r} here; choose csv, jsonl, or parquet with a file")
-    if out is None:
-        sys.stdout.write(raw.decode("utf-8"))
-    else:
-        write_atomic(out, raw)
 
 
 def _chains_know_better(answer: ChainAnswer, found: Mapping[str, float], holds: bool) -> bool:

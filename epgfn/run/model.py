@@ -10,18 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from epgfn.base.errors import RefusedError, UsageError
-from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.learn.model import Model
 from epgfn.learn.policy import model_bytes
 from epgfn.learn.trust import Basis
 from epgfn.run import layout
 from epgfn.run.layout import RunLayout
-from epgfn.run.summary import MAX_SUMMARY_BYTES, SAMPLES_FROM, read_summary
-from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
-from epgfn.sealing.bundle import verify_bundle
-from epgfn.sealing.keys import VerifyKey
+from epgfn.run.published import NO_SUMMARY, read_signed, signed, signed_summary
+from epgfn.run.summary import SAMPLES_FROM
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
-from epgfn.sealing.statement import parse_statement
 from epgfn.study import Study
 
 
@@ -46,18 +42,9 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
         study = Study.load(study)
     # Numbers may be wider in other people's files; beyond that nothing is a policy of the study.
     limit = 2 * model_bytes(study) + MAX_HEADER_BYTES + 8
-    raw = read_bytes(file, "model file", limit)
+    raw = read_signed(file, "model file", limit, signed(path) if path.is_dir() else None)
     if len(raw) > limit:
         raise RefusedError("malformed", f"{file} is larger than any model of its study")
-    if (
-        path.is_dir()
-        and (signed := _signed(path)) is not None
-        and signed.get(layout.MODEL) != sha256_hex(raw)
-    ):
-        raise RefusedError(
-            "not-verified",
-            f"{file} is not the file that the coordinator signed, so nobody knows what it is; epgfn audit says more",
-        )
     try:
         tensors = load(raw)
     except (SafetensorError, ValueError, KeyError):
@@ -79,41 +66,17 @@ def drawn_from(run_dir: Path) -> tuple[Basis, str | None]:
     Raises:
         UsageError: the summary is none. RefusedError: it is not the one that the coordinator signed with this model.
     """
-    path, signed = RunLayout(run_dir).summary, _signed(run_dir)
-    if not path.is_file() or (signed is not None and layout.SUMMARY not in signed):
+    summary, path = signed_summary(run_dir), RunLayout(run_dir).summary
+    if summary is None:
         return "samples", None
-    raw = read_bytes(path, "summary", MAX_SUMMARY_BYTES)
-    if signed is not None and signed[layout.SUMMARY] != sha256_hex(raw):
-        raise RefusedError(
-            "not-verified",
-            f"{path} is not the file that the coordinator signed, so nobody knows what its model is worth; epgfn audit says more",
-        )
     try:
-        summary = read_summary(raw)
         trust = summary["diagnostics"].get("trust") or {}
         verdict, basis = trust.get("verdict"), summary.get(SAMPLES_FROM, "samples")
         if basis not in get_args(Basis):
             raise ValueError(basis)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(
-            f"{path} is not a summary that a coordinator writes; epgfn audit says more"
-        ) from None
+        raise UsageError(NO_SUMMARY.format(path)) from None
     return basis, None if verdict is None else str(verdict)
-
-
-def _signed(run_dir: Path) -> dict[str, str] | None:
-    """SHA-256 of the files that the coordinator signed with its global model, by name; None where there is no signature. Whose key it is
-    only `epgfn audit` tells.
-
-    Raises:
-        RefusedError: the signature is not by the key in the run directory.
-    """
-    run = RunLayout(run_dir)
-    bundle = run.model.with_name(layout.MODEL_BUNDLE)
-    if not bundle.is_file() or not run.coordinator_key.is_file():
-        return None
-    key = VerifyKey.from_pem(read_bytes(run.coordinator_key, "coordinator's key", MAX_BUNDLE_BYTES))
-    return parse_statement(verify_bundle(read_bytes(bundle, "signature", MAX_BUNDLE_BYTES), key)).subjects
 
 
 def _study_named(raw: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +11,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from epgfn.learn.samples import Samples
 from epgfn.run.parquet_footer import SNAPPY, UNCOMPRESSED, codecs
+from epgfn.study import Study
+from epgfn.study.objects import space_of
 
 LOG_PROB = "log_prob"
 
@@ -24,21 +28,8 @@ def counted(raw: bytes, column: str, rows: int | None = None) -> dict[str, int]:
     Raises:
         ValueError: it is of another form, or empty, or of another number of rows.
     """
-    if not codecs(raw) <= {UNCOMPRESSED, SNAPPY}:
-        raise ValueError("compressed in a way that samples are not")
     try:
-        file = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=[column], pre_buffer=False)
-        found = file.metadata.num_rows
-        if file.schema_arrow.names != [column, LOG_PROB] or not found:
-            raise ValueError("other columns, or no rows")
-        if rows is not None and found != rows:
-            raise ValueError(f"{found} samples; the study asks for {rows}")
-        table = file.read(
-            use_threads=False
-        )  # a thread that is still about when the process ends may end it with a crash
-        texts, numbers = table.column(0), table.column(1).cast(pa.float64())
-        if texts.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
-            raise ValueError("something is missing")
+        texts, _ = _columns(raw, column, rows)
         counts: dict[str, int] = {}
         for chunk in texts.chunks:
             if not isinstance(chunk, pa.DictionaryArray):
@@ -50,6 +41,45 @@ def counted(raw: bytes, column: str, rows: int | None = None) -> dict[str, int]:
         return counts
     except (pa.ArrowException, OSError, KeyError, IndexError, OverflowError) as error:
         raise ValueError("no table") from error
+
+
+def published(raw: bytes, study: Study) -> Samples:
+    """The samples in the bytes of a Parquet file; of graphs with their states.
+
+    Raises:
+        ValueError: it is of another form, or a text is no graph of the study.
+    """
+    column = study.kind.column
+    try:
+        texts, numbers = _columns(raw, column, None)
+        objects = [str(text) for text in texts.cast(pa.string()).to_pylist()]
+        log_prob = numbers.to_numpy()
+    except (pa.ArrowException, OSError, KeyError, IndexError, OverflowError) as error:
+        raise ValueError("no table") from error
+    state: Any = None
+    if study.kind.has_edges:
+        different = {text: number for number, text in enumerate(dict.fromkeys(objects))}
+        graphs = adjacency(list(different), study.variable_names, study.space.max_parents)
+        state = space_of(study).terminal(graphs[torch.tensor([different[text] for text in objects])])
+    return Samples(objects, log_prob, state, column)
+
+
+def _columns(raw: bytes, column: str, rows: int | None) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Texts and finite numbers, as `counted` wants them."""
+    if not codecs(raw) <= {UNCOMPRESSED, SNAPPY}:
+        raise ValueError("compressed in a way that samples are not")
+    file = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=[column], pre_buffer=False)
+    found = file.metadata.num_rows
+    if file.schema_arrow.names != [column, LOG_PROB] or not found:
+        raise ValueError("other columns, or no rows")
+    if rows is not None and found != rows:
+        raise ValueError(f"{found} samples; the study asks for {rows}")
+    # A thread that is still about when the process ends may end it with a crash.
+    table = file.read(use_threads=False)
+    texts, numbers = table.column(0), table.column(1).cast(pa.float64())
+    if texts.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
+        raise ValueError("something is missing")
+    return texts, numbers
 
 
 def adjacency(texts: Sequence[str], names: Sequence[str], max_parents: int) -> Tensor:

@@ -508,6 +508,10 @@ def settings_of(table: str, values: dict[str, Any]) -> dict[str, set[str]]:
 def load_study(path: Path | str) -> Study:
     """The study in the TOML file at `path`.
 
+    >>> study = epgfn.load_study("study.toml")
+    >>> study.roster, study.variable_names
+    (['north', 'south'], ['a', 'b', 'c'])
+
     Raises:
         UsageError: the file is missing or is no valid study.
     """

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 import epgfn
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.learn.local import train_local
-from epgfn.learn.model import Model, terminating_distribution, write_samples
+from epgfn.learn.model import Model, terminating_distribution
+from epgfn.learn.samples import write_samples
 from epgfn.learn.trust import Basis
 from epgfn.sealing.model_file import write_model
 from epgfn.study import Study

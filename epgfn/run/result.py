@@ -1,0 +1,222 @@
+"""A finished run, as whoever reads its result wants it: `epgfn.load_run`.
+
+    run = epgfn.load_run("runs/mine")
+    run.table                        # pandas: edges, or clades, items, ..., with their probabilities
+    run.model.probability("a is an ancestor of b")
+    run.samples[:10]                 # objects as the coordinator published them
+    run.audit.ok                     # what was sent, by whom: checked
+    run.report()                     # the HTML report
+
+Everything is read when it is first asked for, and only if it is still what the coordinator signed; whose key that is, and all else,
+`audit` tells.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.run import layout
+from epgfn.run.layout import RunLayout
+from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, probabilities_of
+from epgfn.study import Study
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+
+    from epgfn.learn.model import Model
+    from epgfn.learn.samples import Samples
+    from epgfn.run.audit.audit import AuditReport
+
+MAX_SAMPLES_BYTES = 1 << 30
+"""Of any study's samples.parquet."""
+EDGE_LEAST = 0.05
+"""As in `epgfn.learn.conversions`, which loads numpy."""
+
+
+def load_run(path: Path | str) -> RunResult:
+    """The run directory at `path`, made by `epgfn demo`, `epgfn simulate` or `epgfn-coordinator export`.
+
+    >>> run = epgfn.load_run("runs/first")
+    >>> run
+    Run of 'small': graphs over 3 variables, 2 nodes, in runs/first
+    >>> run.study.roster
+    ['north', 'south']
+    >>> run.audit.ok
+    True
+
+    Raises:
+        UsageError: no study lies there, or it is malformed.
+    """
+    root = Path(path)
+    study = RunLayout(root).study
+    if not study.is_file():
+        raise UsageError(
+            f"{root} is no run directory: it has no {layout.STUDY}; epgfn demo, epgfn simulate and epgfn-coordinator export make one"
+        )
+    return RunResult(root, Study.load(study))
+
+
+class RunResult:
+    """What one run found, from its run directory at `path`; `study` is what it was about. Read-only, and lazy: see the module."""
+
+    def __init__(self, path: Path, study: Study) -> None:
+        self.path = path
+        self.study = study
+
+    def __repr__(self) -> str:
+        kind, n = self.study.kind, len(self.study.variables)
+        return f"Run of {self.study.name!r}: {kind.noun} over {n} {kind.components}, {len(self.study.roster)} nodes, in {self.path}"
+
+    def __dir__(self) -> list[str]:
+        # For completion: what there is to ask, without what Python adds.
+        return sorted(name for name in (*vars(type(self)), "path", "study") if not name.startswith("_"))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the run in a line, and the most probable rows of its table."""
+        import html
+
+        rows = self.table.head(10).to_html(index=False, float_format=lambda p: f"{p:.3f}")
+        return f"<p>{html.escape(repr(self))}<br>{html.escape(self.verdict or '')}</p>{rows}"
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """`global/summary.json` (docs/formats/run-directory.md); empty where there is none, or an earlier version did not sign it.
+
+        >>> epgfn.load_run("runs/first").summary["variables"]
+        ['a', 'b', 'c']
+
+        Raises:
+            UsageError: the file is no summary. RefusedError: it is not the one that the coordinator signed.
+        """
+        from epgfn.run.published import signed_summary
+
+        return signed_summary(self.path) or {}
+
+    @property
+    def verdict(self) -> str | None:
+        """The coordinator's grade of its model: "good", "usable after weighting" or "not to be relied on"; None without one."""
+        found = (self.summary.get("diagnostics") or {}).get("trust") or {}
+        return found.get("verdict")
+
+    @cached_property
+    def marginals(self) -> dict[str, float]:
+        """The published probability of each edge ("a->b"), item, letter, coordinate or clade; the model's where nothing is published.
+
+        >>> sorted(epgfn.load_run("runs/first").marginals)
+        ['a->b', 'a->c', 'b->a', 'b->c', 'c->a', 'c->b']
+
+        Raises:
+            UsageError: there is no result. RefusedError: it is not what the coordinator signed.
+        """
+        from epgfn.run.published import NO_SUMMARY
+
+        if not self.summary:
+            return self.model.marginals(MARGINAL_SAMPLES)
+        try:
+            found = probabilities_of(self.summary)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UsageError(NO_SUMMARY.format(RunLayout(self.path).summary)) from None
+        return {"->".join(name) if isinstance(name, tuple) else name: p for name, p in found.items()}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`marginals` as a table, the most probable first. Of graphs: parent, child, `probability`, `adjacent` (an edge, whichever way)
+        and, where it was published, `compelled` (the edge, and in all equivalent graphs).
+
+        >>> epgfn.load_run("runs/first").table.columns[:3].tolist()
+        ['parent', 'child', 'probability']
+        """
+        import numpy as np
+
+        from epgfn.learn.conversions import edge_rows, marginal_rows
+        from epgfn.learn.trust import edge_matrix
+
+        if not self.study.kind.has_edges:
+            return marginal_rows(self.marginals, self.study.kind.asked(self.study))
+        compelled = self.summary.get(COMPELLED)
+        told = None if compelled is None else np.array(compelled, dtype=np.float64)
+        return edge_rows(self.study.variable_names, np.array(edge_matrix(self.study, self.marginals)), told)
+
+    @cached_property
+    def model(self) -> Model:
+        """The global model.
+
+        Raises:
+            UsageError: there is none. RefusedError: it is not the one that the coordinator signed.
+        """
+        from epgfn.run.model import load_model
+
+        return load_model(self.path, self.study)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The objects in `global/samples.parquet`, which the coordinator drew and signed.
+
+        >>> epgfn.load_run("runs/first").samples.adjacency.shape
+        (200, 3, 3)
+
+        Raises:
+            UsageError: there are none, or the file is none of samples. RefusedError: it is not the one that the coordinator signed.
+        """
+        from epgfn.run.published import read_signed, signed
+        from epgfn.run.samples import published
+
+        path = RunLayout(self.path).samples
+        raw = read_signed(path, "samples", MAX_SAMPLES_BYTES, signed(self.path))
+        try:
+            return published(raw, self.study)
+        except ValueError as error:
+            raise RefusedError("malformed", f"{path} does not hold samples of this study: {error}") from None
+
+    def sample(self, n: int, seed: int | None = None) -> Samples:
+        """`n` further objects from the posterior as it was published (what `epgfn sample` gives): see `Model.sample`."""
+        from epgfn.run.model import drawn_from
+
+        return self.model.sample(n, seed, drawn_from(self.path)[0])
+
+    @cached_property
+    def audit(self) -> AuditReport:
+        """Every promise of the run, checked offline (`epgfn audit`): `audit.ok`, and `audit.findings` with a sentence each. To hold the
+        coordinator's key against the fingerprint you were given, call `epgfn.audit_run` with it."""
+        from epgfn.run.audit.audit import audit_run
+
+        return audit_run(self.path)
+
+    def report(self, out: Path | str | None = None) -> Path:
+        """Write the HTML report to `out` (default: `global/report.html`); returns its path. See `epgfn.write_report`."""
+        from epgfn.run.report import write_report
+
+        return write_report(self.path, out=out)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A copy of `table`."""
+        return self.table.copy()
+
+    def to_networkx(self, least: float = EDGE_LEAST) -> nx.DiGraph:
+        """Variables, and each edge whose published probability is at least `least`, as a networkx graph; the figures of `table` are the
+        edges' attributes. Where both directions are probable both are there, so it may have cycles.
+
+        >>> sorted(epgfn.load_run("runs/first").to_networkx().nodes)
+        ['a', 'b', 'c']
+
+        Raises:
+            UsageError: the study is not about graphs.
+        """
+        from epgfn.learn.conversions import as_network
+
+        if not self.study.kind.has_edges:
+            raise UsageError("only a study of graphs is a network; see to_pandas")
+        return as_network(self.table, self.study.variable_names, least)
+
+    def to_inference_data(self, n: int = 1000, seed: int | None = 0, chains: int = 4) -> Any:
+        """`n` objects as `sample` draws them, as ArviZ's InferenceData: see `Model.to_inference_data`."""
+        from epgfn.learn.conversions import as_inference_data
+
+        return as_inference_data(self.study, self.sample(n, seed), chains)
+
+
+__all__ = ["RunResult", "load_run"]

@@ -1,7 +1,8 @@
 # Everything runs from a fresh checkout: each target first makes .venv and installs what it needs.
 #   make demo     a whole study on this machine: a coordinator and four nodes as real processes
 #   make test     the test suite
-#   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library, OpenSSF's model-signing (needs npm), and a ledger's verifier of its own
+#   make outside  verify artifacts with openssl, securesystemslib, Sigstore's own library, OpenSSF's model-signing (needs npm), and a ledger's verifier of its own;
+#                 networks in pgmpy
 #   make wheel-test   build the wheel, install it into an environment of its own, and run a brief demo from it (2 minutes)
 #   make soak     chance and patience: attacks with thousands of releases, cuts and kills at random (10 minutes; SOAK_MINUTES=60 for more),
 #                 20 kills at every step that changes the disk, 1,000 accidents of the network (an hour; SOAK_KILLS=, SOAK_ACCIDENTS=),
@@ -26,7 +27,7 @@ BIN := .venv/bin
 .PHONY: demo test wheel-test outside soak fuzz lock release-check images bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,16p' Makefile
+	@sed -n '1,17p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -57,8 +58,13 @@ wheel-test: .venv/bin/python
 	@.venv-model-signing/bin/python -m pip install -q --disable-pip-version-check 'model-signing==1.1.*' pyOpenSSL
 	@touch $@
 
+.venv-pgmpy/.there: .venv/bin/python
+	@$(PYTHON) -m venv .venv-pgmpy
+	@.venv-pgmpy/bin/python -m pip install -q --disable-pip-version-check 'pgmpy==1.1.*'
+	@touch $@
+
 # Needs node, npm and openssl. A tool that cannot be had is a failure here, and a test that is skipped elsewhere.
-outside: .venv/.dev .venv-model-signing/.there
+outside: .venv/.dev .venv-model-signing/.there .venv-pgmpy/.there
 	@npm install --prefix tests/outside --no-package-lock --no-audit --no-fund --silent
 	@EPGFN_OUTSIDE=required $(BIN)/python -m pytest tests/outside
 
@@ -114,7 +120,7 @@ stubs: .venv/.dev
 	PYTHON=$(BIN)/python proto/generate.sh
 
 clean:
-	rm -rf .venv .venv-model-signing .venv-fuzz .venv-release .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-model-signing .venv-pgmpy .venv-fuzz .venv-release .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 compose-prepare: .venv/.run
 	@$(BIN)/python examples/compose/prepare.py

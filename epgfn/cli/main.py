@@ -51,6 +51,20 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class ExportFormat(StrEnum):
+    """Formats of `epgfn export`: the names in `epgfn.run.exports.EXPORTS`."""
+
+    graphml = "graphml"
+    dot = "dot"
+    bif = "bif"
+    cpdag_csv = "cpdag-csv"
+    newick = "newick"
+    nexus = "nexus"
+    parquet = "parquet"
+    jkl = "jkl"
+    arviz = "arviz"
+
+
 @app.command()
 def demo(
     nodes: Annotated[int, typer.Option(help="How many institutions.")] = 4,
@@ -210,6 +224,44 @@ def report(
 
     written = write_report(run_dir, out=out)
     print(json.dumps({"report": str(written)}) if as_json else written)
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write (default: the run directory's name with the format's ending, here)."
+        ),
+    ] = None,
+    least: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Least probability of an edge that is drawn (graphml, dot)."),
+    ] = 0.05,
+    draws: Annotated[
+        int,
+        typer.Option("-n", min=4, help="Objects to draw where the model is asked (bif, cpdag-csv, arviz)."),
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's result for other tools.
+
+    Graphs: graphml, dot, jkl (scores of parents), bif and cpdag-csv (the most probable graph and equivalence class). Trees: newick, nexus.
+    Anything: parquet (the table of probabilities), arviz (draws in netCDF).
+
+    Example: epgfn export runs/first --to graphml --out first.graphml
+    """
+    from epgfn.run.exports import EXPORTS, Options
+    from epgfn.run.exports import export as write
+    from epgfn.run.result import load_run
+
+    written = write(load_run(run_dir), to.value, out, Options(least, draws, seed))
+    if EXPORTS[to.value].caution:
+        typer.echo(f"Note: {EXPORTS[to.value].caution}", err=True)
+    print(json.dumps({"export": str(written), "format": to.value}) if as_json else written)
 
 
 @app.command()

@@ -88,6 +88,14 @@ class Frequent(NamedTuple):
         return [f"{self.names[i]}{'-' if graph[j, i] else '->'}{self.names[j]}" for i, j in pairs]
 
 
+class LocalScores(NamedTuple):
+    """(V, K) float64 `table` of each variable given each of the K `sets` of parents, (K, V) bool, less the variable's best (nats); -inf
+    where the study rules a set out."""
+
+    sets: Tensor
+    table: Tensor
+
+
 class Model:
     """A trained GFlowNet over the objects of a study. Read-only; safe to use from one thread at a time.
 
@@ -290,6 +298,18 @@ class Model:
         weight = torch.softmax(own.log_weight.double(), 0)
         rows = torch.multinomial(weight, n, replacement=True, generator=generator)
         return DrawnGraphs(own.final.adjacency[rows], "weighted", effective)
+
+    def local_scores(self) -> LocalScores:
+        """What each variable adds to the log-posterior of a graph by its parents, as the model carries it.
+
+        Raises:
+            UsageError: the model carries no scores, as all but those of graphs by sinks.
+        """
+        table = self._scores()
+        if table is None:
+            raise UsageError("this model carries no scores of parents; those of graphs by sinks do")
+        table = table.double().masked_fill(~self.space.admissible, -torch.inf)
+        return LocalScores(self.space.parents, table - table.amax(1, keepdim=True))
 
     def _require_graphs(self) -> None:
         if not self.study.kind.has_edges:

@@ -6,6 +6,7 @@
     run.samples[:10]                 # objects as the coordinator published them
     run.audit.ok                     # what was sent, by whom: checked
     run.report()                     # the HTML report
+    run.export("graphml")            # for other tools: epgfn.run.exports
 
 Everything is read when it is first asked for, and only if it is still what the coordinator signed; whose key that is, and all else,
 `audit` tells.
@@ -191,6 +192,20 @@ class RunResult:
         from epgfn.run.report import write_report
 
         return write_report(self.path, out=out)
+
+    def export(self, to: str, out: Path | str | None = None, least: float = EDGE_LEAST) -> Path:
+        """Write the result in another tool's format, as `epgfn export` does; its path. `to`: graphml, dot, bif, cpdag-csv, newick, nexus,
+        parquet, jkl or arviz; `least`: the least probability of an edge that is drawn.
+
+        >>> epgfn.load_run("runs/first").export("graphml", "edges.graphml").name
+        'edges.graphml'
+
+        Raises:
+            UsageError: there is no such format, or it does not go with the study.
+        """
+        from epgfn.run.exports import Options, export
+
+        return export(self, to, None if out is None else Path(out), Options(least=least))
 
     def to_pandas(self) -> pd.DataFrame:
         """A copy of `table`."""

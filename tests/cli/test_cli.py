@@ -222,5 +222,5 @@ def test_without_a_command_it_shows_what_there_is() -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("demo", "simulate", "sample", "ask", "exact", "report", "audit"):
+    for command in ("demo", "simulate", "sample", "ask", "exact", "report", "export", "audit"):
         assert "Example: epgfn " + command in here(command, "--help")[0]

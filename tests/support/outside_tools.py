@@ -11,6 +11,9 @@ from typing import Final
 REQUIRED: Final = os.environ.get("EPGFN_OUTSIDE") == "required"
 """Whether a tool that is missing is a failure."""
 _OWN: Final = Path(__file__).parents[2] / ".venv-model-signing" / "bin" / "model_signing"
+_PGMPY: Final = Path(__file__).parents[2] / ".venv-pgmpy" / "bin" / "python"
+PGMPY_PYTHON: Final = os.environ.get("EPGFN_PGMPY_PYTHON") or (str(_PGMPY) if _PGMPY.exists() else None)
+"""A Python that has pgmpy, in an environment of its own, as it brings much that nothing else here needs."""
 MODEL_SIGNING: Final = os.environ.get("EPGFN_MODEL_SIGNING") or (
     str(_OWN) if _OWN.exists() else shutil.which("model_signing")
 )

@@ -1,0 +1,29 @@
+"""The most probable Markov equivalence class as arcs, `from` and `to`: one row where the direction can be told, both where it cannot, as
+bnlearn's `arcs` has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from epgfn.run.exports.options import Options, require_graphs
+
+if TYPE_CHECKING:
+    from epgfn.run.result import RunResult
+
+
+def cpdag_csv(run: RunResult, options: Options) -> bytes:
+    """The class that `Model.most_probable` puts first, with `type` "compelled" or "reversible" and the published probability that the two
+    are `adjacent`."""
+    require_graphs(run, "cpdag-csv")
+    import pandas as pd
+
+    names = run.study.variable_names
+    graph = run.model.most_probable(1, classes=True, n=options.draws, seed=options.seed).graphs[0]
+    adjacent = dict(
+        zip(zip(run.table["parent"], run.table["child"], strict=True), run.table["adjacent"], strict=True)
+    )
+    rows = [
+        (names[i], names[j], "reversible" if graph[j, i] else "compelled", adjacent[names[i], names[j]])
+        for i, j in graph.nonzero().tolist()
+    ]
+    return pd.DataFrame(rows, columns=["from", "to", "type", "adjacent"]).to_csv(index=False).encode("utf-8")

@@ -44,6 +44,13 @@ def seeded_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def own_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An account of the test's own, which has spent nothing; the folder of its data."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "account"))
+    return tmp_path / "account"
+
+
+@pytest.fixture
 def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever proxies this machine has, the test sees only those that it sets."""
     from epgfn.rpc.proxies import EXEMPTING, VARIABLES

@@ -152,6 +152,9 @@ def simulate(
                 study.privacy.epsilon is not None
             ):  # each node of a simulation spends what this one study asks for
                 command += ["--privacy-budget", str(study.privacy.epsilon)]
+                # Its people are none of this account's, and not those of the other nodes.
+                homes[node].mkdir(mode=0o700)
+                (homes[node] / "node.toml").write_text('privacy_ledger = "privacy"\n')
             parties[node] = _Party(node, command, parties_dir / f"{node}.log", events)
             view.event(node, {"phase": "starting", "pid": parties[node].process.pid})
         _follow(parties, events, view)

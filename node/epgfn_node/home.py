@@ -16,7 +16,7 @@ last-checkpoint                      newest checkpoint of the coordinator's log 
 last-cosigned  keys/witness.key      once this node has cosigned: the newest checkpoint that it did, and the key (0600)
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
-privacy/                             * 0600: the ledger of releases, unless node.toml names another folder
+privacy/                             * 0600: of versions before: the ledger of releases, which is the account's now
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 outbox/approvals                     there while one of two persons has approved
@@ -176,7 +176,7 @@ class NodeHome:
 
     @property
     def privacy(self) -> Path:
-        """Where the privacy ledger is kept if the settings name no other folder."""
+        """Where versions before kept the privacy ledger, if the settings named no other folder."""
         return self.base / "privacy"
 
     @property

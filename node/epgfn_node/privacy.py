@@ -42,18 +42,21 @@ class Operator:
     budget_delta: float
     ledger: Path
     population: str = ""
-    own: bool = False
-    """Whether the ledger is this home's alone, and its key under the same passphrase as the others."""
+    earlier: Path | None = None
+    """Where this home kept a ledger of its own, before its account had one: what it holds counts in `ledger` too."""
 
     def open_ledger(self) -> PrivacyLedger:
         """The ledger of releases under this budget."""
         # Here: a study without privacy needs neither.
-        from epgfn.privacy.spending.ledger_file import KEY
+        from epgfn.privacy.spending.ledger_file import KEY, LINES
         from epgfn.privacy.spending.spending import Budget, PrivacyLedger
 
         budget = Budget(self.budget_epsilon, self.budget_delta)
-        passphrase = key_passphrase(self.ledger / KEY) if self.own else None
-        return PrivacyLedger(self.ledger, budget, self.population, passphrase)
+        ledger = PrivacyLedger(self.ledger, budget, self.population)
+        if self.earlier is not None and any((self.earlier / name).exists() for name in (KEY, LINES)):
+            passphrase = key_passphrase(self.earlier / KEY)
+            ledger.adopt(PrivacyLedger(self.earlier, budget, passphrase=passphrase))
+        return ledger
 
 
 class Release(NamedTuple):
@@ -92,17 +95,23 @@ def operator_of(
             f"--privacy-budget {study.privacy.epsilon:g}"
         )
     delta = settings.privacy_budget_delta or study.privacy.delta or 0.0
-    folder = settings.privacy_ledger or home.privacy
-    return Operator(epsilon, delta, folder, settings.privacy_population, own=settings.privacy_ledger is None)
+    return Operator(epsilon, delta, *_ledger(home, settings))
+
+
+def _ledger(home: NodeHome, settings: NodeSettings) -> tuple[Path, str, Path | None]:
+    """The folder of the ledger, the population, and the folder of the one that this home had before."""
+    from epgfn.privacy.spending.spending import account_folder
+
+    if settings.privacy_ledger is not None:
+        return settings.privacy_ledger, settings.privacy_population, None
+    return account_folder(), settings.privacy_population, home.privacy
 
 
 def new_population(home: NodeHome, settings: NodeSettings, name: str, because: str) -> Path:
     """Open a population in the node's spending log, which is returned; errors as `PrivacyLedger.new_population`."""
-    folder = settings.privacy_ledger or home.privacy
-    own = settings.privacy_ledger is None
-    Operator(1.0, 1e-5, folder, own=own).open_ledger().new_population(
-        name, because
-    )  # no budget plays a part in it
+    folder, _, earlier = _ledger(home, settings)
+    anybody = Operator(1.0, 1e-5, folder, earlier=earlier)  # no budget plays a part in it
+    anybody.open_ledger().new_population(name, because)
     return folder
 
 

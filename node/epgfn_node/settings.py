@@ -14,7 +14,7 @@ seed = 7                        # of the training; default: the study's seed plu
 connect_wait = 30               # seconds `run` waits for a coordinator that does not answer yet
 privacy_budget_epsilon = 4.0    # differential privacy: the most that all releases about these people together may spend
 privacy_budget_delta = 1e-5     # at this delta, for good from the first release on; default: that of the first study
-privacy_ledger = "/data/ledger" # folder of the spending log; one for all nodes that work on the same people's records
+privacy_ledger = "/data/ledger" # folder of the spending log; default: the account's, for whichever home
 privacy_population = "ward-b"   # whose records these are, where they are of others than all before: epgfn-node privacy population new
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory, study: Study) -> Itera
 def under_torchrun(node: Node, *options: str) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *launcher, "-m", "epgfn_node", "train", "--home", str(node.home), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+    environment = {**os.environ, **node.account}
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
 
 
 def test_two_processes_train_the_posterior_of_one_node(

@@ -10,6 +10,7 @@ from epgfn.base.errors import UsageError
 from epgfn.base.passphrase import changed_passphrase
 from epgfn.base.private_keys import ENCRYPTED
 from epgfn.ledger.cosignature import CosignerKey
+from epgfn.privacy.spending.ledger_file import KEY, LINES
 from epgfn.privacy.spending.spending import Budget, PrivacyLedger
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.round_key_file import read_private_key, write_private_key
@@ -65,13 +66,17 @@ def test_where_nobody_can_be_asked_it_says_how_to_give_one(tmp_path: Path) -> No
         changed_passphrase()
 
 
-def test_a_spending_log_of_a_home_with_a_passphrase_is_under_it_from_the_start(tmp_path: Path) -> None:
+def test_a_spending_log_of_before_is_taken_over_with_its_passphrase_only(tmp_path: Path) -> None:
+    """It lay in the home, under the home's passphrase; that of an account, which homes share, is under none."""
     node = Node(tmp_path / "north")
     node.ok("init", EPGFN_KEY_PASSPHRASE=OLD)
+    PrivacyLedger(NodeHome(node.home).privacy, Budget(8.0, 1e-5), passphrase=OLD).new_population(
+        "ward-b", "other people, of another ward"
+    )
     command = ["privacy", "population", "new", "ward-b", "--because", "other people, of another ward"]
-    done = in_process(app, NAME, [*command, "--home", str(node.home)], {"EPGFN_KEY_PASSPHRASE": OLD})
-    assert done.returncode == 0, done.stderr
-    assert ENCRYPTED in (node.home / "privacy/privacy-ledger.key").read_bytes()
-    command[3] = "ward-c"
-    done = in_process(app, NAME, [*command, "--home", str(node.home)], {})
-    assert "needs its passphrase" in done.stderr
+    command += ["--home", str(node.home)]
+    done = in_process(app, NAME, command, node.account)
+    assert "needs its passphrase" in done.stderr and not (node.spending / LINES).exists()
+    done = in_process(app, NAME, command, {"EPGFN_KEY_PASSPHRASE": OLD, **node.account})
+    assert "there is a population ward-b already" in done.stderr
+    assert ENCRYPTED not in (node.spending / KEY).read_bytes()

@@ -20,6 +20,7 @@ from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import sha256_file, write_secret
 from epgfn.learn.scores import score_table
+from epgfn.privacy.spending.spending import account_folder
 from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import VerifyKey
@@ -37,7 +38,7 @@ from small import PRIVATE_STUDY
 
 RECORDS = 1237
 STUDY = Study.from_bytes(PRIVATE_STUDY.encode())
-SECRET = ("privacy/privacy-ledger.jsonl", "privacy/privacy-ledger.key", "local/privacy-claim.json")
+SPENDING = ("privacy-ledger.jsonl", "privacy-ledger.key", "privacy-ledger.head")
 
 
 class Sentences:
@@ -157,13 +158,12 @@ def test_training_again_uses_the_release_again_and_gives_the_same_model(finished
     """With the same seed; the claim that left is that of the one release."""
     for name, node in finished.nodes.items():
         assert "used again and costs nothing" in finished.again[name]
-        assert len((node.home / "privacy" / "privacy-ledger.jsonl").read_bytes().splitlines()) == 2
+        assert len((node.spending / "privacy-ledger.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_a_ledger_that_was_lost_is_not_a_fresh_budget_to_inspect(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.nodes["south"].home, tmp_path / "copy")
-    shutil.rmtree(tmp_path / "copy" / "privacy")
-    shown = Node(tmp_path / "copy").ok("inspect")
+    shown = Node(tmp_path / "copy").ok("inspect")  # under an account that knows of nothing
     assert "restore it from a backup" in shown and "epsilon 0 of" not in shown
 
 
@@ -183,8 +183,8 @@ def test_the_number_of_records_is_in_nothing_that_leaves(finished: Finished) -> 
             assert form not in raw and form not in json.dumps(said).encode()
         for shown in (json.dumps(said), finished.printed[name]):
             assert not re.search(rf"(?<![0-9a-f.]){RECORDS}(?![0-9a-f])", shown)
-        for path in SECRET:
-            assert (node.home / path).stat().st_mode & 0o077 == 0
+        for path in (node.home / "local/privacy-claim.json", *(node.spending / name for name in SPENDING)):
+            assert path.stat().st_mode & 0o077 == 0
 
 
 def test_no_event_holds_more_than_the_release_gives(finished: Finished) -> None:
@@ -304,10 +304,10 @@ def test_without_a_budget_nothing_is_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="privacy_budget_epsilon = 4"):
         operator_of(home, NodeSettings(), STUDY)
     assert operator_of(home, NodeSettings(), STUDY, 2.0).budget_epsilon == 2.0
-    assert operator_of(home, NodeSettings(privacy_budget_epsilon=9.0), STUDY).ledger == home.privacy
+    assert operator_of(home, NodeSettings(privacy_budget_epsilon=9.0), STUDY).ledger == account_folder()
 
 
-def test_the_operator_says_that_others_are_meant_and_is_asked_why(tmp_path: Path) -> None:
+def test_the_operator_says_that_others_are_meant_and_is_asked_why(tmp_path: Path, own_account: Path) -> None:
     home = NodeHome(tmp_path / "home")
     runner = CliRunner()
     assert runner.invoke(app, ["init", "--home", str(home.root), "--no-passphrase"]).exit_code == 0

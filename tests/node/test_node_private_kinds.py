@@ -31,7 +31,7 @@ CASES = {
 
 def released(study: Study, node: Node, name: str) -> Released:
     """What the node's privacy ledger keeps."""
-    (path,) = (node.home / "privacy").glob("release-*.bin")
+    (path,) = node.spending.glob("release-*.bin")
     raw = path.read_bytes()
     assert study.privacy.mode == "gradient" or unpack(raw)
     return maker_of(study, name).finish(raw)

@@ -37,8 +37,8 @@ def test_two_processes_train_on_one_release(tmp_path: Path) -> None:
         node = Node(tmp_path / "north").join(coordinator, "north")
     options = ["--data", str(records), "--accept-study", STUDY.digest, "--privacy-budget", "4"]
     home = NodeHome(node.home)
-    # Made here, so that its noise has a seed; the two processes find it in the node's ledger.
-    kept = release(STUDY, "north", records, Operator(4.0, 1e-5, home.privacy), make_reporter("north", False))
+    # Made here, so that its noise has a seed; the two processes find it in the account's ledger.
+    kept = release(STUDY, "north", records, Operator(4.0, 1e-5, node.spending), make_reporter("north", False))
     done = under_torchrun(node, *options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "used again" in done.stderr

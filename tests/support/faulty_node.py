@@ -61,7 +61,9 @@ class FaultyNode:
         flags = ["--approve-automatically", "--accept-warnings", "--events"]
         if self.study.privacy.is_private:
             flags += ["--privacy-budget", "8"]
-        running = Fork(NODE, ["run", *words, *flags], self.folder / "run", failpoint, log)
+        running = Fork(
+            NODE, ["run", *words, *flags], self.folder / "run", failpoint, log, **self.node.account
+        )
         running.end()
         self._require_nothing_changed()
         return running
@@ -102,7 +104,7 @@ class FaultyNode:
         assert sha256_file(home / "global" / model) == sha256_file(self.home.result / model)
         for unfinished in ("outbox/sending", "local/training.state"):
             assert not (home / unfinished).exists(), unfinished
-        spent = self.node.home / "privacy/privacy-ledger.jsonl"
+        spent = self.node.spending / "privacy-ledger.jsonl"
         assert spent.exists() == self.study.privacy.is_private
         if spent.exists():
             assert [spent.read_text().count(f'"{event}"') for event in ("charged", "stored")] == [1, 1]

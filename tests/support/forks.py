@@ -36,14 +36,20 @@ class Fork:
         failpoint: str = "",
         log: Path | None = None,
         ahead: timedelta = timedelta(0),
+        **others: str,
     ) -> None:
+        """`others`: of the environment."""
         folder.mkdir(parents=True, exist_ok=True)
         self.command = arguments[0]
         self._out, self._err = folder / "stdout", folder / "stderr"
         self._read = 0
         for path in (self._out, self._err):
             path.write_bytes(b"")
-        environment = {failpoints.WANTED: failpoint, failpoints.LOG: "" if log is None else str(log)}
+        environment = {
+            failpoints.WANTED: failpoint,
+            failpoints.LOG: "" if log is None else str(log),
+            **others,
+        }
         self._process = _FORKING.Process(
             target=_run, args=(program, list(arguments), str(self._out), str(self._err), environment, ahead)
         )

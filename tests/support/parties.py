@@ -87,7 +87,18 @@ class Node:
     def __init__(self, home: Path, *, processes: bool = False) -> None:
         self.home, self.processes = home, processes
 
+    @property
+    def account(self) -> dict[str, str]:
+        """What makes it run under an account of its own, as each institution's does."""
+        return {"XDG_DATA_HOME": str(self.home.with_name(f"{self.home.name}.account").absolute())}
+
+    @property
+    def spending(self) -> Path:
+        """The folder of the account's spending log."""
+        return Path(self.account["XDG_DATA_HOME"]) / "epgfn" / "privacy"
+
     def command(self, verb: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        environment = self.account | environment
         command = [verb, "--home", str(self.home), *arguments]
         if not self.processes:
             return in_process(app, NAME, command, environment)

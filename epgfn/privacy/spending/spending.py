@@ -4,7 +4,8 @@ All releases that a ledger holds are about the same people, whatever the files: 
 units or another spelling, tells of the same people again. Only the operator can say that others are meant: a `population` is opened
 under a name, with the reason why nobody is in two of them, and then has a budget of its own.
 
-One folder, all of it mode 0600: the entries (`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
+One folder for all nodes of a user's account (`account_folder`) unless the operator names another, all of it mode 0600: the entries
+(`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
 A data set is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files
 cannot be matched.
 
@@ -44,10 +45,30 @@ from epgfn.base.files import read_secret, sha256_hex, write_secret
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Claim, Noise, recompute
 from epgfn.privacy.mechanisms.checks import check_parameters
-from epgfn.privacy.spending.ledger_file import LedgerFile, damaged
+from epgfn.privacy.spending.ledger_file import RELEASES, LedgerFile, damaged
 
 _EVENTS = ("charged", "stored", "population")
+ADOPTED = "adopted"
+_NAMED = b"epgfn-privacy-ledger-name/v1\n"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def account_folder() -> Path:
+    """Where the ledger of this user's account on this machine is: by the XDG base directories, `~/.local/share/epgfn/privacy` if nothing
+    else is said. It lies in no node's home, so that a second home, a copied or a deleted one is no fresh budget.
+
+    Raises:
+        UsageError: the account has no home directory.
+    """
+    said = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not said.is_absolute():  # relative ones count for nothing, by the specification
+        try:
+            said = Path.home() / ".local" / "share"
+        except RuntimeError:
+            raise UsageError(
+                "this account has no home directory to keep its spending log in; name a folder for it as privacy_ledger in node.toml"
+            ) from None
+    return said / "epgfn" / "privacy"
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,28 @@ class PrivacyLedger:
         self.budget = budget
         self.population = population
         self._file = LedgerFile(folder, passphrase)
+        self._earlier: LedgerFile | None = None
+
+    def adopt(self, earlier: PrivacyLedger) -> None:
+        """Count all that `earlier` holds here too: that of one home, from before an account had one ledger. Its releases are copied, so
+        that they are found again; what was taken over once is not taken over again. `earlier` stays as it is.
+
+        Raises:
+            RefusedError: "ledger-damaged", of either. EpgfnError: a file cannot be read or written.
+        """
+        with self._locked(), earlier._locked():
+            values = earlier._file.read()
+            earlier._entries()  # whether each is an entry
+            named = hmac.new(earlier._file.open_key(), _NAMED, hashlib.sha256).hexdigest()
+            known = sum(len(v["entries"]) for v in self._lines() if v.get("ledger") == named)
+            self._earlier = earlier._file
+            if known >= len(values):
+                return
+            self._file.open_key()  # before anything else is there
+            for release in earlier.folder.glob(RELEASES):
+                write_secret(self.folder / release.name, read_secret(release))
+            new = [{k: v for k, v in value.items() if k != "previous"} for value in values[known:]]
+            self._file.append({"event": ADOPTED, "ledger": named, "entries": new})
 
     def new_population(self, name: str, because: str) -> None:
         """Open one, of people who are in no other: `because` says why, for whoever asks later.
@@ -117,12 +160,12 @@ class PrivacyLedger:
             EpgfnError: the key cannot be read or written.
         """
         with self._locked():
-            mac = hmac.new(self._file.open_key(), digestmod=hashlib.sha256)
-        for array in arrays:
-            data = np.ascontiguousarray(array)
-            mac.update(canonical_json([str(data.dtype.newbyteorder("<")), list(data.shape)]))
-            mac.update(data.astype(data.dtype.newbyteorder("<")).tobytes())
-        return mac.hexdigest()
+            if self._earlier is not None:  # what it was charged as then, if it was
+                before = _digest(self._earlier.open_key(), arrays)
+                if any(entry.dataset == before for entry in self._entries()):
+                    return before
+            key = self._file.open_key()
+        return _digest(key, arrays)
 
     def release(
         self, dataset: str, settings: dict[str, Any], claim: Claim, compute: Callable[[], bytes]
@@ -188,12 +231,26 @@ class PrivacyLedger:
 
     def _entries(self) -> list[Entry]:
         entries: list[Entry] = []
-        for value in self._file.read():
+        lines = self._lines()
+        values = [e for line in lines for e in (line["entries"] if line["event"] == ADOPTED else [line])]
+        for value in values:
             entry = _entry(value)
             if entry is None or (entry.event == "stored" and not _was_charged(entry, entries)):
                 raise damaged(self._file.lines)
             entries.append(entry)
         return entries
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """As they are written, each of them an event."""
+        lines = self._file.read()
+        for line in lines:
+            whole = line.get("event") in _EVENTS
+            if line.get("event") == ADOPTED:
+                entries = line.get("entries")
+                whole = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+            if not whole:
+                raise damaged(self._file.lines)
+        return lines
 
     def _whose(self, entries: list[Entry], dataset: str) -> str:
         """The population that `dataset` was last charged to, or else this ledger's."""
@@ -240,11 +297,12 @@ class PrivacyLedger:
     def _locked(self) -> Iterator[None]:
         """One process at a time: two that both see budget left must not both spend it."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.folder / ".privacy-ledger.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise EpgfnError(
-                f"cannot use the folder {self.folder}: {error.strerror}; check its permissions"
+                f"cannot use the folder {self.folder}, where releases are counted: {error.strerror}; check its permissions, or name "
+                "another as privacy_ledger in node.toml"
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -282,6 +340,15 @@ def composed(claims: list[Claim], delta: float) -> float:
     mu = accounting.compose(mus)
     entries, scale = sum(part.entries for part in parts), min(part.scale for part in parts)
     return steps + accounting.discrete_epsilon(min(mu, 1e6), left, entries, scale)
+
+
+def _digest(key: bytes, arrays: tuple[npt.NDArray[Any], ...]) -> str:
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    for array in arrays:
+        data = np.ascontiguousarray(array)
+        mac.update(canonical_json([str(data.dtype.newbyteorder("<")), list(data.shape)]))
+        mac.update(data.astype(data.dtype.newbyteorder("<")).tobytes())
+    return mac.hexdigest()
 
 
 def _entry(value: dict[str, Any]) -> Entry | None:

@@ -22,7 +22,7 @@ from epgfn.privacy.mechanisms.moments import MomentsMechanism
 from epgfn.privacy.mechanisms.release import pack, unpack
 from epgfn.privacy.spending import ledger_file, spending
 from epgfn.privacy.spending.ledger_file import HEAD, KEY, LINES
-from epgfn.privacy.spending.spending import Budget, PrivacyLedger
+from epgfn.privacy.spending.spending import Budget, PrivacyLedger, account_folder
 
 DELTA = 1e-5
 X = np.random.default_rng(0).normal(size=(200, 3))
@@ -134,6 +134,68 @@ def test_lines_of_before_count_together(tmp_path: Path) -> None:
     (tmp_path / LINES).write_bytes(b"".join(out))
     ledger._file._write_head(ledger._file.open_key(), len(out), previous)
     assert PrivacyLedger(tmp_path, Budget(8.0, DELTA)).spent(ledger.dataset(X)) == together > 2.5
+
+
+def of_account(folder: Path, home: Path | None = None, epsilon: float = 3.0) -> PrivacyLedger:
+    """The account's ledger, as a home opens it that had one of its own before."""
+    ledger = PrivacyLedger(folder, Budget(epsilon, DELTA))
+    if home is not None:
+        ledger.adopt(PrivacyLedger(home, Budget(epsilon, DELTA)))
+    return ledger
+
+
+def test_what_a_home_spent_before_counts_for_every_home_of_the_account(tmp_path: Path) -> None:
+    home, account, mechanism = tmp_path / "home", tmp_path / "account", MomentsMechanism(3, 2.0, DELTA)
+    before = release(PrivacyLedger(home, Budget(3.0, DELTA)), X, mechanism)
+    assert release(of_account(account, home), X, mechanism) == before  # found again, and not charged
+    assert release(of_account(account, home), X, mechanism) == before
+    assert len(lines(account)) == 1
+    other = of_account(account)
+    assert other.spent(other.dataset(X + 1)) == of_account(account, home).spent("") > 1.9
+    with pytest.raises(RefusedError, match="budget"):
+        release(other, X + 1, MomentsMechanism(3, 2.5, DELTA))
+    shutil.rmtree(home)
+    assert [entry.event for entry in of_account(account).entries()] == ["charged", "stored"]
+
+
+def test_what_a_home_spent_since_it_was_taken_over_counts_too(tmp_path: Path) -> None:
+    """By an older version, which knows of no account."""
+    home, account, mechanism = tmp_path / "home", tmp_path / "account", MomentsMechanism(3, 1.0, DELTA)
+    older = PrivacyLedger(home, Budget(9.0, DELTA))
+    release(older, X, mechanism)
+    once = of_account(account, home).spent("")
+    again = release(older, X, mechanism, tag=1)
+    taken = of_account(account, home)
+    assert taken.spent("") > once and release(taken, X, mechanism, tag=1) == again
+    assert [len(json.loads(line)["entries"]) for line in lines(account)] == [2, 2]
+
+
+def test_two_homes_of_before_are_one_budget(tmp_path: Path) -> None:
+    mechanism, account = MomentsMechanism(3, 2.0, DELTA), tmp_path / "account"
+    for home in ("a", "b"):
+        release(PrivacyLedger(tmp_path / home, Budget(3.0, DELTA)), X, mechanism)
+        taken = of_account(account, tmp_path / home, epsilon=30.0)
+    both = taken.spent(taken.dataset(X))
+    assert len([e for e in taken.entries() if e.claim is not None]) == 2 and 2.5 < both < 4.0
+    with pytest.raises(RefusedError):
+        release(of_account(account, tmp_path / "a"), X + 1, mechanism)
+
+
+def test_damage_in_what_a_home_had_stops_everything(tmp_path: Path) -> None:
+    home, account = tmp_path / "home", tmp_path / "account"
+    release(PrivacyLedger(home, Budget(3.0, DELTA)), X, MomentsMechanism(3, 2.0, DELTA))
+    (home / LINES).write_bytes(b"")
+    with pytest.raises(RefusedError) as refused:
+        of_account(account, home)
+    assert refused.value.reason == "ledger-damaged" and str(home) in str(refused.value)
+    assert not (account / LINES).exists()
+
+
+def test_the_accounts_ledger_is_where_its_data_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for said, folder in (("", ".local/share"), ("relative", ".local/share"), (str(tmp_path / "x"), "x")):
+        monkeypatch.setenv("XDG_DATA_HOME", said)
+        assert account_folder() == tmp_path / folder / "epgfn" / "privacy"
 
 
 def test_a_release_that_was_charged_but_never_stored_is_not_charged_twice(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def root_token(study: Study, form: str) -> str:
     """Raises:
     UsageError: the study is not about trees.
     """
-    if study.kind.noun != "trees":
+    if not study.kind.has_trees:
         raise UsageError(
             f"{form} is for trees, and this study is about {study.kind.noun}; parquet and arviz go with any study"
         )

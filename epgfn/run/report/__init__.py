@@ -5,13 +5,25 @@ write_report(Path("runs/first"))        -> runs/first/global/report.html, with t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.layout import EDGES_PNG, INFLUENCE_PNG, MARGINALS_PNG, POOLED_PNG, TRAINING_PNG, RunLayout
-from epgfn.run.report import diagnostics, figures, influence, later, objects, privacy, sections
-from epgfn.run.report.html import Markup, join, page
+from epgfn.run.report import (
+    answer,
+    diagnostics,
+    edges,
+    figures,
+    influence,
+    later,
+    objects,
+    privacy,
+    sections,
+    trees,
+)
+from epgfn.run.report.html import Markup, chapter, join, page
 from epgfn.run.report.run import Run, read_run
 from epgfn.run.report.words import words_of
 
@@ -71,25 +83,45 @@ def _pooled(comparison: Comparison) -> bytes:
 
 
 def _page(run: Run, pictures: dict[str, bytes]) -> str:
-    words = words_of(run.study)
-    parts: list[Markup] = [sections.header(run)]
-    if run.found is not None and run.has_result:
-        parts.append(objects.objects(run.study, run.found, pictures.get(MARGINALS_PNG)))
-    if run.edges is not None:
-        parts.append(sections.edges(run, pictures[EDGES_PNG]))
-    if run.comparison is not None and POOLED_PNG in pictures:
-        parts.append(sections.pooled(pictures[POOLED_PNG], run.comparison))
-    parts.append(diagnostics.training(run, pictures.get(TRAINING_PNG)))
-    if run.influence is not None:
-        parts.append(influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG), words))
-    if run.later:
-        parts.append(later.later_models(run.later, words))
-    parts += [
-        sections.sent(run),
+    told = answer.answers(run, edges.pairs(run) if run.edges is not None else []) if run.has_result else ""
+    parts = [
+        sections.header(run, told),
+        chapter("found", "What was found", *_found(run, pictures)) if run.has_result else "",
+        chapter("believe", "Whether to believe it", *_believe(run, pictures)),
         privacy.privacy(run.study, run.promises),
-        sections.ledger(run),
-        sections.meaning(run),
-        sections.settings(run),
+        chapter(
+            "provenance",
+            "Where it comes from",
+            sections.audited(run),
+            sections.sent(run),
+            sections.settings(run),
+            sections.ledger(run),
+        ),
         sections.footer(run),
     ]
-    return page(f"{run.study.name}: report", join(parts))
+    return page(f"{run.study.name}: report", join(part for part in parts if part))
+
+
+def _found(run: Run, pictures: dict[str, bytes]) -> Iterator[Markup | str]:
+    if run.found is not None:
+        drawn = trees.trees(run.study, run.counts) if run.study.kind.has_trees else ""
+        yield objects.objects(run.study, run.found, pictures.get(MARGINALS_PNG), drawn)
+    if run.edges is not None:
+        yield edges.edges(run)
+
+
+def _believe(run: Run, pictures: dict[str, bytes]) -> Iterator[Markup | str]:
+    words = words_of(run.study)
+    yield sections.believe(run)
+    yield sections.meaning(run)
+    if run.comparison is not None and EDGES_PNG in pictures:
+        yield edges.beside_the_exact(run.comparison, pictures[EDGES_PNG])
+    if run.found is not None:
+        yield objects.beside_the_exact(run.study, run.found)
+    if run.comparison is not None and POOLED_PNG in pictures:
+        yield sections.pooled(pictures[POOLED_PNG], run.comparison)
+    if run.influence is not None:
+        yield influence.leave_one_out(run.influence, pictures.get(INFLUENCE_PNG), words)
+    if run.later:
+        yield later.later_models(run.later, words)
+    yield diagnostics.training(run, pictures.get(TRAINING_PNG))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from epgfn.run.report.html import Markup, facts, picture, section, table
+from epgfn.run.report.html import Markup, facts, picture, subsection, table
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number, plain
 from epgfn.run.report.words import Words, words_of
@@ -62,7 +62,7 @@ def training(run: Run, png: bytes | None) -> Markup:
             "targets. The effective share says how much of a batch counts when it is weighted towards the target."
             + (" Local curves never leave a node in a real study." if run.local_histories else ""),
         )
-    return section("Training and diagnostics", picture_of, told, _node_diagnostics(nodes, words))
+    return subsection("Training and diagnostics", picture_of, told, _node_diagnostics(nodes, words))
 
 
 def _planned(settings: TrainingSettings, done: int = 0) -> str:

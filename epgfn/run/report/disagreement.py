@@ -40,6 +40,11 @@ def in_words(pairs: Sequence[tuple[str, str]]) -> str:
     return "; ".join(clauses) + more
 
 
+def judged(run: Run) -> bool:
+    """Whether the summary says that the nodes' models were compared with one another."""
+    return isinstance(_overlap(run).get("verdict"), str)
+
+
 def detail(run: Run) -> str:
     """What it means, and how much each node would rather have its own objects than those of the global model."""
     words = words_of(run.study)

@@ -35,7 +35,7 @@ DASHES = ("-", "--", "-.", ":")
 PANELS = 4  # nodes a row
 PNG_DPI = 160  # sharp on paper and on fine screens
 ANNOTATED = 14  # up to so many variables each cell shows its number
-LABELLED = 40  # up to so many variables each row has its name
+LABELLED = 64  # up to so many variables each row has its name
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -283,7 +283,10 @@ class Sheet:
 def sheet_of(width: float, height: float) -> Iterator[Sheet]:
     """A sheet of `width` x `height` inches; the same drawing gives the same bytes."""
     # A name in a script the font lacks is drawn as boxes; that is no reason to warn the user.
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # Whatever the user's matplotlibrc or an earlier line of their program says, the page is the same.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph")
         sheet = Sheet(Figure(figsize=(width, height), dpi=PNG_DPI, layout="constrained"))
         FigureCanvasAgg(sheet.figure)

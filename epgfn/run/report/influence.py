@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from epgfn.run.layout import GLOBAL, LEAVE_ONE_OUT
 from epgfn.run.report import figures
-from epgfn.run.report.html import Markup, paragraph, picture, section, table
+from epgfn.run.report.html import Markup, paragraph, picture, subsection, table
 from epgfn.run.report.text import number
 from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import Words
@@ -70,13 +70,13 @@ def leave_one_out(influence: Influence, png: bytes | None, words: Words) -> Mark
     """Table and figure of how far each node moves the probabilities."""
     title = "How far each node moves the result"
     if png is None:
-        return section(title, paragraph(f"Not known: {influence.skipped}."))
+        return subsection(title, paragraph(f"Not known: {influence.skipped}."))
     rows = [
         (node, number(change.mean, 4), number(change.largest), change.at)
         for node, change in influence.nodes.items()
     ]
     first = max(influence.nodes, key=lambda node: influence.nodes[node].mean)
-    return section(
+    return subsection(
         title,
         paragraph(
             f"The coordinator trained the global model once more without each node, as if that node had been absent. Leaving out {first} "

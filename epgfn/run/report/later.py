@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from epgfn.run.audit.aggregates import Aggregate
 from epgfn.run.layout import AGGREGATES, GLOBAL
-from epgfn.run.report.html import Markup, paragraph, section, table
+from epgfn.run.report.html import Markup, paragraph, subsection, table
 from epgfn.run.report.text import number
 from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import Words
@@ -67,7 +67,7 @@ def later_models(models: list[Later], words: Words) -> Markup:
         )
         for model in models
     ]
-    return section(
+    return subsection(
         "Further global models",
         paragraph(
             "This study takes models that come late. Each makes a further global model, signed on its own, and changes nothing in the "

@@ -9,7 +9,7 @@ from epgfn.run.comparison.objects import ObjectComparison, TopObject
 from epgfn.run.layout import COMPARISON
 from epgfn.run.report import marginals
 from epgfn.run.report.found import Found
-from epgfn.run.report.html import Markup, bar, paragraph, picture, section, table, tag
+from epgfn.run.report.html import Markup, dots, paragraph, picture, subsection, table, tag
 from epgfn.run.report.text import number, plain, signed
 from epgfn.run.report.words import Words, words_of
 from epgfn.study import Study
@@ -27,8 +27,8 @@ def draw(study: Study, found: Found) -> bytes:
     return marginals.draw(marginals.groups_of(study, found.marginals), found.marginals, exact, local)
 
 
-def objects(study: Study, found: Found, png: bytes | None) -> Markup:
-    """Most probable objects, marginals and, where the truth is known, each node's distance from its own."""
+def objects(study: Study, found: Found, png: bytes | None, drawings: Markup | str = "") -> Markup:
+    """`drawings` of them, the most probable objects, and marginals."""
     words = words_of(study)
     shown = "the global model"
     if found.comparison is not None:
@@ -41,8 +41,9 @@ def objects(study: Study, found: Found, png: bytes | None) -> Markup:
         caption += f" {drawn} of {len(found.marginals)} are drawn."
     if found.comparison is not None:
         caption += f" Only the global model's are what the round found; all others are the simulation's, from {COMPARISON}."
-    return section(
+    return subsection(
         f"Which {words.objects} are probable",
+        drawings,
         _top_table(found, words),
         picture(
             png,
@@ -52,10 +53,14 @@ def objects(study: Study, found: Found, png: bytes | None) -> Markup:
         if png is not None
         else "",
         _marginal_table(found, words) if found.marginals else "",
-        _local_table(found.comparison, words)
-        if found.comparison is not None and found.comparison.is_exact
-        else "",
     )
+
+
+def beside_the_exact(study: Study, found: Found) -> Markup | str:
+    """Of a simulation that knows the truth, each node's distance from its own; empty elsewhere."""
+    if found.comparison is None or not found.comparison.is_exact:
+        return ""
+    return subsection("Beside the exact posterior", _local_table(found.comparison, words_of(study)))
 
 
 def shown_of(top: Sequence[TopObject]) -> list[TopObject]:
@@ -77,7 +82,7 @@ def _top_table(found: Found, words: Words) -> Markup:
     rows = []
     shown = shown_of(found.top)
     for text, learned, truth in shown:
-        row: list[object] = [tag("span", text or "(empty)", class_="hash"), number(learned), bar(learned)]
+        row: list[object] = [tag("span", text or "(empty)", class_="hash"), number(learned), dots(learned)]
         known = not math.isnan(truth)
         rows.append([*row, *([number(truth), signed(learned - truth) if known else "–"] if exact else [])])
     share = sum(row.learned for row in shown)
@@ -99,7 +104,7 @@ def _marginal_table(found: Found, words: Words) -> Markup:
     rows = []
     for name in open_[:MOST]:
         p = learned.get(name, 0.0)
-        row: list[object] = [plain(name), number(p), bar(p)]
+        row: list[object] = [plain(name), number(p), dots(p)]
         if exact:
             row += [number(exact.get(name, 0.0)), signed(p - exact.get(name, 0.0))]
         rows.append(row)

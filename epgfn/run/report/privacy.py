@@ -10,7 +10,7 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes
 from epgfn.privacy.of_study.agreement import require_claim
 from epgfn.run.layout import UPLOAD_BUNDLE, RunLayout
-from epgfn.run.report.html import Markup, paragraph, section, table, tag
+from epgfn.run.report.html import Markup, chapter, paragraph, table, tag
 from epgfn.run.report.verified import Verified
 from epgfn.run.report.words import words_of
 from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
@@ -88,8 +88,11 @@ def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
     )
     if asked.epsilon is None or asked.delta is None:
         headline, text = NONE
-        return section(
-            "Privacy", paragraph(tag("strong", headline), " ", text.format(objects=words.objects)), key
+        return chapter(
+            "privacy",
+            "Privacy",
+            paragraph(tag("strong", headline), " ", text.format(objects=words.objects)),
+            key,
         )
     rows = [
         [p.node_id, "–", "–", f"does not count: {p.problem}"]
@@ -97,7 +100,8 @@ def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
         else [p.node_id, f"{p.epsilon:.4g}", f"{p.delta:.3g}", p.mechanism]
         for p in promises
     ]
-    return section(
+    return chapter(
+        "privacy",
         "Privacy",
         paragraph(
             tag("strong", f"Mode “{asked.mode}”: differential privacy for each {words.unit} of each node."),

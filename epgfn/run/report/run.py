@@ -26,6 +26,7 @@ from epgfn.ledger.log import LogView, read_log
 from epgfn.ledger.note import NoteVerifier
 from epgfn.ledger.proof import MAX_PROOF_BYTES, verify_proof
 from epgfn.run.audit.aggregates import live, published
+from epgfn.run.audit.audit import Finding
 from epgfn.run.audit.enrolments import enrolments, in_words
 from epgfn.run.comparison.file import AnyComparison, read_comparison
 from epgfn.run.comparison.graphs import Array, Comparison
@@ -96,6 +97,10 @@ class Run:
     promises: list[Promise] = field(default_factory=list)
     found: Found | None = None
     compelled: Array | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    """How often each object is among the signed samples."""
+    findings: list[Finding] = field(default_factory=list)
+    """What the audit checked, passed or not."""
     failures: list[str] = field(default_factory=list)
     """What did not verify, a sentence each."""
     left_out: list[str] = field(default_factory=list)
@@ -181,6 +186,8 @@ def read_run(run_dir: Path) -> Run:
     return Run(
         study=study,
         failures=verified.failures,
+        findings=verified.audit.findings,
+        counts=counts,
         edges=edges,
         summary=summary or {},
         uploads=[_upload(run_dir, node, node in nodes, ledger, verified) for node in study.roster],

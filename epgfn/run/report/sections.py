@@ -5,29 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from epgfn.ledger.entries import RoundEntry
-from epgfn.run.comparison.graphs import Comparison, edge_matrix
+from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.comparison.objects import ObjectComparison
-from epgfn.run.directions import adjacent_probabilities
 from epgfn.run.layout import COMPARISON, GLOBAL
 from epgfn.run.report.found import Found
 from epgfn.run.report.html import (
     Markup,
-    bar,
     bullets,
     facts,
+    folded,
     hash_text,
     join,
+    link,
     paragraph,
     picture,
-    section,
+    subsection,
     table,
     tag,
     tiles,
 )
-from epgfn.run.report.parameters import parameters
 from epgfn.run.report.run import Run, Upload
-from epgfn.run.report.text import number, plain, signed, size
-from epgfn.run.report.verdict import Verdict, compared, verdict
+from epgfn.run.report.text import number, plain, size
+from epgfn.run.report.verdict import compared, verdict
 from epgfn.run.report.words import columns, words_of
 from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
@@ -35,48 +34,61 @@ from epgfn.study.missing import in_words as blanks_in_words
 from epgfn.study.missing import not_in_figures
 from epgfn.study.parameters import is_shared
 
-LEAST_EDGES, MOST_EDGES = 12, 40
-EQUIVALENCE = (
-    "Records cannot always tell which way an edge goes: graphs that imply the same independences are equally supported, so an edge and its "
-    "reverse may share a probability. Adjacent: that there is an edge, whichever way. Compelled: that there is this edge and every "
-    "equivalent graph has it too. Parent and child are words for a graph, not for cause and effect."
-)
-DESIGNED = (
-    "Rows in which a variable was set can tell graphs apart that imply the same independences: an edge and its reverse then need not share "
-    "a probability, and such a probability is what the records say. Compelled leaves that out: it counts only what would hold if nothing "
-    "had been set."
-)
 SIMULATED = (
     "This run is a simulation by somebody who held all records, and so can say how far the global model is from the exact posterior; no "
     f"party of a real study can. It is in {GLOBAL}/{COMPARISON}, signed with the simulated coordinator's key once the round was over."
 )
 
 
-def header(run: Run) -> Markup:
-    """Name, description, verdict and the figures that matter most."""
-    said, beside = verdict(run), compared(run)
+AT_ONCE = ("poor", "open")
+"""Where a result is not to be believed, or nobody knows, the reasons stand with the answer."""
+CHAPTERS = (
+    ("found", "What was found"),
+    ("believe", "Whether to believe it"),
+    ("privacy", "Privacy"),
+    ("provenance", "Where it comes from"),
+)
+
+
+def header(run: Run, told: Markup | str) -> Markup:
+    """Name, description, the answer in a sentence, and in four short ones what was `told`."""
+    said = verdict(run)
     nodes = f"{len(run.aggregated)} of {len(run.uploads)}"
     called, names = columns(run.study)
-    pairs = [("nodes in the product", nodes), (called, str(len(names)))]
+    audited = "passed" if run.findings and not run.failures else "FAILED"
+    return join([
+        tag("header", tag("h1", run.study.name), tag("p", run.study.description or "A federated study.", class_="lead")),
+        _warning(run),
+        _box(said.tone, said.headline, said.found, said.detail if said.tone in AT_ONCE else ""),
+        told,
+        tiles([("nodes in the product", nodes), (called, str(len(names))), ("audit", audited)]),
+        tag("nav", *(link(name, title) for name, title in CHAPTERS), aria_label="On this page"),
+    ])  # fmt: skip
+
+
+def believe(run: Run) -> Markup:
+    """The coordinator's own judgement, and a simulation's, in words."""
+    said, beside = verdict(run), compared(run)
     errors: list[tuple[str, str]] = []
     if run.found is not None and run.found.comparison is not None:
         errors = _distance_tiles(run.found, run.found.comparison)
     if run.comparison is not None:
         errors = _error_tiles(run, run.comparison)
     return join([
-        tag("h1", run.study.name),
-        tag("p", run.study.description or "A federated study.", class_="lead"),
-        _warning(run),
-        _box(said),
-        tiles(pairs),
+        "" if said.tone in AT_ONCE else paragraph(said.detail),
         paragraph(SIMULATED) if beside is not None or errors else "",
-        _box(beside) if beside is not None else "",
+        _box(beside.tone, beside.headline, beside.detail) if beside is not None else "",
         tiles(errors) if errors else "",
     ])  # fmt: skip
 
 
-def _box(said: Verdict) -> Markup:
-    return tag("div", tag("strong", said.headline), paragraph(said.detail), class_=f"verdict {said.tone}")
+def _box(tone: str, headline: str, *details: str) -> Markup:
+    return tag(
+        "div",
+        tag("strong", headline),
+        *(paragraph(detail) for detail in details if detail),
+        class_=f"verdict {tone}",
+    )
 
 
 def _warning(run: Run) -> Markup | str:
@@ -120,86 +132,6 @@ def _distance_tiles(found: Found, comparison: ObjectComparison) -> list[tuple[st
     ]
 
 
-def edges(run: Run, png: bytes) -> Markup:
-    """Heatmaps and the table of the most probable edges."""
-    comparison = run.comparison
-    shown = "the global model" if comparison is None else "the global model, and each node's own model"
-    truth = comparison is not None and comparison.exact_edges is not None
-    if truth:
-        shown = "the global model, the exact posterior, their difference, and each node's own model"
-    told = (
-        ""
-        if comparison is None
-        else f" Only the global model's are what the round found; all others are the simulation's, from {COMPARISON}."
-    )
-    caption = (
-        "Row: parent. Column: child. All panels of probabilities share one scale from 0 to 1; the diagonal is crossed out. "
-        f"Empty cells are below .005.{told}"
-    )
-    return section(
-        "Which edges are probable",
-        picture(png, f"Heatmaps of the probability of each edge: {shown}. The numbers are in the table below.", caption),
-        parameters(run),
-        _edge_table(run),
-        _local_errors(comparison) if comparison is not None and truth else "",
-    )  # fmt: skip
-
-
-def _edge_table(run: Run) -> Markup:
-    assert run.edges is not None
-    comparison, names, learned = run.comparison, run.study.variable_names, run.edges
-    exact = None if comparison is None else comparison.exact_edges
-    reference = None
-    if comparison is not None and comparison.reference_edges is not None:
-        reference = edge_matrix(comparison.reference_edges, names)
-    pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
-    pairs.sort(key=lambda ij: (-learned[ij], ij))
-    probable = sum(bool(learned[ij] >= 0.5) for ij in pairs)
-    kept = pairs[: min(MOST_EDGES, max(LEAST_EDGES, probable))]
-    adjacent = adjacent_probabilities(learned)
-    head = ["parent", "child", "probability", "", "adjacent"] + (
-        ["compelled"] if run.compelled is not None else []
-    )
-    head += ["exact", "difference"] if exact is not None else []
-    head += ["published network"] if reference is not None else []
-    rows = []
-    for i, j in kept:
-        row: list[object] = [
-            names[i],
-            names[j],
-            number(float(learned[i, j])),
-            bar(float(learned[i, j])),
-            number(float(adjacent[i, j])),
-        ]
-        if run.compelled is not None:
-            row.append(number(float(run.compelled[i, j])))
-        if exact is not None:
-            row += [number(float(exact[i, j])), signed(float(learned[i, j] - exact[i, j]))]
-        if reference is not None:
-            row.append("yes" if reference[i, j] else "reversed" if reference[j, i] else "no")
-        rows.append(row)
-    known = EQUIVALENCE if run.study.design.column is None else f"{EQUIVALENCE} {DESIGNED}"
-    caption = (
-        f"{known} The {len(kept)} most probable of {len(pairs)} possible edges; {probable} are at .5 or more."
-    )
-    if reference is not None:
-        caption += f" {int(reference.sum())} edges are in the published network."
-    if comparison is not None:
-        caption += f" What is exact, and what is published, is the simulation's, from {COMPARISON}."
-    return table(caption, head, rows, numeric=("probability", "adjacent", "compelled", "exact", "difference"))
-
-
-def _local_errors(comparison: Comparison) -> Markup:
-    largest = comparison.local_edge_max_error
-    rows = [
-        (node, number(mean, 4), number(largest[node])) for node, mean in comparison.local_edge_mae.items()
-    ]
-    caption = "Each node's model against the exact posterior of that node's own records. Errors of the local models add up in the product."
-    return table(
-        caption, ["node", "mean error", "largest error"], rows, numeric=("mean error", "largest error")
-    )
-
-
 def pooled(png: bytes, comparison: Comparison) -> Markup:
     """The lecture's figure."""
     count = len(comparison.pooled_global)
@@ -216,7 +148,7 @@ def pooled(png: bytes, comparison: Comparison) -> Markup:
     sizes = [float(comparison.local_edges[node].sum()) for node in comparison.pooled_local]
     density = f" Its graphs have {number(float(comparison.global_edges.sum()), 1)} edges on average"
     density += f", the local ones {number(min(sizes), 1)} to {number(max(sizes), 1)}." if sizes else "."
-    return section(
+    return subsection(
         "How well the graphs of each model explain all records together",
         paragraph(
             said, density, " A node sees its own records only, so its graphs need not suit the others'."
@@ -252,7 +184,7 @@ def sent(run: Run) -> Markup:
         for index, entry in run.deadlines
     ]
     beside = " and a statistic of its records" if is_shared(run.study) else ""
-    return section(
+    return subsection(
         "Who sent what",
         paragraph(
             f"Each node sent one file: its trained model{beside}, sealed to the round's key and signed. ",
@@ -299,6 +231,29 @@ def _sent_row(upload: Upload) -> list[object]:
     ]
 
 
+def audited(run: Run) -> Markup:
+    """What the audit of this run directory checked when the page was written."""
+    passed = sum(finding.ok for finding in run.findings)
+    said = f"All {passed} checks of epgfn audit passed when this page was written."
+    if passed < len(run.findings):
+        said = f"{len(run.findings) - passed} of {len(run.findings)} checks of epgfn audit failed when this page was written."
+    rows = [("passed" if f.ok else "FAILED", f.check, f.message) for f in run.findings]
+    return subsection(
+        "Audit",
+        paragraph(
+            tag("strong", said), " A page proves nothing by itself: whoever doubts it runs the audit again."
+        ),
+        folded(
+            f"The {len(run.findings)} checks",
+            table(
+                "What was checked, offline, from the files of the run alone.",
+                ("result", "check", "what was found"),
+                rows,
+            ),
+        ),
+    )
+
+
 def ledger(run: Run) -> Markup:
     """Checkpoint and key fingerprints."""
     view = run.ledger.view
@@ -316,11 +271,11 @@ def ledger(run: Run) -> Markup:
             "the one a node has kept: an equal size must have an equal root."
         )
         note = tag("pre", Markup(join(view.note.decode("utf-8", "replace").splitlines(), "\n")))
-    return section(
+    return subsection(
         "Ledger and keys",
         count,
         note,
-        tag("h3", "Fingerprints of the signing keys"),
+        tag("h4", "Fingerprints of the signing keys"),
         paragraph("SHA-256 of the public key. Ask its owner for it over another channel than this page."),
         facts(keys),
     )
@@ -379,11 +334,11 @@ def meaning(run: Run) -> Markup:
         shows_not.append(f"The records of {', '.join(run.absent)}, whose models are not part of the product.")
     columns = tag(
         "div",
-        tag("div", tag("h3", "It shows"), bullets(shows)),
-        tag("div", tag("h3", "It does not show"), bullets(shows_not)),
+        tag("div", tag("h4", "It shows"), bullets(shows)),
+        tag("div", tag("h4", "It does not show"), bullets(shows_not)),
         class_="two",
     )
-    return section("What this page shows, and what it does not", columns)
+    return subsection("What this page shows, and what it does not", columns)
 
 
 def settings(run: Run) -> Markup:
@@ -393,7 +348,7 @@ def settings(run: Run) -> Markup:
     prior = prior_in_words(study, words_of(study).objects)
     designed = design_in_words(study)
     software = ", ".join(f"{plain(k)} {plain(v)}" for k, v in dict(run.summary.get("software") or {}).items())
-    return section(
+    return subsection(
         "Study and software",
         facts([
             ("study digest", hash_text(study.digest)),

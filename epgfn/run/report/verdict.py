@@ -30,11 +30,13 @@ CLOSE_L1 = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """`tone` colours the box; `headline` is one sentence, `detail` the figures behind it (plain text)."""
+    """`tone` colours the box; `headline` is one sentence, `found` more of what was found, `detail` how far it is to be believed (plain
+    text)."""
 
     tone: Literal["good", "fair", "poor", "open"]
     headline: str
     detail: str
+    found: str = ""
 
 
 def verdict(run: Run) -> Verdict:
@@ -49,9 +51,11 @@ def verdict(run: Run) -> Verdict:
     said, pairs = _of_model(run), contradictions(run)
     if pairs:
         headline = f"The nodes do not agree: {in_words(pairs)}. {said.headline}"
-        said = Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}")
+        said = Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}", said.found)
     if run.failures:
-        return Verdict("poor", "Do not rely on this run: its audit fails.", f"{said.headline} {said.detail}")
+        return Verdict(
+            "poor", "Do not rely on this run: its audit fails.", said.detail, f"{said.headline} {said.found}"
+        )
     return said
 
 
@@ -179,11 +183,11 @@ def _of_objects(run: Run, found: Found) -> Verdict:
                 f"Of {found.sampled:,} samples of the joint posterior of {nodes}, {number(first.learned)} are the {words.one} that shows "
                 "most often."
             )
-        detail = f"It is {first.text or 'the empty one'}. "
+        detail = f"It is {first.text or 'the empty one'}."
     trust = trusted(run)
     if trust is not None:
-        return Verdict(trust.tone, trust.warning or headline, f"{detail}{trust.detail}")
-    return Verdict("open", headline, f"{detail}{unknown} What can be said is under Training and diagnostics.")
+        return Verdict(trust.tone, trust.warning or headline, trust.detail, detail)
+    return Verdict("open", headline, f"{unknown} What can be said is under Training and diagnostics.", detail)
 
 
 def _unknown(run: Run, why: str) -> str:
@@ -214,5 +218,5 @@ def _of_graphs(run: Run) -> Verdict:
         return Verdict("poor", f"Do not rely on this result: {run.study.caution}.", unknown)
     found = trusted(run)
     if found is not None:
-        return Verdict(found.tone, found.warning or headline, found.detail)
+        return Verdict(found.tone, found.warning or headline, found.detail, headline if found.warning else "")
     return Verdict("open", headline, f"{unknown} What can be said is under Training and diagnostics.")

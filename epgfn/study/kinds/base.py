@@ -109,6 +109,7 @@ class Kind(ABC):
     doublings: how often the steps of `training` and `aggregation` are doubled, at most, where a study does not say how many.
     priors: which of [prior] it knows. takes_knowledge: its space leaves out objects that `epgfn.study.knowledge` rules out.
     has_edges: objects are graphs over the variables, whose states have an `adjacency`: the questions are a matrix of edges.
+    has_trees: objects are trees whose leaves are the variables, written in Newick.
     listed_up_to: up to how many variables all objects can be listed, where that is known beforehand.
     column: what a table of objects calls them. components: what the report calls that which objects are made of. reward: what it calls
         the target. assumes: what a result does not show.
@@ -131,6 +132,7 @@ class Kind(ABC):
     priors: tuple[str, ...] = ("uniform",)
     takes_knowledge: bool = False
     has_edges: bool = False
+    has_trees: bool = False
     listed_up_to: int | None = None
     column: str = "object"
     components: str = "variables"

@@ -289,6 +289,7 @@ PHYLOGENY = Phylogeny(
     training={**_LOOP, "steps": 1500, "temperature": 3.0},
     aggregation={**_LOOP, "steps": 1000, "temperature": 2.0},
     components="taxa",
+    has_trees=True,
     example=(
         """
 variables = [{name = "ape"}, {name = "bat"}, {name = "cat"}, {name = "dog"}]

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from hypothesis import settings
 
 from epgfn.study import Study
+from ready import FRESH, Commands
 from small import SMALL_STUDY
 
 torch.set_num_threads(1)
+subprocess.Popen = Commands  # type: ignore[misc, assignment]
 
 # A busy machine is no failure, and what one run finds every run finds: chance must not decide whether a change passes.
 settings.register_profile("epgfn", deadline=None, derandomize=True)
@@ -33,6 +36,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def small_study() -> Study:
     """Three variables, two nodes, trained in seconds."""
     return Study.from_bytes(SMALL_STUDY.encode())
+
+
+@pytest.fixture
+def fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process of the test is a Python that has just begun: for tests of how commands begin."""
+    monkeypatch.setattr(subprocess, "Popen", FRESH)
 
 
 @pytest.fixture

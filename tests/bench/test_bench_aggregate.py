@@ -73,7 +73,7 @@ def test_answers_from_objects_count_them() -> None:
 def test_rows_hold_every_method_and_ours_is_nearest_of_those_that_see_no_reward() -> None:
     seen: list[dict[str, Any]] = []
     threads = torch.get_num_threads()
-    setting = Setting(nodes=2, seeds=2, budget=1.0, baselines=True)
+    setting = Setting(nodes=2, seeds=1, budget=0.8, baselines=True)
     rows = aggregate(["grid-2x12"], setting, on_row=seen.append)
     assert rows == seen and torch.get_num_threads() == threads
     by_method = {row["method"]: row for row in rows}
@@ -87,7 +87,7 @@ def test_rows_hold_every_method_and_ours_is_nearest_of_those_that_see_no_reward(
 
 
 def test_an_undertrained_client_costs_the_product() -> None:
-    setting = Setting(nodes=2, seeds=1, budget=1.0)
+    setting = Setting(nodes=2, seeds=1, budget=0.5)
     well, badly = (aggregate(["dag-5-bge"], setting._replace(undertrained=k))[0] for k in (0, 2))
     assert well["l1_product_of_locals"] < badly["l1_product_of_locals"]
     assert badly["undertrained"] == 2
@@ -100,7 +100,7 @@ def test_where_objects_cannot_be_listed_edges_are_compared() -> None:
     null = federation.yardstick.errors(torch.full((11, 11), 0.5, dtype=torch.float64))
     assert exact == {"edge_error_mean": 0.0, "edge_error_max": 0.0}
     assert null["edge_error_mean"] > 0.1
-    row = aggregate(["sachs-11"], Setting(nodes=2, seeds=1, budget=0.4))[0]
+    row = aggregate(["sachs-11"], Setting(nodes=2, seeds=1, budget=0.1))[0]
     assert row["l1_median"] is row["l1_product_of_locals"] is row["ratio"] is None
     assert 0 < row["edge_error_mean_median"] < row["edge_error_max_median"] < 1
 

@@ -7,11 +7,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import ready
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.bench import speed as bench
 from epgfn.bench.peers import exact_grid
@@ -39,6 +41,27 @@ print(json.dumps(dict(l1=0.25, loss=0.5)), flush=True)
 """
 
 
+BRIEFLY = """
+import sys
+from epgfn.bench import speed_worker
+speed_worker.PROFILED_STEPS = 2
+speed_worker.main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+"""
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own processes begin with PyTorch loaded, and profile two steps in place of forty."""
+    full = bench._command
+
+    def command(*arguments: Any) -> list[str]:
+        words = full(*arguments)
+        return [sys.executable, "-c", BRIEFLY, *words[3:]] if words[0] == sys.executable else words
+
+    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(subprocess, "Popen", ready.Popen)
+
+
 def python_that(tmp_path: Path, text: str) -> str:
     """An interpreter of our own making."""
     script = tmp_path / "python"
@@ -47,6 +70,7 @@ def python_that(tmp_path: Path, text: str) -> str:
     return str(script)
 
 
+@pytest.mark.usefixtures("briefly")
 def test_ours_comes_first_and_ratios_are_ours_over_theirs(tmp_path: Path) -> None:
     """A peer that takes half a CPU-second a step does 256 trajectories a CPU-second."""
     seen: list[dict[str, object]] = []
@@ -71,7 +95,7 @@ def test_ours_comes_first_and_ratios_are_ours_over_theirs(tmp_path: Path) -> Non
     assert sum(ours["shares"].values()) == pytest.approx(1)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
 def test_graphs_are_measured_without_peers() -> None:
     (row,) = speed(["dag-5-bge"], seeds=1, budget=0.2, peers={"torchgfn": "never-started"})
     assert set(row) >= FIELDS | {"exact_s", "share_matmul"}
@@ -133,7 +157,7 @@ def test_the_peers_are_judged_by_the_same_exact_answer() -> None:
 
 def test_the_command_prints_one_object() -> None:
     command = [sys.executable, "-m", "epgfn.cli.main", "bench", "speed"]
-    options = ["--only", "grid-2x12", "--seeds", "1", "--budget", "1", "--json"]
+    options = ["--only", "grid-2x12", "--seeds", "1", "--budget", "0.2", "--json"]
     done = subprocess.run([*command, *options], capture_output=True, timeout=300, text=True)
     assert done.returncode == 0, done.stderr
     assert [row["library"] for row in json.loads(done.stdout)["rows"]] == ["epgfn", "epgfn-tb"]

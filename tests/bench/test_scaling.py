@@ -67,8 +67,7 @@ def test_the_command_writes_one_json_object_and_a_png(tmp_path: Path) -> None:
         "--json",
         "--plot",
     ]
-    program = "from epgfn.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "bench", "scaling", *options, str(picture)]
+    command = [sys.executable, "-m", "epgfn.cli.main", "bench", "scaling", *options, str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

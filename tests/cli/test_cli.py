@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 
 import epgfn
+import ready
 from epgfn.cli.main import app
 from epgfn.rpc.proxies import VARIABLES
 from epgfn.study import Study
@@ -190,23 +190,21 @@ def test_wrong_use_is_one_sentence_and_starts_nothing(
     assert not (tmp_path / "x").exists() and not (tmp_path / "x.parties").exists()
 
 
-@pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep, from procps")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="asks the system for a process's children as Linux has it"
+)
 def test_ctrl_c_leaves_no_process_behind(run: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     home, endless = run[0].parent, tmp_path / "endless.toml"  # not over before Ctrl-C is typed
     changes = {"roster": ["north"], "training": {"steps": 100_000}}
     endless.write_bytes(Study.load(home / "study.toml").with_changes(changes).raw)
     files = ["--data", str(home / "north.csv"), "--out", str(tmp_path / "x")]
     command = [sys.executable, "-m", "epgfn.cli.main", "simulate", str(endless), *files]
-
-    def heed_sigint() -> None:  # a test runner in the background hands down that Ctrl-C is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_sigint)
+    process = ready.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "training" in line:
             break
-    parties = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    parties = ready.children(process.pid)
     assert len(parties) == 2
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)

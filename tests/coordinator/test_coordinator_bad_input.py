@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ready
 from coordinator_client import (
     DYING,
     FakeNode,
@@ -153,7 +154,7 @@ def test_an_open_round_is_abandoned_for_good_whatever_interrupts_it_and_can_be_a
         node.send(node.make_upload(study))
     command = ["abandon", "--home", str(home.root), "--yes"]
     script = [sys.executable, "-c", DYING, "epgfn_coordinator.publication:Publication.abandon", *command]
-    assert subprocess.run(script, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert ready.run(script, check=False, capture_output=True).returncode == -signal.SIGKILL
     assert status(home)["state"] == "abandoned" and home.key("round.key").exists()
     assert run(*command).returncode == 0
     assert home.key("round.key").exists() == (keep == "true")

@@ -4,13 +4,13 @@ cannot be mixed with others, training gives the very model that it gives without
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import ready
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.device import chosen, computing_on, on_cpu, seeded
 
@@ -134,7 +134,7 @@ def test_training_follows_the_device_and_gives_models_in_main_memory(text: str, 
     """Every policy that a study can name, aggregated too; for graphs also stopped and resumed, and from a statistic."""
     script = tmp_path / "there_and_here.py"
     script.write_text(text)
-    done = subprocess.run(
+    done = ready.run(
         [sys.executable, str(script), str(tmp_path)],
         env={
             "PATH": "/usr/bin:/bin",

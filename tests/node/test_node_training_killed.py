@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import ready
 from epgfn.base.errors import EpgfnError
 from epgfn.learn.local import train_local
 from epgfn.sealing.model_file import read_model
@@ -63,7 +63,7 @@ def records(tmp_path: Path) -> Path:
 def killed_while_training(node: Node, records: Path, study: Study) -> list[dict[str, Any]]:
     """Ends by SIGKILL at step 25, five steps after something was kept; its events."""
     options = ["--home", str(node.home), "--data", str(records), "--accept-study", study.digest, "--events"]
-    done = subprocess.run(
+    done = ready.run(
         [sys.executable, "-c", DYING, "train", *options], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import torch
 
+import ready
 from epgfn import rpc
 from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import RefusedError, WaitingError
@@ -206,7 +207,7 @@ class OwnProcess:
         start = ["-c", DYING, self._die_before] if self._die_before else ["-m", "epgfn_coordinator"]
         if self._program:
             start = ["-c", self._program]
-        self.process = subprocess.Popen(
+        self.process = ready.Popen(
             [sys.executable, *start, "serve", "--home", str(self.home.root), "--events", *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

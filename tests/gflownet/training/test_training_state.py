@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import ready
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.losses.base import BatchLoss, Loss
@@ -74,7 +75,7 @@ def stop_at(step: int) -> Any:
 
 def test_a_process_killed_in_the_middle_goes_on_to_the_same_model(tmp_path: Path) -> None:
     path = tmp_path / "run.checkpoint"
-    child = subprocess.Popen(
+    child = ready.Popen(
         [sys.executable, "-c", CHILD, str(path)],
         stdout=subprocess.PIPE,
         text=True,
@@ -195,7 +196,7 @@ def run_with(spoil: Any, checkpoint: Checkpoint | None, steps: int = 60) -> MlpN
 def test_a_diverging_run_stops_and_keeps_its_last_good_weights(tmp_path: Path, spoil: Any) -> None:
     path = tmp_path / "c"
     with pytest.raises(EpgfnError) as error:
-        run_with(spoil, Checkpoint(path, steps=10))
+        run_with(spoil, Checkpoint(path, seconds=math.inf, steps=10))
     sentence = str(error.value)
     assert "diverged at step 33 of 60" in sentence and "learning_rate" in sentence
     assert f"{path}" in sentence and "step 30" in sentence
@@ -203,7 +204,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_weights(tmp_path: Path, s
     load_weights(path, policy)
     good = MlpNet(SPACE, [initial_tensors(SPACE, 8, torch.Generator().manual_seed(9))])
     with pytest.raises(StopAtStep):
-        run_with(_until(30), Checkpoint(tmp_path / "d", steps=10))
+        run_with(_until(30), Checkpoint(tmp_path / "d", seconds=math.inf, steps=10))
     load_weights(tmp_path / "d", good)
     assert same(policy.tensors(), good.tensors())
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 from rich.console import Console
@@ -45,11 +45,31 @@ def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """
+    if app.registered_callback is None:
+        app.callback()(_program)
     try:
         _run(app, name, arguments)
     except BrokenPipeError:  # the reader has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _tell_version(context: typer.Context, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"{context.info_name} {version('epgfn')}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit."),
+]
+
+
+def _program(version: _Version = False) -> None:
+    """What all three programs have besides their commands."""
 
 
 def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:

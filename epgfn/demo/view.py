@@ -25,6 +25,7 @@ PHASES = {
     "approved": "approved for sending",
     "uploading": "sending the sealed model",
     "accepted": "has a receipt",
+    "connecting": "waiting for a connection",
     "waiting": "waiting for the global model",
     "closed": "round closed",
     "aggregating": "training the global model",

@@ -144,9 +144,11 @@ class Coordinator:
             self._known, self._known_since = diagnose(self.target).error, time.monotonic()
         return self._known
 
-    def tell_waiting(self, seconds: float) -> None:
+    def tell_waiting(self, seconds: float, tries: int) -> None:
         """Say that nobody answers yet."""
-        self._report.event("waiting", f"no answer from {self.address} yet, trying for {seconds:.0f} s more")
+        tried = f"{tries} {'try' if tries == 1 else 'tries'}"
+        said = f"waiting for a connection to {self.address} ({tried}), trying for {seconds:.0f} s more"
+        self._report.event("connecting", said, tries=tries)
 
 
 class _Waiting:
@@ -169,7 +171,7 @@ class _Waiting:
         self._tries += 1
         if self._coordinator.patience > QUICK_PATIENCE and now - self._told > REPORT_EVERY:
             self._told = now
-            self._coordinator.tell_waiting(left)
+            self._coordinator.tell_waiting(left, self._tries)
         time.sleep(min(0.25 * 2 ** min(self._tries, 6), MAX_PAUSE, left))
         return True
 

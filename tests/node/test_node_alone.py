@@ -180,7 +180,9 @@ def test_run_waits_as_long_as_it_was_told_for_a_coordinator(
     assert closed_port in done.stderr
     phases = [json.loads(line)["phase"] for line in done.stdout.splitlines()]
     assert phases[0] == "enrolling"
-    assert "waiting" in phases
+    assert (
+        "connecting" in phases and "waiting for a connection to" in done.stdout and "(1 try)" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

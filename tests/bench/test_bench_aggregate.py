@@ -13,7 +13,7 @@ import torch
 from epgfn.base.errors import UsageError
 from epgfn.bench.aggregate import Setting, aggregate, node_seed
 from epgfn.bench.baselines import BASELINES, Case, categorical
-from epgfn.bench.products import PRODUCTS, SPLITS
+from epgfn.bench.products import PRODUCTS, SPLITS, yardsticks
 from epgfn.bench.products.yardsticks import Edges, ListedProduct
 from epgfn.gflownet.measure.distances import exact_distribution, l1
 from epgfn.gflownet.spaces import Hypergrid, Multiset, Space
@@ -93,7 +93,8 @@ def test_an_undertrained_client_costs_the_product() -> None:
     assert badly["undertrained"] == 2
 
 
-def test_where_objects_cannot_be_listed_edges_are_compared() -> None:
+def test_where_objects_cannot_be_listed_edges_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yardsticks, "GRAPHS", 20_000)
     federation = PRODUCTS["sachs-11"](nodes=2)
     assert isinstance(federation.yardstick, Edges)
     exact = federation.yardstick.errors(federation.yardstick.truth)

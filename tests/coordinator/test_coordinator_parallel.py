@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import ready
 from coordinator_client import FakeNode, OwnProcess, make_home, tiny_study
 from epgfn.run.audit.audit import audit_run
 from epgfn_coordinator.export import export
@@ -40,8 +41,7 @@ class UnderTorchrun(OwnProcess):
 
     def workers(self) -> list[int]:
         """Process ids of those that serve or train along."""
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return ready.children(self.process.pid)
 
 
 def is_there(pid: int) -> bool:

@@ -28,6 +28,10 @@ from epgfn.study.settings import TrainingSettings
 LACKED = "v2->v1"
 
 
+_WEIGHTS: dict[tuple[str, int, int], tuple[list[Tensor], Tensor]] = {}
+"""Of what was trained already, and how its chance goes on: several tests begin with the same world."""
+
+
 class World:
     """V variables of which three form the chain and the others no edge; a model of it trained for so many steps, never on the mode."""
 
@@ -49,7 +53,18 @@ class World:
         self.policy = make_policy(
             self.space, [initial_policy(self.study, self.table.clone(), self.generator)]
         )
-        self.train(self._without)
+        what = (kind, v, steps)
+        if what not in _WEIGHTS:
+            self.train(self._without)
+            _WEIGHTS[what] = (
+                [tensor.clone() for tensor in self.policy.parameters()],
+                self.generator.get_state(),
+            )
+        weights, state = _WEIGHTS[what]
+        with torch.no_grad():
+            for tensor, kept in zip(self.policy.parameters(), weights, strict=True):
+                tensor.copy_(kept)
+        self.generator.set_state(state)
 
     def _without(self, state: Any) -> Tensor:
         reversed_chain = state.adjacency[:, 2, 1] & state.adjacency[:, 1, 0]

@@ -45,9 +45,10 @@ LOADED = (
 )
 STARTING = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "LD_", "COVERAGE")
 """What an environment says to a Python that begins: where it says something else than ours, one has to begin."""
-GIVEN = {"PYTHONPATH", "PYTHONUNBUFFERED"}
-"""These can be given to a fork."""
-STARTERS = {"simulate", "demo", "bench"}
+GIVEN = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+"""These can be given to a fork, or make no difference to it."""
+TORCHRUN = "torch.distributed.run"
+STARTERS = {"simulate", "demo", "bench", TORCHRUN}
 """Commands that start processes themselves get a process of their own to fork."""
 WAITING = "waiting"
 """What the system calls the process of such a command's own."""
@@ -68,9 +69,7 @@ class Popen(FRESH):  # type: ignore[type-arg, valid-type, misc]
     def _execute_child(self, *arguments: Any) -> None:
         given = inspect.signature(_begin).bind(self, *arguments).arguments
         job = _job(given)
-        if job is None or (
-            self.programs_only and not (job["words"][0] == "-m" and job["words"][1].startswith("epgfn"))
-        ):
+        if job is None or (self.programs_only and not _is_program(job["words"])):
             _begin(self, *arguments)
             return
         files = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
@@ -109,12 +108,19 @@ def run(
     return done
 
 
+def _is_program(words: list[str]) -> bool:
+    return words[0] == "-m" and (words[1].startswith("epgfn") or words[1] == TORCHRUN)
+
+
 def _job(given: dict[str, Any]) -> dict[str, Any] | None:
     """What a fork is told; None where it has to be a new Python."""
     words = given["args"]
     if isinstance(words, str | bytes | os.PathLike):
         return None
     words = [os.fspath(word) for word in words]
+    environment = dict(os.environ if given["env"] is None else given["env"])
+    if words[1:2] == ["-u"]:
+        words, environment = [words[0], *words[2:]], {**environment, "PYTHONUNBUFFERED": "1"}
     plain = (
         sys.platform == "linux"
         and len(words) > 2
@@ -125,7 +131,6 @@ def _job(given: dict[str, Any]) -> dict[str, Any] | None:
         and given["umask"] == -1
         and given["process_group"] == -1
     )
-    environment = dict(os.environ if given["env"] is None else given["env"])
     asked = {*os.environ, *environment}
     starting = {name for name in asked if name.startswith(STARTING)} - GIVEN
     if not plain or any(os.environ.get(name) != environment.get(name) for name in starting):
@@ -222,7 +227,7 @@ def _become(job: dict[str, Any], first: list[str]) -> None:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     if STARTERS & {*words}:
-        subprocess.Popen = Commands  # type: ignore[misc, assignment]
+        subprocess.Popen = Popen if TORCHRUN in words else Commands  # type: ignore[misc, assignment]
         _start_own(first)
     through = bool(environment.get("PYTHONUNBUFFERED"))
     streams = [open(number, "rb" if number == 0 else "wb") for number in range(3)]  # noqa: SIM115

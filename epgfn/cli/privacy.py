@@ -27,6 +27,8 @@ app = typer.Typer(
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 RECORDS = (100, 1_000, 10_000)
+QUICK_VARIABLES = 8
+"""Beyond so many an exact posterior takes long, and fewer rows in more worlds say more."""
 ATTACKED_EPSILONS = (1.0, 4.0, 8.0)
 RELEASES, SHORT_RELEASES = 2_000, 600
 CONFIDENCE = 0.999
@@ -45,7 +47,7 @@ def plan(
     records: Annotated[
         list[int] | None,
         typer.Option(
-            help="Roughly how many records each node has; repeat for more (default: 100, 1000 and 10000)."
+            help="Roughly how many records each node has; repeat for more (default: 100, 1000 and 10000; beyond eight variables 1000)."
         ),
     ] = None,
     epsilon: Epsilons = None,
@@ -55,6 +57,10 @@ def plan(
     worlds: Annotated[
         int | None, typer.Option(help="Simulated worlds (default: 3 to 40, as time allows).", min=2)
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the made-up worlds, to see the same again (default: others each time).", min=0),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What epsilon buys for this study: expected error of the posterior, from made-up records of the same size.
@@ -63,6 +69,9 @@ def plan(
 
     Example: epgfn privacy plan study.toml --records 1000 --epsilon 1 --epsilon 4
     """
+    import secrets
+
+    from epgfn.privacy.of_study.planning import TAIL_WORLDS
     from epgfn.privacy.of_study.planning import plan as compute
     from epgfn.privacy.of_study.question import Question, mode_of
     from epgfn.study import Study
@@ -75,27 +84,35 @@ def plan(
         tuple(epsilon or _epsilons(loaded, trained)),
         nodes=nodes or (1 if trained else None),
         worlds=worlds,
+        seed=secrets.randbits(31) if seed is None else seed,
     )
-    with _progress("worlds") as on_progress:
-        planned = compute(question, on_progress)
+    with _worlds() as on_world:
+        planned = compute(question, on_world)
     if as_json:
         facts: dict[str, Any] = {
             "target": loaded.target.kind,
             "variables": len(loaded.variables),
             "delta": question.delta,
         }
-        facts |= {"adjacency": loaded.privacy.adjacency, "settings": planned.settings}
+        facts |= {"adjacency": loaded.privacy.adjacency, "settings": planned.settings, "seed": question.seed}
         print(json.dumps({**facts, "rows": [row._asdict() for row in planned.rows]}))
         return
     print(
         f"{loaded.name}: {loaded.target.kind}, {len(loaded.variables)} variables, delta {question.delta:g}, "
-        f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds, nobody's records"
+        f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds (seed "
+        f"{question.seed}), nobody's records"
     )
     said = ", ".join(f"{name} {_shown(value)}" for name, value in planned.settings.items())
     print(
         f"Settings: {said}{'' if loaded.privacy.is_private else ' (the study itself asks for no privacy)'}\n"
     )
     _print_plan(loaded, planned.rows)
+    count = planned.rows[0].worlds
+    if count < TAIL_WORLDS:
+        print(
+            f"From {count} worlds the worst tenth is hardly known: take --worlds {2 * TAIL_WORLDS} before you decide, fewer sizes or "
+            "fewer epsilons."
+        )
     if trained and nodes is None and len(loaded.roster) > 1:
         print("One node's models only, since each is a whole training; --nodes N plans their product.")
 
@@ -116,22 +133,26 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         counted = f" ({found[0].nodes} nodes)" if scope == "product" else ""
         print(f"{several}{counted}, {of_what} from the release against those from the records themselves")
         print(
-            f"{'records':>9} {'epsilon':>8} {'mean error':>16} {'median':>7} {'90 %':>6} {'largest':>8} {'L1':>5} {'null':>6} {'lost':>5}"
+            f"{'records':>9} {'epsilon':>8} {'median error':>13} {'90 %':>6} {'mean':>14} {'largest':>8} {'L1':>5} "
+            f"{'90 %':>5} {'null':>6} {'lost':>5}"
         )
         for row in found:
-            l1 = "-" if row.l1 is None else f"{row.l1:.2f}"
+            l1, l1_90 = ("-" if x is None else f"{x:.2f}" for x in (row.l1, row.l1_90))
             print(
-                f"{row.records:>9} {row.epsilon:>8g} {row.error:>8.3f} ± {row.error_se:.3f} {row.error_median:>7.3f} {row.error_90:>6.3f} "
-                f"{row.largest:>8.2f} {l1:>5} {row.prior_error:>6.3f} {row.lost:>5.0%}{'' if row.enough else '  too few records'}"
+                f"{row.records:>9} {row.epsilon:>8g} {row.error_median:>13.3f} {row.error_90:>6.3f} "
+                f"{row.error:>6.3f} ± {row.error_se:.3f} {row.largest:>8.2f} {l1:>5} {l1_90:>5} {row.prior_error:>6.3f} "
+                f"{row.lost:>5.0%}{'' if row.enough else '  too few records'}"
             )
         print()
     each = "edges" if kind.has_edges else "of these probabilities"
     print(
-        f"median, 90 %: of the mean error over worlds. largest: of all {each}, on average over worlds.\n"
+        f"median error, 90 %, mean: over worlds, of the mean error of all {each}; one world in ten is worse than its 90 %. largest: of all "
+        "of them, on average over worlds.\n"
         f"L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
         "common). null: mean error of the prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
-        f"off than the prior. More than {MOST_LOST:.0%} of worlds lost, or L1 above {MOST_MOVED:g}: too few records."
+        f"off than the prior. More than {MOST_LOST:.0%} of worlds lost, or L1 above {MOST_MOVED:g} in more than "
+        "one of ten: too few records."
     )
     few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
     if few:
@@ -263,12 +284,13 @@ def _sizes(study: Study, records: list[int] | None, trained: bool) -> tuple[int,
     public = study.privacy.records
     if public:
         return tuple(sorted(set(public.values())))
-    return RECORDS[1:2] if trained else RECORDS
+    return RECORDS[1:2] if trained or len(study.variables) > QUICK_VARIABLES else RECORDS
 
 
 def _epsilons(study: Study, trained: bool) -> list[float]:
     own = {study.privacy.epsilon} if study.privacy.epsilon is not None else set()
-    return sorted(own) if trained else sorted({*EPSILONS, *own})
+    several = EPSILONS[::2] if len(study.variables) > QUICK_VARIABLES else EPSILONS
+    return sorted(own) if trained else sorted({*several, *own})
 
 
 def _private_study(path: Path) -> Study:
@@ -295,6 +317,16 @@ def _attacked_as(study: Study, delta: float | None) -> dict[str, Any]:
         "radius": asked.radius,
         "with_sums": study.needs_sums,
     }
+
+
+@contextmanager
+def _worlds() -> Iterator[Callable[[int, int, float], None]]:
+    """As `_progress`, with the time left."""
+    report = make_reporter("privacy", events=False)
+    try:
+        yield lambda done, of, left: report.event("worlds", f"about {left:.0f} s left", step=done, steps=of)
+    finally:
+        report.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def test_plan_prints_a_table_the_rule_and_who_has_too_few(
         capsys, "plan", study, "--records", "20", "--epsilon", "0.5", "--epsilon", "8", "--worlds", "6"
     )
     assert "One node's model" in out and "The product of all nodes' models (2 nodes)" in out
-    assert "6 made-up worlds, nobody's records" in out
+    assert re.search(r"6 made-up worlds \(seed \d+\), nobody's records", out)
+    assert "the worst tenth is hardly known" in out
     assert "no closer to that from the records than to the prior" in out  # the rule
     assert "Too few records for this epsilon: 20 at epsilon 0.5 (local)" in out
     assert "worlds" in err and "worlds 6/6" not in out  # progress is for standard error

@@ -22,6 +22,7 @@ P(Pa_j = Pa) for all j and Pa in one pass. Time O(4^V), memory O(3^V + V^2 2^V).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +40,8 @@ from epgfn.gflownet.spaces.parent_sets import parent_matrix, popcount
 
 MAX_ENUMERATED = 5
 MAX_VARIABLES = 14
+_TOGETHER = 1 << 18
+"""Numbers that a step works with at once, about: what a processor's cache holds."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -178,34 +181,45 @@ def _log_sum(values: Floats, axis: int) -> Floats:
     return total
 
 
-def _members(mask: int, n_variables: int) -> Ints:
-    return np.array([i for i in range(n_variables) if mask >> i & 1], dtype=np.int64)
+def _log_add_at(total: Floats, index: Ints, values: Floats) -> None:
+    """Add `values`, which are logs as `total` is, to it at `index`, where some may be the same."""
+    index, values = index.ravel(), values.ravel()
+    some, back = np.unique(index, return_inverse=True)
+    top = total[some]
+    np.maximum.at(top, back, values)
+    top[np.isneginf(top)] = 0.0
+    each = np.exp(total[some] - top)
+    each += np.bincount(back, np.exp(values - top[back]), len(some))
+    with np.errstate(divide="ignore"):
+        total[some] = np.log(each) + top
 
 
 def _subsets(members: Ints) -> Ints:
-    """All 2^m subsets as bitmasks; bit r of the position says whether members[r] is in."""
-    out = np.zeros(1, dtype=np.int64)
-    for i in members:
-        out = np.concatenate([out, out | (1 << i)])
+    """All 2^m subsets of (B, m) members as bitmasks, (B, 2^m); bit r of the position says whether members[:, r] is in."""
+    out = np.zeros((len(members), 1), dtype=np.int64)
+    for i in members.T:
+        out = np.concatenate([out, out | (1 << i)[:, None]], axis=1)
     return out
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What follows the set S: log alpha_j(S, R), and log P[R, T] = sum_{j in T} log alpha_j(S, R)."""
+    """What follows B sets S of s variables, c others each: log alpha_j(S, R), and log P[R, T] = sum_{j in T} log alpha_j(S, R)."""
 
-    inside: Ints  # (s,) members of S
-    outside: Ints  # (c,) the others
-    last: Ints  # (2^s,) the candidates R
-    alpha: Floats  # (c, 2^s)
+    placed: Ints  # (B,)
+    inside: Ints  # (B, s) members of S
+    outside: Ints  # (B, c) the others
+    last: Ints  # (B, 2^s) the candidates R
+    alpha: Floats  # (B, c, 2^s)
 
     def next_layers(self) -> tuple[Ints, Floats]:
-        """The non-empty candidates T, (2^c - 1,), and log P, (2^s, 2^c - 1)."""
-        log_p = np.empty((len(self.last), 1 << len(self.outside)))
-        log_p[:, 0] = 0.0
-        for r in range(len(self.outside)):
-            log_p[:, 1 << r : 2 << r] = log_p[:, : 1 << r] + self.alpha[r][:, None]
-        return _subsets(self.outside)[1:], log_p[:, 1:]
+        """The non-empty candidates T, (B, 2^c - 1), and log P, (B, 2^s, 2^c - 1)."""
+        c = self.outside.shape[1]
+        log_p = np.empty((*self.last.shape, 1 << c))
+        log_p[:, :, 0] = 0.0
+        for r in range(c):
+            np.add(log_p[:, :, : 1 << r], self.alpha[:, r, :, None], out=log_p[:, :, 1 << r : 2 << r])
+        return _subsets(self.outside)[:, 1:], log_p[:, :, 1:]
 
 
 @dataclass(frozen=True)
@@ -251,30 +265,42 @@ class _Layers:
     def everything(self) -> int:
         return (1 << self.n_variables) - 1
 
-    def step(self, placed: int) -> _Step:
-        """alpha_j(S, .) by doubling: Pa meets R + i if it meets R, or holds i and nothing of R."""
-        inside, outside = (
-            _members(placed, self.n_variables),
-            _members(self.everything ^ placed, self.n_variables),
-        )
-        last = np.zeros(1, dtype=np.int64)
-        alpha = self.scores[outside, :1] if placed == 0 else np.full((len(outside), 1), -np.inf)
-        for i in inside:
-            first_met = self.cover[i][outside[:, None], placed ^ last]  # (c, |last|)
-            alpha = np.concatenate([alpha, np.logaddexp(alpha, first_met)], axis=1)
-            last = np.concatenate([last, last | (1 << i)])
-        return _Step(inside, outside, last, alpha)
+    def steps(self) -> Iterator[Ints]:
+        """All sets S but the whole, small ones first, as many of a size together as memory should hold."""
+        sets = np.arange(self.everything)
+        size = sum(sets >> i & 1 for i in range(self.n_variables))
+        most = max(1, _TOGETHER >> self.n_variables)
+        for s in range(self.n_variables):
+            alike = sets[size == s]
+            yield from (alike[start : start + most] for start in range(0, len(alike), most))
+
+    def step(self, placed: Ints) -> _Step:
+        """Of (B,) sets of one size. alpha_j(S, .) by doubling: Pa meets R + i if it meets R, or holds i and nothing of R."""
+        holds = (placed[:, None] >> np.arange(self.n_variables) & 1) == 1
+        inside, outside = (which.nonzero()[1].reshape(len(placed), -1) for which in (holds, ~holds))
+        last = np.zeros((len(placed), 1), dtype=np.int64)
+        alpha = np.full((*outside.shape, 1), -np.inf)
+        alpha[placed == 0] = self.scores[outside[placed == 0], :1]
+        for i in inside.T:
+            at = (i[:, None, None], outside[:, :, None], (placed[:, None] ^ last)[:, None])
+            alpha = np.concatenate([alpha, np.logaddexp(alpha, self.cover[at])], axis=2)
+            last = np.concatenate([last, last | (1 << i)[:, None]], axis=1)
+        return _Step(placed, inside, outside, last, alpha)
+
+    def at(self, step: _Step) -> Ints:
+        """Where the states (S, R) of a step sit, (B, 2^s)."""
+        return np.asarray(self.ternary[step.placed][:, None] + self.ternary[step.last])
 
     @cached_property
     def forward(self) -> Floats:
         """log F(S, R) for all 3^V states."""
         log_f = np.full(3**self.n_variables, -np.inf)
         log_f[0] = 0.0
-        for placed in range(self.everything):  # S + T > S as a number, so S is complete when its turn comes
+        for placed in self.steps():  # S + T is larger than S, so S is complete when its turn comes
             step = self.step(placed)
             layers, log_p = step.next_layers()
-            log_p += log_f[self.ternary[placed] + self.ternary[step.last]][:, None]
-            log_f[self.ternary[placed] + 2 * self.ternary[layers]] = _log_sum(log_p, axis=0)
+            log_p += log_f[self.at(step)][:, :, None]
+            log_f[self.ternary[placed][:, None] + 2 * self.ternary[layers]] = _log_sum(log_p, axis=1)
         return log_f
 
     @cached_property
@@ -299,24 +325,29 @@ def _local_marginals(layers: _Layers) -> Floats:
     log_b = np.zeros(3**n)
     reach = np.full_like(layers.cover, -np.inf)  # log of d log Z / d cover
     log_q = np.full_like(layers.scores, -np.inf)  # log of d log Z / d exp phi_j(Pa)
-    for placed in range(layers.everything - 1, -1, -1):
+    flat = reach.reshape(-1)
+    for placed in reversed(list(layers.steps())):
         step = layers.step(placed)
         next_layers, log_w = step.next_layers()
-        log_w += log_b[ternary[placed] + 2 * ternary[next_layers]]
-        here = ternary[placed] + ternary[step.last]
-        log_b[here] = _log_sum(log_w, axis=1)
-        weight = np.exp(log_w + (layers.forward[here] - log_z)[:, None])  # (2^s, 2^c - 1): P(S, R, T)
-        holds = (next_layers[:, None] >> step.outside & 1).astype(np.float64)  # (2^c - 1, c)
+        log_w += log_b[ternary[placed][:, None] + 2 * ternary[next_layers]][:, None]
+        here = layers.at(step)
+        top = log_w.max(axis=2)  # (B, 2^s)
+        top[np.isneginf(top)] = 0.0
+        log_w -= top[:, :, None]
+        weight = np.exp(log_w, out=log_w)  # (B, 2^s, 2^c - 1)
+        holds = (next_layers[:, :, None] >> step.outside[:, None] & 1).astype(np.float64)  # (B, 2^c - 1, c)
         with np.errstate(divide="ignore"):
-            log_g = np.log((weight @ holds).T) - np.where(
-                np.isneginf(step.alpha), 0.0, step.alpha
-            )  # (c, 2^s)
-        if placed == 0:
-            log_q[:, 0] = log_g[:, 0]
-        for r in range(len(step.inside) - 1, -1, -1):
-            i, old, new = step.inside[r], log_g[:, : 1 << r], log_g[:, 1 << r :]
-            at = (i, step.outside[:, None], placed ^ step.last[: 1 << r])
-            reach[at] = np.logaddexp(reach[at], new)
+            log_b[here] = np.log(weight.sum(axis=2)) + top
+            # The log of the sum of P(S, R, T) over T that hold j, (B, c, 2^s).
+            log_g = np.log((weight @ holds).transpose(0, 2, 1))
+        log_g += (layers.forward[here] + top - log_z)[:, None]
+        log_g -= np.where(np.isneginf(step.alpha), 0.0, step.alpha)
+        if not step.inside.shape[1]:
+            log_q[step.outside[0], 0] = log_g[0, :, 0]
+        for r in range(step.inside.shape[1] - 1, -1, -1):
+            old, new = log_g[:, :, : 1 << r], log_g[:, :, 1 << r :]
+            row = (step.inside[:, r, None] * n + step.outside)[:, :, None] << n
+            _log_add_at(flat, row + (placed[:, None] ^ step.last[:, : 1 << r])[:, None], new)
             log_g = np.logaddexp(old, new)
     for i in range(n):  # sum over supersets
         halves = reach.reshape(n, n, -1, 2, 1 << i)
@@ -337,21 +368,21 @@ def _local_marginals(layers: _Layers) -> Floats:
 
 
 def _sample(layers: _Layers, n: int, rng: np.random.Generator) -> Tensor:
-    ternary, v = layers.ternary, layers.n_variables
+    v = layers.n_variables
     parents = np.zeros((n, v), dtype=np.int64)
     layer = _draw(layers.final[None], rng, np.zeros(n, dtype=np.int64))
     placed = layers.everything & ~layer  # what comes before `layer`
     while placed.any():
         last = np.zeros_like(layer)
         for before in np.unique(placed[placed > 0]):
-            step = layers.step(int(before))
+            step = layers.step(np.asarray([before], dtype=np.int64))
             rows = np.nonzero(placed == before)[0]
-            holds = (layer[rows, None] >> step.outside & 1) == 1  # (b, c)
+            holds = (layer[rows, None] >> step.outside[0] & 1) == 1  # (b, c)
             kinds, back = np.unique(holds, axis=0, return_inverse=True)
-            log_p = layers.forward[ternary[before] + ternary[step.last]] + np.stack(
-                [step.alpha[kind].sum(axis=0) for kind in kinds]
+            log_p = layers.forward[layers.at(step)] + np.stack(
+                [step.alpha[0, kind].sum(axis=0) for kind in kinds]
             )
-            last[rows] = step.last[_draw(log_p, rng, back.reshape(-1))]
+            last[rows] = step.last[0, _draw(log_p, rng, back.reshape(-1))]
         for j in range(v):
             rows = np.nonzero((layer >> j & 1 == 1) & (placed > 0))[0]
             parents[rows, j] = _draw_parents(layers.scores[j], placed[rows], last[rows], rng)

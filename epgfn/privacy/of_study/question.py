@@ -25,7 +25,7 @@ _ANY_BOUNDS = {"lower": 1.0, "upper": 2.0}
 @dataclass(frozen=True)
 class Question:
     """What to plan for: `records` of each node, `epsilons` of each release, `nodes` in the product (None: the study's roster),
-    `worlds` (None: from 3 to 40, with DP-SGD from 2, as time allows).
+    `worlds` (None: from 3 to 40, with DP-SGD from 2, as time allows), made up from `seed`.
 
     Raises:
         UsageError: no exact posterior or no mechanism is in reach, or a number is out of range.
@@ -36,6 +36,7 @@ class Question:
     epsilons: tuple[float, ...]
     nodes: int | None = None
     worlds: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.records or min(self.records) < 2 or max(self.records) > MOST_RECORDS:

@@ -41,7 +41,7 @@ def test_few_records_are_called_too_few_and_many_are_not() -> None:
     found = {(row.records, row.epsilon, row.scope): row for row in rows}
     assert len(found) == len(rows) == 8
     assert not found[20, 0.5, "local"].enough and found[5_000, 8.0, "local"].enough
-    assert all(row.enough == (row.lost <= MOST_LOST and (row.l1 or 0) <= MOST_MOVED) for row in rows)
+    assert all(row.enough == (row.lost <= MOST_LOST and (row.l1_90 or 0) <= MOST_MOVED) for row in rows)
     assert found[20, 0.5, "local"].error > 5 * found[5_000, 8.0, "local"].error
     assert {(row.scope, row.nodes) for row in rows} == {("local", 1), ("product", 2)}
     for row in rows:
@@ -66,9 +66,25 @@ def test_the_size_of_nobody_is_needed_but_what_the_study_makes_public() -> None:
 
 def test_without_a_number_of_worlds_time_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "CPU_SECONDS", 0.0)
-    seen: list[tuple[int, int]] = []
-    rows, _ = plan(Question(THREE, (50,), (4.0,)), lambda done, of: seen.append((done, of)))
-    assert rows[0].worlds == 3 and [done for done, _ in seen] == [1, 2, 3]
+    seen: list[tuple[int, int, float]] = []
+    rows, _ = plan(Question(THREE, (50,), (4.0,)), lambda *said: seen.append(said))
+    assert rows[0].worlds == 3 and [(done, of) for done, of, _ in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert seen[0][2] > seen[1][2] > seen[2][2] == 0
+
+
+def test_other_worlds_each_time_and_the_same_again_by_their_seed() -> None:
+    """Whoever plans again must not see the same few worlds again and take them for a confirmation."""
+    rows = [plan(Question(THREE, (50,), (4.0,), worlds=3, seed=seed)).rows[0] for seed in (1, 1, 2)]
+    assert rows[0].prior_error == rows[1].prior_error != rows[2].prior_error  # without any noise
+
+
+def test_the_worst_tenth_of_worlds_decides_and_not_their_mean() -> None:
+    def world(l1: float) -> planning._Observation:
+        return planning._Observation(100, 1.0, "local", 0.01, 0.1, l1, 0.5, 0.5)
+
+    assert planning._summary(1, [world(0.9)] * 20).enough
+    bad = planning._summary(1, [world(0.1)] * 17 + [world(1.9)] * 3)
+    assert bad.l1 is not None and bad.l1 < 0.5 and not bad.enough
 
 
 def test_made_up_variables_have_unit_variance_and_no_cycle() -> None:
@@ -109,7 +125,7 @@ def test_more_records_and_more_epsilon_buy_a_better_posterior(kind: str) -> None
     assert poor.error > 5 * good.error and not poor.enough and good.enough
     assert poor.l1 is not None and good.l1 is not None and 0 < good.l1 < poor.l1 <= 2
     for row in planned.rows:
-        assert row.enough == (row.lost <= MOST_LOST and (row.l1 or 0) <= MOST_MOVED) and row.worlds == 8
+        assert row.enough == (row.lost <= MOST_LOST and (row.l1_90 or 0) <= MOST_MOVED) and row.worlds == 8
         assert 0 < row.error <= row.largest <= 1
         assert row.nodes == (2 if row.scope == "product" else 1)
     assert planned.settings["mode"] == MODES[kind] and SAID[kind] in planned.settings
@@ -192,7 +208,7 @@ def test_the_command_speaks_of_what_the_study_is_about(
     path.write_text(TEXTS[kind] + PRIVATE.format(mode=MODES[kind]))
     size = ("--records", "100", "--epsilon", "0.5", "--worlds", "3")
     out = privacy(capsys, "plan", path, *size)
-    assert word in out and "3 made-up worlds, nobody's records" in out and f"mode {MODES[kind]}" in out
+    assert word in out and "3 made-up worlds (seed" in out and f"mode {MODES[kind]}" in out
     assert ("edge" in out) == (kind == "categories")
     said = json.loads(privacy(capsys, "plan", path, *size, "--json"))
     assert said["settings"]["space"] == study(kind).space.kind

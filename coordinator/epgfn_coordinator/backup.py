@@ -20,6 +20,7 @@ from epgfn.base.archive import Member, read_archive, write_archive
 from epgfn.base.encoding import to_base64
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_bytes, sync_directory
+from epgfn.base.replacing import finish_replacing
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.merkle import MerkleTree, leaf_hash
@@ -111,18 +112,27 @@ def _beside(path: Path) -> Iterator[Path]:
 def _snapshot(home: Home, copy: Path) -> list[Member]:
     """Copy the state to `copy`; the keys that belong to it."""
     for _ in range(TRIES):
-        keys = [
-            Member(f"{home.round_keys.name}/{path.name}", read_bytes(path, "key"))
-            for path in _plain(home.round_keys)
-        ]
+        keys = _keys(home)
         had = home.key(ROUND_KEY).exists()
         with contextlib.closing(Store(home.state)) as store:
             store.copy_to(copy)
         # Destroyed meanwhile: the copy may be of before or after that. A second one is of after, and needs no key.
-        if home.key(ROUND_KEY).exists() == had == any(key.name.endswith(f"/{ROUND_KEY}") for key in keys):
+        settled = (
+            home.key(ROUND_KEY).exists() == had == any(key.name.endswith(f"/{ROUND_KEY}") for key in keys)
+        )
+        # Replaced meanwhile, several at once: what was read may be some of before and some of after.
+        if settled and keys == _keys(home):
             return keys
         copy.unlink()
     raise EpgfnError(f"the keys in {home.round_keys} change all the time; try again when they are at rest")
+
+
+def _keys(home: Home) -> list[Member]:
+    finish_replacing(home.shared)
+    return [
+        Member(f"{home.round_keys.name}/{path.name}", read_bytes(path, "key"))
+        for path in _plain(home.round_keys)
+    ]
 
 
 def _files(home: Home) -> list[Member]:

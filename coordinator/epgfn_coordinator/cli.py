@@ -325,6 +325,39 @@ def passphrase(
     )
 
 
+@app.command("rotate-key")
+def rotate_key(
+    home: HomeOption = DEFAULT_HOME,
+    reason: Annotated[
+        str, typer.Option(help="Why, in a few words; everybody can read it.")
+    ] = "regular change",
+    as_json: AsJson = False,
+) -> None:
+    """Put another signing key in the place of the present one, for rounds that are opened from now on. Stop `serve` before.
+
+    Both keys sign that; nodes follow when they join such a round, and its ledger says so. Rounds that are open keep their key.
+
+    Example: epgfn-coordinator rotate-key --reason "a key a year" --home coordinator-home
+    """
+    from epgfn_coordinator.signing import replaced_keys, rotate
+
+    made = rotate(Home(home), reason)
+    said = made.said
+    if as_json:
+        shown = {
+            "old_fingerprint": said.old_fingerprint,
+            "new_fingerprint": said.new_fingerprint,
+            "time": said.time,
+        }
+        print(json.dumps({"home": str(home), **shown, "reason": said.reason}, indent=2))
+        return
+    print(f"the signing key of rounds from now on is {said.new_fingerprint}; tell auditors, who compare it")
+    kept = replaced_keys(Home(home))[-1]
+    print(
+        f"rounds that are there keep {said.old_fingerprint}, whose private key stays in {kept}; delete it once they have nothing to sign"
+    )
+
+
 @app.command("revoke-invitation")
 def revoke_invitation(
     node: Annotated[str, typer.Argument(help="Whose invitation; it must not have been used.")],

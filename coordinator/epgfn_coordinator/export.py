@@ -28,8 +28,9 @@ from epgfn.run.layout import (
 )
 from epgfn_coordinator import places
 from epgfn_coordinator.home import Home
-from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
+from epgfn_coordinator.keys import LEDGER_PUBLIC
 from epgfn_coordinator.round import round_state
+from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import Store
 
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has committed it publishes at once
@@ -86,8 +87,8 @@ def _write_settled(home: Home, store: Store, run: Path) -> str:
 def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
     for source in (home.study, home.study_bundle, home.round_bundle):
         _copy(source, run / source.name)
-    for name in (SIGNING_PUBLIC, LEDGER_PUBLIC):
-        _copy(home.key(name), run / KEYS / name)
+    _copy(home.key(LEDGER_PUBLIC), run / KEYS / LEDGER_PUBLIC)
+    write_atomic(RunLayout(run).coordinator_key, round_key_of(home).pem)
     # Of a node whose keys were revoked the newest counts: earlier ones are in the ledger.
     for row in [
         *store.rows("SELECT node_id, signing_key FROM revocations ORDER BY position"),
@@ -100,6 +101,8 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         write_atomic(folder / UPLOAD_BUNDLE, bytes(row["bundle"]))
         if row["receipt"] is not None:
             write_atomic(folder / RECEIPT, bytes(row["receipt"]))
+    for row in store.rows("SELECT position, bundle FROM rotations"):
+        write_atomic(RunLayout(run).rotation(row["position"]), bytes(row["bundle"]))
     for row in store.rows("SELECT position, bundle FROM withdrawals"):
         write_atomic(RunLayout(run).withdrawal(row["position"]), bytes(row["bundle"]))
     for place in places.all_made(store) if published else []:

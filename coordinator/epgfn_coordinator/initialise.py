@@ -14,13 +14,14 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.base.passphrase import key_passphrase, new_passphrase
 from epgfn.learn.policy import require_possible
-from epgfn.ledger.entries import RoundEntry, StateEntry, StudyEntry, encode
+from epgfn.ledger.entries import CoordinatorRotatedEntry, RoundEntry, StateEntry, StudyEntry, encode
 from epgfn.ledger.log import TileLog
 from epgfn.ledger.note import NoteSigner
 from epgfn.run.layout import OPEN
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority
+from epgfn.sealing.rotation import Rotation
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import ROUND, STUDY, RoundPredicate, StudyPredicate, make_statement
 from epgfn.study import Study
@@ -32,6 +33,7 @@ from epgfn_coordinator.certificates import HEALTH_ID, INSTITUTION_FACT, issue
 from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.people import Member, share
+from epgfn_coordinator.signing import SIGNING_KEY, SIGNING_PUBLIC, chain_to, load_signing
 from epgfn_coordinator.store import Store
 
 
@@ -157,7 +159,7 @@ def _build(home: Home, study: Study, place: Home) -> None:
         building.root.mkdir(mode=0o700)
         try:
             building.round_keys.mkdir(mode=0o700)
-            signing = keys.load_signing(home)
+            signing = load_signing(home)
             with contextlib.closing(Store(Home(home.shared).state)) as first:
                 institution = first.fact(INSTITUTION_FACT)
             with contextlib.closing(Store(building.state)) as store:
@@ -204,8 +206,8 @@ def _make(
     authority.save(home.keys, secret)
     issue(home, authority, config)
     signing = SigningKey.generate()
-    signing.save(home.key(keys.SIGNING_KEY), secret)
-    write_atomic(home.key(keys.SIGNING_PUBLIC), signing.public.pem)
+    signing.save(home.key(SIGNING_KEY), secret)
+    write_atomic(home.key(SIGNING_PUBLIC), signing.public.pem)
     _open_round(home, study, store, signing, None if given is None else given.fingerprint.encode())
 
 
@@ -245,6 +247,8 @@ def _open_round(
             encode(StudyEntry(study_digest=study.digest, bundle_sha256=sha256_hex(study_bundle)))
         )
         store.append_entry(encode(RoundEntry(round_id=round_id, bundle_sha256=sha256_hex(round_bundle))))
+        for each in chain_to(home, signing.public).rotations:
+            _enter_rotation(store, each)
         store.append_entry(encode(StateEntry(round_id=round_id, state=OPEN)))
         store.set_fact("round_id", round_id)
         store.set_fact("state", OPEN)
@@ -253,3 +257,19 @@ def _open_round(
             store.set_fact(INSTITUTION_FACT, institution)
         Clock(store).believe()
     TileLog(home.ledger, ledger).publish(store.entries())
+
+
+def _enter_rotation(store: Store, rotation: Rotation) -> None:
+    """The ledger says of which key the coordinator's took the place. Call inside a transaction."""
+    entry = CoordinatorRotatedEntry(
+        old_fingerprint=rotation.said.old_fingerprint,
+        new_fingerprint=rotation.said.new_fingerprint,
+        bundle_sha256=sha256_hex(rotation.bundle),
+    )
+    store.write(
+        "INSERT INTO rotations (position, node_id, signing_fingerprint, signing_key, bundle) VALUES (?, NULL, ?, ?, ?)",
+        store.append_entry(encode(entry)),
+        rotation.said.old_fingerprint,
+        rotation.old.pem,
+        rotation.bundle,
+    )

@@ -21,7 +21,8 @@ from epgfn.study import Study
 from epgfn_coordinator import clock
 from epgfn_coordinator.clock import spelled
 from epgfn_coordinator.home import Config, Home
-from epgfn_coordinator.keys import LEDGER_PUBLIC, SIGNING_PUBLIC
+from epgfn_coordinator.keys import LEDGER_PUBLIC
+from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import Store
 
 FORMAT = "epgfn-invitation/v1"
@@ -65,7 +66,7 @@ def invite(home: Home, store: Store, node_id: str, days: float = DAYS, *, renew:
         "enroll_address": config.public_enroll_address,
         "address": config.public_address,
         "ca_pem": read_bytes(home.ca, "certificate").decode("ascii"),
-        "coordinator_key_pem": read_bytes(home.key(SIGNING_PUBLIC), "public key").decode("ascii"),
+        "coordinator_key_pem": round_key_of(home).pem.decode("ascii"),
         "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
         "study_digest": study.digest,
     }

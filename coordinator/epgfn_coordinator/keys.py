@@ -6,19 +6,18 @@ import os
 from dataclasses import dataclass, replace
 
 from epgfn.base import failpoints
-from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.base.files import read_bytes, remove, sync_directory
+from epgfn.base.errors import EpgfnError
+from epgfn.base.files import remove, sync_directory
 from epgfn.base.passphrase import key_passphrase
 from epgfn.ledger.note import NoteSigner
-from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.pki import CertificateAuthority
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.round_key_file import read_private_key, write_private_key
 from epgfn_coordinator.home import Home
+from epgfn_coordinator.signing import SIGNING_KEY, load_signing_of, round_key_of
 
 TLS_KEY, TLS_CERTIFICATE = "tls.key", "tls.pem"
-SIGNING_KEY, SIGNING_PUBLIC = "signing.key", "coordinator.pem"
 LEDGER_KEY, LEDGER_PUBLIC = "ledger.key", "ledger.vkey"
 ROUND_KEY = "round.key"
 HEALTH_KEY, HEALTH_CERTIFICATE = "health.key", "health.pem"
@@ -26,7 +25,7 @@ HEALTH_KEY, HEALTH_CERTIFICATE = "health.key", "health.pem"
 
 @dataclass(frozen=True)
 class Keys:
-    """What `serve` signs with. The round key is read only while artifacts are verified or aggregated."""
+    """What `serve` signs a round with. The round key is read only while artifacts are verified or aggregated."""
 
     authority: CertificateAuthority
     signing: SigningKey
@@ -42,35 +41,22 @@ class Keys:
         secret = key_passphrase(home.key(SIGNING_KEY))
         return cls(
             CertificateAuthority.load(home.keys, secret),
-            load_signing(home),
+            load_signing_of(home),
             NoteSigner.load(home.key(LEDGER_KEY), secret),
         )
 
     def of(self, home: Home) -> Keys:
-        """Those of another round of the same coordinator: its ledger has a key of its own.
+        """Those of another round of the same coordinator: its ledger has a key of its own, and it keeps the signing key with which it was
+        opened.
 
         Raises:
-            EpgfnError: that is missing, readable by others, or does not open.
+            EpgfnError: one is missing, readable by others, or does not open.
         """
-        return replace(self, ledger=NoteSigner.load(home.key(LEDGER_KEY), key_passphrase()))
-
-
-def load_signing(home: Home) -> SigningKey:
-    """The key that signs for all rounds of this home. Nodes have pinned it, so another one in its place signs what they all refuse.
-
-    Raises:
-        EpgfnError: it is missing, readable by others, or does not open; or it is not the one that signed the first round.
-    """
-    path = home.key(SIGNING_KEY)
-    key, first = SigningKey.load(path, key_passphrase(path)), Home(home.shared).round_bundle
-    try:
-        verify_bundle(read_bytes(first, "round manifest"), key.public)
-    except RefusedError:
-        raise EpgfnError(
-            f"{path} is not the key that signed {first}, and nodes trust no other; restore it from a backup, or, where it is lost or "
-            "stolen, begin a new coordinator in another home, with new invitations"
-        ) from None
-    return key
+        return replace(
+            self,
+            signing=self.signing if round_key_of(home) == self.signing.public else load_signing_of(home),
+            ledger=NoteSigner.load(home.key(LEDGER_KEY), key_passphrase()),
+        )
 
 
 def read_round_key(home: Home) -> RoundPrivateKey:

@@ -90,12 +90,11 @@ class Letters:
         self,
         rounds: Callable[[], list[Counter]],
         enrollment: Enrollment,
-        signing: SigningKey,
         journal: Journal,
     ) -> None:
         """`rounds`: those that can be served now."""
         self._rounds, self._enrollment = rounds, enrollment
-        self._signing, self._journal = signing, journal
+        self._journal = journal
 
     def answer(self, path: Path, out: Path) -> Answered:
         """Do what the letter in `path` asks, and write the reply into `out`.
@@ -122,7 +121,7 @@ class Letters:
             reason, told = error.reason, str(error)
             answer.refusal.reason, answer.refusal.sentence = reason, told
         self._add_ledger(current, message, answer)
-        self._write(said, letter, answer, model, out)
+        self._write(said, letter, answer, model, out, current.live.signing)
         return Answered(said.node_id, said.kind, told, reason)
 
     def _round_of(self, said: LetterPredicate) -> Counter:
@@ -223,14 +222,20 @@ class Letters:
             answer.ledger.add(known_size=size).newest.CopyFrom(newest_checkpoint)
 
     def _write(
-        self, said: LetterPredicate, letter: Letter, answer: letter_pb2.Reply, model: Path | None, out: Path
+        self,
+        said: LetterPredicate,
+        letter: Letter,
+        answer: letter_pb2.Reply,
+        model: Path | None,
+        out: Path,
+        signing: SigningKey,
     ) -> None:
         recipient = said.public_key
         reply = ReplyPredicate(
             study_digest=said.study_digest,
             ledger_vkey=said.ledger_vkey,
             node_id=said.node_id,
-            coordinator_fingerprint=self._signing.public.fingerprint,
+            coordinator_fingerprint=signing.public.fingerprint,
             letter_sha256=letter.sha256,
         )
         parts: dict[str, bytes | Path] = {}
@@ -240,7 +245,7 @@ class Letters:
         for name, raw in plain.items():
             parts[name] = seal(raw, recipient, reply_binding(reply, recipient.key_id, name))
         subjects = {name: sha256_hex(raw) for name, raw in parts.items() if isinstance(raw, bytes)}
-        write_letter(out, sign_statement(make_statement(subjects, REPLY, reply), self._signing), parts)
+        write_letter(out, sign_statement(make_statement(subjects, REPLY, reply), signing), parts)
 
 
 def _unverified(letter: Letter) -> LetterPredicate:

@@ -17,6 +17,7 @@ from epgfn.base.errors import EpgfnError, NoRoomError
 from epgfn.base.files import read_bytes, remove
 from epgfn.run.layout import ABANDONED, AGGREGATING, GLOBAL, PUBLISHED
 from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn_coordinator import places, rounds
@@ -114,7 +115,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all rounds of a process have in common. `keys` are those of whichever round: their authority and signing key are all rounds'.
+    """What all rounds of a process have in common. `keys` are those of whichever round: their authority is all rounds'.
     `trainer` makes what trains; `together`: it does so with other processes. `wake` is set when there is something to do."""
 
     keys: Keys
@@ -189,6 +190,16 @@ class LiveRound:
         """Whether nothing is decided or aggregated in it any more, since that failed; it is still read from, and takes models."""
 
     @property
+    def signing(self) -> SigningKey:
+        """What this round's statements are signed with."""
+        return self._keys.signing
+
+    def _rotations(self) -> list[bytes]:
+        """By which the coordinator's keys took the place of one another, up to this round's."""
+        found = self.store.rows("SELECT bundle FROM rotations WHERE node_id IS NULL ORDER BY position")
+        return [bytes(row["bundle"]) for row in found]
+
+    @property
     def may_train(self) -> bool:
         """Whether there may be models to check or to train by itself."""
         late = self.study.aggregation.late == "new-aggregate"
@@ -224,7 +235,7 @@ class LiveRound:
             self.name,
             self.round_id,
             identity,
-            StudyServicer(self.home, self.study, identity, self.round),
+            StudyServicer(self.home, self.study, identity, self.round, self._rotations()),
             ArtifactServicer(identity, self.intake, self.withdrawal, self.watch),
             ResultServicer(self.home, self.store, self.log, identity, self.round, self.watch),
             LedgerServicer(identity, self.log, self.continuity),

@@ -13,6 +13,7 @@ from epgfn.sealing.pki import CA_KEY
 from epgfn.sealing.round_key_file import private_key_bytes, read_private_key
 from epgfn_coordinator import keys, rounds
 from epgfn_coordinator.home import Home
+from epgfn_coordinator.signing import SIGNING_KEY, replaced_keys
 
 
 def change_passphrase(home: Home, new: str | None) -> list[Path]:
@@ -25,8 +26,8 @@ def change_passphrase(home: Home, new: str | None) -> list[Path]:
     """
     home.require()
     with home.served(), home.adding():
-        old = key_passphrase(home.key(keys.SIGNING_KEY))
-        shared = (home.keys / CA_KEY, home.key(keys.TLS_KEY), home.key(keys.SIGNING_KEY))
+        old = key_passphrase(home.key(SIGNING_KEY))
+        shared = (home.keys / CA_KEY, home.key(keys.TLS_KEY), home.key(SIGNING_KEY), *replaced_keys(home))
         files = {path: to_pem(open_private(path, old), new) for path in shared}
         for each in rounds.all_rounds(home):
             ledger, sealed = each.key(keys.LEDGER_KEY), each.key(keys.ROUND_KEY)

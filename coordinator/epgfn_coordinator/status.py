@@ -6,7 +6,6 @@ from typing import Any
 
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
-from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
 from epgfn_coordinator import places
@@ -15,11 +14,12 @@ from epgfn_coordinator.clock import Clock, spelled
 from epgfn_coordinator.continuity import why_held
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.invitation import invitations, note_fact
-from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY, SIGNING_PUBLIC
+from epgfn_coordinator.keys import LEDGER_PUBLIC, ROUND_KEY
 from epgfn_coordinator.known_keys import revoked_nodes
 from epgfn_coordinator.round import accepted_nodes, awaited_nodes, excluded_nodes, withdrawn_nodes
 from epgfn_coordinator.rounds import all_rounds, name_of
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, expiries, grace_ends, outlook
+from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import TROUBLE_FACT, TURN_FACT, Store
 
 
@@ -76,9 +76,7 @@ def status(home: Home) -> dict[str, Any]:
         "round_key": "kept" if home.key(ROUND_KEY).exists() else "destroyed",
         "address": _known(config, "public_address"),
         "enroll_address": _known(config, "public_enroll_address"),
-        "coordinator_fingerprint": VerifyKey.from_pem(
-            read_bytes(home.key(SIGNING_PUBLIC), "key")
-        ).fingerprint,
+        "coordinator_fingerprint": round_key_of(home).fingerprint,
         "ca_fingerprint": certificate_fingerprint(read_bytes(home.ca, "certificate")),
         "ledger_vkey": read_bytes(home.key(LEDGER_PUBLIC), "public key").decode("ascii").strip(),
     }

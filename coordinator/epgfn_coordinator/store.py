@@ -41,6 +41,9 @@ CREATE TABLE IF NOT EXISTS nodes (
 CREATE TABLE IF NOT EXISTS revocations (
     position INTEGER PRIMARY KEY, node_id TEXT NOT NULL, tls_fingerprint TEXT NOT NULL UNIQUE,
     signing_fingerprint TEXT NOT NULL UNIQUE, signing_key BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS rotations (
+    position INTEGER PRIMARY KEY, node_id TEXT, signing_fingerprint TEXT NOT NULL UNIQUE, signing_key BLOB NOT NULL,
+    bundle BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS uploads (
     upload_id TEXT PRIMARY KEY, node_id TEXT NOT NULL UNIQUE, bundle BLOB NOT NULL, bundle_sha256 TEXT NOT NULL,
     sealed_sha256 TEXT NOT NULL, sealed_size INTEGER NOT NULL, model_size INTEGER NOT NULL) STRICT;

@@ -4,7 +4,9 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
 
     study           the signed study the round is for
     round           the signed round manifest, with the round's public key
+    coordinator-rotated   the coordinator's signing key took the place of another, before this round was opened
     enrolled        a node and the key that signs for it
+    rotated         another key signs for a node from now on, as its old one says
     revoked         the node's keys are lost or stolen: they count no more, until it enrols with others
     accepted        an upload that passed every check
     refused         an upload that did not, and why (a stable slug)
@@ -81,6 +83,29 @@ class EnrolledEntry(_Entry):
     node_id: NodeId
     signing_key: Pem
     fingerprint: Sha256
+
+
+class CoordinatorRotatedEntry(_Entry):
+    """Before the round was opened another signing key of the coordinator took the place of the one before; the SHA-256 of the bundle file
+    that both have signed."""
+
+    kind: Literal["coordinator-rotated"] = "coordinator-rotated"
+    old_fingerprint: Sha256
+    new_fingerprint: Sha256
+    bundle_sha256: Sha256
+
+
+class RotatedEntry(_Entry):
+    """From now on another key signs for a node (PEM, SPKI), with that `fingerprint`; the SHA-256 of the bundle file that both have
+    signed. What was accepted under the old key stands."""
+
+    kind: Literal["rotated"] = "rotated"
+    round_id: RoundId
+    node_id: NodeId
+    old_fingerprint: Sha256
+    signing_key: Pem
+    fingerprint: Sha256
+    bundle_sha256: Sha256
 
 
 class RevokedEntry(_Entry):
@@ -190,7 +215,9 @@ class KeyDestroyedEntry(_Entry):
 Entry = (
     StudyEntry
     | RoundEntry
+    | CoordinatorRotatedEntry
     | EnrolledEntry
+    | RotatedEntry
     | RevokedEntry
     | AcceptedEntry
     | RefusedEntry

@@ -21,9 +21,10 @@ from epgfn.ledger.encoding import from_base64, to_base64
 from epgfn.ledger.note import split_note
 from epgfn.ledger.tiles import CHECKPOINT_NAME
 from epgfn.run.audit.audit import audit_run
-from epgfn.run.audit.enrolments import enrolments
+from epgfn.run.audit.enrolments import named
 from epgfn.run.audit.witnesses import Witness, check_witnesses, read_witness
 from epgfn.run.layout import RunLayout
+from epgfn.sealing.bundle import read_unverified
 from epgfn.sealing.keys import VerifyKey
 
 FORMAT: Final = "epgfn-cosignature/v1"
@@ -91,10 +92,10 @@ def add_cosignatures(run_dir: Path, files: list[Path]) -> list[str]:
     bundles: dict[str, bytes] = {}
     for path in files:
         said = parse_cosignature(read_bytes(path, "cosignature", MAX_BYTES))
-        of_node = enrolments(about.entries).get(said.node_id)
-        if of_node is None:
+        enrolled = named(about.entries, said.node_id, read_unverified(said.bundle)[1])
+        if enrolled is None:
             raise RefusedError("other-node", f"{path} is of {said.node_id}, which this ledger does not enrol")
-        key = VerifyKey.from_pem(of_node[-1].pem)
+        key = VerifyKey.from_pem(enrolled.pem)
         witness = read_witness(said.bundle, said.node_id, key, about.study, about.manifest)
         note = _with_line(note, witness, said.line)
         check_witnesses(note, [witness], about.study, has_result=False)
@@ -105,7 +106,15 @@ def add_cosignatures(run_dir: Path, files: list[Path]) -> list[str]:
     return sorted(bundles)
 
 
-GROUNDWORK: Final = ("coordinator-key", "study", "round", "ledger", "ledger-entries", "node-keys")
+GROUNDWORK: Final = (
+    "coordinator-key",
+    "study",
+    "round",
+    "ledger",
+    "ledger-entries",
+    "node-keys",
+    "rotations",
+)
 """What has to be known before anybody can cosign."""
 
 

@@ -36,6 +36,7 @@ from epgfn.sealing.model_header import DTYPES, parse_header
 from epgfn.sealing.model_header import MAX_HEADER_BYTES as MAX_MODEL_HEADER_BYTES
 from epgfn.sealing.model_signing import is_model_signature
 from epgfn.sealing.pki import certificate_fingerprint, ends_at, node_id_from_cert
+from epgfn.sealing.rotation import read_rotation
 from epgfn.sealing.statement import Statement, parse_statement
 from epgfn.study import Study
 from epgfn.study.study import MAX_STUDY_BYTES
@@ -316,6 +317,8 @@ def _bundle(raw: bytes, key: _Key) -> Inspected:
             ],
         )
     payload, hint = read_unverified(raw)
+    if parse_statement(payload).predicate_type == predicates.ROTATION:
+        return _rotation(raw, key)
     checked = NOT_CHECKED if key.ledger is None else OTHER_KEY
     if key.public is not None:
         payload = verify_bundle(raw, key.public)
@@ -324,6 +327,33 @@ def _bundle(raw: bytes, key: _Key) -> Inspected:
     return Inspected(
         f"A signed statement: {_KINDS.get(statement.predicate_type, 'of a kind that is not known here')}",
         [("by", f"the key {hint}, as it says"), ("signature", checked), *_said(statement)],
+    )
+
+
+def _rotation(raw: bytes, key: _Key) -> Inspected:
+    """Both signatures are checked under the keys that it names; whether it is the successor of a key that one trusts, by that key."""
+    found = read_rotation(raw)
+    said = found.said
+    checked = "both checked, under the keys that it names; NOT checked whether the old one is its party's: give that with --key"
+    if key.public is not None:
+        if key.public != found.old:
+            raise UsageError(
+                f"the key given is not the one that is replaced, {said.old_fingerprint}, so it did not sign this"
+            )
+        checked = "both checked, the old one's under the key that you gave"
+    elif key.ledger is not None:
+        checked = f"both checked, under the keys that it names; {OTHER_KEY}"
+    whose = "the coordinator" if said.party == predicates.COORDINATOR else said.party.replace("/", " ")
+    return Inspected(
+        f"A signed statement: {_KINDS[predicates.ROTATION]}",
+        [
+            ("of", whose),
+            ("old key", said.old_fingerprint),
+            ("new key", said.new_fingerprint),
+            ("on", f"{said.time}, as it says"),
+            ("because", said.reason),
+            ("signatures", checked),
+        ],
     )
 
 
@@ -337,6 +367,7 @@ _KINDS: Final = {
     predicates.WITNESS: "a node names the key with which it cosigns the ledger",
     predicates.LETTER: "a node writes a letter to its coordinator",
     predicates.REPLY: "the coordinator answers a letter",
+    predicates.ROTATION: "a party puts another signing key in the place of the one it has",
     predicates.COMPARISON: "a simulation compares its model with the exact posterior",
 }
 

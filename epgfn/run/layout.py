@@ -3,6 +3,7 @@
     study.toml  study.sigstore.json  round.sigstore.json  keys/
     uploads/<node>/{model.sealed, upload.sigstore.json, receipt.tlog-proof}
     withdrawals/<ledger index>.sigstore.json
+    rotations/<ledger index>.sigstore.json
     witnesses/<node>.sigstore.json
     ledger/
     global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, *.png}
@@ -34,6 +35,9 @@ RECEIPT: Final = "receipt.tlog-proof"
 
 WITHDRAWALS: Final = "withdrawals"
 """What nodes signed to take an upload back."""
+
+ROTATIONS: Final = "rotations"
+"""What a party signed, with both keys, to put another signing key in the place of its old one."""
 
 WITNESSES: Final = "witnesses"
 """What nodes signed to name the keys with which they cosigned the ledger."""
@@ -101,6 +105,10 @@ class RunLayout:
     def withdrawal(self, index: int) -> Path:
         """What the node signed whose withdrawal has that ledger index."""
         return self.root / WITHDRAWALS / f"{index}.sigstore.json"
+
+    def rotation(self, index: int) -> Path:
+        """What a party signed to change its key whose entry has that ledger index."""
+        return self.root / ROTATIONS / f"{index}.sigstore.json"
 
     def witness(self, node: str) -> Path:
         """What a node signed to name the key with which it cosigns the ledger."""

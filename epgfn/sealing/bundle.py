@@ -7,11 +7,15 @@
 
 Signed is DSSE's pre-authentication encoding of the payload's own bytes. For one payload, key and signature there is
 exactly one file, so a file's SHA-256 stands for its meaning. The hint is no evidence: callers bring the key they trust.
+
+Where several keys sign, as the old and the new one do when a party changes its key, there is a signature of each, in the order in which
+the verifier names them; the hint is the first one's. Who verifies says whose signatures there have to be: of fewer or more nothing counts.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import RefusedError
@@ -21,6 +25,7 @@ from epgfn.sealing.keys import SigningKey, VerifyKey
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_BYTES: Final = 2 << 20
+MAX_SIGNATURES: Final = 4
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -29,26 +34,37 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign_statement(payload: bytes, key: SigningKey) -> bytes:
-    """The bundle file of the statement `payload` (from `make_statement`), signed with `key`."""
-    signature = key.sign(pae(PAYLOAD_TYPE, payload))
-    return _bundle(payload, signature, key.public.fingerprint)
+def sign_statement(payload: bytes, key: SigningKey, *further: SigningKey) -> bytes:
+    """The bundle file of the statement `payload` (from `make_statement`), signed with `key`, and with `further` ones after it."""
+    encoded = pae(PAYLOAD_TYPE, payload)
+    signed = [_Signature(each.public.fingerprint, each.sign(encoded)) for each in (key, *further)]
+    return _bundle(payload, signed, key.public.fingerprint)
 
 
-def verify_bundle(bundle: bytes, key: VerifyKey) -> bytes:
-    """The payload, once `key`'s signature on it is verified. Use these bytes only; never read the bundle again.
+def verify_bundle(bundle: bytes, key: VerifyKey, *further: VerifyKey) -> bytes:
+    """The payload, once the signatures of `key` and of all `further` ones on it are verified. Use these bytes only; never read the bundle
+    again.
 
     Raises:
-        RefusedError: "malformed": not the one byte form of such a bundle; "wrong-key": the bundle names another key;
-            "bad-signature": the signature does not fit.
+        RefusedError: "malformed": not the one byte form of such a bundle, or more signatures than keys; "wrong-key": the bundle names
+            another key; "signature-missing": fewer signatures than keys; "bad-signature": one does not fit.
     """
-    payload, signature, hint = _parse(bundle)
+    payload, found, hint = _parse(bundle)
+    keys = (key, *further)
     if hint != key.fingerprint:
         raise RefusedError(
             "wrong-key",
             "the bundle is signed with another key than the expected one; compare key fingerprints",
         )
-    key.verify(pae(PAYLOAD_TYPE, payload), signature)
+    if len(found) < len(keys):
+        raise RefusedError(
+            "signature-missing",
+            f"{len(keys)} signatures belong on the statement, and it has {len(found)}; ask its sender for the original",
+        )
+    if [each.keyid for each in found] != [each.fingerprint for each in keys]:
+        raise _malformed()
+    for each, signed in zip(keys, found, strict=True):
+        each.verify(pae(PAYLOAD_TYPE, payload), signed.raw)
     return payload
 
 
@@ -62,41 +78,57 @@ def read_unverified(bundle: bytes) -> tuple[bytes, str]:
     return payload, hint
 
 
-def _bundle(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
+class _Signature(NamedTuple):
+    """By the key with that fingerprint, as it says."""
+
+    keyid: str
+    raw: bytes
+
+
+def _bundle(payload: bytes, signed: Sequence[_Signature], hint: str) -> bytes:
     return canonical_json(
         {
             "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": fingerprint}},
+            "verificationMaterial": {"publicKey": {"hint": hint}},
             "dsseEnvelope": {
                 "payload": to_base64(payload),
                 "payloadType": PAYLOAD_TYPE,
-                "signatures": [{"keyid": fingerprint, "sig": to_base64(signature)}],
+                "signatures": [{"keyid": each.keyid, "sig": to_base64(each.raw)} for each in signed],
             },
         }
     )
 
 
-def _parse(bundle: bytes) -> tuple[bytes, bytes, str]:
-    """Payload, signature and hint, nothing of it verified yet."""
+def _parse(bundle: bytes) -> tuple[bytes, list[_Signature], str]:
+    """Payload, signatures and hint, nothing of it verified yet."""
     if len(bundle) > MAX_BYTES:
         raise _malformed()
     value: Any = parse_canonical_json(bundle)
     try:
         hint = value["verificationMaterial"]["publicKey"]["hint"]
         envelope = value["dsseEnvelope"]
-        text, signature_text = envelope["payload"], envelope["signatures"][0]["sig"]
+        text, listed = envelope["payload"], envelope["signatures"]
+        if not 0 < len(listed) <= MAX_SIGNATURES:
+            raise _malformed()
+        payload = from_base64(text, "payload of the bundle")
+        found = [
+            _Signature(each["keyid"], from_base64(each["sig"], "signature of the bundle")) for each in listed
+        ]
     except (KeyError, IndexError, TypeError):
         raise _malformed() from None
-    payload = from_base64(text, "payload of the bundle")
-    signature = from_base64(signature_text, "signature of the bundle")
-    # Building the file again from these three catches all the rest: other types, more fields, a second signature.
-    if not isinstance(hint, str) or _bundle(payload, signature, hint) != bundle:
+    # Building the file again from these catches all the rest: other types, more fields.
+    if (
+        not isinstance(hint, str)
+        or not all(isinstance(each.keyid, str) for each in found)
+        or found[0].keyid != hint
+        or _bundle(payload, found, hint) != bundle
+    ):
         raise _malformed()
-    return payload, signature, hint
+    return payload, found, hint
 
 
 def _malformed() -> RefusedError:
     return RefusedError(
         "malformed",
-        "the file is not a Sigstore bundle v0.3 with one signed statement; ask its sender for it again",
+        "the file is not a Sigstore bundle v0.3 with one statement signed as expected; ask its sender for it again",
     )

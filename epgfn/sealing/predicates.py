@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 
 from epgfn.base.errors import RefusedError
 from epgfn.sealing.encoding import from_base64
+from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.round_key import RoundPublicKey
 
 STUDY: Final = "urn:epgfn:study:v1"
@@ -31,9 +33,11 @@ COMPARISON: Final = "urn:epgfn:comparison:v1"
 WITNESS: Final = "urn:epgfn:witness:v1"
 LETTER: Final = "urn:epgfn:letter:v1"
 REPLY: Final = "urn:epgfn:reply:v1"
+ROTATION: Final = "urn:epgfn:rotation:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NODE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # the same as a study's roster takes
 
 
@@ -294,6 +298,70 @@ class ReplyPredicate(_Claim):
     letter_sha256: Digest
 
 
+COORDINATOR: Final = "coordinator"
+_OF_NODE: Final = "node/"
+
+
+def node_party(node_id: str) -> str:
+    """What a rotation calls a node."""
+    return _OF_NODE + node_id
+
+
+def _party(value: str) -> str:
+    if value != COORDINATOR:
+        if not value.startswith(_OF_NODE):
+            raise ValueError("neither the coordinator nor a node")
+        _node_id(value.removeprefix(_OF_NODE))
+    return value
+
+
+def _public_key(value: str) -> str:
+    try:
+        VerifyKey.from_pem(value.encode())
+    except RefusedError:
+        raise ValueError("no public key") from None
+    return value
+
+
+def _moment(value: str) -> str:
+    if not _MOMENT.fullmatch(value):
+        raise ValueError("not a time such as 2030-01-31T12:00:00Z")
+    datetime.fromisoformat(value)  # ValueError where there is no such day or hour
+    return value
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("not one line of printable characters")
+    return value
+
+
+PublicKey = Annotated[str, Field(max_length=4096), AfterValidator(_public_key)]
+Reason = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+
+
+class RotationPredicate(_Claim):
+    """A party puts another signing key in the place of the one it has. Subject: signing.pem, the new key. Signed with both: by the old key,
+    which others trust, and by the new one, which whoever signs therefore has. `party`: "coordinator", or "node/" and the node's id."""
+
+    party: Annotated[str, AfterValidator(_party)]
+    old_key: PublicKey
+    old_fingerprint: Digest
+    new_key: PublicKey
+    new_fingerprint: Digest
+    time: Annotated[str, AfterValidator(_moment)]
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _two_keys_and_their_fingerprints(self) -> Self:
+        found = [VerifyKey.from_pem(key.encode()).fingerprint for key in (self.old_key, self.new_key)]
+        if found != [self.old_fingerprint, self.new_fingerprint]:
+            raise ValueError("a fingerprint is not that of its key")
+        if self.old_fingerprint == self.new_fingerprint:
+            raise ValueError("the old key is the new one")
+        return self
+
+
 Predicate = (
     StudyPredicate
     | RoundPredicate
@@ -305,6 +373,7 @@ Predicate = (
     | WitnessPredicate
     | LetterPredicate
     | ReplyPredicate
+    | RotationPredicate
 )
 PREDICATES: Final[dict[str, type[Predicate]]] = {
     STUDY: StudyPredicate,
@@ -317,4 +386,5 @@ PREDICATES: Final[dict[str, type[Predicate]]] = {
     WITNESS: WitnessPredicate,
     LETTER: LetterPredicate,
     REPLY: ReplyPredicate,
+    ROTATION: RotationPredicate,
 }

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x65pgfn/v1/study.proto\x12\x08\x65pgfn.v1\"#\n\x0fGetStudyRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\"1\n\x10GetStudyResponse\x12\r\n\x05study\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c\"#\n\x0fGetRoundRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\"\x85\x01\n\x10GetRoundResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.epgfn.v1.RoundState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\textension\x18\x04 \x01(\x0c\x12\x19\n\x11\x65xtension_receipt\x18\x05 \x01(\x0c\"\x13\n\x11ListRoundsRequest\"<\n\x12ListRoundsResponse\x12&\n\x06rounds\x18\x01 \x03(\x0b\x32\x16.epgfn.v1.RoundSummary\"}\n\x0cRoundSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12\x12\n\nstudy_name\x18\x03 \x01(\t\x12\x14\n\x0cstudy_digest\x18\x04 \x01(\t\x12#\n\x05state\x18\x05 \x01(\x0e\x32\x14.epgfn.v1.RoundState*\xa8\x01\n\nRoundState\x12\x1b\n\x17ROUND_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ROUND_STATE_OPEN\x10\x01\x12\x1b\n\x17ROUND_STATE_AGGREGATING\x10\x02\x12\x19\n\x15ROUND_STATE_PUBLISHED\x10\x03\x12\x16\n\x12ROUND_STATE_FAILED\x10\x04\x12\x17\n\x13ROUND_STATE_WAITING\x10\x05\x32\xdd\x01\n\x0cStudyService\x12\x41\n\x08GetStudy\x12\x19.epgfn.v1.GetStudyRequest\x1a\x1a.epgfn.v1.GetStudyResponse\x12\x41\n\x08GetRound\x12\x19.epgfn.v1.GetRoundRequest\x1a\x1a.epgfn.v1.GetRoundResponse\x12G\n\nListRounds\x12\x1b.epgfn.v1.ListRoundsRequest\x1a\x1c.epgfn.v1.ListRoundsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x65pgfn/v1/study.proto\x12\x08\x65pgfn.v1\"#\n\x0fGetStudyRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\"1\n\x10GetStudyResponse\x12\r\n\x05study\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c\"#\n\x0fGetRoundRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\"\x98\x01\n\x10GetRoundResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.epgfn.v1.RoundState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\textension\x18\x04 \x01(\x0c\x12\x19\n\x11\x65xtension_receipt\x18\x05 \x01(\x0c\x12\x11\n\trotations\x18\x06 \x03(\x0c\"\x13\n\x11ListRoundsRequest\"<\n\x12ListRoundsResponse\x12&\n\x06rounds\x18\x01 \x03(\x0b\x32\x16.epgfn.v1.RoundSummary\"}\n\x0cRoundSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12\x12\n\nstudy_name\x18\x03 \x01(\t\x12\x14\n\x0cstudy_digest\x18\x04 \x01(\t\x12#\n\x05state\x18\x05 \x01(\x0e\x32\x14.epgfn.v1.RoundState*\xa8\x01\n\nRoundState\x12\x1b\n\x17ROUND_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ROUND_STATE_OPEN\x10\x01\x12\x1b\n\x17ROUND_STATE_AGGREGATING\x10\x02\x12\x19\n\x15ROUND_STATE_PUBLISHED\x10\x03\x12\x16\n\x12ROUND_STATE_FAILED\x10\x04\x12\x17\n\x13ROUND_STATE_WAITING\x10\x05\x32\xdd\x01\n\x0cStudyService\x12\x41\n\x08GetStudy\x12\x19.epgfn.v1.GetStudyRequest\x1a\x1a.epgfn.v1.GetStudyResponse\x12\x41\n\x08GetRound\x12\x19.epgfn.v1.GetRoundRequest\x1a\x1a.epgfn.v1.GetRoundResponse\x12G\n\nListRounds\x12\x1b.epgfn.v1.ListRoundsRequest\x1a\x1c.epgfn.v1.ListRoundsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.study_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUNDSTATE']._serialized_start=506
-  _globals['_ROUNDSTATE']._serialized_end=674
+  _globals['_ROUNDSTATE']._serialized_start=525
+  _globals['_ROUNDSTATE']._serialized_end=693
   _globals['_GETSTUDYREQUEST']._serialized_start=34
   _globals['_GETSTUDYREQUEST']._serialized_end=69
   _globals['_GETSTUDYRESPONSE']._serialized_start=71
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETROUNDREQUEST']._serialized_start=122
   _globals['_GETROUNDREQUEST']._serialized_end=157
   _globals['_GETROUNDRESPONSE']._serialized_start=160
-  _globals['_GETROUNDRESPONSE']._serialized_end=293
-  _globals['_LISTROUNDSREQUEST']._serialized_start=295
-  _globals['_LISTROUNDSREQUEST']._serialized_end=314
-  _globals['_LISTROUNDSRESPONSE']._serialized_start=316
-  _globals['_LISTROUNDSRESPONSE']._serialized_end=376
-  _globals['_ROUNDSUMMARY']._serialized_start=378
-  _globals['_ROUNDSUMMARY']._serialized_end=503
-  _globals['_STUDYSERVICE']._serialized_start=677
-  _globals['_STUDYSERVICE']._serialized_end=898
+  _globals['_GETROUNDRESPONSE']._serialized_end=312
+  _globals['_LISTROUNDSREQUEST']._serialized_start=314
+  _globals['_LISTROUNDSREQUEST']._serialized_end=333
+  _globals['_LISTROUNDSRESPONSE']._serialized_start=335
+  _globals['_LISTROUNDSRESPONSE']._serialized_end=395
+  _globals['_ROUNDSUMMARY']._serialized_start=397
+  _globals['_ROUNDSUMMARY']._serialized_end=522
+  _globals['_STUDYSERVICE']._serialized_start=696
+  _globals['_STUDYSERVICE']._serialized_end=917
 # @@protoc_insertion_point(module_scope)

@@ -43,18 +43,20 @@ class GetRoundRequest(_message.Message):
     def __init__(self, round_id: _Optional[str] = ...) -> None: ...
 
 class GetRoundResponse(_message.Message):
-    __slots__ = ("bundle", "state", "detail", "extension", "extension_receipt")
+    __slots__ = ("bundle", "state", "detail", "extension", "extension_receipt", "rotations")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     EXTENSION_FIELD_NUMBER: _ClassVar[int]
     EXTENSION_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ROTATIONS_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     state: RoundState
     detail: str
     extension: bytes
     extension_receipt: bytes
-    def __init__(self, bundle: _Optional[bytes] = ..., state: _Optional[_Union[RoundState, str]] = ..., detail: _Optional[str] = ..., extension: _Optional[bytes] = ..., extension_receipt: _Optional[bytes] = ...) -> None: ...
+    rotations: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, bundle: _Optional[bytes] = ..., state: _Optional[_Union[RoundState, str]] = ..., detail: _Optional[str] = ..., extension: _Optional[bytes] = ..., extension_receipt: _Optional[bytes] = ..., rotations: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ListRoundsRequest(_message.Message):
     __slots__ = ()

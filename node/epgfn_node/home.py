@@ -9,7 +9,9 @@ invitation.json                      * 0600: holds the one-time token
 keys/{tls.key,tls.csr,tls.pem}       * identity on the wire; keys are 0600
 keys/{signing.key,signing.pem}       * signs what is sent
 trust/{ca.pem,coordinator.pem,address}   * pinned when enrolling; of ca.pem only the dates ever change
+trust/rotations/                     * statements by which other keys of the coordinator took the place of the pinned one
 trust/ledger.vkey                    pinned when enrolling, or when joining: each round has a ledger of its own
+rounds/<name>/trust/coordinator.pem  the coordinator's key of a round that was joined, if it is a successor of the pinned one
 study.toml  study.sigstore.json  round.sigstore.json  accepted-study
 accepted-small-counts                there once the operator has accepted that the model tells counts below ten
 last-checkpoint                      newest checkpoint of the coordinator's log that was verified
@@ -98,6 +100,21 @@ class NodeHome:
     @property
     def trust(self) -> Path:
         return self.base / "trust"
+
+    @property
+    def coordinator_key(self) -> Path:
+        """The coordinator's key that was pinned when enrolling."""
+        return self.trust / "coordinator.pem"
+
+    @property
+    def round_coordinator_key(self) -> Path:
+        """The coordinator's key that signs this round, if it is another."""
+        return self.root / "trust" / "coordinator.pem"
+
+    @property
+    def rotations(self) -> Path:
+        """The folder of statements by which the coordinator's keys took the place of one another."""
+        return self.trust / "rotations"
 
     @property
     def ledger_key(self) -> Path:

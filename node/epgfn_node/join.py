@@ -23,7 +23,7 @@ from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, fetch_agreement, require_on_roster, signed_round
-from epgfn_node.trust import Trust
+from epgfn_node.trust import Trust, follow_coordinator
 
 STATES: Final = {
     study_pb2.ROUND_STATE_OPEN: "open",
@@ -124,12 +124,21 @@ def join(
         _require_not_joined(connection.home, home, found.round_id)
         coordinator.round_id = found.round_id
         answer = coordinator.call(coordinator.study.GetRound, study_pb2.GetRoundRequest())
-        manifest = signed_round(bytes(answer.bundle), connection.trust.coordinator)
+        key, new = follow_coordinator(home, bytes(answer.bundle), [bytes(each) for each in answer.rotations])
+        manifest = signed_round(bytes(answer.bundle), key)
         if (manifest.round_id, manifest.study_digest) != (found.round_id, found.study_digest):
             raise RefusedError(
                 "wrong-round",
                 "the round manifest is of another round or study than the coordinator lists under this name; ask its operator",
             )
+        for each in new:
+            report.event(
+                "coordinator-key",
+                f"the coordinator signs with another key from now on, as the one that this node has trusted says: {each.in_words}",
+                fingerprint=each.said.new_fingerprint,
+            )
+        if key != connection.trust.chain.start:
+            write_atomic(home.round_coordinator_key, key.pem)
         _pin_ledger(home, manifest.ledger_vkey)
         trust = Trust(home)
         agreement = fetch_agreement(home, coordinator, trust, manifest.study_digest)

@@ -6,21 +6,27 @@ use; a coordinator that shows others later is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from epgfn.base.errors import RefusedError, UsageError
-from epgfn.base.files import read_bytes, read_secret, write_atomic
+from epgfn.base.files import read_bytes, read_secret, sha256_hex, write_atomic
 from epgfn.ledger.note import NoteVerifier
+from epgfn.sealing.bundle import read_unverified
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import ends_at, same_authority
+from epgfn.sealing.predicates import COORDINATOR
+from epgfn.sealing.rotation import MAX_BYTES as MAX_ROTATION_BYTES
+from epgfn.sealing.rotation import Chain, ForkError, Rotation, follow
 from epgfn_node.home import NodeHome
 
 FORMAT = "epgfn-invitation/v1"
 CA = "ca.pem"
 MAX_BYTES = 1 << 18
+FINGERPRINT_DIGITS: Final = 64
 
 
 class Invitation(BaseModel):
@@ -65,15 +71,89 @@ class Invitation(BaseModel):
 
 
 class Trust:
-    """The pinned keys of one coordinator, read from a node's home."""
+    """The pinned keys of one coordinator, read from a node's home. `coordinator` is the key that signs the round in `home`: the pinned one,
+    or one that came in its place by the statements in `chain`."""
 
     def __init__(self, home: NodeHome) -> None:
         folder = home.trust
         self.ca_pem = read_bytes(folder / CA, "pinned certificate")
-        self.coordinator = VerifyKey.from_pem(read_bytes(folder / "coordinator.pem", "pinned key"))
+        self.chain = known_chain(home)
+        self.coordinator = self.chain.start
+        if home.is_joined and home.round_coordinator_key.exists():
+            own = VerifyKey.from_pem(read_bytes(home.round_coordinator_key, "coordinator's key"))
+            if self.chain.find(own.fingerprint) is None:
+                raise RefusedError(
+                    "wrong-key",
+                    f"{home.round_coordinator_key} is not a successor of the pinned key by the statements in {home.rotations}; restore "
+                    "both from one backup",
+                )
+            self.coordinator = own
         vkey = read_bytes(home.ledger_key, "pinned key").decode("utf-8", "replace").strip()
         self.ledger_vkey = vkey
         self.ledger = NoteVerifier.from_vkey(vkey)
+
+
+def known_chain(home: NodeHome) -> Chain:
+    """From the pinned key of the coordinator over the successors that this node has followed.
+
+    Raises:
+        RefusedError: a file was changed.
+        EpgfnError: the pinned key is missing.
+    """
+    pinned = VerifyKey.from_pem(read_bytes(home.coordinator_key, "pinned key"))
+    files = sorted(home.rotations.glob("*.sigstore.json"), key=lambda path: (len(path.name), path.name))
+    return follow(
+        pinned, (read_bytes(path, "change of keys", MAX_ROTATION_BYTES) for path in files), COORDINATOR
+    )
+
+
+def follow_coordinator(
+    home: NodeHome, manifest: bytes, shown: Sequence[bytes]
+) -> tuple[VerifyKey, list[Rotation]]:
+    """The key that signs a round of the coordinator that this node wants to join: the pinned one, or its successor by the statements
+    `shown`; and those that this node has not known, which it keeps from now on.
+
+    Raises:
+        RefusedError: "wrong-key": the key is neither; "older-key": it was replaced, by what this node has followed already;
+            "rotation-fork": one key has two successors, and both statements are kept as evidence; or a statement does not verify.
+        EpgfnError: a file cannot be written.
+    """
+    known = known_chain(home)
+    ours, theirs = known.rotations, follow(known.start, shown, COORDINATOR).rotations
+    for one, other in zip(ours, theirs, strict=False):
+        if one.said.new_fingerprint != other.said.new_fingerprint:
+            raise _kept_fork(home, ForkError(one, other))
+    longer = max(ours, theirs, key=len)
+    chain = Chain(known.start, (*ours, *longer[len(ours) :]))
+    _, signer = read_unverified(manifest)
+    key = chain.find(signer)
+    if key is None:
+        raise RefusedError(
+            "wrong-key",
+            f"the round is signed with the key {plain_digits(signer)}, which is neither the pinned one, {known.start.fingerprint}, nor its "
+            "successor by anything that the pinned one has signed; ask the coordinator's operator, and join nothing until you know",
+        )
+    if key != chain.keys[-1]:
+        raise RefusedError(
+            "older-key",
+            f"the round is signed with the key {key.fingerprint}, in whose place another came since, {chain.keys[-1].fingerprint}, which "
+            "this node has followed: whoever has the old key could have opened it; ask the operator to open it again under the new one",
+        )
+    new = list(longer[len(ours) :])
+    for number, each in enumerate(new, start=len(ours) + 1):
+        write_atomic(home.rotations / f"{number}.sigstore.json", each.bundle)
+    return key, new
+
+
+def plain_digits(text: str) -> str:
+    """A fingerprint that somebody else names."""
+    return text if len(text) == FINGERPRINT_DIGITS and set(text) <= set("0123456789abcdef") else "unknown"
+
+
+def _kept_fork(home: NodeHome, fork: ForkError) -> ForkError:
+    for statement in fork.statements:
+        write_atomic(home.evidence / f"rotation-{sha256_hex(statement)[:16]}.sigstore.json", statement)
+    return fork
 
 
 def pin(home: NodeHome, invitation: Invitation) -> None:

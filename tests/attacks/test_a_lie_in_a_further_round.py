@@ -14,6 +14,7 @@ import pytest
 
 from epgfn.ledger.note import NoteSigner
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.rotation import sign_rotation
 from epgfn.study import Study
 from epgfn.v1 import study_pb2
 from epgfn_coordinator.initialise import add
@@ -85,7 +86,11 @@ LIES: dict[str, tuple[Callable[[Liar], dict[str, Callable[..., Any]]], str]] = {
     ),
     "a manifest that a stranger has signed": (
         lambda liar: {"GetRound": _by_a_stranger(liar)},
-        "signed with another key",
+        "neither the pinned one",
+    ),
+    "a successor that a stranger has signed": (
+        lambda liar: {"GetRound": _by_a_stranger(liar, successor_of=SigningKey.generate())},
+        "neither the pinned one",
     ),
     "another study's text": (
         lambda liar: {"GetStudy": lambda *_: study_pb2.GetStudyResponse(
@@ -106,10 +111,21 @@ def _of_the_first_round(request: Any, truth: Callable[[], Any]) -> Any:
     return truth()
 
 
-def _by_a_stranger(liar: Liar) -> Callable[..., Any]:
+def _by_a_stranger(liar: Liar, successor_of: SigningKey | None = None) -> Callable[..., Any]:
+    """A manifest by another key; and one that says it took the place of a further one."""
     true, liar.key = liar.key, SigningKey.generate()
     try:
-        return manifest(liar, "second", suite="X25519")
+        made = manifest(liar, "second", suite="X25519")
+        if successor_of is None:
+            return made
+        change = sign_rotation("coordinator", successor_of, liar.key, "2030-01-31T12:00:00Z", "a test")
+
+        def with_change(*arguments: Any) -> Any:
+            answer = made(*arguments)
+            answer.rotations.append(change)
+            return answer
+
+        return with_change
     finally:
         liar.key = true
 

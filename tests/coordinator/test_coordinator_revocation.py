@@ -112,7 +112,7 @@ def test_revoked_with_nothing_sent_the_node_begins_anew(tmp_path: Path) -> None:
     assert "REVOKED: the key" in said_of["node-keys"] and "enrolled again by entry" in said_of["node-keys"]
     assert (tmp_path / "run/keys/nodes/a.pem").read_bytes() == new.signing.public.pem
     run = read_run(tmp_path / "run")
-    assert run.revoked_keys == [("a", old.signing.public.fingerprint)] and len(run.revocations) == 1
+    assert run.earlier_keys == [("a, revoked", old.signing.public.fingerprint)] and len(run.revocations) == 1
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -12,7 +12,8 @@ from epgfn.base.errors import EpgfnError
 from epgfn.base.files import write_atomic
 from epgfn.sealing.keys import SigningKey
 from epgfn_coordinator.initialise import add
-from epgfn_coordinator.keys import SIGNING_KEY, SIGNING_PUBLIC, Keys
+from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.signing import SIGNING_KEY, SIGNING_PUBLIC
 from parties import on_coordinator
 
 

@@ -11,6 +11,7 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.ledger.note import NoteSigner
 from epgfn.run.inspection import Inspected, inspect_file
 from epgfn.sealing.keys import SigningKey
+from epgfn.sealing.rotation import sign_rotation
 from epgfn.sealing.round_key import RoundPrivateKey
 from run_directory import RunDirectory, make_run
 
@@ -137,3 +138,20 @@ def test_what_a_file_holds_cannot_steer_a_terminal(run: RunDirectory, tmp_path: 
         run.study.raw.replace(b'name = "small"', b'name = "x"\ndescription = "\\u001b[2J\\u202e"')
     )
     assert all(line.isprintable() for line in inspect_file(path).lines)
+
+
+def test_a_change_of_keys_is_told_with_both_keys(tmp_path: Path) -> None:
+    old, new = SigningKey.generate(), SigningKey.generate()
+    path, key, other = (tmp_path / name for name in ("rotation.json", "old.pem", "new.pem"))
+    path.write_bytes(sign_rotation("node/north", old, new, "2030-01-31T12:00:00Z", "a key a year"))
+    key.write_bytes(old.public.pem)
+    other.write_bytes(new.public.pem)
+    what, facts = told(path)
+    assert (
+        "another signing key" in what and facts["of"] == "node north" and facts["because"] == "a key a year"
+    )
+    assert (facts["old key"], facts["new key"]) == (old.public.fingerprint, new.public.fingerprint)
+    assert "NOT checked whether the old one" in facts["signatures"]
+    assert "under the key that you gave" in told(path, key)[1]["signatures"]
+    with pytest.raises(UsageError, match="not the one that is replaced"):
+        told(path, other)

@@ -7,6 +7,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,11 +22,13 @@ from epgfn.learn.trust import edge_matrix
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    CoordinatorRotatedEntry,
     EnrolledEntry,
     Entry,
     GlobalEntry,
     KeyDestroyedEntry,
     LeaveOneOutEntry,
+    RotatedEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -42,12 +45,14 @@ from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.model_file import read_model, write_model
 from epgfn.sealing.model_signing import sign_model
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, WITHDRAWAL
+from epgfn.sealing.rotation import read_rotation, sign_rotation
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import GLOBAL, ROUND, STUDY, UPLOAD, make_statement
 from epgfn.study import Study
 from small import SMALL_STUDY
 
 ROUND_ID = "round-1"
+TIME = "2030-01-31T12:00:00Z"
 
 
 @cache
@@ -98,6 +103,7 @@ class RunDirectory:
     samples: bytes = b""  # in place of true ones
     outside_signature: bytes = b""  # in place of a true one by Model Signing
     made: bytes = b""  # the model that the next `aggregate` publishes
+    before: tuple[SigningKey, ...] = ()  # whose place the coordinator's key took, the oldest first
     signed: tuple[str, ...] = ("model.safetensors", "samples.parquet", "summary.json")
 
     @property
@@ -136,11 +142,41 @@ class RunDirectory:
         self.round_bundle = self.sign(make_statement(subject, ROUND, manifest))
         self.log(StudyEntry(study_digest=digest, bundle_sha256=sha256_hex(self.study_bundle)))
         self.log(RoundEntry(round_id=ROUND_ID, bundle_sha256=sha256_hex(self.round_bundle)))
+        for old, new in pairwise((*self.before, self.coordinator)):
+            self.succeed(sign_rotation("coordinator", old, new, TIME, "a test"))
         self.log(StateEntry(round_id=ROUND_ID, state="open"))
         for node in study.roster:
             key = self.keys[node] = SigningKey.generate()
             pem = key.public.pem.decode()
             self.log(EnrolledEntry(node_id=node, signing_key=pem, fingerprint=key.public.fingerprint))
+
+    def succeed(self, bundle: bytes) -> None:
+        """Log and keep a change of the coordinator's key."""
+        said = read_rotation(bundle).said
+        index = self.log(
+            CoordinatorRotatedEntry(
+                old_fingerprint=said.old_fingerprint,
+                new_fingerprint=said.new_fingerprint,
+                bundle_sha256=sha256_hex(bundle),
+            )
+        )
+        write_atomic(self.root / f"rotations/{index}.sigstore.json", bundle)
+
+    def rotate(self, node: str, new: SigningKey, bundle: bytes = b"") -> None:
+        """Log and keep a change of a node's key; `bundle` in place of a true statement."""
+        old, self.keys[node] = self.keys[node], new
+        bundle = bundle or sign_rotation(f"node/{node}", old, new, TIME, "a test")
+        index = self.log(
+            RotatedEntry(
+                round_id=ROUND_ID,
+                node_id=node,
+                old_fingerprint=old.public.fingerprint,
+                signing_key=new.public.pem.decode(),
+                fingerprint=new.public.fingerprint,
+                bundle_sha256=sha256_hex(bundle),
+            )
+        )
+        write_atomic(self.root / f"rotations/{index}.sigstore.json", bundle)
 
     def sign(self, payload: bytes) -> bytes:
         """The coordinator's bundle."""

@@ -27,8 +27,11 @@ _STATES = {
 class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     """Hands out what was signed, byte for byte."""
 
-    def __init__(self, home: Home, study: Study, identity: Identity, current: Round) -> None:
-        self._identity, self._round = identity, current
+    def __init__(
+        self, home: Home, study: Study, identity: Identity, current: Round, rotations: list[bytes]
+    ) -> None:
+        """`rotations`: see GetRoundResponse."""
+        self._identity, self._round, self._rotations = identity, current, rotations
         self._name, self._digest = study.name, study.digest
         self._study = read_bytes(home.study, "study file")
         self._study_bundle = read_bytes(home.study_bundle, "study's signature")
@@ -70,4 +73,5 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             detail=detail,
             extension=extension,
             extension_receipt=receipt,
+            rotations=self._rotations,
         )

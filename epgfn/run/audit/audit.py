@@ -23,11 +23,13 @@ from epgfn.base.errors import EpgfnError, one_line
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    CoordinatorRotatedEntry,
     DeadlineEntry,
     Entry,
     ExcludedEntry,
     KeyDestroyedEntry,
     RefusedEntry,
+    RotatedEntry,
     RoundEntry,
     StudyEntry,
     WithdrawnByNodeEntry,
@@ -47,8 +49,9 @@ from epgfn.run.audit.aggregates import (
     published,
     require_result,
 )
-from epgfn.run.audit.enrolments import enrolled_at, enrolments, in_words
+from epgfn.run.audit.enrolments import enrolled_at, enrolments, in_words, named
 from epgfn.run.audit.kept import Kept, Own, check_kept, check_own
+from epgfn.run.audit.rotations import check_rotations, leading_to, rotation_file
 from epgfn.run.audit.rules import (
     Failed,
     bindings,
@@ -77,6 +80,7 @@ from epgfn.run.layout import (
     POOLED_PNG,
     RECEIPT,
     REPORT,
+    ROTATIONS,
     ROUND_BUNDLE,
     SAMPLES,
     SEALED,
@@ -88,7 +92,7 @@ from epgfn.run.layout import (
     WITHDRAWALS,
     WITNESSES,
 )
-from epgfn.sealing.bundle import verify_bundle
+from epgfn.sealing.bundle import read_unverified, verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import (
@@ -98,6 +102,7 @@ from epgfn.sealing.predicates import (
     UploadPredicate,
     WithdrawalPredicate,
 )
+from epgfn.sealing.rotation import Chain
 from epgfn.sealing.statement import Statement, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.study.study import MAX_STUDY_BYTES
@@ -138,6 +143,8 @@ class About:
     own: str | None
     compared: bool
     witnesses: tuple[str, ...] = ()
+    followed: Chain | None = None
+    """From the key that the auditor gave to the coordinator's of this round, where that is another."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ class _Audit:
     policy: Policy | None = None
     findings: list[Finding] = field(default_factory=list)
     coordinator: VerifyKey | None = None
+    followed: Chain | None = None
     study: Study | None = None
     manifest: RoundPredicate | None = None
     view: LogView | None = None
@@ -206,6 +214,8 @@ class _Audit:
         self._check("ledger", self._ledger)
         self._check("ledger-entries", self._ledger_entries)
         self._check("node-keys", self._node_keys)
+        if self._any_rotated():
+            self._check("rotations", self._rotations)
         if self._may_be_cosigned():
             self._check("witnesses", self._witnesses)
         if self.policy is not None:
@@ -253,6 +263,7 @@ class _Audit:
             own=None if self.own is None else self.own.node,
             compared=COMPARED[0] in self.vouched,
             witnesses=self.witnesses,
+            followed=self.followed,
         )
 
     def _check(self, name: str, check: Callable[[], str]) -> None:
@@ -285,11 +296,17 @@ class _Audit:
             len(given_) == FINGERPRINT_DIGITS and set(given_) <= set("0123456789abcdef"),
             f"what you gave is no fingerprint, which has {FINGERPRINT_DIGITS} hexadecimal digits; {COORDINATOR_KEY} has {key.fingerprint}",
         )
+        if key.fingerprint != given_:
+            self.followed = leading_to(key, given_, lambda name: (self.root / name).exists(), self._bytes)
         require(
-            key.fingerprint == given_,
-            f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}, not the one you gave; do not rely on this run",
+            key.fingerprint == given_ or self.followed is not None,
+            f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}, not the one you gave; do not rely on this run, unless the "
+            "coordinator's operator tells you that this was its key then",
         )
         self.coordinator = key
+        if self.followed is not None:
+            steps = "; ".join(each.in_words for each in self.followed.rotations)
+            return f"{COORDINATOR_KEY} is the successor of the key with the fingerprint you gave, as each key has signed: {steps}"
         return f"{COORDINATOR_KEY} is the key with the fingerprint you gave"
 
     def _study(self) -> str:
@@ -376,6 +393,16 @@ class _Audit:
         said = f"; REVOKED: {'; '.join(revoked)}" if revoked else ""
         return f"{len(self.nodes_enrolled)} nodes are enrolled, each with the key in keys/nodes{said}"
 
+    def _any_rotated(self) -> bool:
+        """Whether there is anything to say of keys that took the place of others."""
+        return (self.root / ROTATIONS).exists() or any(
+            isinstance(entry, CoordinatorRotatedEntry | RotatedEntry) for entry in self.entries
+        )
+
+    def _rotations(self) -> str:
+        self._require_entries()
+        return check_rotations(self.entries, self._bytes, given(self.coordinator, "coordinator-key"))
+
     def _may_be_cosigned(self) -> bool:
         """Whether there is anything to say of witnesses."""
         asked = self.study is not None and self.study.ledger.witnesses > 0
@@ -391,8 +418,10 @@ class _Audit:
             path = layout.RunLayout(self.root).witness(node)
             if not path.exists():
                 continue
-            key = VerifyKey.from_pem(enrolments(self.entries)[node][-1].pem)
             bundle = self._bytes(path.relative_to(self.root).as_posix())
+            key = VerifyKey.from_pem(
+                given(named(self.entries, node, read_unverified(bundle)[1]), "node-keys").pem
+            )
             found.append(read_witness(bundle, node, key, study, manifest))
         said = check_witnesses(view.note, found, study, bool(published(self.entries)))
         self.witnesses = tuple(witness.node for witness in found)
@@ -452,11 +481,9 @@ class _Audit:
             f"the receipt of {node} was given by a ledger that is not a beginning of this one",
         )
         withdrawn = "" if index in live(self.entries) else self._withdrawn(node)
-        withdrawn += (
-            ""
-            if enrolled.until is None
-            else f"; that key was REVOKED later, by ledger entry {enrolled.until}"
-        )
+        if enrolled.until is not None:
+            later = "replaced" if enrolled.replaced else "REVOKED"
+            withdrawn += f"; that key was {later} later, by ledger entry {enrolled.until}"
         by = f"; approved, as {node} says, by {' and by '.join(said.approval.by)}" if said.approval else ""
         return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{by}{withdrawn}"
 
@@ -629,6 +656,11 @@ class _Audit:
             f"{WITHDRAWALS}/{index}.sigstore.json"
             for index, entry in enumerate(self.entries)
             if isinstance(entry, WithdrawnByNodeEntry)
+        }
+        known |= {
+            rotation_file(index)
+            for index, entry in enumerate(self.entries)
+            if isinstance(entry, CoordinatorRotatedEntry | RotatedEntry)
         }
         if GLOBAL in places:
             known |= set(COMPARED)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Final, NamedTuple
 
-from epgfn.ledger.entries import EnrolledEntry, RefusedEntry, RevokedEntry
+from epgfn.ledger.entries import EnrolledEntry, RefusedEntry, RevokedEntry, RotatedEntry
 from epgfn.run.audit.aggregates import last_state, live, published
 from epgfn.run.audit.audit import About, AuditReport
 from epgfn.run.layout import GLOBAL, SAMPLES, SUMMARY
@@ -97,7 +97,16 @@ def _keys(about: About) -> list[Line]:
         if about.pinned
         else "which NOBODY HAS COMPARED: until you do, with the coordinator's operator, anyone could have made all this"
     )
+    if about.followed is not None:
+        first, last = about.followed.rotations[0].said, about.followed.rotations[-1].said
+        whose = f"which signed all of this round, and took the place of the one you gave, {first.old_fingerprint}, on {last.time}"
+    rotated = sorted({e.node_id for e in about.entries if isinstance(e, RotatedEntry)})
     again = f" (revoked, or replaced: {_names(revoked)})" if revoked else ""
+    again += (
+        f" (changed by the node itself, what it sent before being signed with the old one: {_names(rotated)})"
+        if rotated
+        else ""
+    )
     own = f", of which {about.own}'s is this node's own" if about.own else ""
     return [
         Line(KEYS, f"the coordinator, {about.coordinator}, {whose}"),

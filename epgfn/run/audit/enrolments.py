@@ -1,25 +1,32 @@
-"""Which key a node signed with at what time, by the ledger: keys may be revoked, and others enrolled in their place."""
+"""Which key a node signed with at what time, by the ledger: keys may be replaced, or revoked and others enrolled in their place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from epgfn.ledger.entries import EnrolledEntry, Entry, RevokedEntry
+from epgfn.ledger.entries import EnrolledEntry, Entry, RevokedEntry, RotatedEntry
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A key counts from ledger entry `since` to entry `until`; None: to the end."""
+    """A key counts from ledger entry `since` to entry `until`; None: to the end. `replaced`: the node itself put another in its place
+    there; otherwise it was revoked."""
 
     since: int
     until: int | None
-    entry: EnrolledEntry
+    entry: EnrolledEntry | RotatedEntry
+    replaced: bool = False
 
     @property
     def pem(self) -> bytes:
         """The key as its file holds it."""
         return self.entry.signing_key.encode("ascii")
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the coordinator ended what it is good for."""
+        return self.until is not None and not self.replaced
 
 
 def enrolments(entries: Iterable[Entry]) -> dict[str, list[Enrolment]]:
@@ -28,11 +35,18 @@ def enrolments(entries: Iterable[Entry]) -> dict[str, list[Enrolment]]:
     for index, entry in enumerate(entries):
         if isinstance(entry, EnrolledEntry):
             of_node = found.setdefault(entry.node_id, [])
-            if not of_node or of_node[-1].until is not None or of_node[-1].entry != entry:
+            if (
+                not of_node
+                or of_node[-1].until is not None
+                or of_node[-1].entry.fingerprint != entry.fingerprint
+            ):
                 of_node.append(Enrolment(index, None, entry))
+        elif isinstance(entry, RotatedEntry) and found.get(entry.node_id):
+            last = found[entry.node_id].pop()
+            found[entry.node_id] += [replace(last, until=index, replaced=True), Enrolment(index, None, entry)]
         elif isinstance(entry, RevokedEntry) and found.get(entry.node_id):
             last = found[entry.node_id].pop()
-            found[entry.node_id].append(Enrolment(last.since, index, last.entry))
+            found[entry.node_id].append(replace(last, until=index))
     return found
 
 
@@ -44,12 +58,20 @@ def enrolled_at(entries: Iterable[Entry], node: str, index: int) -> Enrolment | 
     return None
 
 
+def named(entries: Iterable[Entry], node: str, fingerprint: str) -> Enrolment | None:
+    """The enrolment of a key of a node that was not revoked; the newest where none has that fingerprint, and None of a node without any."""
+    of_node = enrolments(entries).get(node, [])
+    good = [each for each in of_node if not each.is_revoked and each.entry.fingerprint == fingerprint]
+    found = good or of_node
+    return found[-1] if found else None
+
+
 def in_words(entries: Iterable[Entry]) -> list[str]:
     """What there is to say of revocations, a clause each."""
     said = []
     for node, of_node in sorted(enrolments(entries).items()):
         for place, each in enumerate(of_node):
-            if each.until is None:
+            if not each.is_revoked:
                 continue
             after = of_node[place + 1 : place + 2]
             then = f"enrolled again by entry {after[0].since}" if after else "not enrolled again"

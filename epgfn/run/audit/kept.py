@@ -48,7 +48,8 @@ class Kept(NamedTuple):
 
 class Own(NamedTuple):
     """What a node knows of itself. `sent`: SHA-256 of the artifact that it has a receipt for, and of the statement with it; None if it has
-    none. `approved`: of one that it may have sent without getting a receipt. `withdrawn`: of those that it has taken back."""
+    none. `approved`: of one that it may have sent without getting a receipt. `withdrawn`: of those that it has taken back. `earlier`:
+    fingerprints of signing keys in whose place it has put its present one."""
 
     node: str
     study_digest: str
@@ -58,6 +59,7 @@ class Own(NamedTuple):
     sent: tuple[str, str] | None = None
     approved: str | None = None
     withdrawn: frozenset[str] = frozenset()
+    earlier: tuple[str, ...] = ()
 
 
 def gather(folder: Path) -> list[Kept]:
@@ -175,7 +177,7 @@ def _require_own_key(own: Own, entries: list[Entry]) -> None:
     require(bool(of_node), f"the ledger does not say that {own.node} ever enrolled")
     last = of_node[-1]
     require(
-        last.entry.fingerprint == own.fingerprint,
+        last.entry.fingerprint in (own.fingerprint, *own.earlier),
         f"the ledger enrols {own.node} with the key {last.entry.fingerprint}, which is not this node's, {own.fingerprint}: "
         "somebody else acts in its name",
     )

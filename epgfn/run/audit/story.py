@@ -7,6 +7,7 @@ from datetime import datetime
 
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    CoordinatorRotatedEntry,
     DeadlineEntry,
     EnrolledEntry,
     Entry,
@@ -15,6 +16,7 @@ from epgfn.ledger.entries import (
     KeyDestroyedEntry,
     LeaveOneOutEntry,
     RevokedEntry,
+    RotatedEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -38,8 +40,10 @@ NEXT = {
 
 
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
-    """After study and round: nodes of the roster enrol, then send once while the round is open, then one result.
+    """After study and round: which keys the coordinator's took the place of, if any, the oldest first; then nodes of the roster enrol, then
+    send once while the round is open, then one result.
 
+    A node's key may be replaced by another, as the old one says: one that counts, and one that never counted before.
     A node's keys may be revoked: from then on it sends nothing until it has enrolled again, with another key. What was accepted stands.
     A node may take an upload back before it is aggregated, by its signed word, and send another one then, but never the same again.
 
@@ -55,6 +59,7 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     told = _Round(study, manifest, study.aggregation.deadline)
     for place, entry in enumerate(entries, start=2):
         told.go_on(entry, f"ledger entry {place}")
+    told.require_own_key()
 
 
 @dataclass
@@ -74,7 +79,11 @@ class _Round:
     enrolled: dict[str, str] = field(default_factory=dict)
     """Fingerprint of the key that counts, by node."""
     revoked: set[str] = field(default_factory=set)
-    """Fingerprints."""
+    """Fingerprints; of keys that were replaced, too."""
+    coordinator: list[str] = field(default_factory=list)
+    """Fingerprints of the coordinator's keys, where it has changed them: the newest last."""
+    begun: bool = False
+    """Whether anything has happened but such changes."""
     accepted: dict[str, str] = field(default_factory=dict)
     """SHA-256 of what was sent, by node; excluded ones remain."""
     taken_back: set[str] = field(default_factory=set)
@@ -92,6 +101,11 @@ class _Round:
         round_id = getattr(entry, "round_id", self.manifest.round_id)
         require(round_id == self.manifest.round_id, f"{where} is about another round")
         match entry:
+            case CoordinatorRotatedEntry():
+                self._succeed(entry, where)
+                return
+            case RotatedEntry():
+                self._replace_key(entry, where)
             case EnrolledEntry():
                 self._enrol(entry, where)
             case RevokedEntry():
@@ -114,6 +128,39 @@ class _Round:
                 self._leave_out(entry, where)
             case KeyDestroyedEntry():
                 self._destroy_key(entry, where)
+        self.begun = True
+
+    def require_own_key(self) -> None:
+        """The round's manifest is signed with the last of the keys that the coordinator is said to have had."""
+        require(
+            not self.coordinator or self.coordinator[-1] == self.manifest.coordinator_fingerprint,
+            "the ledger says that the coordinator changed its key to another than the one that signs this round",
+        )
+
+    def _succeed(self, entry: CoordinatorRotatedEntry, where: str) -> None:
+        require(
+            not self.begun,
+            f"{where} changes the coordinator's key in the middle of the round, which keeps its key",
+        )
+        known = self.coordinator or [entry.old_fingerprint]
+        require(
+            known[-1] == entry.old_fingerprint and entry.new_fingerprint not in known,
+            f"{where} replaces a key of the coordinator that does not count, or by one that was replaced before",
+        )
+        self.coordinator = [*known, entry.new_fingerprint]
+
+    def _replace_key(self, entry: RotatedEntry, where: str) -> None:
+        require(
+            self.enrolled.get(entry.node_id) == entry.old_fingerprint,
+            f"{where} replaces a key of {entry.node_id} that does not count",
+        )
+        used = self.revoked | set(self.enrolled.values())
+        require(
+            entry.fingerprint not in used,
+            f"{where} replaces a key of {entry.node_id} by one that was used before",
+        )
+        self.revoked.add(entry.old_fingerprint)
+        self.enrolled[entry.node_id] = entry.fingerprint
 
     @property
     def _takes_late(self) -> bool:

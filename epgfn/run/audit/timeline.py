@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from epgfn.ledger.entries import (
     AcceptedEntry,
+    CoordinatorRotatedEntry,
     DeadlineEntry,
     EnrolledEntry,
     Entry,
@@ -15,6 +16,7 @@ from epgfn.ledger.entries import (
     LeaveOneOutEntry,
     RefusedEntry,
     RevokedEntry,
+    RotatedEntry,
     RoundEntry,
     StateEntry,
     StudyEntry,
@@ -33,8 +35,16 @@ def entry_in_words(entry: Entry) -> str:
             return f"the coordinator enters the signed study {_short(entry.study_digest)}"
         case RoundEntry():
             return f"the coordinator opens round {entry.round_id}"
+        case CoordinatorRotatedEntry():
+            return (
+                f"before this round the coordinator's key {_short(entry.new_fingerprint)} took the place of "
+                f"{_short(entry.old_fingerprint)}"
+            )
         case EnrolledEntry():
             return f"{entry.node_id} enrols with the key {_short(entry.fingerprint)}"
+        case RotatedEntry():
+            new, old = _short(entry.fingerprint), _short(entry.old_fingerprint)
+            return f"{entry.node_id} signs with the key {new} from now on, in the place of {old}"
         case RevokedEntry():
             return f"the key {_short(entry.fingerprint)} of {entry.node_id} is revoked"
         case AcceptedEntry():

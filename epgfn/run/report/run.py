@@ -154,10 +154,14 @@ class Run:
         return in_words(self.ledger.entries)
 
     @property
-    def revoked_keys(self) -> list[tuple[str, str]]:
-        """Node and fingerprint of each key that was revoked and has a successor: that is the node's key then."""
+    def earlier_keys(self) -> list[tuple[str, str]]:
+        """Whose key it was and how it ended, and its fingerprint, of each that has a successor: that is the node's key then."""
         found = enrolments(self.ledger.entries).items()
-        return [(node, each.entry.fingerprint) for node, of_node in found for each in of_node[:-1]]
+        return [
+            (f"{node}, {'replaced' if each.replaced else 'revoked'}", each.entry.fingerprint)
+            for node, of_node in found
+            for each in of_node[:-1]
+        ]
 
     @property
     def states(self) -> list[tuple[int, StateEntry]]:

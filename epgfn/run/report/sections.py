@@ -262,7 +262,7 @@ def ledger(run: Run) -> Markup:
         ("ledger", hash_text(run.ledger.vkey)),
     ]
     keys += [(upload.node_id, hash_text(upload.fingerprint)) for upload in run.uploads]
-    keys += [(f"{node}, revoked", hash_text(fingerprint)) for node, fingerprint in run.revoked_keys]
+    keys += [(whose, hash_text(fingerprint)) for whose, fingerprint in run.earlier_keys]
     count = paragraph("The ledger could not be read: ", run.ledger.problem)
     note: object = ""
     if view is not None:

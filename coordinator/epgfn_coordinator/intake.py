@@ -24,7 +24,7 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
-from epgfn_coordinator.known_keys import is_current, signer_of
+from epgfn_coordinator.known_keys import is_current, is_replaced, replaced_error, signer_of
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.quota import Quota
 from epgfn_coordinator.refusals import Refusals
@@ -244,9 +244,10 @@ class Intake:
             raise
 
     def _require_current(self, caller: Caller) -> None:
-        """Call inside the transaction: the node's keys may have been revoked since the call began."""
+        """Call inside the transaction: the node's keys may have been revoked or replaced since the call began."""
         if not is_current(self._store, caller.node_id, caller.signing_key):
-            error = revoked_error(caller.node_id)
+            replaced = is_replaced(self._store, caller.node_id, caller.signing_key)
+            error = (replaced_error if replaced else revoked_error)(caller.node_id)
             raise CallError(grpc.StatusCode.PERMISSION_DENIED, error.reason, str(error))
 
     def _already_accepted(self, caller: Caller) -> RefusedError:

@@ -1,4 +1,5 @@
-"""Whose keys were ever enrolled: those that count, and those that were revoked, under which an accepted model may stand."""
+"""Whose keys were ever enrolled: those that count, and those that were revoked or replaced, under which an accepted model
+may stand."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ def signing_keys(store: Store, node_id: str) -> list[VerifyKey]:
     """All that a node has enrolled with, the newest first."""
     rows = store.rows("SELECT signing_key FROM nodes WHERE node_id = ?", node_id)
     rows += store.rows(
-        "SELECT signing_key FROM revocations WHERE node_id = ? ORDER BY position DESC", node_id
+        "SELECT signing_key, position FROM revocations WHERE node_id = ? "
+        "UNION ALL SELECT signing_key, position FROM rotations WHERE node_id = ? ORDER BY position DESC",
+        node_id,
+        node_id,
     )
     return [VerifyKey.from_pem(bytes(row["signing_key"])) for row in rows]
 
@@ -34,6 +38,35 @@ def signer_of(store: Store, node_id: str, bundle: bytes) -> VerifyKey:
     raise EpgfnError(
         f"no key that {node_id} has enrolled with has signed its accepted model; restore the state from a backup"
     )
+
+
+def require_not_replaced(store: Store, node_id: str, bundle: bytes) -> None:
+    """
+    Raises:
+        RefusedError: "key-replaced": a key has signed the bundle in whose place the node has put another.
+    """
+    for row in store.rows("SELECT signing_key FROM rotations WHERE node_id = ?", node_id):
+        try:
+            verify_bundle(bundle, VerifyKey.from_pem(bytes(row["signing_key"])))
+        except RefusedError:
+            continue
+        raise replaced_error(node_id)
+
+
+def replaced_error(node_id: str) -> RefusedError:
+    """What somebody is told who signs with a key that its node has replaced."""
+    return RefusedError(
+        "key-replaced",
+        f"this is signed with a key of {node_id} in whose place it has put another; approve or write it again, which signs it anew",
+    )
+
+
+def is_replaced(store: Store, node_id: str, key: VerifyKey) -> bool:
+    """Whether a node has put another key in the place of this one."""
+    found = store.row(
+        "SELECT 1 FROM rotations WHERE node_id = ? AND signing_fingerprint = ?", node_id, key.fingerprint
+    )
+    return found is not None
 
 
 def is_current(store: Store, node_id: str, key: VerifyKey) -> bool:

@@ -47,7 +47,7 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.invitation import digest_of_signer
 from epgfn_coordinator.journal import LOG, Journal
-from epgfn_coordinator.known_keys import signing_keys
+from epgfn_coordinator.known_keys import require_not_replaced, signing_keys
 from epgfn_coordinator.live_round import LiveRound
 from epgfn_coordinator.people import revoked_in
 from epgfn_coordinator.revocation import revoked_error
@@ -285,6 +285,8 @@ def _current_key(
     key = None if known is None else VerifyKey.from_pem(bytes(known["signing_key"]))
     if key is not None and _has_signed(key, letter):
         return key
+    if key is not None:
+        require_not_replaced(live.store, said.node_id, letter.bundle)
     if any(_has_signed(old, letter) for old in signing_keys(live.store, said.node_id)):
         raise revoked_error(said.node_id)
     for other in live.store.rows("SELECT * FROM nodes WHERE node_id != ?", said.node_id):

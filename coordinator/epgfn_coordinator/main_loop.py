@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from epgfn.base.errors import EpgfnError, NoRoomError, UsageError
+from epgfn.sealing.rotation import ForkError
 from epgfn_coordinator import metrics, rounds
 from epgfn_coordinator.certificates import Upkeep
 from epgfn_coordinator.grpc_servers import Listener, Servicers
@@ -41,6 +42,8 @@ from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
 from epgfn_coordinator.store import SERVED_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
+from epgfn_coordinator.succession import keep_fork, replace_key
+from epgfn_coordinator.succession import share as share_changes
 
 if TYPE_CHECKING:
     from epgfn_coordinator.together import Trainer
@@ -304,7 +307,12 @@ class Coordinator:
             ResultByRound(by_round),
             LedgerByRound(by_round),
             CertificateServicer(
-                by_round, self._store_of, self._shared.keys.authority, self._journal, self._share_if_possible
+                by_round,
+                self._store_of,
+                self._shared.keys.authority,
+                self._journal,
+                self._share_if_possible,
+                self.replace_key,
             ),
         )
 
@@ -367,6 +375,33 @@ class Coordinator:
                 once they are revoked in another.
         """
         return revoke_in(self._rounds, node_id)
+
+    def replace_key(self, node_id: str, statements: list[bytes]) -> None:
+        """Put another signing key in the place of a node's, in every round, by what it has signed.
+
+        Raises:
+            RefusedError: see `replace_key` of `succession.py`; of a fork both statements are kept in the coordinator's directory.
+            EpgfnError: a state cannot be written.
+        """
+        with self._sharing:
+            try:
+                new = replace_key([each.member for each in self._rounds], node_id, statements)
+            except ForkError as fork:
+                folder = keep_fork(self._home, fork)
+                self._journal.decision(
+                    "fork",
+                    f"{fork}; both statements are in {folder}",
+                    warn=True,
+                    caller=node_id,
+                    node=node_id,
+                )
+                raise
+        for each in self._rounds:
+            each.log.publish_now_or_later()
+        for rotation in new:
+            self._journal.decision(
+                "key-replaced", f"{node_id} signs with {rotation.in_words}", caller=node_id, node=node_id
+            )
 
     def close(self) -> None:
         """Give the states back."""
@@ -470,7 +505,7 @@ class Coordinator:
             for member, node_id in unshared_revocations(members):
                 with contextlib.suppress(EpgfnError):  # that round takes no entries now
                     live[id(member.store)].revocation.revoke(node_id)
-            if share(members):
+            if share_changes(members) + share(members):
                 for each in self._rounds:
                     each.log.publish_now_or_later()
 

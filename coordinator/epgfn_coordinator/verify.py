@@ -31,7 +31,7 @@ from epgfn.sealing.statement import (
 from epgfn.study import Study
 from epgfn.study.parameters import is_shared, payload_of
 from epgfn_coordinator.identity import Caller
-from epgfn_coordinator.known_keys import signing_keys
+from epgfn_coordinator.known_keys import require_not_replaced, signing_keys
 from epgfn_coordinator.loading import load
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.store import Store
@@ -163,6 +163,7 @@ class Verifier:
         try:
             return verify_bundle(bundle, caller.signing_key)
         except RefusedError:
+            require_not_replaced(self._store, caller.node_id, bundle)
             if any(_has_signed(key, bundle) for key in signing_keys(self._store, caller.node_id)[1:]):
                 raise RefusedError(
                     "wrong-key",

@@ -12,7 +12,7 @@ from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
-from epgfn_coordinator.known_keys import is_current
+from epgfn_coordinator.known_keys import is_current, is_replaced, replaced_error
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import revoked_error
 from epgfn_coordinator.round import round_state, withdrawal_of
@@ -67,7 +67,8 @@ class Withdrawal:
     def _withdraw(self, caller: Caller, bundle: bytes, sealed_sha256: str, seen: int) -> int:
         node_id, state = caller.node_id, round_state(self._store)
         if not is_current(self._store, node_id, caller.signing_key):
-            raise revoked_error(node_id)
+            replaced = is_replaced(self._store, node_id, caller.signing_key)
+            raise (replaced_error if replaced else revoked_error)(node_id)
         if self._store.fact(CONTINUITY_FACT) is not None:
             raise RefusedError("restored", RESTORED)
         found = self._store.row(

@@ -343,11 +343,10 @@ def _rotation(raw: bytes, key: _Key) -> Inspected:
         checked = "both checked, the old one's under the key that you gave"
     elif key.ledger is not None:
         checked = f"both checked, under the keys that it names; {OTHER_KEY}"
-    whose = "the coordinator" if said.party == predicates.COORDINATOR else said.party.replace("/", " ")
     return Inspected(
         f"A signed statement: {_KINDS[predicates.ROTATION]}",
         [
-            ("of", whose),
+            ("of", found.whose),
             ("old key", said.old_fingerprint),
             ("new key", said.new_fingerprint),
             ("on", f"{said.time}, as it says"),

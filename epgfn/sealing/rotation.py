@@ -18,7 +18,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.bundle import read_unverified, sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
-from epgfn.sealing.predicates import ROTATION, RotationPredicate
+from epgfn.sealing.predicates import COORDINATOR, ROTATION, RotationPredicate
 from epgfn.sealing.statement import make_statement, parse_statement, predicate_of
 
 SUBJECT: Final = "signing.pem"
@@ -43,6 +43,11 @@ class Rotation:
     def new(self) -> VerifyKey:
         """The key in its place."""
         return VerifyKey.from_pem(self.said.new_key.encode())
+
+    @property
+    def whose(self) -> str:
+        """The party, for people."""
+        return in_words(self.said.party)
 
     @property
     def in_words(self) -> str:
@@ -76,11 +81,16 @@ class ForkError(RefusedError):
     def __init__(self, one: Rotation, other: Rotation) -> None:
         super().__init__(
             "rotation-fork",
-            f"the key {one.said.old_fingerprint} of the {one.said.party} has signed two successors, {one.said.new_fingerprint} on "
+            f"the key {one.said.old_fingerprint} of {one.whose} has signed two successors, {one.said.new_fingerprint} on "
             f"{one.said.time} and {other.said.new_fingerprint} on {other.said.time}: somebody else has that key; trust neither, and ask "
             "its owner by telephone",
         )
         self.statements = (one.bundle, other.bundle)
+
+
+def in_words(party: str) -> str:
+    """A party for people: the coordinator, or a node by its id."""
+    return "the coordinator" if party == COORDINATOR else party.removeprefix("node/")
 
 
 def sign_rotation(party: str, old: SigningKey, new: SigningKey, time: str, reason: str) -> bytes:
@@ -119,7 +129,7 @@ def read_rotation(bundle: bytes, party: str | None = None) -> Rotation:
         raise RefusedError("malformed", "the change of keys is about another key than it names")
     if party is not None and claimed.party != party:
         raise RefusedError(
-            "wrong-party", f"the change of keys is of the {claimed.party}, and was to be of the {party}"
+            "wrong-party", f"the change of keys is of {found.whose}, and was to be of {in_words(party)}"
         )
     return found
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65pgfn/v1/certificate.proto\x12\x08\x65pgfn.v1\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\x32N\n\x12\x43\x65rtificateService\x12\x38\n\x05Renew\x12\x16.epgfn.v1.RenewRequest\x1a\x17.epgfn.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65pgfn/v1/certificate.proto\x12\x08\x65pgfn.v1\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\"&\n\x10RotateKeyRequest\x12\x12\n\nstatements\x18\x01 \x03(\x0c\"\x13\n\x11RotateKeyResponse2\x94\x01\n\x12\x43\x65rtificateService\x12\x38\n\x05Renew\x12\x16.epgfn.v1.RenewRequest\x1a\x17.epgfn.v1.RenewResponse\x12\x44\n\tRotateKey\x12\x1a.epgfn.v1.RotateKeyRequest\x1a\x1b.epgfn.v1.RotateKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWREQUEST']._serialized_end=71
   _globals['_RENEWRESPONSE']._serialized_start=73
   _globals['_RENEWRESPONSE']._serialized_end=129
-  _globals['_CERTIFICATESERVICE']._serialized_start=131
-  _globals['_CERTIFICATESERVICE']._serialized_end=209
+  _globals['_ROTATEKEYREQUEST']._serialized_start=131
+  _globals['_ROTATEKEYREQUEST']._serialized_end=169
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=171
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=190
+  _globals['_CERTIFICATESERVICE']._serialized_start=193
+  _globals['_CERTIFICATESERVICE']._serialized_end=341
 # @@protoc_insertion_point(module_scope)

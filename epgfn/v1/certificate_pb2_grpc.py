@@ -40,6 +40,11 @@ class CertificateServiceStub(object):
                 request_serializer=epgfn_dot_v1_dot_certificate__pb2.RenewRequest.SerializeToString,
                 response_deserializer=epgfn_dot_v1_dot_certificate__pb2.RenewResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/epgfn.v1.CertificateService/RotateKey',
+                request_serializer=epgfn_dot_v1_dot_certificate__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_certificate__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class CertificateServiceServicer(object):
@@ -53,6 +58,14 @@ class CertificateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """RotateKey puts another signing key in the place of the one that the node has enrolled with, in all rounds. What is done already is not
+        done again, so repeating it is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=epgfn_dot_v1_dot_certificate__pb2.RenewRequest.FromString,
                     response_serializer=epgfn_dot_v1_dot_certificate__pb2.RenewResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=epgfn_dot_v1_dot_certificate__pb2.RotateKeyRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_certificate__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class CertificateService(object):
             '/epgfn.v1.CertificateService/Renew',
             epgfn_dot_v1_dot_certificate__pb2.RenewRequest.SerializeToString,
             epgfn_dot_v1_dot_certificate__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epgfn.v1.CertificateService/RotateKey',
+            epgfn_dot_v1_dot_certificate__pb2.RotateKeyRequest.SerializeToString,
+            epgfn_dot_v1_dot_certificate__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,6 +14,7 @@ from epgfn.run.audit.kept import Kept, Own, gather
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.pki import node_id_from_cert
 from epgfn_node.home import NodeHome
+from epgfn_node.keys import earlier_keys
 from epgfn_node.study import load_agreement
 from epgfn_node.trust import Trust
 
@@ -66,4 +67,5 @@ def _own(home: NodeHome, trust: Trust) -> Own:
         sent=sent,
         approved=sha256_file(home.sealed) if home.sealed.exists() else None,
         withdrawn=frozenset(home.all_withdrawn()),
+        earlier=tuple(key.fingerprint for key in earlier_keys(home)),
     )

@@ -163,6 +163,52 @@ def passphrase(
         )
 
 
+@app.command("rotate-key", epilog='Example: epgfn-node rotate-key --home node-home --reason "a key a year"')
+def rotate_key(
+    home: Home = DEFAULT_HOME,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, in a few words; everybody can read it.")
+    ] = "regular change",
+    resend: Annotated[
+        bool,
+        typer.Option(
+            "--resend",
+            help="Change nothing; tell a coordinator that was restored from a backup of the changes so far.",
+        ),
+    ] = False,
+    events: Events = False,
+) -> None:
+    """Put another signing key in the place of this node's, in all of its rounds. Both keys sign that, and the ledger says so.
+
+    What was accepted stands under the old key. It does not help against stolen keys: have those revoked.
+    """
+    from contextlib import ExitStack
+
+    from epgfn_node.join import joined
+    from epgfn_node.rotation import require_taken, tell
+    from epgfn_node.rotation import rotate_key as replace_key
+
+    with _session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
+        node_home.require_enrolled()
+        rounds = [node_home, *joined(node_home)]
+        for each in rounds[1:]:
+            held.enter_context(each.locked())
+        connection = _connection(node_home, report)
+        with connection.open(report) as coordinator:
+            require_taken(coordinator)
+            if not resend:
+                made = replace_key(node_home, rounds, connection.node_id, reason)
+            tell(node_home, coordinator)
+        if resend:
+            report.event("key-replaced", "the coordinator knows this node's signing key")
+        else:
+            report.event(
+                "key-replaced",
+                f"this node signs with {made.in_words}; tell auditors, who compare it",
+                fingerprint=made.said.new_fingerprint,
+            )
+
+
 @app.command(epilog="Example: epgfn-node enroll --home node-home --invite clinic-a.invitation.json")
 def enroll(
     home: Home = DEFAULT_HOME,

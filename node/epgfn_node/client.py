@@ -86,6 +86,10 @@ class Coordinator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the channel back."""
         self._channel.close()
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:

@@ -24,6 +24,7 @@ from epgfn_node import ledger
 from epgfn_node.client import Coordinator
 from epgfn_node.home import NodeHome
 from epgfn_node.keys import NodeKeys, load_keys
+from epgfn_node.rotation import is_untold, tell
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, fetch_agreement, kept_round_id, require_on_roster
 from epgfn_node.trust import Invitation, Trust, pin
@@ -72,8 +73,22 @@ class Connection:
         return Target(parse_address(self.address), self.trust.ca_pem, identity)
 
     def open(self, report: Reporter, patience: float = 0.0) -> Coordinator:
-        """A channel on which both ends show certificates; use as a context manager."""
-        return self.recorded or Coordinator(self.target, report, patience, self.round_id)
+        """A channel on which both ends show certificates; use as a context manager. A coordinator that may not know this node's
+        signing key yet is told first.
+
+        Raises:
+            RefusedError, EpgfnError: it does not take that, or nobody answers.
+        """
+        if self.recorded is not None:
+            return self.recorded
+        coordinator = Coordinator(self.target, report, patience, self.round_id)
+        if is_untold(self.home):
+            try:
+                tell(self.home, coordinator)
+            except BaseException:
+                coordinator.close()
+                raise
+        return coordinator
 
 
 def enroll(

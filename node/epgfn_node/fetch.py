@@ -285,7 +285,7 @@ def _withdrawal(
     said = parse_entry(entry)
     if not isinstance(said, WithdrawnByNodeEntry) or said.sealed_sha256 != package.sealed_sha256:
         return "", ()
-    statement = parse_statement(verify_bundle(bundle, connection.keys.signing.public))
+    statement = parse_statement(connection.keys.verify_own(bundle))
     signed = predicate_of(statement, WithdrawalPredicate)
     ours = (agreement.round.round_id, connection.node_id)
     named = (

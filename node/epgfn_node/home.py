@@ -8,6 +8,8 @@ rounds/<name>/                       further rounds of this coordinator
 invitation.json                      * 0600: holds the one-time token
 keys/{tls.key,tls.csr,tls.pem}       * identity on the wire; keys are 0600
 keys/{signing.key,signing.pem}       * signs what is sent
+keys/rotation-<n>.sigstore.json      * statements by which it came in the place of earlier ones
+keys/rotation-untold                 * there while the coordinator is still to be told of the last of them
 trust/{ca.pem,coordinator.pem,address}   * pinned when enrolling; of ca.pem only the dates ever change
 trust/rotations/                     * statements by which other keys of the coordinator took the place of the pinned one
 trust/ledger.vkey                    pinned when enrolling, or when joining: each round has a ledger of its own

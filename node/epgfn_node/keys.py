@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import read_bytes, write_atomic
 from epgfn.base.passphrase import key_passphrase, new_passphrase
+from epgfn.sealing.bundle import read_unverified, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey
+from epgfn.sealing.rotation import MAX_BYTES, MOST, follow, read_rotation
 from epgfn_node.home import NodeHome
 
 
 class NodeKeys(NamedTuple):
-    """`tls` for the channel, `signing` for statements."""
+    """`tls` for the channel, `signing` for statements. `earlier`: public keys in whose place it came, with which this node has
+    signed before."""
 
     tls: SigningKey
     signing: SigningKey
+    earlier: tuple[VerifyKey, ...] = ()
+
+    def verify_own(self, bundle: bytes) -> bytes:
+        """The payload of a bundle that this node has signed, now or with an earlier key.
+
+        Raises:
+            RefusedError: it has not.
+        """
+        _, signer = read_unverified(bundle)
+        known = (self.signing.public, *self.earlier)
+        return verify_bundle(bundle, next((key for key in known if key.fingerprint == signer), known[0]))
 
 
 def create_keys(home: NodeHome, *, no_passphrase: bool = False) -> None:
@@ -43,10 +58,49 @@ def load_keys(home: NodeHome) -> NodeKeys:
         RefusedError: "wrong-key": signing.pem is not the public half of signing.key.
     """
     passphrase = key_passphrase(home.signing_key)
-    keys = NodeKeys(SigningKey.load(home.tls_key, passphrase), SigningKey.load(home.signing_key, passphrase))
+    keys = NodeKeys(
+        SigningKey.load(home.tls_key, passphrase),
+        SigningKey.load(home.signing_key, passphrase),
+        earlier_keys(home),
+    )
     if keys.signing.public != VerifyKey.from_pem(read_bytes(home.signing_public, "public key")):
         raise RefusedError(
             "wrong-key",
             f"{home.signing_public} does not belong to {home.signing_key}; restore both from one backup",
         )
     return keys
+
+
+def rotation_file(home: NodeHome, number: int) -> Path:
+    """Where the statement lies by which this node changed its signing key for the n-th time."""
+    return NodeHome(home.base).signing_key.with_name(f"rotation-{number}.sigstore.json")
+
+
+def rotation_statements(home: NodeHome) -> list[bytes]:
+    """The statements by which this node's signing keys took the place of one another, the oldest first."""
+    found = []
+    for number in range(1, MOST + 1):
+        path = rotation_file(home, number)
+        if not path.exists():
+            break
+        found.append(read_bytes(path, "change of keys", MAX_BYTES))
+    return found
+
+
+def earlier_keys(home: NodeHome) -> tuple[VerifyKey, ...]:
+    """The keys in whose place the present one came, the oldest first.
+
+    Raises:
+        RefusedError: "wrong-key": the statements do not lead to the present one.
+    """
+    statements = rotation_statements(home)
+    if not statements:
+        return ()
+    first = read_rotation(statements[0])
+    chain = follow(first.old, statements, first.said.party)
+    if chain.keys[-1] != VerifyKey.from_pem(read_bytes(home.signing_public, "public key")):
+        raise RefusedError(
+            "wrong-key",
+            f"the changes of keys beside {home.signing_public} do not lead to it; restore all of keys/ from one backup",
+        )
+    return chain.keys[:-1]

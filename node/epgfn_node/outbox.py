@@ -18,7 +18,7 @@ from epgfn.base.files import read_bytes, read_secret, sha256_file, sha256_hex, w
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.run.layout import SEALED
 from epgfn.sealing.binding import Binding
-from epgfn.sealing.bundle import sign_statement, verify_bundle
+from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.encoding import to_base64
 from epgfn.sealing.envelope import seal, sealed_size
 from epgfn.sealing.model_header import Form, read_header
@@ -264,11 +264,19 @@ def _seal(connection: Connection, agreement: Agreement, raw: bytes, approval: Ap
 def _read_package(connection: Connection, model_sha256: str) -> Package:
     home = connection.home
     bundle = read_bytes(home.upload_bundle, "signed statement")
-    statement = parse_statement(verify_bundle(bundle, connection.keys.signing.public))
+    statement = parse_statement(connection.keys.verify_own(bundle))
     predicate = predicate_of(statement, UploadPredicate)
     sealed_sha256 = sha256_file(home.sealed)
     if statement.subjects != {SEALED: sealed_sha256} or home.sealed.stat().st_size != predicate.sealed_size:
         raise _stale(home)
+    if (
+        predicate.sender_fingerprint != connection.keys.signing.public.fingerprint
+        and not home.receipt.exists()
+    ):
+        raise RefusedError(
+            "not-approved",
+            f"this node changed its signing key since the model in {home.root} was approved; run: epgfn-node approve --home {home.root}",
+        )
     return Package(bundle, predicate, model_sha256, sealed_sha256)
 
 

@@ -12,7 +12,7 @@ from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import AcceptedEntry
 from epgfn.ledger.entries import parse as parse_entry
 from epgfn.run.layout import SEALED
-from epgfn.sealing.bundle import sign_statement, verify_bundle
+from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.encoding import to_base64
 from epgfn.sealing.predicates import WITHDRAWAL, WithdrawalPredicate
 from epgfn.sealing.statement import CheckpointRef, make_statement, parse_statement
@@ -40,7 +40,7 @@ def withdraw(connection: Connection, agreement: Agreement, report: Reporter, pat
             digest, seen = _accepted(connection, agreement, coordinator)
             write_atomic(home.withdrawal, _statement(connection, agreement, digest, seen))
         bundle = read_bytes(home.withdrawal, "signed withdrawal")
-        digest = parse_statement(verify_bundle(bundle, connection.keys.signing.public)).subjects[SEALED]
+        digest = parse_statement(connection.keys.verify_own(bundle)).subjects[SEALED]
         try:
             answer = coordinator.call(
                 coordinator.artifact.Withdraw, artifact_pb2.WithdrawRequest(bundle=bundle)

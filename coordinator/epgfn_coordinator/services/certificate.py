@@ -1,4 +1,4 @@
-"""CertificateService: a node's certificate anew, over the one that still holds."""
+"""CertificateService: a node's certificate anew, over the one that still holds; and another signing key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME_WITHIN: Final = timedelta(days=1)  # so that nobody has us sign and write w
 
 
 class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
-    """Issues nodes' certificates anew."""
+    """Issues nodes' certificates anew, and takes other signing keys of theirs."""
 
     def __init__(
         self,
@@ -33,8 +33,11 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
         authority: CertificateAuthority,
         journal: Journal,
         share: Callable[[], None],
+        replace_key: Callable[[str, list[bytes]], None],
     ) -> None:
-        """`store_of` the round with an id; `share` tells the other rounds what one has come to know."""
+        """`store_of` the round with an id; `share` tells the other rounds what one has come to know; `replace_key` of a node by what it has
+        signed, in all rounds."""
+        self._replace_key = replace_key
         self._by_round, self._store_of = by_round, store_of
         self._authority, self._journal, self._share = authority, journal, share
 
@@ -55,6 +58,24 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
         return certificate_pb2.RenewResponse(
             certificate_pem=certificate, ca_pem=self._authority.certificate_pem
         )
+
+    @guarded
+    def RotateKey(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See certificate.proto."""
+        node_id, _ = self._by_round.anyone(context)
+        try:
+            self._replace_key(node_id, [bytes(each) for each in request.statements])
+        except RefusedError as error:
+            self._journal.decision(
+                "refused",
+                f"another signing key: {error}",
+                warn=True,
+                caller=node_id,
+                node=node_id,
+                reason=error.reason,
+            )
+            raise
+        return certificate_pb2.RotateKeyResponse()
 
 
 def renewed(store: Store, authority: CertificateAuthority, node_id: str, csr_pem: bytes) -> bytes:

@@ -144,7 +144,7 @@ class Enrollment(enrollment_pb2_grpc.EnrollmentServiceServicer):
             raise CallError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "key-revoked",
-                "a key of this enrolment was revoked by the coordinator's operator; enrol with a new --home, which makes new keys",
+                "a key of this enrolment was revoked, or replaced by another; enrol with a new --home, which makes new keys",
             )
         if fingerprint == key.fingerprint or taken_in(members, node_id, fingerprint, key.fingerprint):
             raise CallError(
@@ -183,8 +183,9 @@ def _asked(store: Store, digest: str) -> str | RefusedError:
 
 def _is_revoked(store: Store, *fingerprints: str) -> bool:
     found = store.row(
-        "SELECT 1 FROM revocations WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?)",
-        *fingerprints * 2,
+        "SELECT 1 FROM revocations WHERE tls_fingerprint IN (?, ?) OR signing_fingerprint IN (?, ?) "
+        "UNION SELECT 1 FROM rotations WHERE signing_fingerprint IN (?, ?)",
+        *fingerprints * 3,
     )
     return found is not None
 

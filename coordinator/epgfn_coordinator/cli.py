@@ -53,6 +53,10 @@ StudyOption = Annotated[
         help="Which round, where the home holds several; `epgfn-coordinator rounds` lists them.",
     ),
 ]
+MlDsa = Annotated[
+    bool,
+    typer.Option("--ml-dsa", help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
@@ -82,6 +86,7 @@ def init(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Put the private keys under no passphrase; ask for none.")
     ] = False,
+    ml_dsa: MlDsa = False,
     as_json: AsJson = False,
 ) -> None:
     """Make keys, sign the study, open its round.
@@ -96,7 +101,9 @@ def init(
 
     parsed = Study.load(study)
     config = Config(address, enroll_address, tuple(tls_name or ()))
-    made = initialise(Home(home), parsed, config, _authority(ca, ca_key), no_passphrase=no_passphrase)
+    made = initialise(
+        Home(home), parsed, config, _authority(ca, ca_key), no_passphrase=no_passphrase, double=ml_dsa
+    )
     if as_json:
         print(
             json.dumps(
@@ -331,6 +338,7 @@ def rotate_key(
     reason: Annotated[
         str, typer.Option(help="Why, in a few words; everybody can read it.")
     ] = "regular change",
+    ml_dsa: MlDsa = False,
     as_json: AsJson = False,
 ) -> None:
     """Put another signing key in the place of the present one, for rounds that are opened from now on. Stop `serve` before.
@@ -341,7 +349,7 @@ def rotate_key(
     """
     from epgfn_coordinator.signing import replaced_keys, rotate
 
-    made = rotate(Home(home), reason)
+    made = rotate(Home(home), reason, double=ml_dsa)
     said = made.said
     if as_json:
         shown = {

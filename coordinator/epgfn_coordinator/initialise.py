@@ -44,9 +44,10 @@ def initialise(
     authority: CertificateAuthority | None = None,
     *,
     no_passphrase: bool = False,
+    double: bool = False,
 ) -> bool:
     """Make a coordinator for one round of `study` in `home`; False if it is there already, for the same study. `authority`: an
-    institution's, instead of one that is made. `no_passphrase`: nobody is asked for one.
+    institution's, instead of one that is made. `no_passphrase`: nobody is asked for one. `double`: sign with ML-DSA-65 beside P-256.
 
     Nothing counts until one transaction at the end, so after an interruption the same command starts afresh.
 
@@ -73,7 +74,7 @@ def initialise(
         else:
             require_new(study)
             _require_time_left(study)
-            _make(home, study, config, store, authority, no_passphrase)
+            _make(home, study, config, store, authority, no_passphrase, double)
         config.save(home.config)  # last: whoever finds it finds a whole coordinator
     finally:
         store.close()
@@ -200,12 +201,13 @@ def _make(
     store: Store,
     given: CertificateAuthority | None,
     no_passphrase: bool,
+    double: bool,
 ) -> None:
     secret = new_passphrase(decline=no_passphrase)
     authority = given or CertificateAuthority.create()
     authority.save(home.keys, secret)
     issue(home, authority, config)
-    signing = SigningKey.generate()
+    signing = SigningKey.generate(double=double)
     signing.save(home.key(SIGNING_KEY), secret)
     write_atomic(home.key(SIGNING_PUBLIC), signing.public.pem)
     _open_round(home, study, store, signing, None if given is None else given.fingerprint.encode())

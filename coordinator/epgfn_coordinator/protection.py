@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from epgfn.base.passphrase import key_passphrase
-from epgfn.base.private_keys import to_pem
 from epgfn.base.replacing import replace_together
 from epgfn.ledger.note import NoteSigner
-from epgfn.sealing.keys import open_private
+from epgfn.sealing.keys import reencrypted
 from epgfn.sealing.pki import CA_KEY
 from epgfn.sealing.round_key_file import private_key_bytes, read_private_key
 from epgfn_coordinator import keys, rounds
@@ -28,7 +27,7 @@ def change_passphrase(home: Home, new: str | None) -> list[Path]:
     with home.served(), home.adding():
         old = key_passphrase(home.key(SIGNING_KEY))
         shared = (home.keys / CA_KEY, home.key(keys.TLS_KEY), home.key(SIGNING_KEY), *replaced_keys(home))
-        files = {path: to_pem(open_private(path, old), new) for path in shared}
+        files = {path: reencrypted(path, old, new) for path in shared}
         for each in rounds.all_rounds(home):
             ledger, sealed = each.key(keys.LEDGER_KEY), each.key(keys.ROUND_KEY)
             files[ledger] = NoteSigner.load(ledger, old).private_bytes(new)

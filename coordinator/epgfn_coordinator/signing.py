@@ -110,9 +110,9 @@ def load_signing_of(home: Home) -> SigningKey:
     return key
 
 
-def rotate(home: Home, reason: str) -> Rotation:
+def rotate(home: Home, reason: str, *, double: bool = False) -> Rotation:
     """Make another signing key, under the passphrase of the present one, and have it sign every round that is opened from now on. Whenever
-    this is killed, either the old key is in place or the new one.
+    this is killed, either the old key is in place or the new one. `double`: from now on with ML-DSA-65 beside P-256, which stays so.
 
     Raises:
         UsageError: there is no coordinator in `home`, the reason is none, or keys were changed too often.
@@ -122,7 +122,8 @@ def rotate(home: Home, reason: str) -> Rotation:
     with home.served(), home.adding():
         path = home.key(SIGNING_KEY)
         secret = key_passphrase(path)
-        old, new = load_signing(home), SigningKey.generate()
+        old = load_signing(home)
+        new = SigningKey.generate(double=double or old.public.is_double)
         number = len(rotation_files(home)) + 1
         if number > MOST:
             raise UsageError(

@@ -51,7 +51,8 @@ Moment = Annotated[
 Pem = Annotated[
     str,
     Field(
-        max_length=4096, pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n$"
+        max_length=4096,
+        pattern=r"^(-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n){1,2}$",
     ),
 ]
 

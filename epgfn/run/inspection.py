@@ -260,10 +260,11 @@ def _pem(raw: bytes) -> Inspected:
             return Inspected("A certificate of a coordinator or its authority", facts)
     if b"-----BEGIN CERTIFICATE REQUEST-----" in raw:
         return Inspected("A request for a certificate", [])
+    key = VerifyKey.from_pem(raw)
     return Inspected(
-        "A public key that verifies signatures (P-256)",
+        f"A public key that verifies signatures ({key.algorithms})",
         [
-            ("fingerprint", VerifyKey.from_pem(raw).fingerprint),
+            ("fingerprint", key.fingerprint),
             ("advice", "compare the fingerprint with what its owner tells you"),
         ],
     )

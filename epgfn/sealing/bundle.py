@@ -9,7 +9,8 @@ Signed is DSSE's pre-authentication encoding of the payload's own bytes. For one
 exactly one file, so a file's SHA-256 stands for its meaning. The hint is no evidence: callers bring the key they trust.
 
 Where several keys sign, as the old and the new one do when a party changes its key, there is a signature of each, in the order in which
-the verifier names them; the hint is the first one's. Who verifies says whose signatures there have to be: of fewer or more nothing counts.
+the verifier names them; a double key has two, P-256 first. The hint is the first one's. Who verifies says whose signatures there have to
+be: of fewer or more nothing counts.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def sign_statement(payload: bytes, key: SigningKey, *further: SigningKey) -> bytes:
     """The bundle file of the statement `payload` (from `make_statement`), signed with `key`, and with `further` ones after it."""
     encoded = pae(PAYLOAD_TYPE, payload)
-    signed = [_Signature(each.public.fingerprint, each.sign(encoded)) for each in (key, *further)]
-    return _bundle(payload, signed, key.public.fingerprint)
+    signed = [
+        _Signature(keyid, raw)
+        for each in (key, *further)
+        for keyid, raw in zip(each.public.keyids, each.sign_each(encoded), strict=True)
+    ]
+    return _bundle(payload, signed, signed[0].keyid)
 
 
 def verify_bundle(bundle: bytes, key: VerifyKey, *further: VerifyKey) -> bytes:
@@ -46,30 +51,33 @@ def verify_bundle(bundle: bytes, key: VerifyKey, *further: VerifyKey) -> bytes:
     again.
 
     Raises:
-        RefusedError: "malformed": not the one byte form of such a bundle, or more signatures than keys; "wrong-key": the bundle names
-            another key; "signature-missing": fewer signatures than keys; "bad-signature": one does not fit.
+        RefusedError: "malformed": not the one byte form of such a bundle, or more signatures than belong there; "wrong-key": it names
+            another key; "signature-missing": fewer than belong there; "bad-signature": one does not fit.
     """
     payload, found, hint = _parse(bundle)
     keys = (key, *further)
-    if hint != key.fingerprint:
+    expected = [keyid for each in keys for keyid in each.keyids]
+    if hint != expected[0]:
         raise RefusedError(
             "wrong-key",
             "the bundle is signed with another key than the expected one; compare key fingerprints",
         )
-    if len(found) < len(keys):
+    if len(found) < len(expected):
         raise RefusedError(
             "signature-missing",
-            f"{len(keys)} signatures belong on the statement, and it has {len(found)}; ask its sender for the original",
+            f"{len(expected)} signatures belong on the statement, and it has {len(found)}; ask its sender for the original",
         )
-    if [each.keyid for each in found] != [each.fingerprint for each in keys]:
+    if [each.keyid for each in found] != expected:
         raise _malformed()
-    for each, signed in zip(keys, found, strict=True):
-        each.verify(pae(PAYLOAD_TYPE, payload), signed.raw)
+    left = iter(found)
+    for each in keys:
+        each.verify_each(pae(PAYLOAD_TYPE, payload), [next(left).raw for _ in each.keyids])
     return payload
 
 
 def read_unverified(bundle: bytes) -> tuple[bytes, str]:
-    """The payload and the fingerprint of the key that the bundle says signed it, to be shown as what somebody claims: NOTHING is verified.
+    """The payload and the id of the key that the bundle says signed it first (`VerifyKey.keyids`), to be shown as what somebody
+    claims: NOTHING is verified.
 
     Raises:
         RefusedError: "malformed": not the one byte form of such a bundle.

@@ -30,7 +30,8 @@ _ONLY: Final = "."
 def sign_model(name: str, digest: str, key: SigningKey) -> bytes:
     """The signature file of the model file called `name` whose SHA-256 is `digest` (hexadecimal)."""
     payload = _payload(name, digest)
-    return canonical_json(_bundle(payload, key.sign(pae(PAYLOAD_TYPE, payload)), key.public))
+    first = key.first  # these tools know of no other signature beside it
+    return canonical_json(_bundle(payload, first.sign(pae(PAYLOAD_TYPE, payload)), first.public))
 
 
 def verify_model(signature: bytes, name: str, digest: str, key: VerifyKey) -> None:
@@ -52,9 +53,9 @@ def verify_model(signature: bytes, name: str, digest: str, key: VerifyKey) -> No
         raise RefusedError(
             "wrong-model", f"the signature by Model Signing is of another file than this {name}"
         )
-    if found != _bundle(payload, raw, key):
+    if found != _bundle(payload, raw, key.first):
         raise _malformed()
-    key.verify(pae(PAYLOAD_TYPE, payload), raw)
+    key.first.verify(pae(PAYLOAD_TYPE, payload), raw)
 
 
 def is_model_signature(raw: bytes) -> bool:

@@ -359,6 +359,9 @@ class RotationPredicate(_Claim):
             raise ValueError("a fingerprint is not that of its key")
         if self.old_fingerprint == self.new_fingerprint:
             raise ValueError("the old key is the new one")
+        old, new = (VerifyKey.from_pem(key.encode()) for key in (self.old_key, self.new_key))
+        if old.is_double and not new.is_double:
+            raise ValueError("a key that signs with ML-DSA-65 too gives way to one that does not")
         return self
 
 

@@ -74,6 +74,10 @@ class Chain:
         """The key of the chain with that fingerprint."""
         return next((key for key in self.keys if key.fingerprint == fingerprint), None)
 
+    def signer(self, keyid: str) -> VerifyKey | None:
+        """The key of the chain that a bundle calls its signer."""
+        return next((key for key in self.keys if key.keyids[0] == keyid), None)
+
 
 class ForkError(RefusedError):
     """One key has signed two successors; `statements` are both."""

@@ -95,6 +95,10 @@ SentEarlier = Annotated[
         help="Digest of what this node sent under keys that were revoked since.",
     ),
 ]
+MlDsa = Annotated[
+    bool,
+    typer.Option("--ml-dsa", help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough."),
+]
 DEFAULT_HOME = Path("node-home")
 
 
@@ -121,6 +125,7 @@ def init(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Put the private keys under no passphrase; ask for none.")
     ] = False,
+    ml_dsa: MlDsa = False,
 ) -> None:
     """Make this node's keys and settings. Running it again changes nothing that exists."""
     from epgfn.base.passphrase import UNPROTECTED
@@ -128,7 +133,7 @@ def init(
 
     pipeline.require_readable(data)
     with _session(home) as (node_home, report):
-        if pipeline.initialise(node_home, data, no_passphrase=no_passphrase):
+        if pipeline.initialise(node_home, data, no_passphrase=no_passphrase, double=ml_dsa):
             report.event("unprotected", UNPROTECTED)
         report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
 
@@ -176,6 +181,7 @@ def rotate_key(
             help="Change nothing; tell a coordinator that was restored from a backup of the changes so far.",
         ),
     ] = False,
+    ml_dsa: MlDsa = False,
     events: Events = False,
 ) -> None:
     """Put another signing key in the place of this node's, in all of its rounds. Both keys sign that, and the ledger says so.
@@ -197,7 +203,7 @@ def rotate_key(
         with connection.open(report) as coordinator:
             require_taken(coordinator)
             if not resend:
-                made = replace_key(node_home, rounds, connection.node_id, reason)
+                made = replace_key(node_home, rounds, connection.node_id, reason, double=ml_dsa)
             tell(node_home, coordinator)
         if resend:
             report.event("key-replaced", "the coordinator knows this node's signing key")

@@ -30,12 +30,12 @@ class NodeKeys(NamedTuple):
         """
         _, signer = read_unverified(bundle)
         known = (self.signing.public, *self.earlier)
-        return verify_bundle(bundle, next((key for key in known if key.fingerprint == signer), known[0]))
+        return verify_bundle(bundle, next((key for key in known if key.keyids[0] == signer), known[0]))
 
 
-def create_keys(home: NodeHome, *, no_passphrase: bool = False) -> None:
+def create_keys(home: NodeHome, *, no_passphrase: bool = False, double: bool = False) -> None:
     """Make the keys that are missing; keys that exist stay, so this may run again after an interruption. A person at the terminal is asked
-    for a passphrase, unless on `no_passphrase`.
+    for a passphrase, unless on `no_passphrase`. `double`: sign with ML-DSA-65 beside P-256.
 
     Raises:
         EpgfnError: a file cannot be written, or an existing key does not open.
@@ -46,7 +46,7 @@ def create_keys(home: NodeHome, *, no_passphrase: bool = False) -> None:
     passphrase = new_passphrase(decline=no_passphrase) if there is None else key_passphrase(there)
     for path in paths:
         if not path.exists():
-            SigningKey.generate().save(path, passphrase)
+            SigningKey.generate(double=double and path == home.signing_key).save(path, passphrase)
     write_atomic(home.signing_public, SigningKey.load(home.signing_key, passphrase).public.pem)
 
 

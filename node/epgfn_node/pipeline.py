@@ -61,8 +61,11 @@ class Plan:
         )
 
 
-def initialise(home: NodeHome, data: Path | None, *, no_passphrase: bool = False) -> bool:
+def initialise(
+    home: NodeHome, data: Path | None, *, no_passphrase: bool = False, double: bool = False
+) -> bool:
     """Make keys and a first node.toml; what exists stays. Whether keys were made that no passphrase protects.
+    `double`: sign with ML-DSA-65 beside P-256.
 
     Raises:
         EpgfnError: a file cannot be written.
@@ -70,7 +73,7 @@ def initialise(home: NodeHome, data: Path | None, *, no_passphrase: bool = False
     unprotected = False
     if not home.is_joined:
         fresh = not home.signing_key.exists()
-        create_keys(home, no_passphrase=no_passphrase)
+        create_keys(home, no_passphrase=no_passphrase, double=double)
         unprotected = fresh and key_passphrase() is None
     if not home.settings.exists() and (data is not None or not home.is_joined):
         write_settings(home.settings, data)

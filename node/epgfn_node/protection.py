@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from epgfn.base.passphrase import key_passphrase
-from epgfn.base.private_keys import to_pem
 from epgfn.base.replacing import replace_together
 from epgfn.ledger.cosignature import CosignerKey
 from epgfn.privacy.spending.ledger_file import KEY, key_bytes, read_key
-from epgfn.sealing.keys import open_private
+from epgfn.sealing.keys import reencrypted
 from epgfn.sealing.round_key_file import private_key_bytes, read_private_key
 from epgfn_node.home import NodeHome
 from epgfn_node.join import joined
@@ -26,7 +25,7 @@ def change_passphrase(home: NodeHome, new: str | None) -> list[Path]:
     """
     node = NodeHome(home.base)
     old = key_passphrase(node.signing_key)
-    files = {path: to_pem(open_private(path, old), new) for path in (node.tls_key, node.signing_key)}
+    files = {path: reencrypted(path, old, new) for path in (node.tls_key, node.signing_key)}
     spending = node.privacy / KEY
     if spending.exists():
         files[spending] = key_bytes(read_key(spending, old), new)

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 UNTOLD: Final = "rotation-untold"
 
 
-def rotate_key(home: NodeHome, rounds: list[NodeHome], node_id: str, reason: str) -> Rotation:
+def rotate_key(
+    home: NodeHome, rounds: list[NodeHome], node_id: str, reason: str, *, double: bool = False
+) -> Rotation:
     """Make another signing key, under the passphrase of the present one, in the place of it. Hold the locks of `rounds`, which are all
-    of the node's. The coordinator is told by whatever connects to it next.
+    of the node's. The coordinator is told by whatever connects to it next. `double`: from now on with ML-DSA-65 beside
+    P-256, which stays so.
 
     Raises:
         UsageError: the reason is none, or the key was changed too often.
@@ -41,7 +44,8 @@ def rotate_key(home: NodeHome, rounds: list[NodeHome], node_id: str, reason: str
     """
     for each in rounds:
         _require_nothing_under_way(each)
-    old, new = load_keys(home).signing, SigningKey.generate()
+    old = load_keys(home).signing
+    new = SigningKey.generate(double=double or old.public.is_double)
     number = len(rotation_statements(home)) + 1
     if number > MOST:
         raise UsageError(f"this node has changed its key {MOST} times, which is the most; enrol a new home")

@@ -126,7 +126,7 @@ def follow_coordinator(
     longer = max(ours, theirs, key=len)
     chain = Chain(known.start, (*ours, *longer[len(ours) :]))
     _, signer = read_unverified(manifest)
-    key = chain.find(signer)
+    key = chain.signer(signer)
     if key is None:
         raise RefusedError(
             "wrong-key",

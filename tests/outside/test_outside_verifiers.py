@@ -41,11 +41,14 @@ needs_sigstore = pytest.mark.skipif(
 KEY = SigningKey.generate()
 PAYLOAD = make_statement({"study.toml": "a" * 64}, STUDY, StudyPredicate(study_digest="a" * 64, name="sachs"))
 BUNDLE = sign_statement(PAYLOAD, KEY)
+# With ML-DSA-65 beside P-256, which these tools pass over: they see the P-256 signature, and the key in the first block of its file.
+DOUBLE = SigningKey.generate(double=True)
+DOUBLE_BUNDLE = sign_statement(PAYLOAD, DOUBLE)
 
 
-def changed_bundle() -> bytes:
+def changed_bundle(bundle: bytes = BUNDLE) -> bytes:
     """The same signature over another study: a bundle that every verifier must refuse."""
-    value = json.loads(BUNDLE)
+    value = json.loads(bundle)
     other = PAYLOAD.replace(b"sachs", b"other")
     value["dsseEnvelope"]["payload"] = base64.b64encode(other).decode()
     return canonical_json(value)
@@ -68,10 +71,20 @@ def signed_parts(bundle: bytes) -> tuple[bytes, bytes]:
 
 
 @needs_openssl
-@pytest.mark.parametrize(("bundle", "verdict"), [(BUNDLE, True), (changed_bundle(), False)])
-def test_openssl_verifies_the_signature(tmp_path: Path, bundle: bytes, verdict: bool) -> None:
+@pytest.mark.parametrize(
+    ("key", "bundle", "verdict"),
+    [
+        (KEY, BUNDLE, True),
+        (KEY, changed_bundle(), False),
+        (DOUBLE, DOUBLE_BUNDLE, True),
+        (DOUBLE, changed_bundle(DOUBLE_BUNDLE), False),
+    ],
+)
+def test_openssl_verifies_the_signature(
+    tmp_path: Path, key: SigningKey, bundle: bytes, verdict: bool
+) -> None:
     pae, signature = signed_parts(bundle)
-    (tmp_path / "key.pem").write_bytes(KEY.public.pem)
+    (tmp_path / "key.pem").write_bytes(key.public.pem)
     (tmp_path / "signature").write_bytes(signature)
     done = openssl(
         "dgst", "-sha256", "-verify", tmp_path / "key.pem", "-signature", tmp_path / "signature", stdin=pae
@@ -209,18 +222,19 @@ def test_openssl_prints_the_authoritys_fingerprint(certificates: Path) -> None:
 
 
 def verify_with_securesystemslib(bundle: bytes, key: VerifyKey) -> bytes:
-    trusted = SSlibKey.from_crypto(load_pem_public_key(key.pem), keyid=key.fingerprint)  # type: ignore[arg-type]
+    trusted = SSlibKey.from_crypto(load_pem_public_key(key.pem), keyid=key.keyids[0])  # type: ignore[arg-type]
     envelope = Envelope.from_dict(json.loads(bundle)["dsseEnvelope"])
     envelope.verify([trusted], 1)
     return envelope.payload
 
 
-def test_securesystemslib_verifies_the_envelope() -> None:
-    assert verify_with_securesystemslib(BUNDLE, KEY.public) == PAYLOAD
+@pytest.mark.parametrize(("key", "bundle"), [(KEY, BUNDLE), (DOUBLE, DOUBLE_BUNDLE)])
+def test_securesystemslib_verifies_the_envelope(key: SigningKey, bundle: bytes) -> None:
+    assert verify_with_securesystemslib(bundle, key.public) == PAYLOAD
     with pytest.raises(VerificationError):
-        verify_with_securesystemslib(changed_bundle(), KEY.public)
+        verify_with_securesystemslib(changed_bundle(bundle), key.public)
     with pytest.raises(VerificationError):
-        verify_with_securesystemslib(BUNDLE, SigningKey.generate().public)
+        verify_with_securesystemslib(bundle, SigningKey.generate().public)
 
 
 # Sigstore's JavaScript library
@@ -243,3 +257,6 @@ def test_sigstore_verifies_the_bundle(tmp_path: Path) -> None:
     assert verify("key.pem", "good.json") == (0, f"ok {sha256_hex(PAYLOAD)}")
     assert verify("key.pem", "bad.json") == (1, "refused signature verification failed")
     assert verify("other.pem", "good.json") == (1, "refused the bundle names another key")
+    (tmp_path / "key.pem").write_bytes(DOUBLE.public.pem)
+    (tmp_path / "good.json").write_bytes(DOUBLE_BUNDLE)
+    assert verify("key.pem", "good.json") == (0, f"ok {sha256_hex(PAYLOAD)}")

@@ -35,6 +35,7 @@ from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.letter import read_letter, write_letter
 from epgfn.sealing.model_file import read_model
 from epgfn.sealing.pki import CertificateAuthority, make_csr, node_id_from_cert
+from epgfn.sealing.rotation import read_rotation, sign_rotation
 from epgfn.sealing.round_key import RoundPrivateKey
 from epgfn.sealing.statement import parse_statement
 from epgfn.study import Study
@@ -156,13 +157,19 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
         b'"coordinator_key_pem":"b","ledger_vkey":"c","study_digest":"%s","round_id":""}' % (b"0" * 64)
     )
     samples = (root / "global/samples.parquet").read_bytes()
+    double = SigningKey.generate(double=True)
+    rotations = [
+        sign_rotation("node/north", old, double, "2030-01-31T12:00:00Z", "x")
+        for old in (key, SigningKey.generate(double=True))
+    ]
     return {
         "study": Parser(Study.from_bytes, [run.study.raw, STUDY]),
         "study-check": Parser(check_study, [run.study.raw, STUDY]),
         "json": Parser(parse_canonical_json, [*statements, *run.entries]),
         "statement": Parser(parse_statement, statements),
         "bundle": Parser(lambda raw: verify_bundle(raw, run.coordinator.public), bundles),
-        "public-key": Parser(VerifyKey.from_pem, [run.coordinator.public.pem]),
+        "rotation": Parser(read_rotation, rotations),
+        "public-key": Parser(VerifyKey.from_pem, [run.coordinator.public.pem, double.public.pem]),
         "certificate": Parser(node_id_from_cert, [authority.issue_node(request, "north")]),
         "request": Parser(lambda raw: authority.issue_node(raw, "north"), [request]),
         "entry": Parser(parse, run.entries),
@@ -202,7 +209,7 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
             _at(_inspected),
             [sealed[:4096], bundles[0], run.tiles.note, run.tiles.receipt(6), log, letter, invitation, run.study.raw,
              run.coordinator.public.pem, (root / "global/summary.json").read_bytes(),
-             (root / "global/model.safetensors").read_bytes()],
+             (root / "global/model.safetensors").read_bytes(), rotations[0], double.public.pem],
         ),
     }  # fmt: skip
 
@@ -210,7 +217,7 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
 NAMES: Final = (
     "study", "study-check", "json", "statement", "bundle", "public-key", "certificate", "request", "entry", "tile", "checkpoint", "note",
     "receipt", "ledger-key", "witness-key", "cosignature", "policy", "sealed", "model", "samples", "comparison", "letter", "invitation",
-    "settings", "records", "edges", "claim", "backup", "inspect",
+    "settings", "records", "edges", "claim", "backup", "rotation", "inspect",
 )  # fmt: skip
 """The same names, for those who have no run yet."""
 

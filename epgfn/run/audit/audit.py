@@ -280,10 +280,11 @@ class _Audit:
 
     def _coordinator_key(self) -> str:
         key = VerifyKey.from_pem(self._bytes(COORDINATOR_KEY))
+        both = " (P-256 and ML-DSA-65, both of which have to sign)" if key.is_double else ""
         if self.pin is None:
             self.coordinator = key
             return (
-                f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}; everything below rests on it, so compare "
+                f"{COORDINATOR_KEY} has the fingerprint {key.fingerprint}{both}; everything below rests on it, so compare "
                 "it with the one the coordinator gives you over another channel"
             )
         given_ = "".join(self.pin.lower().replace(":", "").split())
@@ -307,7 +308,7 @@ class _Audit:
         if self.followed is not None:
             steps = "; ".join(each.in_words for each in self.followed.rotations)
             return f"{COORDINATOR_KEY} is the successor of the key with the fingerprint you gave, as each key has signed: {steps}"
-        return f"{COORDINATOR_KEY} is the key with the fingerprint you gave"
+        return f"{COORDINATOR_KEY} is the key with the fingerprint you gave{both}"
 
     def _study(self) -> str:
         raw = self._bytes(layout.STUDY, MAX_STUDY_BYTES)

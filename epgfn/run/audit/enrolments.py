@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from epgfn.ledger.entries import EnrolledEntry, Entry, RevokedEntry, RotatedEntry
+from epgfn.sealing.keys import VerifyKey
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ def enrolled_at(entries: Iterable[Entry], node: str, index: int) -> Enrolment | 
     return None
 
 
-def named(entries: Iterable[Entry], node: str, fingerprint: str) -> Enrolment | None:
-    """The enrolment of a key of a node that was not revoked; the newest where none has that fingerprint, and None of a node without any."""
+def named(entries: Iterable[Entry], node: str, keyid: str) -> Enrolment | None:
+    """The enrolment of a key of a node that was not revoked, by what a bundle calls its signer; the newest where none is called so, and
+    None of a node without any."""
     of_node = enrolments(entries).get(node, [])
-    good = [each for each in of_node if not each.is_revoked and each.entry.fingerprint == fingerprint]
+    good = [
+        each for each in of_node if not each.is_revoked and VerifyKey.from_pem(each.pem).keyids[0] == keyid
+    ]
     found = good or of_node
     return found[-1] if found else None
 

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from epgfn.base.console import Reporter, make_reporter, run_app
+from epgfn.base.console import make_reporter, run_app
+from epgfn_node import key_commands
+from epgfn_node.command_options import (
+    DEFAULT_HOME,
+    Accept,
+    Budget,
+    Data,
+    Device,
+    Events,
+    Home,
+    MlDsa,
+    Seed,
+    SentEarlier,
+    SmallCounts,
+    Statistic,
+    ToFile,
+)
 from epgfn_node.home import NodeHome
+from epgfn_node.sessions import connect, party_of, session
 
 if TYPE_CHECKING:
     from epgfn.study import Study
-    from epgfn_node.enroll import Connection
 
 NAME = "epgfn-node"
 DAY = 86_400.0
@@ -46,77 +60,6 @@ population = typer.Typer(
 app.add_typer(privacy)
 privacy.add_typer(population)
 
-Home = Annotated[Path, typer.Option("--home", help="This node's directory.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Your records, CSV or Parquet. They never leave.")]
-Events = Annotated[bool, typer.Option("--events", help="Print progress as one JSON object per line.")]
-Accept = Annotated[
-    str | None,
-    typer.Option("--accept-study", metavar="DIGEST", help="Digest of the study you have read and accept."),
-]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Seed of the training.")]
-SmallCounts = Annotated[
-    bool,
-    typer.Option(
-        "--accept-small-counts",
-        help="Let a model of categories leave that tells counts below ten; asked once for a study.",
-    ),
-]
-Statistic = Annotated[
-    bool,
-    typer.Option(
-        "--accept-statistic",
-        help="Let a statistic of the records leave beside the model, where all sites share their parameters; asked once for a study.",
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        "--privacy-budget",
-        metavar="EPSILON",
-        help="The most that all releases on these records together may spend, under differential privacy.",
-    ),
-]
-Device = Annotated[
-    str, typer.Option("--device", help="Where to train: cpu, cuda, or a particular GPU such as cuda:1.")
-]
-ToFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--to-file",
-        metavar="LETTER",
-        help="Where there is no network: write a letter to be carried to the coordinator, and connect to nobody.",
-    ),
-]
-SentEarlier = Annotated[
-    str | None,
-    typer.Option(
-        "--sent-earlier",
-        metavar="SHA256",
-        help="Digest of what this node sent under keys that were revoked since.",
-    ),
-]
-MlDsa = Annotated[
-    bool,
-    typer.Option("--ml-dsa", help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough."),
-]
-DEFAULT_HOME = Path("node-home")
-
-
-@contextmanager
-def _session(home: Path, events: bool = False) -> Iterator[tuple[NodeHome, Reporter]]:
-    """The home, held by this command alone, and a reporter that is closed whatever happens."""
-    node_home = NodeHome(home)
-    report = make_reporter(_party(node_home), events)
-    try:
-        with node_home.locked():
-            yield node_home, report
-    finally:
-        report.close()
-
-
-def _party(home: NodeHome) -> str:
-    return f"{home.base.name}/{home.root.name}" if home.is_joined else home.root.name or "node"
-
 
 @app.command(epilog="Example: epgfn-node init --home node-home --data records.csv")
 def init(
@@ -132,87 +75,16 @@ def init(
     from epgfn_node import pipeline
 
     pipeline.require_readable(data)
-    with _session(home) as (node_home, report):
+    with session(home) as (node_home, report):
         if pipeline.initialise(node_home, data, no_passphrase=no_passphrase, double=ml_dsa):
             report.event("unprotected", UNPROTECTED)
         report.event("initialised", f"keys and settings are in {node_home.root}; next: epgfn-node enroll")
 
 
-@app.command(epilog="Example: epgfn-node passphrase --home node-home")
-def passphrase(
-    home: Home = DEFAULT_HOME,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Put the private keys under no passphrase.")
-    ] = False,
-    events: Events = False,
-) -> None:
-    """Put all of this node's private keys under another passphrase, under one for the first time, or under none.
-
-    The passphrase of now is found as ever; the new one is asked for, or in EPGFN_NEW_KEY_PASSPHRASE_FILE.
-    """
-    from contextlib import ExitStack
-
-    from epgfn.base.passphrase import changed_passphrase
-    from epgfn_node.join import joined
-    from epgfn_node.protection import change_passphrase
-
-    with _session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
-        node_home.require_initialised()
-        for each in joined(node_home):
-            held.enter_context(each.locked())
-        files = change_passphrase(node_home, None if remove else changed_passphrase())
-        report.event(
-            "protected",
-            f"{len(files)} private keys in {node_home.root} are under {'no passphrase' if remove else 'the new passphrase'} now; copies of "
-            "them elsewhere, as in backups, are as they were",
-        )
-
-
-@app.command("rotate-key", epilog='Example: epgfn-node rotate-key --home node-home --reason "a key a year"')
-def rotate_key(
-    home: Home = DEFAULT_HOME,
-    reason: Annotated[
-        str, typer.Option("--reason", help="Why, in a few words; everybody can read it.")
-    ] = "regular change",
-    resend: Annotated[
-        bool,
-        typer.Option(
-            "--resend",
-            help="Change nothing; tell a coordinator that was restored from a backup of the changes so far.",
-        ),
-    ] = False,
-    ml_dsa: MlDsa = False,
-    events: Events = False,
-) -> None:
-    """Put another signing key in the place of this node's, in all of its rounds. Both keys sign that, and the ledger says so.
-
-    What was accepted stands under the old key. It does not help against stolen keys: have those revoked.
-    """
-    from contextlib import ExitStack
-
-    from epgfn_node.join import joined
-    from epgfn_node.rotation import require_taken, tell
-    from epgfn_node.rotation import rotate_key as replace_key
-
-    with _session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
-        node_home.require_enrolled()
-        rounds = [node_home, *joined(node_home)]
-        for each in rounds[1:]:
-            held.enter_context(each.locked())
-        connection = _connection(node_home, report)
-        with connection.open(report) as coordinator:
-            require_taken(coordinator)
-            if not resend:
-                made = replace_key(node_home, rounds, connection.node_id, reason, double=ml_dsa)
-            tell(node_home, coordinator)
-        if resend:
-            report.event("key-replaced", "the coordinator knows this node's signing key")
-        else:
-            report.event(
-                "key-replaced",
-                f"this node signs with {made.in_words}; tell auditors, who compare it",
-                fingerprint=made.said.new_fingerprint,
-            )
+app.command(epilog="Example: epgfn-node passphrase --home node-home")(key_commands.passphrase)
+app.command("rotate-key", epilog='Example: epgfn-node rotate-key --home node-home --reason "a key a year"')(
+    key_commands.rotate_key
+)
 
 
 @app.command(epilog="Example: epgfn-node enroll --home node-home --invite clinic-a.invitation.json")
@@ -229,7 +101,7 @@ def enroll(
     from epgfn_node.settings import NodeSettings
     from epgfn_node.trust import Invitation
 
-    with _session(home, events) as (node_home, report):
+    with session(home, events) as (node_home, report):
         node_home.require_initialised()
         settings = NodeSettings.of(node_home)
         source = invite or settings.invite or node_home.invitation
@@ -272,7 +144,7 @@ def receive(
     from epgfn_node.study import load_agreement
     from epgfn_node.trust import Trust
 
-    with _session(home, events) as (node_home, report):
+    with session(home, events) as (node_home, report):
         kind = receive_reply(node_home, reply, NodeSettings.of(node_home), report, sent_earlier)
         study = load_agreement(node_home, Trust(node_home)).study
     if kind == ENROLMENT and not events:
@@ -287,8 +159,8 @@ def rounds(
     """List the coordinator's rounds in which this node may take part."""
     from epgfn_node.join import rounds as of_this_node
 
-    with _session(home) as (node_home, report):
-        found = of_this_node(_connection(node_home), report)
+    with session(home) as (node_home, report):
+        found = of_this_node(connect(node_home), report)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -312,8 +184,8 @@ def join(
 
     require_name(round_name)
     node = NodeHome(NodeHome(home).base)
-    connection = _connection(node)
-    with _session(node.round(round_name).root, events) as (_, report):
+    connection = connect(node)
+    with session(node.round(round_name).root, events) as (_, report):
         joined, agreement = join_round(connection, round_name, report)
     if not events:
         _show(agreement.study, joined)
@@ -335,7 +207,7 @@ def renew(
     from epgfn_node.settings import NodeSettings
     from epgfn_node.trust import Invitation
 
-    with _session(home, events) as (node_home, report):
+    with session(home, events) as (node_home, report):
         if to_file is not None:
             from epgfn.base.errors import UsageError
             from epgfn_node.letters import write_enrolment
@@ -348,7 +220,7 @@ def renew(
             write_enrolment(node_home, Invitation.load(invite), to_file, report)
             return
         if invite is None:
-            renew_now(_connection(node_home), report)
+            renew_now(connect(node_home), report)
             return
         settings = NodeSettings.of(node_home)
         renew_by_invitation(node_home, Invitation.load(invite), settings, report)
@@ -367,7 +239,7 @@ def doctor(
     from epgfn_node.doctor import examine, require_well
 
     node_home = NodeHome(home)
-    examined = examine(node_home, invite, make_reporter(_party(node_home), events=False))
+    examined = examine(node_home, invite, make_reporter(party_of(node_home), events=False))
     if as_json:
         print(json.dumps([each.as_json() for each in examined], indent=2))
     else:
@@ -398,8 +270,8 @@ def check(
 
     settings = NodeSettings()
     if study is None:
-        with _session(home) as (node_home, _):
-            connection = _connection(node_home)
+        with session(home) as (node_home, _):
+            connection = connect(node_home)
             settings = NodeSettings.of(node_home)
             loaded = load_agreement(node_home, connection.trust).study
     else:
@@ -435,7 +307,7 @@ def train(
         if not workers.is_first:
             pipeline.train_along(NodeHome(home), data, device)
             return
-        with _session(home, events) as (node_home, report):
+        with session(home, events) as (node_home, report):
             node_home.require_enrolled()
             settings = NodeSettings.of(node_home)
             connection = Connection.load(node_home, settings)
@@ -466,7 +338,7 @@ def inspect(
     from epgfn_node.settings import NodeSettings
     from epgfn_node.study import load_agreement
 
-    with _session(home) as (node_home, report):
+    with session(home) as (node_home, report):
         node_home.require_enrolled()
         settings = NodeSettings.of(node_home)
         connection = Connection.load(node_home, settings)
@@ -506,8 +378,8 @@ def approve(
     from epgfn_node.study import load_agreement
     from epgfn_node.withdraw import require_none_under_way
 
-    with _session(home, events) as (node_home, report):
-        connection = _connection(node_home)
+    with session(home, events) as (node_home, report):
+        connection = connect(node_home)
         require_none_under_way(node_home)
         settings = NodeSettings.of(node_home)
         accept_small_counts = accept_small_counts or settings.accept_small_counts
@@ -522,8 +394,8 @@ def submit(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events = F
     from epgfn_node.study import load_agreement
     from epgfn_node.submit import submit as submit_model
 
-    with _session(home, events) as (node_home, report):
-        connection = _connection(node_home, report)
+    with session(home, events) as (node_home, report):
+        connection = connect(node_home, report)
         agreement = load_agreement(node_home, connection.trust)
         if to_file is not None:
             from epgfn_node.letters import write_submission
@@ -539,8 +411,8 @@ def withdraw(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events =
     from epgfn_node.study import load_agreement
     from epgfn_node.withdraw import withdraw as withdraw_model
 
-    with _session(home, events) as (node_home, report):
-        connection = _connection(node_home)
+    with session(home, events) as (node_home, report):
+        connection = connect(node_home)
         agreement = load_agreement(node_home, connection.trust)
         if to_file is not None:
             from epgfn_node.letters import write_withdrawal
@@ -570,8 +442,8 @@ def fetch(
     from epgfn_node.fetch import fetch as fetch_model
     from epgfn_node.study import load_agreement
 
-    with _session(home, events) as (node_home, report):
-        connection = _connection(node_home, report)
+    with session(home, events) as (node_home, report):
+        connection = connect(node_home, report)
         agreement = load_agreement(node_home, connection.trust)
         if to_file is not None:
             from epgfn_node.letters import write_question
@@ -623,7 +495,7 @@ def cosign(
     from epgfn.base.files import write_atomic
     from epgfn_node.cosign import cosign as sign
 
-    with _session(home) as (node_home, report):
+    with session(home) as (node_home, report):
         signed = sign(node_home, run_dir)
         path = out or Path(f"{signed.node_id}.cosignature.json")
         write_atomic(path, signed.to_bytes())
@@ -640,8 +512,8 @@ def status(
     from epgfn_node.status import status as ask
     from epgfn_node.study import load_agreement
 
-    with _session(home) as (node_home, report):
-        connection = _connection(node_home)
+    with session(home) as (node_home, report):
+        connection = connect(node_home)
         found = ask(connection, load_agreement(node_home, connection.trust), report)
     print(json.dumps(found, indent=2) if as_json else in_words(found))
 
@@ -668,7 +540,7 @@ def new(
 
     if because is None:
         because = typer.prompt("What keeps these people apart from all whose records were released before?")
-    with _session(home) as (node_home, report):
+    with session(home) as (node_home, report):
         folder = new_population(node_home, NodeSettings.of(node_home), name, because)
         report.event(
             "population",
@@ -709,7 +581,7 @@ def run(
 
     pipeline.require_readable(data)
     pipeline.require_device(device)
-    with _session(home, events) as (node_home, report):
+    with session(home, events) as (node_home, report):
         plan = pipeline.Plan(
             invite=invite,
             data=data,
@@ -724,19 +596,6 @@ def run(
             device=device,
         )
         pipeline.run(node_home, plan, report)
-
-
-def _connection(home: NodeHome, report: Reporter | None = None) -> Connection:
-    """What it takes to call the coordinator; that a certificate ends soon is told to `report`."""
-    from epgfn_node.enroll import Connection
-    from epgfn_node.renew import warning_of
-    from epgfn_node.settings import NodeSettings
-
-    home.require_enrolled()
-    connection = Connection.load(home, NodeSettings.of(home))
-    if report is not None and (sentence := warning_of(connection)):
-        report.event("certificate", sentence)
-    return connection
 
 
 def main() -> None:

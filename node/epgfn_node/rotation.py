@@ -32,7 +32,7 @@ UNTOLD: Final = "rotation-untold"
 
 def rotate_key(
     home: NodeHome, rounds: list[NodeHome], node_id: str, reason: str, *, double: bool = False
-) -> Rotation:
+) -> None:
     """Make another signing key, under the passphrase of the present one, in the place of it. Hold the locks of `rounds`, which are all
     of the node's. The coordinator is told by whatever connects to it next. `double`: from now on with ML-DSA-65 beside
     P-256, which stays so.
@@ -65,7 +65,12 @@ def rotate_key(
             base.signing_key.with_name(UNTOLD): b"\n",
         },
     )
-    return read_rotation(bundle)
+
+
+def last_change(home: NodeHome) -> Rotation | None:
+    """The statement by which the present key took its place."""
+    statements = rotation_statements(home)
+    return read_rotation(statements[-1]) if statements else None
 
 
 def is_untold(home: NodeHome) -> bool:

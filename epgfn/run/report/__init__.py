@@ -12,6 +12,7 @@ from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.layout import EDGES_PNG, INFLUENCE_PNG, MARGINALS_PNG, POOLED_PNG, TRAINING_PNG, RunLayout
 from epgfn.run.report import (
+    agreement,
     answer,
     diagnostics,
     edges,
@@ -114,6 +115,7 @@ def _believe(run: Run, pictures: dict[str, bytes]) -> Iterator[Markup | str]:
     words = words_of(run.study)
     yield sections.believe(run)
     yield sections.meaning(run)
+    yield agreement.agreement(run)
     if run.comparison is not None and EDGES_PNG in pictures:
         yield edges.beside_the_exact(run.comparison, pictures[EDGES_PNG])
     if run.found is not None:

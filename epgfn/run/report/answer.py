@@ -47,7 +47,7 @@ def _ways(run: Run, pairs: list[Pair]) -> str:
     if not there:
         return "There is no pair whose direction could be asked for."
     told, open_ = [p for p in there if p.told], [p for p in there if not p.told]
-    said = [f"It can be told for {len(told)} of {len(there)} probable edges"]
+    said = [f"It can be told for {len(told) or 'none'} of {len(there)} probable edges"]
     if told:
         said.append(
             ": "

@@ -24,7 +24,7 @@ def heatmap(names: Sequence[str], edges: Array) -> Markup:
     v, cell = len(names), 30.0 if len(names) <= NUMBERED else 20.0 if len(names) <= 30 else 15.0
     font = 11.5 if v <= 30 else 10.5
     labels = [short(names[i], NAME) for i in order]
-    edge = font * 0.62 * max(map(len, labels)) + 12
+    edge = font * 0.62 * max(map(len, labels)) + 16
     size = edge + cell * v + 2
     parts: list[Markup] = []
     for k, label in enumerate(labels):

@@ -130,8 +130,8 @@ def sortable(
     choices, grids = [], []
     for number, (order, sorted_rows) in enumerate(rows.items()):
         own, chosen = f"{name}-{number}", {"checked": ""} if number == 0 else {}
-        choices.append(tag("input", type="radio", name=name, id=own, class_=f"by-{number}", **chosen))
-        choices.append(tag("label", order, for_=own))
+        choice = tag("input", type="radio", name=name, id=own, **chosen)
+        choices.append(tag("span", choice, tag("label", order, for_=own), class_=f"choice by-{number}"))
         grids.append(_grid(name, head, sorted_rows, numeric, f" by-{number}"))
     told = tag("span", "Sorted by", class_="by", id=f"{name}-by")
     parts = [told, *choices, *grids]

@@ -152,7 +152,7 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         "common). null: mean error of the prior, that is of sending nothing.\n"
         "lost: share of worlds where the model from the release is no closer to that from the records than to the prior, or further "
         f"off than the prior. More than {MOST_LOST:.0%} of worlds lost, or L1 above {MOST_MOVED:g} in more than "
-        "one of ten: too few records."
+        "one of ten (a standard error is left to spare): too few records."
     )
     few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
     if few:

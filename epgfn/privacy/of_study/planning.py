@@ -17,7 +17,8 @@ With p from the release and q from the records,
 
 Rule: there are *too few records* for this epsilon where more than one world of ten is lost, or L1 is above 1 in more than one of ten:
 most of the probability is on other objects then, whatever the single probabilities say. A study is run once, in one world, so the worst
-tenth decides and not the mean; from fewer than `TAIL_WORLDS` worlds it is hardly known. Noise is fresh each time, so figures move a little.
+tenth decides and not the mean, with a standard error to spare; from fewer than `TAIL_WORLDS` worlds it is hardly known. Noise is fresh
+each time, so figures move a little.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ Scope = Literal["local", "product"]
 
 class PlanRow(NamedTuple):
     """One (records, epsilon, scope), as the module says: means over worlds, and of `error` also the standard error of the mean, the median
-    and the 90 % quantile; of `l1` the latter too. `l1` is None where objects are not listed. `enough`: by the module's rule."""
+    and the 90 % quantile; of `l1` the latter too, and `moved`, the share of worlds
+    where it is above `MOST_MOVED`; None where objects are not listed. `enough`: by the module's rule."""
 
     records: int
     epsilon: float
@@ -64,6 +66,7 @@ class PlanRow(NamedTuple):
     to_prior: float
     prior_error: float
     lost: float
+    moved: float | None
     enough: bool
 
 
@@ -183,6 +186,7 @@ def _summary(nodes: int, same: Sequence[_Observation]) -> PlanRow:
     l1_90 = float(np.quantile(columns[:, 2], 0.9))
     lost = float(np.mean([seen.error >= min(seen.to_prior, seen.prior_error) for seen in same]))
     listed = not math.isnan(l1)
+    moved = float((columns[:, 2] > MOST_MOVED).mean()) if listed else None
     return PlanRow(
         records=same[0].records,
         epsilon=same[0].epsilon,
@@ -200,5 +204,12 @@ def _summary(nodes: int, same: Sequence[_Observation]) -> PlanRow:
         to_prior=to_prior,
         prior_error=prior_error,
         lost=lost,
-        enough=lost <= MOST_LOST and not (listed and l1_90 > MOST_MOVED),
+        moved=moved,
+        enough=max(lost, moved or 0.0) <= _may_fail(len(same)),
     )
+
+
+def _may_fail(worlds: int) -> float:
+    """Share of so many worlds that may fail: less than `MOST_LOST` by a standard error of that, so that chance flatters seldom; not where
+    worlds are too few to tell."""
+    return MOST_LOST - (math.sqrt(MOST_LOST * (1 - MOST_LOST) / worlds) if worlds >= TAIL_WORLDS else 0.0)

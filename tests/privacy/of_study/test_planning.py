@@ -18,7 +18,7 @@ from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from epgfn.learn.likelihoods import likelihood_of
 from epgfn.privacy.of_study import planning
 from epgfn.privacy.of_study.networks import GaussianNetwork
-from epgfn.privacy.of_study.planning import MOST_LOST, MOST_MOVED, plan
+from epgfn.privacy.of_study.planning import MOST_LOST, plan
 from epgfn.privacy.of_study.question import Question
 from epgfn.study import Study
 from epgfn.study.objects import space_of
@@ -41,7 +41,7 @@ def test_few_records_are_called_too_few_and_many_are_not() -> None:
     found = {(row.records, row.epsilon, row.scope): row for row in rows}
     assert len(found) == len(rows) == 8
     assert not found[20, 0.5, "local"].enough and found[5_000, 8.0, "local"].enough
-    assert all(row.enough == (row.lost <= MOST_LOST and (row.l1_90 or 0) <= MOST_MOVED) for row in rows)
+    assert all(row.enough == (max(row.lost, row.moved or 0) <= MOST_LOST) for row in rows)
     assert found[20, 0.5, "local"].error > 5 * found[5_000, 8.0, "local"].error
     assert {(row.scope, row.nodes) for row in rows} == {("local", 1), ("product", 2)}
     for row in rows:
@@ -85,6 +85,8 @@ def test_the_worst_tenth_of_worlds_decides_and_not_their_mean() -> None:
     assert planning._summary(1, [world(0.9)] * 20).enough
     bad = planning._summary(1, [world(0.1)] * 17 + [world(1.9)] * 3)
     assert bad.l1 is not None and bad.l1 < 0.5 and not bad.enough
+    near = [world(0.1)] * 37 + [world(1.9)] * 3  # 7.5 % of so few may as well be 15 %
+    assert not planning._summary(1, near).enough and planning._summary(1, near[1:38] * 10).enough
 
 
 def test_made_up_variables_have_unit_variance_and_no_cycle() -> None:
@@ -125,7 +127,7 @@ def test_more_records_and_more_epsilon_buy_a_better_posterior(kind: str) -> None
     assert poor.error > 5 * good.error and not poor.enough and good.enough
     assert poor.l1 is not None and good.l1 is not None and 0 < good.l1 < poor.l1 <= 2
     for row in planned.rows:
-        assert row.enough == (row.lost <= MOST_LOST and (row.l1_90 or 0) <= MOST_MOVED) and row.worlds == 8
+        assert row.enough == (max(row.lost, row.moved or 0) <= MOST_LOST) and row.worlds == 8
         assert 0 < row.error <= row.largest <= 1
         assert row.nodes == (2 if row.scope == "product" else 1)
     assert planned.settings["mode"] == MODES[kind] and SAID[kind] in planned.settings

@@ -25,11 +25,26 @@ HEALTH_KEY, HEALTH_CERTIFICATE = "health.key", "health.pem"
 
 @dataclass(frozen=True)
 class Keys:
-    """What `serve` signs a round with. The round key is read only while artifacts are verified or aggregated."""
+    """What `serve` signs a round with. The round key is read only while artifacts are verified or aggregated. `still_there`: the key that
+    has signed the round so far; None where it was replaced, and deleted since."""
 
     authority: CertificateAuthority
-    signing: SigningKey
+    still_there: SigningKey | None
     ledger: NoteSigner
+
+    @property
+    def signing(self) -> SigningKey:
+        """What this round's statements are signed with.
+
+        Raises:
+            EpgfnError: it was deleted.
+        """
+        if self.still_there is None:
+            raise EpgfnError(
+                "the signing key of this round was replaced, and has been deleted since, so nothing can be signed in it; restore "
+                "keys/signing-before-*.key from a backup"
+            )
+        return self.still_there
 
     @classmethod
     def load(cls, home: Home) -> Keys:
@@ -52,9 +67,12 @@ class Keys:
         Raises:
             EpgfnError: one is missing, readable by others, or does not open.
         """
+        own = self.still_there
         return replace(
             self,
-            signing=self.signing if round_key_of(home) == self.signing.public else load_signing_of(home),
+            still_there=own
+            if own is not None and round_key_of(home) == own.public
+            else load_signing_of(home),
             ledger=NoteSigner.load(home.key(LEDGER_KEY), key_passphrase()),
         )
 

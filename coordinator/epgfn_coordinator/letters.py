@@ -114,6 +114,7 @@ class Letters:
                 "refused", f"letter: {error}", warn=True, caller=said.node_id, reason=error.reason
             )
             raise
+        signing = current.live.signing  # before anything is done: without it there is no reply
         answer, model, reason = letter_pb2.Reply(), None, ""
         try:
             model, told = self._do(current, said, letter, message, signer, answer)
@@ -121,7 +122,7 @@ class Letters:
             reason, told = error.reason, str(error)
             answer.refusal.reason, answer.refusal.sentence = reason, told
         self._add_ledger(current, message, answer)
-        self._write(said, letter, answer, model, out, current.live.signing)
+        self._write(said, letter, answer, model, out, signing)
         return Answered(said.node_id, said.kind, told, reason)
 
     def _round_of(self, said: LetterPredicate) -> Counter:

@@ -44,6 +44,7 @@ from epgfn_coordinator.services.by_round import Desk
 from epgfn_coordinator.services.ledger import LedgerServicer
 from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
+from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import RETRY_FACT, TROUBLE_FACT, TURN_FACT, Store
 from epgfn_coordinator.streams import StreamWatch
 from epgfn_coordinator.verify import Verifier
@@ -157,8 +158,14 @@ class LiveRound:
         self.home, self.journal, self._shared = home, journal, shared
         self.study = Study.load(home.study)
         keys = shared.keys.of(home)
-        manifest = _manifest(home, keys)
+        manifest = _manifest(home)
         self.store = Store(home.state)
+        if self.may_train:
+            try:
+                keys.signing  # noqa: B018 -- better now than when everything is trained
+            except EpgfnError:
+                self.store.close()
+                raise
         self.name, self.round_id = rounds.name_of(home), manifest.round_id
         self.ledger_vkey = manifest.ledger_vkey
         self.log = PublishedLog(home, self.store, keys)
@@ -447,8 +454,8 @@ class _Worker:
         self._wake.set()
 
 
-def _manifest(home: Home, keys: Keys) -> RoundPredicate:
-    payload = verify_bundle(read_bytes(home.round_bundle, "round manifest"), keys.signing.public)
+def _manifest(home: Home) -> RoundPredicate:
+    payload = verify_bundle(read_bytes(home.round_bundle, "round manifest"), round_key_of(home))
     return predicate_of(parse_statement(payload), RoundPredicate)
 
 

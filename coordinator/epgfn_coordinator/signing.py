@@ -92,11 +92,11 @@ def round_key_of(home: Home) -> VerifyKey:
     raise EpgfnError(f"no key in {home.keys} has signed {home.round_bundle}; restore keys/ from a backup")
 
 
-def load_signing_of(home: Home) -> SigningKey:
-    """The private key that signs the round in `home`.
+def load_signing_of(home: Home) -> SigningKey | None:
+    """The private key that signs the round in `home`; None where it was replaced, and its operator has deleted it since.
 
     Raises:
-        EpgfnError: as `load_signing`; or it was replaced, and is not there any more.
+        EpgfnError: as `load_signing`; or another lies in its place.
     """
     newest = load_signing(home)
     wanted = round_key_of(home)
@@ -104,6 +104,8 @@ def load_signing_of(home: Home) -> SigningKey:
         return newest
     keys = chain_to(home, newest.public).keys
     path = _replaced(home, keys.index(wanted) + 1)
+    if not path.exists():
+        return None
     key = SigningKey.load(path, key_passphrase(path))
     if key.public != wanted:
         raise EpgfnError(f"{path} is not the key that signed {home.round_bundle}; restore it from a backup")

@@ -88,11 +88,24 @@ def test_a_running_round_keeps_its_key_and_the_next_one_has_the_new_one(
     restored = Home(tmp_path / "restored")
     assert Keys.load(restored).signing.public == before
     assert Keys.load(restored.further("second")).signing.public == after
-    # Without it the round that needs it says so, and the next one goes on.
-    replaced_keys(restored)[0].unlink()
-    with pytest.raises(EpgfnError, match="signing-before-1"):
-        Keys.load(restored)
-    assert Keys.load(restored.further("second")).signing.public == after
+    # Once its rounds are over it can be deleted: what was published is there as ever, and nothing more is signed.
+    replaced_keys(home)[0].unlink()
+    with pytest.raises(EpgfnError, match="signing-before-"):
+        Keys.load(home).signing  # noqa: B018
+    with InProcess(home):
+        assert nodes[0].download() and nodes[0].in_round(second).download()
+
+
+def test_a_round_that_is_not_over_is_not_served_without_its_key(tmp_path: Path) -> None:
+    study = tiny_study()
+    home = make_home(tmp_path / "coordinator", study)
+    rotate(home, "a test")
+    replaced_keys(home)[0].unlink()
+    with pytest.raises(EpgfnError, match="has been deleted since"), InProcess(home):
+        pass
+    add(home, study, "second")
+    with InProcess(home) as server:  # the next one goes on
+        assert [event["round"] for event in server.events.seen if event["phase"] == "round-unavailable"]
 
 
 ROTATE = """
@@ -115,12 +128,13 @@ def test_whatever_the_step_at_which_it_is_killed_one_key_works(tmp_path: Path) -
     log = tmp_path / "steps"
     assert change(EPGFN_FAILPOINT_LOG=str(log)) == 0
     steps = log.read_text().splitlines()
-    chosen = {
-        name: number for number, name in enumerate(steps)
-    }  # the last time of each kind, and some between
-    for number in sorted({*chosen.values(), *range(0, len(steps), 11)}):
+    # What each step does is for tests/base/test_replacing.py: here before and after the moment that counts, amid the moves, and at the end.
+    whole = next(
+        number for number, step in enumerate(steps) if step.startswith("renamed") and "replacing" in step
+    )
+    for number in (whole - 1, whole, whole + 3, len(steps) - 1):
         place = steps[: number + 1].count(steps[number])
-        known = [load_signing(home).public, *(round_key_of(home),)]
+        known = [load_signing(home).public, round_key_of(home)]
         count = len(rotation_files(home))
         assert change(EPGFN_FAILPOINT=f"kill:{place}:{steps[number]}") != 0
         home.require()  # as every command does
@@ -128,7 +142,8 @@ def test_whatever_the_step_at_which_it_is_killed_one_key_works(tmp_path: Path) -
         assert Keys.load(home).signing.public == known[1], "the round that is there goes on"
         assert len(rotation_files(home)) == count + (now != known[0])
         assert len(replaced_keys(home)) == len(rotation_files(home))
-        if number % 3 == 0:
+        assert (now != known[0]) == (number >= whole)
+        if number == whole:
             assert round_key_of(home.further(add(home, study, f"after-{number}")[0])) == now
 
 

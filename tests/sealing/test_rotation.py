@@ -143,3 +143,14 @@ def test_it_has_the_documented_form() -> None:
         for name in properties:
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate({**said, name: ""}, schema)
+
+
+def test_no_byte_of_it_can_be_changed() -> None:
+    raw = CHAIN[0]
+    for place in range(0, len(raw), 3):
+        altered = bytes([*raw[:place], raw[place] ^ 1, *raw[place + 1 :]])
+        with pytest.raises(RefusedError):
+            read_rotation(altered)
+    for cut in range(0, len(raw), 97):
+        with pytest.raises(RefusedError):
+            read_rotation(raw[:cut])

@@ -189,6 +189,53 @@ def ask(
 
 
 @app.command()
+def effects(
+    run_dir: RunDir,
+    of: Annotated[str, typer.Option("--of", help="The variable that is raised by one.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="A variable that may change; may be repeated (default: every other one)."),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", help="How many graphs to draw for it.", min=1)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What would change in a variable if another were raised by one: total causal effects by the posterior of graphs and coefficients.
+
+    For studies of numbers with target.parameters = "shared". Causal only if no common cause is hidden and relations are linear.
+
+    Example: epgfn effects runs/first --of smoking --on hba1c
+    """
+    from epgfn.run.result import load_run
+
+    run = load_run(run_dir)
+    for name in on or ():
+        if name not in run.study.variable_names:
+            raise UsageError(f"the study has no variable {name!r}")
+        if name == of:
+            raise UsageError("an effect is of one variable on another; --of and --on name the same")
+    found = run.effects(of, count, seed)
+    shown = [found[name] for name in dict.fromkeys(on or found)]
+    if as_json:
+        print(json.dumps({"effects": [effect.figures() for effect in shown]}))
+        return
+    for effect in shown:
+        print(
+            f"{effect.on}: {effect.mean:+.4g} (95 % between {effect.low:.4g} and {effect.high:.4g}; none at all in {effect.zero:.1%} of "
+            f"graphs; {effect.unit})"
+        )
+    if run.study.privacy.is_private:
+        typer.echo(
+            "The statistic has noise: intervals count it as fewer records, which is an approximation.",
+            err=True,
+        )
+    basis = shown[0].basis if shown else "samples"
+    if basis == "samples" and run.verdict not in (None, "good"):
+        typer.echo(f"Graphs are the model's own draws, and its verdict is: {run.verdict}.", err=True)
+    typer.echo("These are effects only if no common cause is hidden and relations are linear.", err=True)
+
+
+@app.command()
 def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
     """The exact distribution the global model samples from, where all objects can be listed (graphs: 5 variables or fewer).
 

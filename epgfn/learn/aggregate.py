@@ -30,6 +30,7 @@ from epgfn.gflownet.spaces.base import LogReward
 from epgfn.gflownet.spaces.parent_index import modular_score
 from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_of, fit
 from epgfn.learn.best_target import moves_of, of_models, of_tables
+from epgfn.learn.effects import statistic_said
 from epgfn.learn.exact import exact_of_table
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_upload
@@ -38,7 +39,7 @@ from epgfn.learn.shared import Pooled, pooled
 from epgfn.learn.shared import apart as apart_of
 from epgfn.learn.trust import Judge, Judged, More, parts_of, table_target
 from epgfn.study.objects import space_of
-from epgfn.study.parameters import POOLED, is_shared
+from epgfn.study.parameters import POOLED, is_shared, why_no_effects
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -176,11 +177,13 @@ def _pooled(study: Study, sent: Mapping[str, Mapping[str, Tensor]]) -> Pooled:
 
 def _beside_own(study: Study, together: Pooled, product_table: Tensor, judged: Judged) -> dict[str, Any]:
     """What one set of parameters for all sites makes of the result, beside the product in which each has its own: `target`, `records`,
-    `between` the sites' means of each variable's variance; and where both are exact `own` by question, with the mean and largest
-    difference and where that is."""
+    `between` the sites' means of each variable's variance; the `statistic` of all records, where effects can be told of it; and where both
+    are exact `own` by question, with the mean and largest difference and where that is."""
     found: dict[str, Any] = {"target": "shared", "records": together.records}
     if together.between:
         found["between"] = dict(zip(study.variable_names, together.between, strict=True))
+    if together.moments is not None and not why_no_effects(study):
+        found["statistic"] = statistic_said(together.moments)
     if judged.basis != "exact":
         return found
     with computing_on(CPU):

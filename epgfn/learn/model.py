@@ -305,11 +305,15 @@ class Model:
         Raises:
             UsageError: the model carries no scores, as all but those of graphs by sinks.
         """
+        table = self.carried_scores().masked_fill(~self.space.admissible, -torch.inf)
+        return LocalScores(self.space.parents, table - table.amax(1, keepdim=True))
+
+    def carried_scores(self) -> Tensor:
+        """(V, K) float64 scores as the model carries them. Raises as `local_scores`."""
         table = self._scores()
         if table is None:
             raise UsageError("this model carries no scores of parents; those of graphs by sinks do")
-        table = table.double().masked_fill(~self.space.admissible, -torch.inf)
-        return LocalScores(self.space.parents, table - table.amax(1, keepdim=True))
+        return table.double()
 
     def _require_graphs(self) -> None:
         if not self.study.kind.has_edges:

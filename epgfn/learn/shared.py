@@ -63,11 +63,13 @@ Held = Mapping[str, Tensor]
 
 class Pooled(NamedTuple):
     """`table` (V, K) float64 nats, the prior in it once. `records`: how many, or under privacy how many records without noise would say as
-    much. `between`: of each variable the share of its variance that lies between the sites' means; none where there are no means."""
+    much. `between`: of each variable the share of its variance that lies between the sites' means; none where there are no means.
+    `moments`: what adds up, where it is of numbers and all rows count for every score."""
 
     table: Tensor
     records: float
     between: list[float]
+    moments: Moments | None = None
 
 
 def apart(tensors: Held) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -169,8 +171,7 @@ def pooled(study: Study, held: Mapping[str, Held]) -> Pooled:
     Raises:
         EpgfnError: the pooled records give no sound score.
     """
-    records, between = _size_of(study, held)
-    return Pooled(_table(study, held, 1), records, between)
+    return Pooled(_table(study, held, 1), *_size_of(study, held))
 
 
 def own_table(study: Study, node_id: str, held: Held) -> Tensor:
@@ -254,24 +255,24 @@ def _released(study: Study, held: Mapping[str, Held]) -> list[Moments]:
     ]
 
 
-def _size_of(study: Study, held: Mapping[str, Held]) -> tuple[float, list[float]]:
-    """How many records in all, and the share of variance between sites."""
+def _size_of(study: Study, held: Mapping[str, Held]) -> tuple[float, list[float], Moments | None]:
+    """How many records in all, the share of variance between sites, and the moments."""
     if study.privacy.is_private:
         if study.mechanism != "moments":
             outputs = [outputs_of(study, one) for one in held.values()]
-            return counts_mechanism(study, _public_total(study, held)).pooled(outputs).n, []
+            return counts_mechanism(study, _public_total(study, held)).pooled(outputs).n, [], None
         parts = _released(study, held)
     elif study.columns.numeric:
         if study.design.column is not None:
-            return sum(float(_all_rows(study, one)) for one in held.values()), []
+            return sum(float(_all_rows(study, one)) for one in held.values()), [], None
         parts = [_one(one, 0, None) for one in held.values()]
     else:
-        return sum(float(_all_rows(study, one)) for one in held.values()), []
+        return sum(float(_all_rows(study, one)) for one in held.values()), [], None
     together = Moments.pooled(parts)
     if together.mean is None:
-        return together.n, []
+        return together.n, [], together
     within = torch.stack([part.scatter for part in parts]).sum(0).diagonal()
-    return together.n, (1 - within / together.scatter.diagonal()).clamp(0, 1).tolist()
+    return together.n, (1 - within / together.scatter.diagonal()).clamp(0, 1).tolist(), together
 
 
 def _all_rows(study: Study, one: Held) -> float:

@@ -3,6 +3,7 @@
     run = epgfn.load_run("runs/mine")
     run.table                        # pandas: edges, or clades, items, ..., with their probabilities
     run.model.probability("a is an ancestor of b")
+    run.effects("smoking")["hba1c"]  # what would change in one variable if another were raised by one
     run.samples[:10]                 # objects as the coordinator published them
     run.audit.ok                     # what was sent, by whom: checked
     run.report()                     # the HTML report
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
+    from epgfn.learn.effects import Effect
     from epgfn.learn.model import Model
     from epgfn.learn.samples import Samples
     from epgfn.run.audit.audit import AuditReport
@@ -178,6 +180,19 @@ class RunResult:
         from epgfn.run.model import drawn_from
 
         return self.model.sample(n, seed, drawn_from(self.path)[0])
+
+    def effects(self, of: str, n: int = 20_000, seed: int | None = 0) -> dict[str, Effect]:
+        """What would change in each other variable if `of` were raised by one, by name: the posterior of the total causal effect, over `n`
+        graphs as `Model.graphs` draws them and, given each, over coefficients. Means hold for linear relations without hidden common
+        causes. For studies of numbers in which all sites share their parameters; see `epgfn.learn.effects.Effect`.
+
+        Raises:
+            UsageError: there is no such variable, or no effects can be told of this study; the sentence says why. RefusedError: what the
+            result holds for it is not what its model was made of.
+        """
+        from epgfn.run.effects import effects_of
+
+        return effects_of(self, of, n, seed)
 
     @cached_property
     def audit(self) -> AuditReport:

@@ -17,6 +17,27 @@ def is_shared(study: Study) -> bool:
     return getattr(study.target, "parameters", "own") == "shared"
 
 
+def why_no_effects(study: Study) -> str:
+    """Why no effects can be told from a result of this study, in a sentence; empty where they can."""
+    if not study.kind.has_edges:
+        return "effects are asked of graphs, and this study is not about graphs"
+    if not study.columns.numeric:
+        return "effects are told of numbers; for categories they would need the counts of all records, and no result holds these"
+    if not is_shared(study):
+        return (
+            "this study has target.parameters = 'own': every site has coefficients of its own, which never leave it; a policy tells how "
+            "probable an edge is, not how strong. Effects need a study with target.parameters = 'shared', where a statistic is sent as well"
+        )
+    if study.target.kind != "bge":
+        return f"target.kind = '{study.target.kind}' has no distribution of coefficients, of which effects are made; 'bge' has"
+    if study.design.column is not None:
+        return (
+            "this study has a design: each variable's coefficients come from the rows in which it was not set, and the result holds no "
+            "statistic for each of these groups of rows"
+        )
+    return ""
+
+
 POOLED: Final = "score of all records"
 """In a summary's diagnostics, what the model was trained on and judged by."""
 
@@ -50,11 +71,13 @@ def agreement_in_words(study: Study) -> str:
     """What taking part with shared parameters means beyond a policy, in a sentence without its full stop; empty for any other study."""
     if not (what := statistic_in_words(study)):
         return ""
-    published = (
-        ""
-        if study.privacy.is_private
-        else "; and whoever reads the published model can compute the same of all nodes' records together"
-    )
+    published = ""
+    if not study.privacy.is_private:
+        published = (
+            "; and whoever reads the published model can compute the same of all nodes' records together"
+        )
+        if not why_no_effects(study):
+            published += ", which the result holds as well, for causal effects"
     return (
         "this study has target.parameters = 'shared': all sites' records are taken for one population, and beside its policy each node "
         f"sends the coordinator a statistic of its records: {what}{published}"

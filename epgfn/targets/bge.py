@@ -23,6 +23,7 @@ t is on the study's scale: with alpha_w = V + 2, the default, t is the prior mea
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,17 +49,51 @@ def score(moments: Moments, sets: Tensor, settings: Settings) -> Tensor:
     Raises:
         UsageError: alpha_w is not above V + 1. DegenerateError: columns are far off the study's scale.
     """
-    alpha_w = len(moments.scatter) + 2.0 if settings.alpha_w is None else settings.alpha_w
+    known = _known(moments, settings)
+    require_scale(moments.of_score(settings.mean), moments.n, known.t, moments.judged)
+    return bge(known.scatter, moments.n, sets, t=known.t, alpha_w=known.alpha_w) + known.constant
+
+
+class Precision(NamedTuple):
+    """What records say of W under a complete graph: Wishart with `degrees` of freedom and parametric matrix `r` (V, V) float64, R above."""
+
+    r: Tensor
+    degrees: float
+
+
+def precision(moments: Moments, settings: Settings) -> Precision:
+    """The posterior of W, of which any graph's parameters are made: by parameter modularity a variable has given its parents the
+    coefficients and the variance that it has in the block of its family, whatever the rest of the graph.
+
+    Raises:
+        UsageError: alpha_w is not above V + 1.
+    """
+    known, v = _known(moments, settings), len(moments.scatter)
+    _check(known.alpha_w, v)
+    return Precision(
+        known.scatter.double() + known.t * torch.eye(v, dtype=torch.float64), known.alpha_w + moments.n
+    )
+
+
+class _Known(NamedTuple):
+    """R - T, t, alpha_w and c of the module's table."""
+
+    scatter: Tensor
+    t: float
+    alpha_w: float
+    constant: float
+
+
+def _known(moments: Moments, settings: Settings) -> _Known:
+    v = len(moments.scatter)
+    alpha_w = v + 2.0 if settings.alpha_w is None else settings.alpha_w
     if settings.mean == "known":
         alpha_mu = KNOWN_MEAN_ALPHA_MU if settings.alpha_mu is None else settings.alpha_mu
-        t = known_mean_t(alpha_mu, alpha_w, len(moments.scatter)) if settings.t is None else settings.t
-        scatter, constant = moments.about_zero, 0.0
-    else:
-        alpha_mu = settings.alpha_mu or 0.0
-        t = DEFAULT_T if settings.t is None else settings.t
-        scatter, constant = unknown_mean(moments, alpha_mu)
-    require_scale(moments.of_score(settings.mean), moments.n, t, moments.judged)
-    return bge(scatter, moments.n, sets, t=t, alpha_w=alpha_w) + constant
+        t = known_mean_t(alpha_mu, alpha_w, v) if settings.t is None else settings.t
+        return _Known(moments.about_zero, t, alpha_w, 0.0)
+    t = DEFAULT_T if settings.t is None else settings.t
+    scatter, constant = unknown_mean(moments, settings.alpha_mu or 0.0)
+    return _Known(scatter, t, alpha_w, constant)
 
 
 def unknown_mean(moments: Moments, alpha_mu: float) -> tuple[Tensor, float]:

@@ -1,0 +1,35 @@
+"""Causal effects of a finished run, from what its coordinator signed: `epgfn effects`, and `effects` of `epgfn.load_run`."""
+
+from __future__ import annotations
+
+from epgfn.base.errors import RefusedError, UsageError
+from epgfn.learn.effects import Effect, effects, statistic_read
+from epgfn.learn.scores import table_from_moments
+from epgfn.learn.shared import TOLERANCE
+from epgfn.run.result import RunResult
+from epgfn.study.parameters import why_no_effects
+
+
+def effects_of(run: RunResult, of: str, n: int, seed: int | None) -> dict[str, Effect]:
+    """See `RunResult.effects`."""
+    from epgfn.gflownet.policies.order_potential import normalise_table
+
+    if why := why_no_effects(run.study):
+        raise UsageError(why)
+    said = ((run.summary.get("diagnostics") or {}).get("parameters") or {}).get("statistic")
+    if said is None:
+        raise UsageError(
+            "this result holds no statistic of all records: an earlier version of the coordinator made it, or there is no summary"
+        )
+    known = statistic_read(run.study, said)
+    space, carried = run.model.space, run.model.carried_scores()
+    wanted = normalise_table(space, table_from_moments(run.study, known, 1))
+    apart = (wanted - normalise_table(space, carried)).masked_fill(~space.admissible, 0.0).abs().max()
+    if not float(apart) <= TOLERANCE + 1e-6 * float(wanted.abs().max()):
+        raise RefusedError(
+            "statistic-not-the-models",
+            "the statistic in the summary is not what the published model was made of, so effects of it would be of something else; "
+            "ask the coordinator",
+        )
+    drawn = run.model.graphs(n, seed)
+    return effects(run.study, known, drawn.graphs, drawn.basis, drawn.effective, of, seed)

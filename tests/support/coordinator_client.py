@@ -205,9 +205,10 @@ class OwnProcess:
 
     def __enter__(self) -> OwnProcess:
         start = ["-c", DYING, self._die_before] if self._die_before else ["-m", "epgfn_coordinator"]
-        if self._program:
-            start = ["-c", self._program]
-        self.process = ready.Popen(
+        made: Any = ready.Popen
+        if self._program:  # which may be about what is not loaded yet
+            start, made = ["-c", self._program], subprocess.Popen
+        self.process = made(
             [sys.executable, *start, "serve", "--home", str(self.home.root), "--events", *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

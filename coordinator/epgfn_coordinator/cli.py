@@ -40,9 +40,7 @@ app = typer.Typer(
     name=NAME,
     help="Enrols nodes, verifies and keeps what they send, trains the global model, publishes it signed.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from epgfn.base.errors import EpgfnError
 
@@ -45,7 +45,8 @@ def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """
-    if app.registered_callback is None:
+    several = len(app.registered_commands) + len(app.registered_groups) > 1
+    if several and app.registered_callback is None:  # with it the only command would have to be named
         app.callback()(_program)
     try:
         _run(app, name, arguments)
@@ -211,7 +212,7 @@ class TerminalReporter:
             self.close()
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} {task.fields[note]}"),
-                TimeElapsedColumn(), console=self.console,
+                TimeElapsedColumn(), TimeRemainingColumn(), console=self.console,
             )  # fmt: skip
             self._phase = phase
             self._task = self._progress.add_task(f"{self.party} {phase}", total=steps, note="")

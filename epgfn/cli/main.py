@@ -24,7 +24,6 @@ app = typer.Typer(
     name="epgfn",
     help="One Bayesian posterior over discrete structures from private data sets that never leave their institutions.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.notebook import notebook_bar
 from epgfn.gflownet import parallel
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
@@ -131,7 +132,9 @@ def train_global(
     )
     judge = Judge(study, policy, best.log_reward, seed, best.exact, best.elsewhere, best.others, best.samples)
     try:
-        history = _train(study, policy, product, judge, generator, Watch(progress, stop))
+        history = _train(
+            study, policy, product, judge, generator, Watch(progress or notebook_bar("global model"), stop)
+        )
     except UnusableFactors as error:
         raise _unusable([list(models)[number] for number in error.numbers], str(error)) from None
     found = diagnose(space, policy, stack, list(models), prior, generator)

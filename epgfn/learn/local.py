@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epgfn.base.notebook import notebook_bar
 from epgfn.gflownet.device import CPU, computing_on, on_cpu, seeded
 from epgfn.gflownet.losses import make_loss
 from epgfn.gflownet.losses.base import Loss
@@ -66,7 +67,7 @@ def train_local(
         study: decides score, prior, space, policy, objective and how long to train.
         records: as `epgfn.study.records.tables.load_records` gives them.
         seed: of weights and trajectories; one thread and one seed give one result.
-        progress: called after each step, from this thread.
+        progress: called after each step, from this thread; in a notebook a bar (tqdm) if none is given.
         stop: when set, training ends with an error after the current step.
         checkpoint: a file in which the run's state is kept every second or so, and from which it goes on where it is there.
             It holds weights trained on the records: delete it once the model is written.
@@ -78,7 +79,8 @@ def train_local(
     """
     with computing_on(CPU):  # once, in float64; what follows is on the default device
         target = target_of(study, records)
-    return train_on_target(study, target, seed=seed, progress=progress, stop=stop, checkpoint=checkpoint)
+    shown = progress or notebook_bar("local model")
+    return train_on_target(study, target, seed=seed, progress=shown, stop=stop, checkpoint=checkpoint)
 
 
 def train_on_moments(

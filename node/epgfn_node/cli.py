@@ -43,19 +43,14 @@ app = typer.Typer(
     name=NAME,
     help="Train on your own records, look at what would leave, send it once, and fetch the common result.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-privacy = typer.Typer(
-    name="privacy", help="Whose records are released with noise.", no_args_is_help=True, rich_markup_mode=None
-)
+privacy = typer.Typer(name="privacy", help="Whose records are released with noise.", no_args_is_help=True)
 population = typer.Typer(
     name="population",
     help="People who share one privacy budget.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 app.add_typer(privacy)
 privacy.add_typer(population)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -57,3 +58,11 @@ def test_colours_are_off_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch
     with console.capture() as said:
         console.print("[red]no[/]")
     assert "\x1b[31m" not in said.get()
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {**os.environ, "_EPGFN_COMPLETE": "complete_bash", "COMP_WORDS": "epgfn au", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "epgfn"], capture_output=True, text=True, timeout=300, env=asked
+    )
+    assert done.stdout.split() == ["audit"]

@@ -18,12 +18,14 @@ from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.bench import speed as bench
 from epgfn.bench.peers import exact_grid
 from epgfn.bench.speed import peers_of, speed
+from epgfn.cli.main import app
 from epgfn.gflownet.measure.distances import exact_distribution
 from epgfn.gflownet.measure.sweep import terminating_mass
 from epgfn.gflownet.rewards.grid import HypergridReward
 from epgfn.gflownet.spaces import Hypergrid
 from epgfn.gflownet.spaces.enumeration import explore, terminating_states
 from made_up import random_policy
+from parties import in_process
 
 FIELDS = {"instance", "library", "trajectories_per_cpu_s", "ratio", "peak_rss_mb", "l1", "steps", "seeds"}
 
@@ -155,12 +157,12 @@ def test_the_peers_are_judged_by_the_same_exact_answer() -> None:
     assert theirs == pytest.approx(float((mass - ours).abs().sum()), abs=1e-5)
 
 
+@pytest.mark.usefixtures("briefly")
 def test_the_command_prints_one_object() -> None:
-    command = [sys.executable, "-m", "epgfn.cli.main", "bench", "speed"]
-    options = ["--only", "grid-2x12", "--seeds", "1", "--budget", "0.2", "--json"]
-    done = subprocess.run([*command, *options], capture_output=True, timeout=300, text=True)
+    command = ["bench", "speed", "--only", "grid-2x12", "--seeds", "1", "--budget", "0.2", "--json"]
+    done = in_process(app, "epgfn", command, {})
     assert done.returncode == 0, done.stderr
     assert [row["library"] for row in json.loads(done.stdout)["rows"]] == ["epgfn", "epgfn-tb"]
-    refused = subprocess.run([*command, "--peer", "torchgfn"], capture_output=True, timeout=300, text=True)
+    refused = in_process(app, "epgfn", [*command, "--peer", "torchgfn"], {})
     assert refused.returncode == 2
     assert "LIBRARY=PYTHON" in refused.stderr

@@ -17,7 +17,7 @@ from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex, write_atomic
 from epgfn.ledger.entries import RotatedEntry, encode
 from epgfn.sealing.predicates import node_party
-from epgfn.sealing.rotation import Chain, ForkError, Rotation, follow, read_rotation
+from epgfn.sealing.rotation import MOST, Chain, ForkError, Rotation, follow, read_rotation
 from epgfn_coordinator.continuity import RESTORED
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.people import Member
@@ -34,8 +34,8 @@ def replace_key(rounds: Sequence[Member], node_id: str, statements: Sequence[byt
     Raises:
         ForkError: the old key has another successor here already.
         RefusedError: the statements are no chain, or none of the node's; "wrong-key": the chain does not hold the key that counts;
-            "key-in-use", "key-revoked": a new key of it is somebody's, or was revoked or replaced before; "restored": a round takes no
-            entries now.
+            "key-in-use", "key-revoked": a new key of it is somebody's, or was revoked or replaced before; "too-many"; "restored": a round
+            takes no entries now.
         NoRoomError: a state cannot be written.
     """
     if not statements:
@@ -59,6 +59,7 @@ def replace_key(rounds: Sequence[Member], node_id: str, statements: Sequence[byt
         ):
             raise RefusedError("restored", RESTORED)
         _require_free(rounds, node_id, chain, row)
+        _require_few(member.store, node_id, chain, row)
     return _apply(rounds, node_id, chain)
 
 
@@ -149,6 +150,23 @@ def _require_no_fork(store: Store, node_id: str, chain: Chain) -> None:
             same_old = each.said.old_fingerprint == entered.said.old_fingerprint
             if same_old and each.said.new_fingerprint != entered.said.new_fingerprint:
                 raise ForkError(entered, each)
+
+
+def _require_few(store: Store, node_id: str, chain: Chain, row: Row) -> None:
+    """No node fills a ledger with changes: it has as many in a round as a chain may have."""
+    places = [key.fingerprint for key in chain.keys]
+    new = len(places) - 1 - places.index(row["signing_fingerprint"])
+    known = store.rows(
+        "SELECT COUNT(*) AS size FROM rotations WHERE node_id = ? "
+        "AND position > COALESCE((SELECT MAX(position) FROM revocations WHERE node_id = ?), -1)",
+        node_id,
+        node_id,
+    )[0]["size"]
+    if new and known + new > MOST:
+        raise RefusedError(
+            "too-many",
+            f"{node_id} has changed its key {known} times; for another one have its keys revoked and enrol a new home",
+        )
 
 
 def _require_free(rounds: Sequence[Member], node_id: str, chain: Chain, row: Row) -> None:

@@ -130,6 +130,20 @@ def test_where_a_ledger_is_held_nothing_changes_anywhere(rounds: tuple[list[Memb
     assert len(replace_key(members, "a", [statement])) == 1
 
 
+def test_nobody_fills_a_ledger_with_changes(
+    rounds: tuple[list[Member], SigningKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, old = rounds
+    monkeypatch.setattr("epgfn_coordinator.succession.MOST", 3)
+    for _ in range(3):
+        new = SigningKey.generate()
+        assert len(replace_key(members, "a", [step("a", old, new)])) == 1
+        old = new
+    with pytest.raises(RefusedError) as error:
+        replace_key(members, "a", [step("a", old, SigningKey.generate())])
+    assert error.value.reason == "too-many" and len(entered(members[0])) == 3
+
+
 def test_a_restored_round_catches_up_over_all_changes(rounds: tuple[list[Member], SigningKey]) -> None:
     """A state of before the first change is told of both at once."""
     members, old = rounds

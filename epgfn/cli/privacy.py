@@ -316,6 +316,7 @@ def _attacked_as(study: Study, delta: float | None) -> dict[str, Any]:
         "n_variables": len(study.variables),
         "radius": asked.radius,
         "with_sums": study.needs_sums,
+        "rows": asked.rows_per_person if asked.unit == "person" else None,
     }
 
 

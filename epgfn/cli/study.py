@@ -255,7 +255,7 @@ def _describe(study: Study) -> None:
         f"Variables  {', '.join(study.variable_names)}\n"
         f"Nodes      {', '.join(study.named)}{_places(study)}\n"
         f"Model      {model_weight(study)}\n"
-        f"Privacy    {study.privacy.in_words(study.unit)}"
+        f"Privacy    {study.privacy.in_words(study.protected)}"
     )
     from epgfn.study.exposure import exposure_of
 

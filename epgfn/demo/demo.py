@@ -191,7 +191,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "noun": study.kind.noun,
         "variables": study.variable_names,
         "designed": study.design.column is not None,
-        "privacy": study.privacy.in_words(study.unit),
+        "privacy": study.privacy.in_words(study.protected),
         "notes": _notes(study),
         "audit_ok": audit.ok,
         "audit_checks": len(audit.findings),

@@ -342,7 +342,13 @@ def _regimes(study: Study) -> list[Regime]:
 
 def _asked(study: Study) -> dict[str, Any]:
     asked = study.privacy
-    return {"epsilon": float(asked.epsilon or 0), "delta": float(asked.delta or 0), "adjacency": asked.adjacency}  # fmt: skip
+    return {
+        "epsilon": float(asked.epsilon or 0),
+        "delta": float(asked.delta or 0),
+        "adjacency": asked.adjacency,
+        "unit": asked.unit,
+        "rows": asked.rows_per_person,
+    }
 
 
 def _stages(study: Study) -> Sequence[Any]:

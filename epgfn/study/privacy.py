@@ -46,6 +46,8 @@ class PrivacySettings(BaseModel):
     adjacency: whether neighbouring data sets differ by a record more or less, or by a record's values. Under the second the numbers of
         records are public, and `records` states them node by node.
     radius: the public clip of a record's norm in the first stage of `statistic`, in units of sqrt(V) on the study's scale.
+    unit: whom the promise is for. Of a "person" there may be several records: `person` names the column of everybody's table that tells
+        them apart and is used for nothing else, and at most `rows_per_person` records of anybody are used, chosen at random.
     rate, clip: `gradient` alone: the chance of each record to be in a step, and the largest norm (nats) of one record's part of the
         gradient; the steps are those of the study's training.
     """
@@ -58,6 +60,9 @@ class PrivacySettings(BaseModel):
     delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
     radius: Annotated[float, Field(ge=0.05, le=100)] = 1.0
     records: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    unit: Literal["record", "person"] = "record"
+    person: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    rows_per_person: Annotated[int, Field(ge=1, le=1000)] = 1
     rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     clip: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
@@ -84,12 +89,29 @@ class PrivacySettings(BaseModel):
                 "under adjacency 'replace-one' the numbers of records are public and `records` states them node by node; under "
                 "'add-remove' they are secret and it must not"
             )
+        if (self.unit == "person") != (self.person is not None) or (
+            self.unit == "record" and self.rows_per_person != 1
+        ):
+            raise ValueError(
+                "unit = 'person' needs `person`, the column that says whose a record is, and rows_per_person, the most that are used of "
+                "one; without it they have no meaning"
+            )
+        if self.unit == "person" and (self.mode, self.adjacency) != ("statistic", "add-remove"):
+            raise ValueError(
+                "persons are protected by mode = 'statistic' under adjacency = 'add-remove' only: the other modes bound what one record "
+                "does, and how many records persons have is not public; use these, or one record of each person in the file"
+            )
         return self
 
     @model_serializer(mode="wrap")
     def _only_what_holds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A mode without settings is written without them."""
-        return {name: value for name, value in handler(self).items() if self.is_private or name == "mode"}
+        of_persons = ("unit", "person", "rows_per_person")
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if name == "mode" or (self.is_private and (self.unit == "person" or name not in of_persons))
+        }
 
     def check_target(self, target: TargetKind) -> None:
         """Raises:

@@ -55,7 +55,7 @@ from epgfn.study.missing import check_missing
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
 from epgfn.study.places import PLACE, with_places
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
-from epgfn.study.records.names import plain
+from epgfn.study.records.names import Names, plain
 from epgfn.study.scales import WITH_SCALES
 from epgfn.study.settings import (
     AggregationSettings,
@@ -154,6 +154,7 @@ class Study(Settings):
                 self._check_aggregation,
                 self._check_target_of_privacy,
                 self._check_roster_of_privacy,
+                self._check_person_of_privacy,
                 self._check_bounds_of_privacy,
                 self._check_objectives,
                 self._check_parameters,
@@ -252,6 +253,11 @@ class Study(Settings):
         return self.columns.unit
 
     @property
+    def protected(self) -> Literal["record", "site", "person"]:
+        """What a privacy mode protects one of."""
+        return "person" if self.privacy.unit == "person" else self.unit
+
+    @property
     def categories(self) -> list[str]:
         """Of the one variable, in a study that has one; empty where it has none."""
         return self.variables[0].categories or []
@@ -314,6 +320,19 @@ class Study(Settings):
 
     def _check_roster_of_privacy(self) -> None:
         self.privacy.check_roster(self.roster)
+
+    def _check_person_of_privacy(self) -> None:
+        person = self.privacy.person
+        if person is None:
+            return
+        if self.unit != "record":
+            raise ValueError(
+                "a site of an alignment is a column of it and no person's; take privacy.unit = 'person' out"
+            )
+        if Names(self.variable_names).place(person) is not None:
+            raise ValueError(
+                "privacy.person is a column that is used for nothing but to tell persons apart, and no variable of the study"
+            )
 
     def _check_bounds_of_privacy(self) -> None:
         if not self.privacy.is_private:

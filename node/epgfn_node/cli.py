@@ -116,7 +116,7 @@ def _show(study: Study, node_home: NodeHome) -> None:
 
     told = exposure_of(study)
     print(
-        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.unit)}\n"
+        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.protected)}\n"
         + (f"Tells   {told}\n" if told else "")
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
         f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"

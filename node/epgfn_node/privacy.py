@@ -123,8 +123,12 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
         RefusedError: "budget-spent"; "delta-too-large", "bounds-clip-most", "wrong-number": refusals that say something about the
             records and are for the operator alone.
     """
+    import secrets
+
+    import numpy as np
+
     from epgfn.privacy.of_study.releases import maker_of
-    from epgfn.study.records.tables import bounded_of, load_table
+    from epgfn.study.records.tables import bounded_of, load_table, of_persons
 
     maker, limit = maker_of(study, node_id), float(study.privacy.epsilon or 0)
     ledger = operator.open_ledger()
@@ -140,6 +144,9 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
     _require_fitting(study, node_id, records)
     maker.check(records)
     dataset = ledger.dataset(*_named(study, records))
+    if table.persons is not None:  # of others each time, and so after the data set has its name
+        chance = np.random.default_rng(secrets.randbits(128))
+        records = of_persons(records, table.persons, study.privacy.rows_per_person, chance)
     drawn = []
 
     def steps(step: int, of: int) -> None:
@@ -215,7 +222,7 @@ def kept_claim(home: NodeHome, study: Study, model_sha256: str) -> KeptClaim | N
 def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) -> str:
     """What the model's claim means and what the records have spent so far, for `inspect`."""
     if kept is None:
-        return study.privacy.in_words(study.unit)
+        return study.privacy.in_words(study.protected)
     claim = kept.claim
     words = f"{claim.mode}: {meaning(claim.epsilon, claim.delta, claim.adjacency, claim.unit)}"
     if operator is None:
@@ -249,6 +256,8 @@ def _settings(study: Study, node_id: str, mechanism: str) -> dict[str, Any]:
         "radius": asked.radius,
         "records": asked.records[node_id] if asked.records else None,
     }
+    if asked.unit == "person":
+        settings |= {"person": asked.person, "rows_per_person": asked.rows_per_person}
     if asked.mode == "gradient":  # what is released is the trained model, which the whole study shapes
         return {**settings, "study": study.digest, "node": node_id}
     if study.mechanism != "moments":

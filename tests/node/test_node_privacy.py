@@ -252,6 +252,23 @@ def test_the_same_people_in_another_order_or_study_are_the_same_data_set(data: P
     assert "larger budget" in str(refused.value)
 
 
+def test_a_person_with_several_records_is_one_person(tmp_path: Path) -> None:
+    """The records that are used are others each time they are chosen; what was released once is used again all the same."""
+    text = PRIVATE_STUDY.replace(
+        "delta = 1e-5", 'delta = 1e-5\nunit = "person"\nperson = "patient"\nrows_per_person = 2'
+    )
+    study = Study.from_bytes(text.encode())
+    rows = np.column_stack([draw(7, 400), np.arange(400) // 4])
+    path = tmp_path / "visits.csv"
+    np.savetxt(path, rows, delimiter=",", header="a,b,c,patient", comments="", fmt="%.17g")
+    first, again = (release(study, "north", path, operator(tmp_path / "l"), Sentences()) for _ in range(2))
+    assert first.raw == again.raw and first.claim.unit == "person" and first.claim.rows == 2
+    assert 150 < first.done.release.records < 250  # 200 of 400, with noise
+    plain = write(tmp_path / "plain.csv", draw(7, 400))
+    with pytest.raises(UsageError, match="patient"):
+        release(study, "north", plain, operator(tmp_path / "l"), Sentences())
+
+
 def test_a_spent_budget_is_refused_before_any_noise_is_drawn(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as refused:
         release(STUDY, "north", data, operator(tmp_path / "l", epsilon=3.0), Sentences())

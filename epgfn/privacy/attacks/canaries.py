@@ -85,8 +85,10 @@ def make_case(
     n_variables: int = 5,
     radius: float = 1.0,
     with_sums: bool = True,
+    rows: int | None = None,
 ) -> Case:
-    """The case of a mode; `n_variables`, `radius` and `with_sums` matter to `statistic` alone.
+    """The case of a mode; `n_variables`, `radius` and `with_sums` matter to `statistic` alone, `rows` to it and to `counts`: as many
+    records of one person are there or not, in place of one record.
 
     Raises:
         UsageError: epsilon or delta out of range, or DP-SGD under replace-one, which has no accountant.
@@ -100,10 +102,10 @@ def make_case(
     mechanism: MomentsMechanism | CountsMechanism | AnswersMechanism
     if mode == "statistic":
         mechanism, without, with_canary = _statistic(
-            epsilon, delta, adjacency, n_variables, radius, with_sums
+            epsilon, delta, adjacency, n_variables, radius, with_sums, rows
         )
     elif mode == "counts":
-        mechanism, without, with_canary = _counts(epsilon, delta, adjacency)
+        mechanism, without, with_canary = _counts(epsilon, delta, adjacency, rows)
     else:
         mechanism, without, with_canary = _answers(epsilon, delta, adjacency)
     return _of_gaussian(mode, mechanism, without, with_canary)
@@ -121,20 +123,32 @@ def _of_gaussian(mode: Attacked, mechanism: Any, without: Any, with_canary: Any)
 
 
 def _statistic(
-    epsilon: float, delta: float, adjacency: Any, v: int, radius: float, with_sums: bool
+    epsilon: float, delta: float, adjacency: Any, v: int, radius: float, with_sums: bool, rows: int | None
 ) -> tuple[MomentsMechanism, Any, Any]:
     replaced = adjacency == "replace-one"
     public = OTHERS + 1 if replaced else None
     mechanism = MomentsMechanism(
-        v, epsilon, delta, adjacency=adjacency, radius=radius, with_sums=with_sums, n_public=public
+        v,
+        epsilon,
+        delta,
+        adjacency=adjacency,
+        radius=radius,
+        with_sums=with_sums,
+        n_public=public,
+        **_of_persons(rows),
     )
     others = np.random.default_rng(0).normal(size=(OTHERS, v)) * radius
     cosine = _worst_cosine(mechanism)
     first, beside = _FAR * radius * np.eye(v)[:1], _FAR * radius * np.eye(v)[1:2]
     second = cosine * first + math.sqrt(1 - cosine**2) * beside
     if not replaced:
-        return mechanism, others, np.vstack([others, first])
+        return mechanism, others, np.vstack([others, *[first] * (rows or 1)])
     return mechanism, np.vstack([others, second]), np.vstack([others, first])
+
+
+def _of_persons(rows: int | None) -> dict[str, Any]:
+    """What protects somebody with so many records in place of a record."""
+    return {} if rows is None else {"unit": "person", "rows": rows}
 
 
 def _worst_cosine(mechanism: MomentsMechanism) -> float:
@@ -146,16 +160,24 @@ def _worst_cosine(mechanism: MomentsMechanism) -> float:
     return max(-1.0, -((scales["squares"] / scales["sums"] / stage.norm_bound) ** 2) / 2)
 
 
-def _counts(epsilon: float, delta: float, adjacency: Any) -> tuple[CountsMechanism, Any, Any]:
+def _counts(
+    epsilon: float, delta: float, adjacency: Any, rows: int | None
+) -> tuple[CountsMechanism, Any, Any]:
     replaced = adjacency == "replace-one"
     mechanism = CountsMechanism(
-        (3, 3, 3), 2, epsilon, delta, adjacency=adjacency, n_public=OTHERS + 1 if replaced else None
+        (3, 3, 3),
+        2,
+        epsilon,
+        delta,
+        adjacency=adjacency,
+        n_public=OTHERS + 1 if replaced else None,
+        **_of_persons(rows),
     )
     others = np.random.default_rng(0).integers(0, 2, size=(OTHERS, 3))
     # Two canaries that agree in no variable share no cell of any table.
     first, second = np.array([[2, 2, 2]]), np.array([[1, 1, 1]])
     if not replaced:
-        return mechanism, others, np.vstack([others, first])
+        return mechanism, others, np.vstack([others, *[first] * (rows or 1)])
     return mechanism, np.vstack([others, second]), np.vstack([others, first])
 
 

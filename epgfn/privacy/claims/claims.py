@@ -17,12 +17,15 @@ from epgfn.privacy import accounting
 from epgfn.privacy.claims import sensitivity
 
 Mode = Literal["statistic", "answers", "gradient"]
-Unit = Literal["record", "site"]
+Unit = Literal["record", "site", "person"]
 Adjacency = Literal["add-remove", "replace-one"]
 Formula = Literal["moments", "counts", "vectors"]
 
 TOLERANCE: Final = 1e-6
 """How far a claim's derived numbers may be from the recomputed ones, relative; rounding differs between machines."""
+
+MOST_ROWS: Final = 1000
+"""Records of one person that a study may take."""
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=1 << 53)]
@@ -71,10 +74,12 @@ class Subsampling(_Frozen):
 
 
 class Claim(_Frozen):
-    """What a node promises about one artifact. `rho` = mu^2 / 2, the zero-concentrated twin of `mu`; both 0 for `gradient`."""
+    """What a node promises about one artifact. `rho` = mu^2 / 2, the zero-concentrated twin of `mu`; both 0 for `gradient`. Of unit
+    "person": at most `rows` records of anybody were used, and all numbers are for all of somebody's together; 1 is not written."""
 
     mode: Mode
     unit: Unit
+    rows: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 1
     adjacency: Adjacency
     epsilon: Positive
     delta: Annotated[float, Field(gt=0, lt=1)]
@@ -105,7 +110,7 @@ class Claim(_Frozen):
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a statement."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude={"rows"} if self.rows == 1 else None)
 
 
 class Limits(_Frozen):
@@ -136,14 +141,20 @@ def recompute(claim: Claim) -> Recomputed:
         return _recompute_gradient(claim)
     if not claim.stages or claim.subsampling is not None:
         raise _wrong("a release without subsampling names at least one stage")
+    if claim.unit == "person" and (claim.mode, claim.adjacency) != ("statistic", "add-remove"):
+        raise _wrong("persons are protected by mode statistic under add-remove only")
+    if claim.rows > 1 and claim.unit != "person":
+        raise _wrong("only a person has several records")
     for stage in claim.stages:
         _require_shape(stage, claim)
-    mus = tuple(sensitivity.stage_mu(stage, claim.adjacency) for stage in claim.stages)
+    mus = tuple(claim.rows * sensitivity.stage_mu(stage, claim.adjacency) for stage in claim.stages)
     parts = [part for stage in claim.stages for part in stage.noise]
     mu = accounting.compose(mus)
     entries, scale = sum(part.entries for part in parts), min(part.scale for part in parts)
     epsilon = accounting.discrete_epsilon(min(mu, 1e6), claim.delta, entries, scale)
-    sensitivities = tuple(sensitivity.stage_sensitivity(stage, claim.adjacency) for stage in claim.stages)
+    sensitivities = tuple(
+        claim.rows * sensitivity.stage_sensitivity(stage, claim.adjacency) for stage in claim.stages
+    )
     return Recomputed(epsilon=min(epsilon, 1e300), mu=mu, sensitivities=sensitivities, mus=mus)
 
 
@@ -181,6 +192,8 @@ def verify_claim(claim: Claim, limits: Limits) -> Recomputed:
 
 def _recompute_gradient(claim: Claim) -> Recomputed:
     said = claim.subsampling
+    if claim.rows != 1 or claim.unit == "person":
+        raise _wrong("mode gradient protects records and not persons")
     if said is None or claim.stages or claim.mu or claim.rho:
         raise _wrong("mode gradient states its subsampling, no stages, and mu = rho = 0")
     if claim.adjacency != "add-remove":

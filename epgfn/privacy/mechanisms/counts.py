@@ -31,7 +31,7 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.parent_sets import families
 from epgfn.privacy import accounting
-from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage
+from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage, Unit
 from epgfn.privacy.mechanisms.checks import check_parameters
 from epgfn.privacy.mechanisms.discrete import Floats, Ints
 from epgfn.privacy.mechanisms.marginals import Subset, fitted
@@ -59,11 +59,15 @@ class CountsRelease:
     stage: Stage
     adjacency: Adjacency
     delta: float
+    unit: Unit = "record"
+    rows: int = 1
 
     @cached_property
     def claim(self) -> Claim:
         """What the node promises about it."""
-        return make_claim("statistic", self.adjacency, self.delta, [self.stage], MECHANISM)
+        return make_claim(
+            "statistic", self.adjacency, self.delta, [self.stage], MECHANISM, self.unit, self.rows
+        )
 
     def table(self, subset: Subset) -> Floats:
         """Counts of the variables `subset` (increasing): the mean of what every released table that holds them says.
@@ -112,7 +116,7 @@ class CountsRelease:
 class CountsMechanism:
     """Noisy tables of V = len(categories) variables; `order` the largest number of variables counted together.
 
-    Under replace-one the number of records is public and given as `n_public`.
+    Under replace-one the number of records is public and given as `n_public`. What is protected is a `unit` of at most `rows` records.
 
     Raises:
         UsageError: a parameter out of range, or more than `MAX_CELLS` cells.
@@ -124,6 +128,8 @@ class CountsMechanism:
     delta: float
     adjacency: Adjacency = "add-remove"
     n_public: int | None = None
+    unit: Unit = "record"
+    rows: int = 1
 
     def __post_init__(self) -> None:
         check_parameters(self.epsilon, self.delta)
@@ -149,18 +155,26 @@ class CountsMechanism:
         moved = len(self.subsets) * (2 if self.adjacency == "replace-one" else 1)
 
         def scale(mu: float) -> float:
-            return _UNIT * math.sqrt(moved) / mu * (1 + 1e-11)
+            return _UNIT * self.rows * math.sqrt(moved) / mu * (1 + 1e-11)
 
         mu = accounting.discrete_mu(self.epsilon, self.delta, cells, scale)
         noise = Noise(kind="cells", entries=cells, unit=_UNIT, scale=scale(mu))
         return make_stage(
-            "tables", "counts", [noise], self.adjacency, grid_bits=COUNT_BITS, groups=len(self.subsets)
+            "tables",
+            "counts",
+            [noise],
+            self.adjacency,
+            grid_bits=COUNT_BITS,
+            groups=len(self.subsets),
+            rows=self.rows,
         )
 
     @property
     def planned_claim(self) -> Claim:
         """What a release will cost, known beforehand."""
-        return make_claim("statistic", self.adjacency, self.delta, [self.stage], MECHANISM)
+        return make_claim(
+            "statistic", self.adjacency, self.delta, [self.stage], MECHANISM, self.unit, self.rows
+        )
 
     def values(self, columns: Ints) -> Values:
         """The exact integers: every cell of every table. (n, V) categories; what is outside its range is clipped into it."""
@@ -216,7 +230,16 @@ class CountsMechanism:
         tables = {subset: table * (worth / records) for subset, table in fitted(raw, records).items()}
         output = {"cells": np.sum([outputs[0]["cells"] for outputs in all_outputs], axis=0)}
         return CountsRelease(
-            self.categories, tables, worth, records, (output,), self.stage, self.adjacency, self.delta
+            self.categories,
+            tables,
+            worth,
+            records,
+            (output,),
+            self.stage,
+            self.adjacency,
+            self.delta,
+            self.unit,
+            self.rows,
         )
 
 

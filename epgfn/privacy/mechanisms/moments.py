@@ -23,7 +23,7 @@ from torch import Tensor
 from epgfn.base.errors import UsageError
 from epgfn.privacy import accounting
 from epgfn.privacy.claims import sensitivity
-from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage
+from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage, Unit
 from epgfn.privacy.mechanisms import discrete
 from epgfn.privacy.mechanisms import whitening as white
 from epgfn.privacy.mechanisms.checks import check_parameters
@@ -60,11 +60,15 @@ class MomentsRelease:
     stages: tuple[Stage, Stage]
     adjacency: Adjacency
     delta: float
+    unit: Unit = "record"
+    rows: int = 1
 
     @cached_property
     def claim(self) -> Claim:
         """What the node promises about it."""
-        return make_claim("statistic", self.adjacency, self.delta, self.stages, MECHANISM)
+        return make_claim(
+            "statistic", self.adjacency, self.delta, self.stages, MECHANISM, self.unit, self.rows
+        )
 
     @property
     def scatter(self) -> Tensor:
@@ -91,7 +95,8 @@ class MomentsRelease:
 class MomentsMechanism:
     """The two-stage release. `radius` clips stage one, in units of sqrt(V) on the study's scale, and is public.
 
-    Under replace-one the number of records is public and must be given as `n_public`; under add-remove it never leaves.
+    Under replace-one the number of records is public and must be given as `n_public`; under add-remove it never leaves. What is
+    protected is a `unit` of at most `rows` records: noise is as much larger as they move the statistic further than one.
 
     Raises:
         UsageError: epsilon, delta or radius out of range, or `n_public` missing or out of place.
@@ -104,6 +109,8 @@ class MomentsMechanism:
     radius: float = 1.0
     with_sums: bool = False
     n_public: int | None = None
+    unit: Unit = "record"
+    rows: int = 1
 
     def __post_init__(self) -> None:
         check_parameters(self.epsilon, self.delta)
@@ -134,13 +141,13 @@ class MomentsMechanism:
     def planned_claim(self) -> Claim:
         """The most a release will cost, known beforehand: the second clip is not yet known, its share of mu^2 is."""
         stages = (self.first_stage, self._least_second(self.mu))
-        return make_claim("statistic", self.adjacency, self.delta, stages, MECHANISM)
+        return make_claim("statistic", self.adjacency, self.delta, stages, MECHANISM, self.unit, self.rows)
 
     def second_stage(self, output: Values) -> Stage:
         """Depends on the records through what stage one released, and on nothing else."""
         n, _, _ = _unpacked(output, self.first_stage, self.n_variables, self.n_public)
         mu = math.sqrt(1 - FIRST_SHARE) * self.mu
-        relative = 1.4**2 * self.n_variables / mu / n
+        relative = 1.4**2 * self.n_variables * self.rows / mu / n
         return self._stage("whitened", white.clip_factor(relative), mu, 1)
 
     def first_values(self, records: Floats) -> Values:
@@ -209,7 +216,7 @@ class MomentsMechanism:
                 bound, scales["sums"] ** -2 if self.with_sums else 0.0, scales["products"] ** -2
             )
             scales = {kind: scale * math.sqrt(worst) / mu for kind, scale in scales.items()}
-        scales = {kind: scale * (1 + 1e-11) for kind, scale in scales.items()}
+        scales = {kind: self.rows * scale * (1 + 1e-11) for kind, scale in scales.items()}
         parts = [Noise(kind="records", entries=1, unit=_UNIT, scale=scales["records"])] if counted else []
         if self.with_sums:
             parts.append(Noise(kind="sums", entries=m, unit=1, scale=scales["sums"]))
@@ -226,6 +233,7 @@ class MomentsMechanism:
             norm_bound=bound,
             grid_bits=GRID_BITS,
             clip_source=CLIP_SOURCE[which],
+            rows=self.rows,
         )
 
     def _values(self, rows: Floats, stage: Stage) -> Values:
@@ -273,6 +281,8 @@ class MomentsMechanism:
             (self.first_stage, stage),
             self.adjacency,
             self.delta,
+            self.unit,
+            self.rows,
         )
 
 

@@ -28,8 +28,9 @@ def make_stage(
     grid_bits: int = 0,
     groups: int = 1,
     clip_source: str = "none: a count needs no clipping",
+    rows: int = 1,
 ) -> Stage:
-    """A stage with the sensitivity and mu that its bound and scales give."""
+    """A stage with the sensitivity and mu that its bound and scales give, of at most `rows` records together."""
     draft = Stage(
         name=name,
         formula=formula,
@@ -43,8 +44,8 @@ def make_stage(
     )
     return draft.model_copy(
         update={
-            "sensitivity": sensitivity.stage_sensitivity(draft, adjacency),
-            "mu": sensitivity.stage_mu(draft, adjacency),
+            "sensitivity": rows * sensitivity.stage_sensitivity(draft, adjacency),
+            "mu": rows * sensitivity.stage_mu(draft, adjacency),
         }
     )
 
@@ -92,6 +93,7 @@ def make_claim(
     stages: Sequence[Stage],
     mechanism: str,
     unit: Unit = "record",
+    rows: int = 1,
 ) -> Claim:
     """The claim of Gaussian stages one after the other; epsilon is what `claims.recompute` makes of them."""
     mu = accounting.compose(stage.mu for stage in stages)
@@ -99,6 +101,7 @@ def make_claim(
         {
             "mode": mode,
             "unit": unit,
+            "rows": rows,
             "adjacency": adjacency,
             "epsilon": 1.0,
             "delta": delta,

@@ -53,6 +53,8 @@ def require_claim(study: Study, stated: dict[str, Any], *, may_be_of_before: boo
         _require_moments(claim, study, sums=study.needs_sums and not before)
     else:
         _REQUIRE[study.mechanism](claim, study)
+    if claim.rows != asked.rows_per_person:
+        raise _wrong(f"this study takes at most {asked.rows_per_person} records of one person")
     try:
         verify_claim(claim, limits_of(study))
     except ArithmeticError:  # parameters no mechanism has: the check must answer, not break
@@ -111,7 +113,7 @@ def _require_moments(claim: Claim, study: Study, *, sums: bool) -> None:
         counted = counted or "records" in found
     if claim.adjacency == "add-remove" and not counted:
         raise _wrong("no stage releases the number of records, which this study's scores need")
-    _require_unit(claim, "record")
+    _require_unit(claim, study.protected)
 
 
 def _require_counts(claim: Claim, study: Study) -> None:
@@ -128,7 +130,7 @@ def _require_counts(claim: Claim, study: Study) -> None:
             raise _wrong(f"stage {stage.name} is not a release of the study's {len(tables)} tables")
     if len(claim.stages) != 1:
         raise _wrong("counts are released once")
-    _require_unit(claim, "record")
+    _require_unit(claim, study.protected)
 
 
 def _require_answers(claim: Claim, study: Study) -> None:
@@ -138,7 +140,7 @@ def _require_answers(claim: Claim, study: Study) -> None:
             raise _wrong(f"stage {stage.name} is not a release of answers about the study's objects")
     if len(claim.stages) != 1:
         raise _wrong("answers are released once")
-    _require_unit(claim, study.unit)
+    _require_unit(claim, study.protected)
 
 
 def _require_gradient(claim: Claim, study: Study) -> None:
@@ -147,7 +149,7 @@ def _require_gradient(claim: Claim, study: Study) -> None:
     agreed = (asked.rate, asked.clip, study.training.steps)
     if said is None or (said.rate, said.clip, said.steps) != agreed:
         raise _wrong("its rate, clip or steps are not those of the study")
-    _require_unit(claim, study.unit)
+    _require_unit(claim, study.protected)
 
 
 def _require_unit(claim: Claim, unit: str) -> None:

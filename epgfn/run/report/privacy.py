@@ -104,9 +104,12 @@ def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
         "privacy",
         "Privacy",
         paragraph(
-            tag("strong", f"Mode “{asked.mode}”: differential privacy for each {words.unit} of each node."),
+            tag(
+                "strong",
+                f"Mode “{asked.mode}”: differential privacy for each {study.protected} of each node.",
+            ),
             " The study allows ",
-            meaning(asked.epsilon, asked.delta, asked.adjacency, words.unit),
+            meaning(asked.epsilon, asked.delta, asked.adjacency, study.protected),
         ),
         table(
             "What each node claims, computed again from its clip bounds and noise.",

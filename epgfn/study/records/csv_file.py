@@ -61,13 +61,14 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     text = text_of(raw, path)
     header = _header(text, path, study)
     variables = read_of(study)
-    order, extra = match_columns(header.cells, [variable.name for variable in variables], path)
+    order, extra = match_columns(header.cells, names_of(study), path)
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
     below, faults = _Below(raw, text, header, order, path), Faults(path)
-    plainly = study.columns.numeric and len(variables) == len(study.variables)
+    plainly = study.columns.numeric and len(order) == len(study.variables)
     if plainly and study.data.decimal != "," and (numbers := below.numbers()):
         return Table(numbers, notes, "line", below.lines)
     cells = below.quickly() or below.slowly(faults, study.privacy.is_private)
+    cells, whose = cells[: len(variables)], cells[len(variables) :]
     numeric = [c for c, v in zip(cells, variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
     columns = [
@@ -76,7 +77,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     ]
     doubts = require_readable(faults, study, len(columns[0]), lambda: _hint(numeric, decimal))
     doubts += _perhaps_thousands(cells[: len(study.variables)], study) if decimal == "," else []
-    return table_of(columns, notes, "line", below.lines, study, doubts, faults.unread())
+    return table_of(columns, notes, "line", below.lines, study, doubts, faults.unread(), whose)
 
 
 def require_readable(
@@ -113,6 +114,20 @@ def read_of(study: Study) -> list[Variable]:
     return list(study.variables) if arm is None else [*study.variables, arm]
 
 
+def names_of(study: Study) -> list[str]:
+    """Of the columns that are read: `read_of`, and last the one that says whose a record is, where the study protects persons."""
+    person = study.privacy.person
+    return [variable.name for variable in read_of(study)] + ([] if person is None else [person])
+
+
+def _persons(whose: Sequence[pa.Array]) -> Numbers | None:
+    """(n,) int64 of that column, if it was read."""
+    if not whose:
+        return None
+    written = pc.utf8_trim(whose[0].fill_null(""), " \t\r\n")
+    return np.asarray(written.dictionary_encode().indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
 def table_of(
     columns: list[Numbers],
     notes: list[str],
@@ -121,13 +136,14 @@ def table_of(
     study: Study,
     doubts: Sequence[str],
     unread: Mapping[str, int],
+    whose: Sequence[pa.Array] = (),
 ) -> Table:
-    """From the `columns` of `read_of`."""
+    """From the `columns` of `read_of`, and the text of the one that says `whose` a record is, if any."""
     v = len(study.variables)
     if study.data.missing in WITH_BLANKS:
         notes = notes + notes_of_blanks(study, columns[:v])
     if len(columns) == v:
-        return Table(columns, notes, unit, places, doubts, unread=unread)
+        return Table(columns, notes, unit, places, doubts, persons=_persons(whose), unread=unread)
     arms = columns[v]
     return Table(columns[:v], notes + notes_of(study, arms.tolist()), unit, places, doubts, arms)
 

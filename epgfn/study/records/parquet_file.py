@@ -13,6 +13,7 @@ from epgfn.study import Study
 from epgfn.study.missing import WITH_BLANKS
 from epgfn.study.records.csv_file import (
     allowed,
+    names_of,
     not_a_table,
     parse_cells,
     public_value,
@@ -37,9 +38,7 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     variables = read_of(study)
     try:
         file = pq.ParquetFile(pa.BufferReader(raw))
-        order, extra = match_columns(
-            list(file.schema_arrow.names), [variable.name for variable in variables], path
-        )
+        order, extra = match_columns(list(file.schema_arrow.names), names_of(study), path)
         table = file.read(
             use_threads=False
         )  # one that is still about when the process ends may end it with a crash
@@ -48,7 +47,7 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
     faults, rows = Faults(path, "row"), range(1, table.num_rows + 1)
     columns: list[Numbers] = []
-    for number, (at, variable) in enumerate(zip(order, variables, strict=True)):
+    for number, (at, variable) in enumerate(zip(order, variables, strict=False)):
         column = table.column(at)
         columns.append(
             _numbers(column, variable, faults, study.data.missing in WITH_BLANKS)
@@ -63,7 +62,8 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
             )
         )
     doubts = require_readable(faults, study, table.num_rows)
-    return table_of(columns, notes, "row", lambda: rows, study, doubts, faults.unread())
+    whose = [_as_text(table.column(at)) for at in order[len(variables) :]]
+    return table_of(columns, notes, "row", lambda: rows, study, doubts, faults.unread(), whose)
 
 
 def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults, blanks: bool) -> Floats:
@@ -96,6 +96,11 @@ def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults, blanks
     faults.cells(name, (np.flatnonzero(infinite) + 1).tolist(), "finite")
     read = np.where(missing | infinite, public_value(variable), values)
     return np.where(missing, np.nan, read) if blanks else read
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.Array:
+    """Whatever it holds."""
+    return pa.array(["" if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:

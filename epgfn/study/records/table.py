@@ -22,6 +22,7 @@ class Table:
     places: the place of each record in those units, found out only where something is wrong.
     doubts: sentences for the owner on what may have been written to mean another number, which nobody should train without having read.
     arms: where the study has a design, the arm of each record by its place there, (n,) int64.
+    persons: where the study protects persons, whose each record is: (n,) int64, the same for the same text, all blanks one.
     unread: in a private study, how many cells of a column could not be read and count as something public, by its name there.
     """
 
@@ -31,6 +32,7 @@ class Table:
     places: Callable[[], Sequence[int]]
     doubts: Sequence[str] = ()
     arms: Numbers | None = None
+    persons: Numbers | None = None
     unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -47,4 +49,5 @@ class Table:
             self.unit,
             lambda: [places()[row] for row in rows],
             arms=None if self.arms is None else self.arms[rows],
+            persons=None if self.persons is None else self.persons[rows],
         )

@@ -148,6 +148,17 @@ def bounded_of(table: Table, study: Study) -> BoundedRecords:
     return BoundedRecords(np.stack(columns, axis=1), np.stack(scaled, axis=1))
 
 
+def of_persons(
+    records: BoundedRecords, persons: Numbers, most: int, rng: np.random.Generator
+) -> BoundedRecords:
+    """At most `most` records of each of `persons` (n,), chosen at random; which are chosen of one hangs on nobody else's."""
+    shuffled = rng.permutation(len(persons))
+    order = shuffled[np.argsort(persons[shuffled], kind="stable")]
+    _, first, count = np.unique(persons[order], return_index=True, return_counts=True)
+    kept = np.sort(order[np.arange(len(order)) - np.repeat(first, count) < most])
+    return BoundedRecords(records.raw[kept], records.scaled[kept])
+
+
 def split_table(path: Path | str, parts: int, seed: int) -> list[pd.DataFrame]:
     """Cut a CSV table into `parts` row-disjoint tables of (nearly) equal size that together hold every row once.
 

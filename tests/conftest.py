@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def seeded_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     from seeded import seed_noise  # loaded here: the privacy modules take a second
 
     seed_noise(monkeypatch)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test spends what belongs to the people whose records are on the machine that it runs on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("account")))
+        yield
 
 
 @pytest.fixture

@@ -18,15 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epgfn.base.errors import RefusedError, UsageError
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.gflownet.measure.graph_relations import ancestors
+from epgfn.gflownet.policies.order_potential import normalise_table
+from epgfn.learn.scores import table_from_moments
+from epgfn.learn.shared import TOLERANCE
 from epgfn.study import Study
+from epgfn.study.objects import space_of
 from epgfn.study.parameters import why_no_effects
 from epgfn.targets.bge import precision
 from epgfn.targets.effects import Families, total
 from epgfn.targets.gaussian import Moments
 
 CREDIBLE: Final = 0.95
+ROUNDING: Final = 1e-6
+"""By which share of its largest score a model file may have rounded a table."""
 _NUMBERS: Final = 1 << 22
 """Of a block of graphs: 32 MiB."""
 
@@ -85,6 +91,17 @@ def statistic_read(study: Study, said: Mapping[str, Any]) -> Moments:
             "malformed", "the result's statistic of all records is none of this study's variables"
         )
     return Moments(n, mean, scatter)
+
+
+def is_of(study: Study, known: Moments, table: Tensor) -> bool:
+    """Whether a model with the (V, K) scores `table` was made of what is `known` of all records."""
+    space = space_of(study)
+    try:
+        wanted = normalise_table(space, table_from_moments(study, known, 1))
+    except (EpgfnError, ValueError, ArithmeticError, np.linalg.LinAlgError):
+        return False
+    apart = (wanted - normalise_table(space, table.double())).masked_fill(~space.admissible, 0.0).abs().max()
+    return float(apart) <= TOLERANCE + ROUNDING * float(wanted.abs().max())
 
 
 def effects(

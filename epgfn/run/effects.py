@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from epgfn.base.errors import RefusedError, UsageError
-from epgfn.learn.effects import Effect, effects, statistic_read
-from epgfn.learn.scores import table_from_moments
-from epgfn.learn.shared import TOLERANCE
+from epgfn.learn.effects import Effect, effects, is_of, statistic_read
 from epgfn.run.result import RunResult
 from epgfn.study.parameters import why_no_effects
 
 
 def effects_of(run: RunResult, of: str, n: int, seed: int | None) -> dict[str, Effect]:
     """See `RunResult.effects`."""
-    from epgfn.gflownet.policies.order_potential import normalise_table
-
     if why := why_no_effects(run.study):
         raise UsageError(why)
     said = ((run.summary.get("diagnostics") or {}).get("parameters") or {}).get("statistic")
@@ -22,10 +18,7 @@ def effects_of(run: RunResult, of: str, n: int, seed: int | None) -> dict[str, E
             "this result holds no statistic of all records: an earlier version of the coordinator made it, or there is no summary"
         )
     known = statistic_read(run.study, said)
-    space, carried = run.model.space, run.model.carried_scores()
-    wanted = normalise_table(space, table_from_moments(run.study, known, 1))
-    apart = (wanted - normalise_table(space, carried)).masked_fill(~space.admissible, 0.0).abs().max()
-    if not float(apart) <= TOLERANCE + 1e-6 * float(wanted.abs().max()):
+    if not is_of(run.study, known, run.model.carried_scores()):
         raise RefusedError(
             "statistic-not-the-models",
             "the statistic in the summary is not what the published model was made of, so effects of it would be of something else; "

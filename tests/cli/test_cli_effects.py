@@ -13,6 +13,8 @@ import pytest
 import epgfn
 from epgfn.base.errors import RefusedError
 from epgfn.cli.main import app
+from epgfn.run.audit.contents import draw, require_agreement
+from epgfn.run.audit.rules import Failed
 from epgfn.targets.gaussian import Moments
 from parties import in_process
 
@@ -80,7 +82,11 @@ def test_from_tables_to_effects(tmp_path: Path) -> None:
     ):
         assert why in asked(str(run), *arguments, code=2)
     # Not what the model was made of: whoever wrote it, it says nothing of this result.
+    drawn = draw(result.model, result.model.policy.tensors())
+    require_agreement(drawn, result.summary, "summary.json")
     held["scatter"][0][1] = held["scatter"][1][0] = 0.0
+    with pytest.raises(Failed, match="a statistic of all records that its model was not made of"):
+        require_agreement(drawn, result.summary, "summary.json")
     with pytest.raises(RefusedError, match="not what the published model was made of"):
         result.effects("age")
     del result.summary["diagnostics"]["parameters"]["statistic"]

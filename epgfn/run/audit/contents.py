@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from epgfn.base.errors import RefusedError
 from epgfn.run.audit.rules import require, require_all
 from epgfn.run.samples import adjacency, counted
 from epgfn.run.summary import (
@@ -57,7 +58,8 @@ class Drawn(NamedTuple):
     the same weighted towards the score table that the model carries, where weights can be relied on; `effective` objects are behind it.
     exact: from that table, where it can be worked out; `rounding`, how far it may be from what was published. compelled: of graphs drawn in
     each of these ways, (V, V) share of those with an edge in which it is compelled, by basis. chains: the auditor's own Markov chains on
-    that table, run when asked: (V, V) P(i -> j), and how far halves of them are apart.
+    that table, run when asked: (V, V) P(i -> j), and how far halves of them are apart. made_of: whether a summary's statistic of all
+    records gives that table.
     """
 
     texts: dict[str, float]
@@ -68,6 +70,7 @@ class Drawn(NamedTuple):
     compelled: Mapping[str, Tensor] = {}
     rounding: float = 0.0
     chains: Callable[[], tuple[Tensor, float]] | None = None
+    made_of: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 def require_summary(
@@ -180,7 +183,17 @@ def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:
         compelled,
         ROUNDING[str(table.dtype).removeprefix("torch.")],
         partial(_own_chains, table.cpu(), study.space.max_parents, study.seed),
+        partial(_made_of, study, table.cpu()),
     )
+
+
+def _made_of(study: Study, table: Tensor, statistic: Mapping[str, Any]) -> bool:
+    from epgfn.learn.effects import is_of, statistic_read
+
+    try:
+        return is_of(study, statistic_read(study, statistic), table)
+    except RefusedError:
+        return False
 
 
 def _own_chains(table: Tensor, max_parents: int, seed: int) -> tuple[Tensor, float]:
@@ -219,6 +232,18 @@ def require_agreement(drawn: Drawn, summary: Mapping[str, Any], name: str) -> No
     _require_error(drawn, summary, name)
     _require_compelled(drawn, summary, name)
     _require_top(drawn, summary, name)
+    _require_statistic(drawn, summary, name)
+
+
+def _require_statistic(drawn: Drawn, summary: Mapping[str, Any], name: str) -> None:
+    """A statistic of all records, of which effects are made, is what the model was made of, too."""
+    parameters = (
+        summary["diagnostics"].get("parameters") if isinstance(summary.get("diagnostics"), dict) else None
+    )
+    statistic = parameters.get("statistic") if isinstance(parameters, dict) else None
+    if statistic is not None:
+        sound = isinstance(statistic, dict) and drawn.made_of is not None and drawn.made_of(statistic)
+        require(sound, f"{name} holds a statistic of all records that its model was not made of")
 
 
 def _require_weighted(

@@ -24,6 +24,7 @@ way, since a replace-one release takes the number of records as public.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import hmac
@@ -45,7 +46,7 @@ from epgfn.base.files import read_secret, sha256_hex, write_secret
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Claim, Noise, recompute
 from epgfn.privacy.mechanisms.checks import check_parameters
-from epgfn.privacy.spending.ledger_file import RELEASES, LedgerFile, damaged
+from epgfn.privacy.spending.ledger_file import LedgerFile, damaged
 
 _EVENTS = ("charged", "stored", "population")
 ADOPTED = "adopted"
@@ -114,22 +115,40 @@ class PrivacyLedger:
         """Count all that `earlier` holds here too: that of one home, from before an account had one ledger. Its releases are copied, so
         that they are found again; what was taken over once is not taken over again. `earlier` stays as it is.
 
+        A copied home is a ledger of the same name that went on by itself: what was charged after they parted counts for each.
+
         Raises:
             RefusedError: "ledger-damaged", of either. EpgfnError: a file cannot be read or written.
         """
+        with contextlib.suppress(OSError):
+            if self.folder.samefile(earlier.folder):  # by a link: it would wait for its own lock
+                return
         with self._locked(), earlier._locked():
             values = earlier._file.read()
             earlier._entries()  # whether each is an entry
             named = hmac.new(earlier._file.open_key(), _NAMED, hashlib.sha256).hexdigest()
-            known = sum(len(v["entries"]) for v in self._lines() if v.get("ledger") == named)
             self._earlier = earlier._file
-            if known >= len(values):
+            known = self._taken_over(named)
+            new = [value for value in values if sha256_hex(canonical_json(value)) not in known]
+            if not new:
                 return
             self._file.open_key()  # before anything else is there
-            for release in earlier.folder.glob(RELEASES):
-                write_secret(self.folder / release.name, read_secret(release))
-            new = [{k: v for k, v in value.items() if k != "previous"} for value in values[known:]]
+            new = _with_charges(new, values, self._entries())
+            for value in new:
+                release = _release_of(earlier.folder, *_which(value))
+                if value["event"] == "stored" and release.exists():
+                    write_secret(self.folder / release.name, read_secret(release))
             self._file.append({"event": ADOPTED, "ledger": named, "entries": new})
+
+    def _taken_over(self, named: str) -> set[str]:
+        """Digests of the lines that were taken over from ledgers of that name. Each holds that of the line before it, and so says all
+        that was before; in lines of before they are without, and follow each other."""
+        known, last = set[str](), ""
+        for line in self._lines():
+            for entry in line["entries"] if line.get("ledger") == named else []:
+                last = sha256_hex(canonical_json({"previous": last, **entry}))
+                known.add(last)
+        return known
 
     def new_population(self, name: str, because: str) -> None:
         """Open one, of people who are in no other: `because` says why, for whoever asks later.
@@ -185,7 +204,7 @@ class PrivacyLedger:
         with self._locked():
             entries = self._entries()
             mine = [e for e in entries if (e.dataset, e.settings) == (dataset, named)]
-            path = self.folder / f"release-{sha256_hex((dataset + named).encode())[:32]}.bin"
+            path = _release_of(self.folder, dataset, named)
             if mine and mine[-1].event == "stored" and path.exists():
                 raw = read_secret(path)
                 if sha256_hex(raw) != mine[-1].release:
@@ -349,6 +368,32 @@ def _digest(key: bytes, arrays: tuple[npt.NDArray[Any], ...]) -> str:
         mac.update(canonical_json([str(data.dtype.newbyteorder("<")), list(data.shape)]))
         mac.update(data.astype(data.dtype.newbyteorder("<")).tobytes())
     return mac.hexdigest()
+
+
+def _release_of(folder: Path, dataset: str, settings: str) -> Path:
+    return folder / f"release-{sha256_hex((dataset + settings).encode())[:32]}.bin"
+
+
+def _which(value: dict[str, Any]) -> tuple[str, str]:
+    """A line's data set and settings."""
+    return str(value.get("dataset", "")), str(value.get("settings", ""))
+
+
+def _with_charges(
+    new: list[dict[str, Any]], values: list[dict[str, Any]], before: list[Entry]
+) -> list[dict[str, Any]]:
+    """The lines `new` of all `values` of a ledger, to come after the entries `before`: where two that were one have both drawn under one
+    charge, that is two releases, and the second is charged as the first was."""
+    last = {(e.dataset, e.settings): e.event for e in before}
+    charges = {_which(value): value for value in values if value["event"] == "charged"}
+    found = []
+    for value in new:
+        which = _which(value)
+        if value["event"] == "stored" and last.get(which) != "charged":
+            found.append(charges[which])
+        found.append(value)
+        last[which] = value["event"]
+    return found
 
 
 def _entry(value: dict[str, Any]) -> Entry | None:

@@ -170,6 +170,48 @@ def test_what_a_home_spent_since_it_was_taken_over_counts_too(tmp_path: Path) ->
     assert [len(json.loads(line)["entries"]) for line in lines(account)] == [2, 2]
 
 
+def test_a_home_and_its_copy_of_before_are_counted_each_for_what_it_did_alone(tmp_path: Path) -> None:
+    """Both have one key, and as many lines, and some lines are the same to the letter."""
+    mechanism, account = MomentsMechanism(3, 1.0, DELTA), tmp_path / "account"
+    homes = tmp_path / "a", tmp_path / "b"
+    release(PrivacyLedger(homes[0], Budget(9.0, DELTA)), X, mechanism)
+    shutil.copytree(*homes)
+    drawn = [release(PrivacyLedger(home, Budget(9.0, DELTA)), X, mechanism, tag=1) for home in homes]
+    assert drawn[0] != drawn[1]
+    for home in (*homes, *homes):
+        taken = of_account(account, home, 9.0)
+    assert len([e for e in taken.entries() if e.event == "charged"]) == 3
+    release(PrivacyLedger(homes[0], Budget(9.0, DELTA)), X, mechanism, tag=2)
+    taken = of_account(account, homes[0], 9.0)
+    assert release(taken, X, mechanism, tag=1) == drawn[1]  # the last that was stored
+    assert len([e for e in taken.entries() if e.event == "charged"]) == 4
+
+
+def test_what_a_home_and_its_copy_draw_under_one_charge_is_two_releases(tmp_path: Path) -> None:
+    mechanism, account = MomentsMechanism(3, 1.0, DELTA), tmp_path / "account"
+    homes = tmp_path / "a", tmp_path / "b"
+    ledger = PrivacyLedger(homes[0], Budget(9.0, DELTA))
+    with pytest.raises(KeyboardInterrupt):  # a power cut
+        ledger.release(ledger.dataset(X), {"epsilon": 1.0, "tag": 0}, mechanism.planned_claim, interrupted)
+    shutil.copytree(*homes)
+    for home in homes:
+        release(PrivacyLedger(home, Budget(9.0, DELTA)), X, mechanism)
+        of_account(account, home, 9.0)
+    events = [e.event for e in of_account(account).entries()]
+    assert events == ["charged", "stored", "charged", "stored"]
+
+
+def interrupted() -> bytes:
+    raise KeyboardInterrupt
+
+
+def test_a_link_to_the_accounts_ledger_is_no_other_one(tmp_path: Path) -> None:
+    account, mechanism = tmp_path / "account", MomentsMechanism(3, 2.0, DELTA)
+    release(of_account(account), X, mechanism)
+    (tmp_path / "home").symlink_to(account)
+    assert of_account(account, tmp_path / "home").spent("") > 1.9
+
+
 def test_two_homes_of_before_are_one_budget(tmp_path: Path) -> None:
     mechanism, account = MomentsMechanism(3, 2.0, DELTA), tmp_path / "account"
     for home in ("a", "b"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from epgfn.privacy.claims.claims import Claim
     from epgfn.privacy.of_study.releases import Released
     from epgfn.privacy.spending.spending import PrivacyLedger
+    from epgfn.study.records.table import Numbers
     from epgfn.study.records.tables import BoundedRecords
 
 FORMAT = "epgfn-privacy-claim/v1"
@@ -143,8 +144,10 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
     records = bounded_of(table, study)
     _require_fitting(study, node_id, records)
     maker.check(records)
-    dataset = ledger.dataset(*_named(study, records))
-    if table.persons is not None:  # of others each time, and so after the data set has its name
+    dataset, settings = ledger.dataset(*_named(study, records)), _settings(study, node_id, maker.name)
+    if table.persons is not None:
+        settings["whose"] = ledger.dataset(_whose(study, records, table.persons))
+        # of others each time, and so after the data set has its name
         chance = np.random.default_rng(secrets.randbits(128))
         records = of_persons(records, table.persons, study.privacy.rows_per_person, chance)
     drawn = []
@@ -156,7 +159,7 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
         drawn.append(True)
         return maker.observe(records, steps)
 
-    raw = ledger.release(dataset, _settings(study, node_id, maker.name), maker.planned_claim, compute)
+    raw = ledger.release(dataset, settings, maker.planned_claim, compute)
     done = maker.finish(raw)
     report.event(
         "released",
@@ -291,3 +294,15 @@ def _named(study: Study, records: BoundedRecords) -> tuple[Any, Any]:
     values = values[np.lexsort(values.T[::-1])]
     names = "\n".join(sorted(study.variable_names)).encode("utf-8")
     return np.frombuffer(names, dtype=np.uint8), values
+
+
+def _whose(study: Study, records: BoundedRecords, persons: Numbers) -> Numbers:
+    """Which records are of one person, whatever persons are called and in whichever order they come: the kinds of records of each."""
+    import numpy as np
+
+    columns = np.argsort(np.array(study.variable_names))
+    _, kind = np.unique(records.raw[:, columns] + 0.0, axis=0, return_inverse=True)
+    order = np.lexsort((kind.reshape(-1), persons))
+    starts = np.flatnonzero(np.diff(persons[order])) + 1
+    each = sorted(part.tolist() for part in np.split(kind.reshape(-1)[order], starts))
+    return np.array([value for part in each for value in (*part, -1)], dtype=np.int64)

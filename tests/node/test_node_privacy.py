@@ -269,6 +269,27 @@ def test_a_person_with_several_records_is_one_person(tmp_path: Path) -> None:
         release(study, "north", plain, operator(tmp_path / "l"), Sentences())
 
 
+def test_whose_the_records_are_is_part_of_what_a_release_is_of(tmp_path: Path) -> None:
+    """A column that said every record is of another person gave a release that protects records: put right, it is used again by nobody."""
+    text = PRIVATE_STUDY.replace("delta = 1e-5", 'delta = 1e-5\nunit = "person"\nperson = "patient"')
+    study, path = Study.from_bytes(text.encode()), tmp_path / "visits.csv"
+
+    def released(persons: np.ndarray, order: np.ndarray, epsilon: float = 9.0) -> bytes:
+        rows = np.column_stack([np.round(draw(7, 400), 1), persons])[order]
+        np.savetxt(path, rows, delimiter=",", header="a,b,c,patient", comments="", fmt="%.17g")
+        return release(study, "north", path, operator(tmp_path / "l", epsilon), Sentences()).raw
+
+    places = np.arange(400)
+    wrong = released(places, places)
+    right = released(places // 4, places)
+    assert right != wrong
+    rng = np.random.default_rng(0)
+    again = released(rng.permutation(400)[places // 4], rng.permutation(400))  # other names, another order
+    assert again == right
+    with pytest.raises(RefusedError, match="budget"):
+        released(places // 2, places, 4.0)
+
+
 def test_a_spent_budget_is_refused_before_any_noise_is_drawn(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as refused:
         release(STUDY, "north", data, operator(tmp_path / "l", epsilon=3.0), Sentences())

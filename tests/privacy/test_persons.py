@@ -166,3 +166,31 @@ def test_planning_knows_that_persons_cost_more(monkeypatch: pytest.MonkeyPatch) 
     plain = Study.from_bytes(PRIVATE_STUDY.encode())
     records, persons = (plan(Question(s, (500,), (2.0,), worlds=6)).rows[0].error for s in (plain, STUDY))
     assert persons > 1.5 * records
+
+
+@pytest.mark.parametrize("ids", ["text", "dates"])
+def test_ids_that_nobody_can_read_are_refused_without_being_shown(tmp_path: Path, ids: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    raw = pa.array([b"\xff77%d" % i for i in range(9)], pa.binary())
+    column = (
+        pa.Array.from_buffers(pa.string(), 9, raw.buffers())
+        if ids == "text"
+        else pa.array([1 << 30] * 9, pa.int32()).cast(pa.date32())
+    )
+    numbers = np.random.default_rng(0).normal(size=9)
+    pq.write_table(
+        pa.table({"a": numbers, "b": numbers, "c": numbers, "patient": column}), tmp_path / "records"
+    )
+    with pytest.raises(UsageError, match="'patient' cannot be read") as refused:
+        load_table(tmp_path / "records", STUDY)
+    assert "77" not in str(refused.value) and refused.value.__cause__ is None
+
+
+def test_spaces_and_accents_written_otherwise_make_no_other_person(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    ids = ["J\u00fcrgen", "Ju\u0308rgen", "J\u00fcrgen\u00a0", "\u3000J\u00fcrgen"]
+    path.write_text("a,b,c,patient\n" + "".join(f"1,2,3,{name}\n" for name in ids), encoding="utf-8")
+    persons = load_table(path, STUDY).persons
+    assert persons is not None and persons.tolist() == [0, 0, 0, 0]

@@ -124,7 +124,7 @@ def _persons(whose: Sequence[pa.Array]) -> Numbers | None:
     """(n,) int64 of that column, if it was read."""
     if not whose:
         return None
-    written = pc.utf8_trim(whose[0].fill_null(""), " \t\r\n")
+    written = pc.utf8_trim_whitespace(pc.utf8_normalize(whose[0].fill_null(""), form="NFC"))
     return np.asarray(written.dictionary_encode().indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 

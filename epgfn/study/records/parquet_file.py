@@ -62,7 +62,11 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
             )
         )
     doubts = require_readable(faults, study, table.num_rows)
-    whose = [_as_text(table.column(at)) for at in order[len(variables) :]]
+    names = names_of(study)[len(variables) :]
+    whose = [
+        pa.array(_written(table.column(at), name, path), pa.string())
+        for at, name in zip(order[len(variables) :], names, strict=True)
+    ]
     return table_of(columns, notes, "row", lambda: rows, study, doubts, faults.unread(), whose)
 
 
@@ -98,9 +102,18 @@ def _numbers(column: pa.ChunkedArray, variable: Variable, faults: Faults, blanks
     return np.where(missing, np.nan, read) if blanks else read
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.Array:
-    """Whatever it holds."""
-    return pa.array(["" if value is None else str(value) for value in column.to_pylist()], pa.string())
+def _written(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
+    """Whatever it holds as text, nulls as blanks.
+
+    Raises:
+        UsageError: it holds what is no text, or no date, in Python.
+    """
+    try:
+        return ["" if value is None else str(value) for value in column.to_pylist()]
+    except (ValueError, OverflowError, pa.ArrowException):  # its text quotes cells
+        raise UsageError(
+            f"{path}: column '{name}' cannot be read as text; store it as text in UTF-8 or as integers"
+        ) from None
 
 
 def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
@@ -108,4 +121,4 @@ def _texts(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
     kind = column.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         raise UsageError(f"{path}: column '{name}' holds numbers; store its categories as text or integers")
-    return ["" if value is None else str(value) for value in column.to_pylist()]
+    return _written(column, name, path)

@@ -62,7 +62,7 @@ def messages(method: Any, known: list[bytes]) -> st.SearchStrategy[Any]:
             values = VALUES[field.cpp_type] | st.sampled_from([each.hex()[:32] for each in known])
         else:
             values = VALUES[field.cpp_type]
-        fields[field.name] = values
+        fields[field.name] = st.lists(values, max_size=3) if field.is_repeated else values
     return st.fixed_dictionaries({}, optional=fields).map(lambda given: kind(**given))
 
 

@@ -7,6 +7,7 @@ but for refusals that `epgfn.privacy.mechanisms.checks` names as local.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ from epgfn.base.files import read_secret, remove, write_secret
 from epgfn.base.passphrase import key_passphrase
 from epgfn.study import Study
 from epgfn.study.privacy import meaning
-from epgfn_node.home import NodeHome
+from epgfn_node.home import ROUNDS, NodeHome
 from epgfn_node.settings import NodeSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Operator:
     population: str = ""
     earlier: Path | None = None
     """Where this home kept a ledger of its own, before its account had one: what it holds counts in `ledger` too."""
+    released: frozenset[str] = frozenset()
+    """The data sets, by their keyed digests, of releases that this home has models of: `ledger` has to know them."""
 
     def open_ledger(self) -> PrivacyLedger:
         """The ledger of releases under this budget."""
@@ -55,7 +58,7 @@ class Operator:
         budget = Budget(self.budget_epsilon, self.budget_delta)
         ledger = PrivacyLedger(self.ledger, budget, self.population)
         if self.earlier is not None and any((self.earlier / name).exists() for name in (KEY, LINES)):
-            passphrase = key_passphrase(self.earlier / KEY)
+            passphrase = None if _same(self.earlier, self.ledger) else key_passphrase(self.earlier / KEY)
             ledger.adopt(PrivacyLedger(self.earlier, budget, passphrase=passphrase))
         return ledger
 
@@ -96,16 +99,28 @@ def operator_of(
             f"--privacy-budget {study.privacy.epsilon:g}"
         )
     delta = settings.privacy_budget_delta or study.privacy.delta or 0.0
-    return Operator(epsilon, delta, *_ledger(home, settings))
+    folder, population, earlier = _ledger(home, settings)
+    return Operator(epsilon, delta, folder, population, earlier, _released(home))
+
+
+def _released(home: NodeHome) -> frozenset[str]:
+    """Of which data sets the models in any round of this node were made with noise, by the claims beside them."""
+    found = set()
+    for root in (home.base, *home.base.glob(f"{ROUNDS}/*")):
+        with contextlib.suppress(EpgfnError, KeyError, TypeError):
+            found.add(str(parse_canonical_json(read_secret(NodeHome(root).privacy_claim))["dataset"]))
+    return frozenset(found)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _ledger(home: NodeHome, settings: NodeSettings) -> tuple[Path, str, Path | None]:
     """The folder of the ledger, the population, and the folder of the one that this home had before."""
     from epgfn.privacy.spending.spending import account_folder
 
-    if settings.privacy_ledger is not None:
-        return settings.privacy_ledger, settings.privacy_population, None
-    return account_folder(), settings.privacy_population, home.privacy
+    return settings.privacy_ledger or account_folder(), settings.privacy_population, home.privacy
 
 
 def new_population(home: NodeHome, settings: NodeSettings, name: str, because: str) -> Path:
@@ -138,6 +153,13 @@ def release(study: Study, node_id: str, data: Path, operator: Operator, report: 
             "budget-spent",
             f"the study asks for a release of epsilon {limit:g}, which is more than the operator's whole budget of "
             f"{operator.budget_epsilon:g}; decide on a larger budget, or ask for a study with a smaller epsilon",
+        )
+    if operator.released - {entry.dataset for entry in ledger.entries()}:
+        raise RefusedError(
+            "ledger-damaged",
+            f"the spending log in {operator.ledger} does not know a release that this home has a model of, and would take the budget for "
+            "unspent: run under the account and with the XDG_DATA_HOME of before, restore the folder from a backup, or name the right "
+            "one as privacy_ledger in node.toml",
         )
     table = load_table(data, study)
     tell_notes(table.notes, data, report)

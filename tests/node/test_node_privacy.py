@@ -167,6 +167,22 @@ def test_a_ledger_that_was_lost_is_not_a_fresh_budget_to_inspect(finished: Finis
     assert "restore it from a backup" in shown and "epsilon 0 of" not in shown
 
 
+def test_a_home_whose_release_the_log_does_not_know_makes_no_other(
+    finished: Finished, tmp_path: Path, own_account: Path
+) -> None:
+    """Under another XDG_DATA_HOME, by sudo, on another machine: the budget would look unspent."""
+    shutil.copytree(finished.nodes["south"].home, tmp_path / "copy")
+    home = NodeHome(tmp_path / "copy")
+    for root in (home, NodeHome(home.root / "rounds" / "another")):
+        meant = operator_of(root, NodeSettings(privacy_budget_epsilon=4.0), STUDY)
+        assert meant.ledger.is_relative_to(own_account)
+        with pytest.raises(RefusedError, match="would take the budget for unspent") as refused:
+            release(STUDY, "south", finished.data["north"], meant, Sentences())
+        assert refused.value.reason == "ledger-damaged"
+    right = NodeSettings(privacy_budget_epsilon=4.0, privacy_ledger=finished.nodes["south"].spending)
+    release(STUDY, "south", finished.data["south"], operator_of(home, right, STUDY), Sentences())
+
+
 def test_the_number_of_records_is_in_nothing_that_leaves(finished: Finished) -> None:
     """Neither as text nor as a number in any usual form: statement, model file and its metadata, and all that was printed."""
     forms = [str(RECORDS).encode()] + [
@@ -343,6 +359,16 @@ def test_without_a_budget_nothing_is_read(tmp_path: Path) -> None:
         operator_of(home, NodeSettings(), STUDY)
     assert operator_of(home, NodeSettings(), STUDY, 2.0).budget_epsilon == 2.0
     assert operator_of(home, NodeSettings(privacy_budget_epsilon=9.0), STUDY).ledger == account_folder()
+
+
+def test_what_a_home_spent_before_counts_in_a_folder_that_is_named_since(tmp_path: Path) -> None:
+    home, account = NodeHome(tmp_path / "home"), tmp_path / "elsewhere"
+    release(STUDY, "north", write(tmp_path / "a.csv", draw(1)), operator(home.privacy), Sentences())
+    meant = operator_of(home, NodeSettings(privacy_budget_epsilon=4.0, privacy_ledger=account), STUDY)
+    with pytest.raises(RefusedError, match="budget"):
+        release(STUDY, "north", write(tmp_path / "b.csv", draw(2)), meant, Sentences())
+    same = operator_of(home, NodeSettings(privacy_budget_epsilon=4.0, privacy_ledger=home.privacy), STUDY)
+    assert len(same.open_ledger().entries()) == 2
 
 
 def test_the_operator_says_that_others_are_meant_and_is_asked_why(tmp_path: Path, own_account: Path) -> None:

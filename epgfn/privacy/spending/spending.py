@@ -65,6 +65,10 @@ def account_folder() -> Path:
     if not said.is_absolute():  # relative ones count for nothing, by the specification
         try:
             said = Path.home() / ".local" / "share"
+            if (
+                not said.is_absolute()
+            ):  # by a HOME that is none; where this process stands decides on no budget
+                raise RuntimeError
         except RuntimeError:
             raise UsageError(
                 "this account has no home directory to keep its spending log in; name a folder for it as privacy_ledger in node.toml"

@@ -238,6 +238,10 @@ def test_the_accounts_ledger_is_where_its_data_are(monkeypatch: pytest.MonkeyPat
     for said, folder in (("", ".local/share"), ("relative", ".local/share"), (str(tmp_path / "x"), "x")):
         monkeypatch.setenv("XDG_DATA_HOME", said)
         assert account_folder() == tmp_path / folder / "epgfn" / "privacy"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "relative")
+    with pytest.raises(UsageError, match="privacy_ledger"):
+        account_folder()
 
 
 def test_a_release_that_was_charged_but_never_stored_is_not_charged_twice(tmp_path: Path) -> None:

@@ -113,11 +113,11 @@ class PrivacyLedger:
         self.budget = budget
         self.population = population
         self._file = LedgerFile(folder, passphrase)
-        self._earlier: LedgerFile | None = None
 
     def adopt(self, earlier: PrivacyLedger) -> None:
         """Count all that `earlier` holds here too: that of one home, from before an account had one ledger. Its releases are copied, so
-        that they are found again; what was taken over once is not taken over again. `earlier` stays as it is.
+        that they are found again, and its key is, under no passphrase; what was taken over once is not taken over again. `earlier` stays as
+        it is.
 
         A copied home is a ledger of the same name that went on by itself: what was charged after they parted counts for each.
 
@@ -131,7 +131,7 @@ class PrivacyLedger:
             values = earlier._file.read()
             earlier._entries()  # whether each is an entry
             named = hmac.new(earlier._file.open_key(), _NAMED, hashlib.sha256).hexdigest()
-            self._earlier = earlier._file
+            write_secret(self.folder / f"adopted-{named[:32]}.key", earlier._file.open_key())
             known = self._taken_over(named)
             new = [value for value in values if sha256_hex(canonical_json(value)) not in known]
             if not new:
@@ -183,9 +183,12 @@ class PrivacyLedger:
             EpgfnError: the key cannot be read or written.
         """
         with self._locked():
-            if self._earlier is not None:  # what it was charged as then, if it was
-                before = _digest(self._earlier.open_key(), arrays)
-                if any(entry.dataset == before for entry in self._entries()):
+            charged = {entry.dataset for entry in self._entries()}
+            for adopted in sorted(
+                self.folder.glob("adopted-*.key")
+            ):  # what it was charged as then, if it was
+                before = _digest(read_secret(adopted), arrays)
+                if before in charged:
                     return before
             key = self._file.open_key()
         return _digest(key, arrays)

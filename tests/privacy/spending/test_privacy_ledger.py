@@ -205,6 +205,19 @@ def interrupted() -> bytes:
     raise KeyboardInterrupt
 
 
+def test_a_file_that_another_home_released_before_is_of_the_same_people_still(tmp_path: Path) -> None:
+    """It has its name under that home's key, and the home may be gone."""
+    home, account, mechanism = tmp_path / "home", tmp_path / "account", MomentsMechanism(3, 2.0, DELTA)
+    before = release(PrivacyLedger(home, Budget(3.0, DELTA)), X, mechanism)
+    of_account(account, home)
+    shutil.rmtree(home)
+    assert release(of_account(account), X, mechanism) == before
+    others = PrivacyLedger(account, Budget(3.0, DELTA), "ward-b")
+    others.new_population("ward-b", "born after everybody in ward a had left")
+    with pytest.raises(RefusedError, match="budget"):
+        release(others, X, MomentsMechanism(3, 2.5, DELTA))
+
+
 def test_a_link_to_the_accounts_ledger_is_no_other_one(tmp_path: Path) -> None:
     account, mechanism = tmp_path / "account", MomentsMechanism(3, 2.0, DELTA)
     release(of_account(account), X, mechanism)

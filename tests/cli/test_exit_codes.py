@@ -33,7 +33,7 @@ def ends_with(error: BaseException) -> int:
         raise error
 
     with pytest.raises(SystemExit) as ended:
-        run_app(app, "test", ["command"])
+        run_app(app, "test", [])
     return int(ended.value.code or 0)
 
 

@@ -115,8 +115,8 @@ def simulate(
     files = [*(data or []), *(more or [])]
     if not len(loaded.named) <= len(files) <= len(loaded.roster):
         raise UsageError(
-            f"{study} names {len(loaded.roster)} nodes ({', '.join(loaded.roster)}) but {len(files)} data files were given; "
-            "give one per node with --data"
+            f"the roster of {study} names {', '.join(loaded.roster)}, but the number of data files is {len(files)}; name every node "
+            "in the roster, and give one per node with --data, in the same order"
         )
     target = out or Path("runs") / f"{study.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     by_node = dict(zip(loaded.roster, files, strict=False))  # places of an open roster may stay free

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,7 +346,10 @@ def _checked(key: str, value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _node(path: Path) -> str:
-    plain = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:63].strip("-")
+    letters = "".join(
+        c for c in unicodedata.normalize("NFKD", path.stem.casefold()) if not unicodedata.combining(c)
+    )  # ô as o
+    plain = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:63].strip("-")
     return plain if NODE_ID.fullmatch(plain) else "node-1"
 
 

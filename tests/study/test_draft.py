@@ -228,3 +228,13 @@ def test_a_logarithm_is_suggested_for_skewed_positive_values_alone() -> None:
     assert suggested(np.exp(rng.normal(0, 1, 500)), None) == "log"
     assert suggested(rng.normal(5, 1, 500), (1.0, 100.0)) == "log"
     assert suggested(np.exp(rng.normal(0, 1, 500)), (0.0, 100.0)) == "none"
+
+
+def test_a_node_is_named_after_its_file_without_accents(tmp_path: Path) -> None:
+    paths = [
+        tmp_path / name for name in ("CHU Hôpital Nord.csv", "St-Mary_Hospital.csv", "Großklinikum Ü.csv")
+    ]
+    for path in paths:
+        path.write_text("a,b\n1.5,2.5\n2.5,3.5\n3.5,1.5\n")
+    drafted = draft_study(paths, "three", from_my_data=True)
+    assert 'roster = ["chu-hopital-nord", "st-mary-hospital", "grossklinikum-u"]' in drafted.text

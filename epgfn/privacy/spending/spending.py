@@ -315,8 +315,9 @@ class PrivacyLedger:
                 "budget-spent",
                 f"this release would take {whose} beyond the operator's privacy budget (epsilon {self.budget.epsilon:g} at "
                 f"delta {self._delta(entries, name):g}; {self._spent(entries, name, dataset):.4g} is spent already, all files and studies "
-                "together); use an earlier release, ask the study for a smaller epsilon, or decide on a larger budget; where this file "
-                "is of other people, say so with epgfn-node privacy population new",
+                f"together, by every node that keeps its spending log in {self.folder}); use an earlier release, ask the study for a "
+                "smaller epsilon, or decide on a larger budget; where this file is of other people than those, say so with "
+                'epgfn-node privacy population new NAME --because "..."',
             )
 
     @contextmanager

@@ -82,6 +82,7 @@ def test_another_file_is_of_the_same_people_unless_the_operator_says_otherwise(
     with pytest.raises(RefusedError) as refused:
         release(ledger, changed, mechanism, tag=1)
     assert refused.value.reason == "budget-spent" and "population new" in str(refused.value)
+    assert str(tmp_path) in str(refused.value)  # the log that others spent from, too
     others = PrivacyLedger(tmp_path, budget, "ward-b")
     with pytest.raises(RefusedError) as refused:
         release(others, changed, mechanism, tag=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +54,7 @@ class Format(StrEnum):
 class ExportFormat(StrEnum):
     """Formats of `epgfn export`: the names in `epgfn.run.exports.EXPORTS`."""
 
+    csv = "csv"
     graphml = "graphml"
     dot = "dot"
     bif = "bif"
@@ -417,6 +419,8 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
         _tell_objects(figures, console)
     if figures["verdict"] is not None:
         published = PUBLISHED.get(figures["probabilities_from"], "")
+        if figures["noise"] and figures["probabilities_from"] == "exact":
+            published += " for what was released with noise, whatever the noise has done to it"
         console.print(f"\nThe global model's samples: {figures['verdict']}{published}.")
     for one, other in figures["contradictions"]:
         console.print(
@@ -424,6 +428,13 @@ def _tell(figures: dict[str, Any], as_json: bool) -> None:
         )
     verdict = "passed" if figures["audit_ok"] else "FAILED"
     console.print(f"\nPrivacy {figures['privacy']}", markup=False)
+    if figures["noise"] and (figures.get("published_edge_mae") or 0.0) >= figures.get(
+        "null_edge_mae", math.inf
+    ):
+        console.print(
+            "[bold]With this noise the result is no nearer to the records than saying that there are no edges.[/bold] Take more records, a "
+            "larger epsilon or fewer variables: epgfn privacy plan"
+        )
     for note in figures["notes"]:
         console.print(f"Note: {note}.", markup=False)
     console.print(

@@ -191,6 +191,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "noun": study.kind.noun,
         "variables": study.variable_names,
         "designed": study.design.column is not None,
+        "noise": study.privacy.is_private,
         "privacy": study.privacy.in_words(study.protected),
         "notes": _notes(study),
         "audit_ok": audit.ok,

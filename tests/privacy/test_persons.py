@@ -161,6 +161,15 @@ def test_what_protects_no_person_is_refused_when_the_study_is_read(changes: dict
         Study.from_bytes(PRIVATE_STUDY.encode()).with_changes({"privacy": privacy})
 
 
+def test_more_noise_than_can_be_drawn_is_refused_before_anything_is_charged() -> None:
+    with pytest.raises(UsageError, match="more noise than can be drawn"):
+        _ = MomentsMechanism(50, 0.05, 1e-5, radius=100.0, unit="person", rows=1000).planned_claim
+    _ = MomentsMechanism(50, 0.5, 1e-5, unit="person", rows=5).planned_claim
+    worst = MomentsMechanism(14, 0.1, 1e-5, unit="person", rows=20)
+    assert worst.planned_claim.epsilon <= 0.1
+    assert worst.release(np.zeros((30, 14))).claim.epsilon <= 0.1
+
+
 def test_planning_knows_that_persons_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_noise(monkeypatch)
     plain = Study.from_bytes(PRIVATE_STUDY.encode())

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.privacy.accounting import MAX_EPSILON
+from epgfn.privacy.claims.claims import Stage
 from epgfn.privacy.mechanisms.discrete import Floats
 
 _FAR = 1.5
 """A record beyond so many radii was meant for another scale."""
+
+
+MOST_SCALE = float(1 << 53)
+"""Grid steps of noise that any stage may have, known beforehand; a second stage may have four times as many, and 2^56 can be drawn."""
+
+
+def check_noise(stages: Sequence[Stage]) -> None:
+    """Raises:
+    UsageError: there is more noise in these than can be drawn.
+    """
+    if max(part.scale for stage in stages for part in stage.noise) > MOST_SCALE:
+        raise UsageError(
+            "so small an epsilon needs more noise than can be drawn for so many variables and records of one person, or so wide a radius; "
+            "take a larger epsilon, fewer of them, or a smaller radius"
+        )
 
 
 def check_parameters(epsilon: float, delta: float) -> None:

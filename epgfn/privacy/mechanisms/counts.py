@@ -32,7 +32,7 @@ from epgfn.base.errors import UsageError
 from epgfn.gflownet.spaces.parent_sets import families
 from epgfn.privacy import accounting
 from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage, Unit
-from epgfn.privacy.mechanisms.checks import check_parameters
+from epgfn.privacy.mechanisms.checks import check_noise, check_parameters
 from epgfn.privacy.mechanisms.discrete import Floats, Ints
 from epgfn.privacy.mechanisms.marginals import Subset, fitted
 from epgfn.privacy.mechanisms.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
@@ -172,6 +172,7 @@ class CountsMechanism:
     @property
     def planned_claim(self) -> Claim:
         """What a release will cost, known beforehand."""
+        check_noise([self.stage])
         return make_claim(
             "statistic", self.adjacency, self.delta, [self.stage], MECHANISM, self.unit, self.rows
         )

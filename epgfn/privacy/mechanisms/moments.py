@@ -26,7 +26,7 @@ from epgfn.privacy.claims import sensitivity
 from epgfn.privacy.claims.claims import Adjacency, Claim, Noise, Stage, Unit
 from epgfn.privacy.mechanisms import discrete
 from epgfn.privacy.mechanisms import whitening as white
-from epgfn.privacy.mechanisms.checks import check_parameters
+from epgfn.privacy.mechanisms.checks import check_noise, check_parameters
 from epgfn.privacy.mechanisms.discrete import GRID_BITS, Floats, Ints
 from epgfn.privacy.mechanisms.release import COUNT_BITS, Values, log_ratio, make_claim, make_stage, noisy
 from epgfn.targets.gaussian import Moments
@@ -141,6 +141,7 @@ class MomentsMechanism:
     def planned_claim(self) -> Claim:
         """The most a release will cost, known beforehand: the second clip is not yet known, its share of mu^2 is."""
         stages = (self.first_stage, self._least_second(self.mu))
+        check_noise(stages)
         return make_claim("statistic", self.adjacency, self.delta, stages, MECHANISM, self.unit, self.rows)
 
     def second_stage(self, output: Values) -> Stage:

@@ -15,6 +15,7 @@ from epgfn.base.files import write_atomic
 from epgfn.run.exports.arviz_file import arviz_file
 from epgfn.run.exports.bif import bif
 from epgfn.run.exports.cpdag_csv import cpdag_csv
+from epgfn.run.exports.csv_file import csv
 from epgfn.run.exports.dot import dot
 from epgfn.run.exports.graphml import graphml
 from epgfn.run.exports.jkl import jkl
@@ -36,6 +37,7 @@ class Export(NamedTuple):
 
 
 EXPORTS: Final[dict[str, Export]] = {
+    "csv": Export(csv, ".csv", "the table of probabilities, for spreadsheets, R, any program"),
     "graphml": Export(graphml, ".graphml", "edges with their probabilities, for Cytoscape, Gephi, networkx, igraph"),
     "dot": Export(dot, ".dot", "a drawing of the probable edges, for Graphviz"),
     "bif": Export(

@@ -25,8 +25,21 @@ class Trusted(NamedTuple):
     detail: str
 
 
+NOISE = (
+    " All of that is about what was released with noise. How far the noise is from the records nobody can see from here; epgfn privacy "
+    "plan says what to expect of it for so many records."
+)
+
+
 def trusted(run: Run) -> Trusted | None:
     """None where the summary says nothing of it that can be read."""
+    found = _trusted(run)
+    if found is None or not run.study.privacy.is_private:
+        return found
+    return found._replace(detail=found.detail + NOISE)
+
+
+def _trusted(run: Run) -> Trusted | None:
     diagnostics = run.summary.get("diagnostics")
     trust = diagnostics.get("trust") if isinstance(diagnostics, dict) else None
     if not isinstance(trust, dict) or trust.get("verdict") not in get_args(Grade):

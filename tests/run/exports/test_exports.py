@@ -185,7 +185,14 @@ def read_arviz(run: epgfn.RunResult, raw: bytes, tmp_path: Path) -> None:
     assert found == pytest.approx(expected, abs=0.12)
 
 
+def read_csv(run: epgfn.RunResult, raw: bytes) -> None:
+    import pandas as pd
+
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(raw)), run.table)
+
+
 READERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
+    "csv": (("numbers", "categories", "trees"), read_csv),
     "graphml": (("numbers", "categories"), read_graphml),
     "dot": (("numbers", "categories"), read_dot),
     "bif": (("categories",), read_bif),

@@ -42,6 +42,7 @@ def test_what_is_not_known_is_said_and_not_made_up(capsys: pytest.CaptureFixture
         "certain": ["length >= 0"],
         "impossible": 4,
         "marginals": [{"name": "length >= 1", "probability": 0.75, "exact": None}],
+        "noise": False,
         "privacy": "none: ...",
         "notes": ["a caution"],
         "verdict": None,

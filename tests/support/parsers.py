@@ -215,9 +215,9 @@ def parsers(run: RunDirectory) -> dict[str, Parser]:
 
 
 NAMES: Final = (
-    "study", "study-check", "json", "statement", "bundle", "public-key", "certificate", "request", "entry", "tile", "checkpoint", "note",
-    "receipt", "ledger-key", "witness-key", "cosignature", "policy", "sealed", "model", "samples", "comparison", "letter", "invitation",
-    "settings", "records", "edges", "claim", "backup", "rotation", "inspect",
+    "study", "study-check", "json", "statement", "bundle", "rotation", "public-key", "certificate", "request", "entry", "tile",
+    "checkpoint", "note", "receipt", "ledger-key", "witness-key", "cosignature", "policy", "sealed", "model", "samples", "comparison",
+    "letter", "invitation", "settings", "records", "edges", "claim", "backup", "inspect",
 )  # fmt: skip
 """The same names, for those who have no run yet."""
 

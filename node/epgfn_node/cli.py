@@ -544,6 +544,16 @@ def new(
         )
 
 
+@population.command(name="list", epilog="Example: epgfn-node privacy population list --home node-home")
+def list_populations(home: Home = DEFAULT_HOME) -> None:
+    """Say what was spent on whom so far, by the spending log that this node counts in."""
+    from epgfn_node.privacy import spent_so_far
+    from epgfn_node.settings import NodeSettings
+
+    with session(home) as (node_home, _):
+        print("\n".join(spent_so_far(node_home, NodeSettings.of(node_home))))
+
+
 @app.command(
     epilog="Example: epgfn-node run --home node-home --invite clinic-a.invitation.json --data records.csv "
     "--accept-study DIGEST --approve-automatically"

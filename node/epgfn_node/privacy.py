@@ -131,6 +131,20 @@ def new_population(home: NodeHome, settings: NodeSettings, name: str, because: s
     return folder
 
 
+def spent_so_far(home: NodeHome, settings: NodeSettings) -> list[str]:
+    """What was spent on whom by the node's spending log, a line each; errors as `PrivacyLedger.populations`."""
+    folder, _, earlier = _ledger(home, settings)
+    ledger = Operator(1.0, 1e-5, folder, earlier=earlier).open_ledger()  # no budget plays a part in it
+    lines = [f"spending log {folder}"]
+    for population, epsilon, delta, releases in ledger.populations():
+        who = f"population {population}" if population else "all people whom nobody has told apart"
+        spent = (
+            "nothing" if delta is None else f"epsilon {epsilon:.4g} at delta {delta:g}, releases: {releases}"
+        )
+        lines.append(f"{who}: {spent}")
+    return lines
+
+
 def release(study: Study, node_id: str, data: Path, operator: Operator, report: Reporter) -> Release:
     """The release of `data` for `study`: the one made before, or a new one if the budget allows.
 

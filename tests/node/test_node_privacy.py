@@ -385,5 +385,9 @@ def test_the_operator_says_that_others_are_meant_and_is_asked_why(tmp_path: Path
     data = write(tmp_path / "north.csv", draw(1))
     release(STUDY, "north", data, operator(meant.ledger), Sentences())  # of everybody
     release(STUDY, "north", write(tmp_path / "b.csv", draw(2)), meant, Sentences())
+    listed = runner.invoke(app, ["privacy", "population", "list", "--home", str(home.root)])
+    assert listed.exit_code == 0 and str(meant.ledger) in listed.output
+    assert "all people whom nobody has told apart: epsilon 4 at delta 1e-05, releases: 1" in listed.output
+    assert "population ward-b: epsilon 4 at delta 1e-05, releases: 1" in listed.output
     with pytest.raises(RefusedError, match="population ward-b beyond"):
         release(STUDY, "north", write(tmp_path / "c.csv", draw(3)), meant, Sentences())

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,16 @@ class Entry:
     release: str | None
     population: str = ""
     delta: float | None = None
+
+
+class Spent(NamedTuple):
+    """On one `population`, "" for all people whom nobody has told apart: `epsilon` at `delta` (None where nothing was released yet) of so
+    many `releases`."""
+
+    population: str
+    epsilon: float
+    delta: float | None
+    releases: int
 
 
 class PrivacyLedger:
@@ -238,6 +248,18 @@ class PrivacyLedger:
         """
         entries = self.entries()
         return self._spent(entries, self._whose(entries, dataset), dataset)
+
+    def populations(self) -> list[Spent]:
+        """All people together whom nobody has told apart, and then each population, in the order in which they were opened. Errors as
+        `spent`."""
+        entries = self.entries()
+        names = ["", *dict.fromkeys(e.population for e in entries if e.population)]
+        found = []
+        for name in names:
+            count = sum(e.claim is not None and e.population == name for e in entries)
+            epsilon = self._spent(entries, name, "") if count else 0.0
+            found.append(Spent(name, epsilon, self._delta(entries, name) if count else None, count))
+        return found
 
     def delta(self, dataset: str) -> float:
         """That of the first charge on the people whom `dataset` is of, or else the budget's. Errors as `spent`."""

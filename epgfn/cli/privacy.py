@@ -107,6 +107,11 @@ def plan(
         f"Settings: {said}{'' if loaded.privacy.is_private else ' (the study itself asks for no privacy)'}\n"
     )
     _print_plan(loaded, planned.rows)
+    if loaded.privacy.unit == "person":
+        print(
+            f"Records are those that are used, at most {loaded.privacy.rows_per_person} of each person, and not all that a file holds; the "
+            "made-up ones are independent of one another, which several of one person are not: expect less."
+        )
     count = planned.rows[0].worlds
     if count < TAIL_WORLDS:
         print(
@@ -178,7 +183,8 @@ def audit(
     short: Annotated[bool, typer.Option("--short", help=f"{SHORT_RELEASES} releases, for CI.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Attack this installation's own release code: thousands of releases of two data sets that differ in one record.
+    """Attack this installation's own release code: thousands of releases of two data sets that differ in one record (in all of a
+    person's, where the study protects persons).
 
     Nobody's records are read. Exit code 0 if no epsilon is measured above the claimed one, 1 if the code is broken.
 
@@ -208,12 +214,20 @@ def audit(
                     flush=True,
                 )
     broken = [row for row in rows if row["broken"]]
+    several = settings.get("rows_per_person")
+    canary = (
+        "one record"
+        if several is None
+        else f"one person's {several} records"
+        if several > 1
+        else "one person's record"
+    )
     if as_json:
         print(json.dumps({"ok": not broken, **settings, "rows": rows}))
     else:
         print(
             f"\nMeasured: a lower limit on the real epsilon at delta {settings['delta']:g}, {CONFIDENCE:.1%} confidence for each row, "
-            f"from {runs} releases with one record and {runs} without it. One above the claim proves a mistake; one below it proves "
+            f"from {runs} releases with {canary} and {runs} without. One above the claim proves a mistake; one below it proves "
             "nothing, and more releases bring it closer to the truth."
         )
     if broken:
@@ -316,7 +330,7 @@ def _attacked_as(study: Study, delta: float | None) -> dict[str, Any]:
         "n_variables": len(study.variables),
         "radius": asked.radius,
         "with_sums": study.needs_sums,
-        "rows": asked.rows_per_person if asked.unit == "person" else None,
+        "rows_per_person": asked.rows_per_person if asked.unit == "person" else None,
     }
 
 

@@ -52,6 +52,17 @@ def test_plan_prints_a_table_the_rule_and_who_has_too_few(
     assert "worlds" in err and "worlds 6/6" not in out  # progress is for standard error
 
 
+def test_plan_counts_the_records_that_are_used_where_persons_are_protected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who types how many rows a file has would be told a better result than there will be."""
+    path = tmp_path / "persons.toml"
+    of_persons = 'unit = "person"\nperson = "patient"\nrows_per_person = 3'
+    path.write_text(PRIVATE_STUDY.replace("delta = 1e-5", f"delta = 1e-5\n{of_persons}"))
+    out, _ = privacy(capsys, "plan", path, "--records", "100", "--epsilon", "4", "--worlds", "2")
+    assert "those that are used, at most 3 of each person" in out
+
+
 def test_plan_speaks_json_and_takes_the_study_s_own_epsilon(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from epgfn.base.errors import RefusedError, UsageError
+from epgfn.cli.privacy import app
 from epgfn.privacy.attacks.canaries import make_case
 from epgfn.privacy.claims.claims import Claim, recompute
 from epgfn.privacy.mechanisms.counts import CountsMechanism
@@ -72,11 +75,23 @@ def test_the_attack_on_this_installation_takes_all_records_of_a_person(
     mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed_noise(monkeypatch)
-    case = make_case(mode, epsilon=8.0, delta=1e-5, rows=3)
+    case = make_case(mode, epsilon=8.0, delta=1e-5, rows_per_person=3)
     without, with_canary = case.pair
     assert len(with_canary) == len(without) + 3
     found = case.attack(300, 0.99)
     assert 1.0 < found.epsilon <= found.claimed <= 8.0
+
+
+def test_the_attack_on_a_study_of_persons_says_what_it_took(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(PERSONS)
+    done = CliRunner().invoke(
+        app, ["audit", str(path), "--releases", "100", "--json"], catch_exceptions=False
+    )
+    said = json.loads(done.stdout)
+    assert said["ok"] and said["rows_per_person"] == 4 and len(said["rows"]) == 1
+    shown = CliRunner().invoke(app, ["audit", str(path), "--releases", "100"], catch_exceptions=False)
+    assert "with one person's 4 records and 100 without" in shown.stdout
 
 
 def test_counts_of_a_person_are_covered_too() -> None:

@@ -85,10 +85,10 @@ def make_case(
     n_variables: int = 5,
     radius: float = 1.0,
     with_sums: bool = True,
-    rows: int | None = None,
+    rows_per_person: int | None = None,
 ) -> Case:
-    """The case of a mode; `n_variables`, `radius` and `with_sums` matter to `statistic` alone, `rows` to it and to `counts`: as many
-    records of one person are there or not, in place of one record.
+    """The case of a mode; `n_variables`, `radius` and `with_sums` matter to `statistic` alone, `rows_per_person` to it and to
+    `counts`: as many records of one person are there or not, in place of one record.
 
     Raises:
         UsageError: epsilon or delta out of range, or DP-SGD under replace-one, which has no accountant.
@@ -102,10 +102,10 @@ def make_case(
     mechanism: MomentsMechanism | CountsMechanism | AnswersMechanism
     if mode == "statistic":
         mechanism, without, with_canary = _statistic(
-            epsilon, delta, adjacency, n_variables, radius, with_sums, rows
+            epsilon, delta, adjacency, n_variables, radius, with_sums, rows_per_person
         )
     elif mode == "counts":
-        mechanism, without, with_canary = _counts(epsilon, delta, adjacency, rows)
+        mechanism, without, with_canary = _counts(epsilon, delta, adjacency, rows_per_person)
     else:
         mechanism, without, with_canary = _answers(epsilon, delta, adjacency)
     return _of_gaussian(mode, mechanism, without, with_canary)

@@ -93,13 +93,13 @@ def _observed(maker: Maker, data: Any) -> bytes:
 
 
 def _counts(study: Study) -> Pair:
-    """The canary has the last category of every variable, the others never have it."""
+    """The canary has the last category of every variable, the others never have it; of a person all records have."""
     sizes = np.array(categories_of(study))
     others = np.random.default_rng(0).integers(0, sizes - 1, size=(OTHERS, len(sizes)))
     first, second = (sizes - 1)[None], np.zeros((1, len(sizes)), dtype=np.int64)
     if study.privacy.adjacency == "replace-one":  # these two agree in no variable and share no cell
         return np.vstack([others, second]), np.vstack([others, first])
-    return others, np.vstack([others, first])
+    return others, np.vstack([others, np.repeat(first, study.privacy.rows_per_person, axis=0)])
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

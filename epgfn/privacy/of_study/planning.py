@@ -38,6 +38,7 @@ LEAST_WORLDS, MOST_WORLDS = 3, 40
 LEAST_TRAINED_WORLDS = 2
 """With DP-SGD a world is a training for every row and node."""
 TAIL_WORLDS = 20
+"""Worlds from which on the worst tenth of them is known well enough to be judged by."""
 CPU_SECONDS = 50.0
 """After so much no further world is begun, unless a number of worlds is asked for."""
 MOST_LOST, MOST_MOVED = 0.1, 1.0
@@ -47,8 +48,8 @@ Scope = Literal["local", "product"]
 
 class PlanRow(NamedTuple):
     """One (records, epsilon, scope), as the module says: means over worlds, and of `error` also the standard error of the mean, the median
-    and the 90 % quantile; of `l1` the latter too, and `moved`, the share of worlds
-    where it is above `MOST_MOVED`; None where objects are not listed. `enough`: by the module's rule."""
+    and the 90 % quantile; of `l1` the latter too, and `moved`, the share of worlds where it is above `MOST_MOVED`; None
+    where objects are not listed. `enough`: by the module's rule."""
 
     records: int
     epsilon: float

@@ -6,8 +6,8 @@ under a name, with the reason why nobody is in two of them, and then has a budge
 
 One folder for all nodes of a user's account (`account_folder`) unless the operator names another, all of it mode 0600: the entries
 (`ledger_file` says how they are kept so that a lost line shows), and the releases themselves.
-A data set is named by an HMAC of its numbers under a key of this node, so the file says nothing about records and two nodes' files
-cannot be matched.
+A data set is named by an HMAC of its numbers under a key of this ledger, so the file says nothing about records and two accounts'
+files cannot be matched.
 
     ledger = PrivacyLedger(folder, Budget(epsilon=8.0, delta=1e-5))
     raw = ledger.release(ledger.dataset(records), settings, claim, compute)
@@ -65,9 +65,7 @@ def account_folder() -> Path:
     if not said.is_absolute():  # relative ones count for nothing, by the specification
         try:
             said = Path.home() / ".local" / "share"
-            if (
-                not said.is_absolute()
-            ):  # by a HOME that is none; where this process stands decides on no budget
+            if not said.is_absolute():  # a HOME that is none: where this process stands decides on no budget
                 raise RuntimeError
         except RuntimeError:
             raise UsageError(
@@ -141,7 +139,9 @@ class PrivacyLedger:
             values = earlier._file.read()
             earlier._entries()  # whether each is an entry
             named = hmac.new(earlier._file.open_key(), _NAMED, hashlib.sha256).hexdigest()
-            write_secret(self.folder / f"adopted-{named[:32]}.key", earlier._file.open_key())
+            key = self.folder / f"adopted-{named[:32]}.key"
+            if not key.exists():
+                write_secret(key, earlier._file.open_key())
             known = self._taken_over(named)
             new = [value for value in values if sha256_hex(canonical_json(value)) not in known]
             if not new:

@@ -99,6 +99,7 @@ def test_what_cannot_pass_is_told_at_once(
     assert "port for nodes" in node.fails(REFUSED, "run", "--invite", str(invitation))
 
 
+@pytest.mark.usefixtures("fresh_processes")  # what a library says as it is loaded counts
 def test_nothing_of_grpc_is_on_the_screen(coordinator: CoordinatorProcess, tmp_path: Path) -> None:
     node = Node(tmp_path / "home", processes=True)
     node.ok("init")

@@ -19,6 +19,9 @@ StudyOption = Annotated[
 ]
 MlDsa = Annotated[
     bool,
-    typer.Option("--ml-dsa", help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough."),
+    typer.Option(
+        "--ml-dsa",
+        help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough; Sigstore's tools then need epgfn inspect --sigstore.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]

@@ -377,15 +377,28 @@ def inspect(
             metavar="FILE", help="A public key (PEM) or ledger key (vkey) to check its signature with."
         ),
     ] = None,
+    sigstore: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the signed statement into it with one signature a file, for Sigstore's tools, which take no more.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a file is: sealed model, statement, receipt, checkpoint, invitation, study, key; for whom, by whom, what is inside.
 
     Example: epgfn inspect runs/first/uploads/north/upload.sigstore.json --key runs/first/keys/nodes/north.pem
     """
-    from epgfn.run.inspection import inspect_file
+    from epgfn.run.inspection import inspect_file, write_for_sigstore
 
     found = inspect_file(file, key)
+    if sigstore is not None:
+        written = [
+            ("for Sigstore", f"{path}, to be checked with the P-256 key {keyid}")
+            for path, keyid in write_for_sigstore(file, sigstore)
+        ]
+        found = found._replace(facts=[*found.facts, *written])
     print(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
 
 

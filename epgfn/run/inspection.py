@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from epgfn.base.canonical import parse_canonical_json
-from epgfn.base.errors import EpgfnError, UsageError, one_line
-from epgfn.base.files import read_bytes, sha256_file, sha256_hex
+from epgfn.base.errors import EpgfnError, RefusedError, UsageError, one_line
+from epgfn.base.files import read_bytes, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.cosignature import ML_DSA_44, Cosigner
 from epgfn.ledger.encoding import to_base64
@@ -27,7 +27,8 @@ from epgfn.run.audit.timeline import entry_in_words
 from epgfn.run.cosigning import FORMAT as COSIGNATURE
 from epgfn.run.cosigning import parse_cosignature
 from epgfn.sealing import predicates
-from epgfn.sealing.bundle import read_unverified, verify_bundle
+from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
+from epgfn.sealing.bundle import one_signature_each, read_unverified, verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES, sealed_size
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.letter import MAGIC as LETTER
@@ -93,6 +94,33 @@ def inspect_file(path: Path, key: Path | None = None) -> Inspected:
             raise _unknown(path)
         found = _of_text(read_bytes(path, "file", MAX_TEXT_BYTES), _Key.load(key), path)
     return found._replace(facts=[*found.facts, ("file", f"{size} bytes, SHA-256 {sha256_file(path)}")])
+
+
+def write_for_sigstore(path: Path, folder: Path) -> list[tuple[Path, str]]:
+    """Write the signed statement in the file at `path`, or in that letter, into `folder`: once for each P-256 signature on it, with that
+    signature alone, as Sigstore's libraries take it. Each file written, and the fingerprint of the P-256 key that its signature is to be
+    checked with.
+
+    Raises:
+        UsageError: the file cannot be read, or there is no statement in it that is signed as ours are.
+        EpgfnError: a file cannot be written.
+    """
+    head = read_bytes(path, "file", MAX_BUNDLE_BYTES)
+    bundle = read_letter(path).bundle if head.startswith(LETTER) else head
+    try:
+        singles = one_signature_each(bundle)
+    except RefusedError:
+        raise UsageError(
+            f"{path} holds no signed statement, so nothing was written for Sigstore; name one, such as uploads/north/upload.sigstore.json "
+            "(a model.sig has one signature, and is taken as it is)"
+        ) from None
+    stem = path.name.removesuffix(".sigstore.json")
+    written = []
+    for keyid, single in singles.items():
+        target = folder / f"{stem}-{keyid[:16]}.sigstore.json"
+        write_atomic(target, single)
+        written.append((target, keyid))
+    return written
 
 
 class _Key(NamedTuple):

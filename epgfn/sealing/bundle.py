@@ -15,6 +15,7 @@ be: of fewer or more nothing counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,9 @@ MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 MAX_BYTES: Final = 2 << 20
 MAX_SIGNATURES: Final = 4
+_LONGEST_P256: Final = 72
+"""Bytes of a DER signature by P-256; one by ML-DSA-65 has 3,309."""
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -84,6 +88,22 @@ def read_unverified(bundle: bytes) -> tuple[bytes, str]:
     """
     payload, _, hint = _parse(bundle)
     return payload, hint
+
+
+def one_signature_each(bundle: bytes) -> dict[str, bytes]:
+    """The same statement once for each P-256 signature on it, as bundles of that signature alone, which is what Sigstore's libraries take;
+    by the id of the key that is said to have made it. NOTHING is verified, and `verify_bundle` takes none of them where more signatures
+    belong there.
+
+    Raises:
+        RefusedError: "malformed": not the one byte form of such a bundle, or a key id is no fingerprint.
+    """
+    payload, found, _ = _parse(bundle)
+    if not all(_FINGERPRINT.fullmatch(each.keyid) for each in found):
+        raise _malformed()
+    return {
+        each.keyid: _bundle(payload, [each], each.keyid) for each in found if len(each.raw) <= _LONGEST_P256
+    }
 
 
 class _Signature(NamedTuple):

@@ -58,6 +58,9 @@ SentEarlier = Annotated[
 ]
 MlDsa = Annotated[
     bool,
-    typer.Option("--ml-dsa", help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough."),
+    typer.Option(
+        "--ml-dsa",
+        help="Sign with ML-DSA-65 too, beside P-256, so that neither alone is enough; Sigstore's tools then need epgfn inspect --sigstore.",
+    ),
 ]
 DEFAULT_HOME = Path("node-home")

@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
+from typer.testing import CliRunner
 
 from epgfn.base.canonical import canonical_json
 from epgfn.base.files import sha256_hex
+from epgfn.cli.main import app
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.pki import CertificateAuthority, certificate_fingerprint, make_csr
+from epgfn.sealing.rotation import sign_rotation
 from epgfn.sealing.statement import STUDY, StudyPredicate, make_statement
 from outside_tools import REQUIRED
 
@@ -240,6 +243,14 @@ def test_securesystemslib_verifies_the_envelope(key: SigningKey, bundle: bytes) 
 # Sigstore's JavaScript library
 
 
+def verify_with_sigstore(key: Path, *bundles: Path) -> tuple[int, list[str]]:
+    assert NODE is not None
+    command = [NODE, OUTSIDE / "verify_sigstore.mjs", key, *bundles]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
 @needs_sigstore
 def test_sigstore_verifies_the_bundle(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(KEY.public.pem)
@@ -247,16 +258,42 @@ def test_sigstore_verifies_the_bundle(tmp_path: Path) -> None:
     (tmp_path / "good.json").write_bytes(BUNDLE)
     (tmp_path / "bad.json").write_bytes(changed_bundle())
 
-    def verify(key: str, bundle: str) -> tuple[int, str]:
-        assert NODE is not None
-        command = [NODE, OUTSIDE / "verify_sigstore.mjs", tmp_path / key, tmp_path / bundle]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.stdout, done.stderr
-        return done.returncode, done.stdout.strip()
+    def verify(key: str, bundle: str) -> tuple[int, list[str]]:
+        return verify_with_sigstore(tmp_path / key, tmp_path / bundle)
 
-    assert verify("key.pem", "good.json") == (0, f"ok {sha256_hex(PAYLOAD)}")
-    assert verify("key.pem", "bad.json") == (1, "refused signature verification failed")
-    assert verify("other.pem", "good.json") == (1, "refused the bundle names another key")
-    (tmp_path / "key.pem").write_bytes(DOUBLE.public.pem)
-    (tmp_path / "good.json").write_bytes(DOUBLE_BUNDLE)
-    assert verify("key.pem", "good.json") == (0, f"ok {sha256_hex(PAYLOAD)}")
+    assert verify("key.pem", "good.json") == (0, [f"ok {sha256_hex(PAYLOAD)}"])
+    assert verify("key.pem", "bad.json") == (1, ["refused signature verification failed"])
+    assert verify("other.pem", "good.json") == (1, ["refused the bundle names another key"])
+
+
+ROTATION = sign_rotation(
+    "node/oslo", DOUBLE, CHANGED := SigningKey.generate(double=True), "2030-01-31T12:00:00Z", "a key a year"
+)
+
+
+@needs_sigstore
+@pytest.mark.parametrize(
+    ("bundle", "signers"), [(BUNDLE, [KEY]), (DOUBLE_BUNDLE, [DOUBLE]), (ROTATION, [DOUBLE, CHANGED])]
+)
+def test_sigstore_verifies_each_signature_of_what_several_have_signed(
+    tmp_path: Path, bundle: bytes, signers: list[SigningKey]
+) -> None:
+    statement, payload = (
+        tmp_path / "said.sigstore.json",
+        base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]),
+    )
+    statement.write_bytes(bundle)
+    command = ["inspect", str(statement), "--sigstore", str(tmp_path / "single")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    written = sorted((tmp_path / "single").iterdir())
+    assert len(written) == len(signers)
+    for signer in signers:
+        (tmp_path / "key.pem").write_bytes(signer.public.pem)
+        (single,) = [path for path in written if signer.public.keyids[0][:16] in path.name]
+        assert verify_with_sigstore(tmp_path / "key.pem", single) == (0, [f"ok {sha256_hex(payload)}"])
+    if len(json.loads(bundle)["dsseEnvelope"]["signatures"]) > 1:
+        # Why there is that command at all: the day this is taken, it is needed no longer.
+        (tmp_path / "key.pem").write_bytes(signers[0].public.pem)
+        code, said = verify_with_sigstore(tmp_path / "key.pem", statement)
+        assert code == 1 and said[0].startswith("refused")

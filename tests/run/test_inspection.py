@@ -9,7 +9,8 @@ import pytest
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.ledger.note import NoteSigner
-from epgfn.run.inspection import Inspected, inspect_file
+from epgfn.run.inspection import Inspected, inspect_file, write_for_sigstore
+from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.rotation import sign_rotation
 from epgfn.sealing.round_key import RoundPrivateKey
@@ -153,3 +154,22 @@ def test_a_change_of_keys_is_told_with_both_keys(tmp_path: Path) -> None:
     assert "under the key that you gave" in told(path, key)[1]["signatures"]
     with pytest.raises(UsageError, match="not the one that is replaced"):
         told(path, other)
+
+
+def test_for_sigstore_a_statement_is_written_once_for_each_key_and_nothing_else_is(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    old, new = SigningKey.generate(), SigningKey.generate(double=True)
+    change = tmp_path / "0.sigstore.json"
+    change.write_bytes(sign_rotation("node/oslo", old, new, "2030-01-31T12:00:00Z", "a key a year"))
+    written = write_for_sigstore(change, tmp_path / "single")
+    assert written == [
+        (tmp_path / "single" / f"0-{key.public.keyids[0][:16]}.sigstore.json", key.public.keyids[0])
+        for key in (old, new)
+    ]
+    for (path, _), key in zip(written, (old, new), strict=True):
+        verify_bundle(path.read_bytes(), key.public.first)
+    for name in ("study.toml", "uploads/north/model.sealed", "keys/coordinator.pem"):
+        with pytest.raises(UsageError, match="holds no signed statement"):
+            write_for_sigstore(run.root / name, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

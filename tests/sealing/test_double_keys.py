@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from epgfn.base.canonical import canonical_json
 from epgfn.base.errors import EpgfnError, RefusedError
-from epgfn.sealing.bundle import read_unverified, sign_statement, verify_bundle
+from epgfn.sealing.bundle import one_signature_each, read_unverified, sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey, VerifyKey, reencrypted
 from epgfn.sealing.rotation import read_rotation, sign_rotation
 
@@ -70,6 +70,24 @@ def test_a_party_with_one_key_is_as_ever() -> None:
     # A stripped bundle is what the P-256 half alone would have signed: only who knows both halves sees the difference.
     stripped = changed(lambda found: found.pop())
     assert verify_bundle(stripped, KEY.public.first) == PAYLOAD
+
+
+def test_for_tools_that_take_one_signature_a_statement_is_written_once_for_each_of_p_256() -> None:
+    alone = sign_statement(PAYLOAD, SINGLE)
+    assert one_signature_each(alone) == {SINGLE.public.fingerprint: alone}
+    first = one_signature_each(BUNDLE)
+    assert list(first) == [KEY.public.keyids[0]]
+    (single,) = first.values()
+    assert verify_bundle(single, KEY.public.first) == PAYLOAD
+    assert reason_of(lambda: verify_bundle(single, KEY.public)) == "signature-missing"
+    rotation = sign_rotation("coordinator", KEY, OTHER, TIME, "a key a year")
+    by_key = one_signature_each(rotation)
+    assert list(by_key) == [KEY.public.keyids[0], OTHER.public.keyids[0]]
+    for signer in (KEY, OTHER):
+        verify_bundle(by_key[signer.public.keyids[0]], signer.public.first)
+    # Key ids name the files that are written of these.
+    elsewhere = BUNDLE.replace(KEY.public.keyids[0].encode(), b"../../" + b"e" * 58)
+    assert reason_of(lambda: one_signature_each(elsewhere)) == "malformed"
 
 
 def test_the_fingerprint_is_of_both_halves() -> None:

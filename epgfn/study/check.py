@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from epgfn.base.toml import TooMuchError
-from epgfn.study.kinds import KINDS, find_kind
+from epgfn.study.kinds import KINDS, kind_in
 from epgfn.study.mistakes import Mistake, nearest
 from epgfn.study.new import unlike
 from epgfn.study.scales import HOW, WITH_SCALES
@@ -133,17 +133,16 @@ class _Repair:
         """A space or target whose kind is misspelt, or that has another's settings."""
         space = values.get("space", {})
         try:
-            kind = find_kind(space.get("kind", "dag-by-sinks"), space.get("package"))
+            kind = kind_in(space)
         except (ValueError, AttributeError):
             near = nearest(table.get("kind"), KINDS) if name == "space" else None
             return near is not None and self._put(table, ("kind",), near)
         targets = {target.name: target for target in kind.targets}
-        if name == "target" and table.get("kind", kind.targets[0].name) not in targets:
-            near = nearest(table.get("kind"), targets)
+        chosen = table.get("kind", kind.targets[0].name)
+        if name == "target" and (not isinstance(chosen, str) or chosen not in targets):
+            near = nearest(chosen, targets)
             return near is not None and self._put(table, ("kind",), near)
-        model = (
-            kind.settings if name == "space" else targets[table.get("kind", kind.targets[0].name)].settings
-        )
+        model = kind.settings if name == "space" else targets[chosen].settings
         others = [key for key in table if key not in model.model_fields]
         for key in others:
             del table[key]

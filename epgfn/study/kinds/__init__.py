@@ -67,7 +67,7 @@ def filled(values: Any) -> Any:
     if not isinstance(space, dict):
         return values
     try:
-        kind = _kind_in(space)
+        kind = kind_in(space)
     except ValueError:
         return values
     given = {
@@ -107,7 +107,7 @@ def read_space(value: Any) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    kind = _kind_in(value)
+    kind = kind_in(value)
     others = {name for other in KINDS.values() for name in other.sizes}
     for name in sorted(value.keys() & others - set(kind.sizes)):
         raise ValueError(f"space.{name} has no meaning for space '{kind.name}'; take it out")
@@ -136,7 +136,12 @@ def read_target(value: Any, kind: Kind) -> Any:
     return target.settings.model_validate({"kind": name, **value})
 
 
-def _kind_in(space: dict[str, Any]) -> Kind:
+def kind_in(space: dict[str, Any]) -> Kind:
+    """The kind that the table [space] of a file names, whatever the file holds there.
+
+    Raises:
+        ValueError: as `find_kind`; or what it names is no text.
+    """
     name, package = space.get("kind", DEFAULT.name), space.get("package")
     if not isinstance(name, str):
         raise ValueError("space.kind is the name of a kind, in quotes")
@@ -158,6 +163,7 @@ __all__ = [
     "filled",
     "find_kind",
     "first_steps",
+    "kind_in",
     "listed",
     "read_space",
     "read_target",

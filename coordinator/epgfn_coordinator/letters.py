@@ -40,14 +40,15 @@ from epgfn.sealing.letter import (
     reply_binding,
     write_letter,
 )
-from epgfn.sealing.predicates import REPLY, LetterPredicate, ReplyPredicate
+from epgfn.sealing.predicates import REPLY, LetterPredicate, ReplyPredicate, node_party
+from epgfn.sealing.rotation import follow, read_rotation
 from epgfn.sealing.statement import make_statement, parse_statement, predicate_of
 from epgfn.v1 import artifact_pb2, ledger_pb2, letter_pb2
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.invitation import digest_of_signer
 from epgfn_coordinator.journal import LOG, Journal
-from epgfn_coordinator.known_keys import require_not_replaced, signing_keys
+from epgfn_coordinator.known_keys import is_replaced, replaced_error, require_not_replaced, signing_keys
 from epgfn_coordinator.live_round import LiveRound
 from epgfn_coordinator.people import revoked_in
 from epgfn_coordinator.revocation import revoked_error
@@ -56,11 +57,13 @@ from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
 from epgfn_coordinator.store import Store
 
 ENROLMENT: Final = "enrolment"
+ROTATION: Final = "rotation"
 KINDS: Final = {
     ENROLMENT: "enrolment",
     "submission": "submission",
     "withdrawal": "withdrawal",
     "question": "question",
+    ROTATION: "rotation",
 }
 """The field of the message that a letter of a kind has."""
 CHECKED_AGAIN: Final = 0.2  # seconds between looks at a check that takes long
@@ -91,10 +94,11 @@ class Letters:
         rounds: Callable[[], list[Counter]],
         enrollment: Enrollment,
         journal: Journal,
+        replace_key: Callable[[str, list[bytes]], None],
     ) -> None:
-        """`rounds`: those that can be served now."""
+        """`rounds`: those that can be served now; `replace_key` of a node by what it has signed, in all rounds."""
         self._rounds, self._enrollment = rounds, enrollment
-        self._journal = journal
+        self._journal, self._replace_key = journal, replace_key
 
     def answer(self, path: Path, out: Path) -> Answered:
         """Do what the letter in `path` asks, and write the reply into `out`.
@@ -144,6 +148,8 @@ class Letters:
         message = _message(letter)
         if said.kind == ENROLMENT:
             key = VerifyKey.from_pem(message.enrolment.signing_key_pem)
+        elif said.kind == ROTATION:
+            key = self._succeeding_key(current.live, said, message)
         else:
             key = _current_key(current.live, said, letter, [each.live for each in self._rounds()])
         payload = verify_bundle(letter.bundle, key)
@@ -199,8 +205,53 @@ class Letters:
             entry, receipt = live.withdrawal.withdraw(signer, message.withdrawal.bundle)
             answer.withdrawal.CopyFrom(artifact_pb2.WithdrawResponse(entry=entry, receipt=receipt))
             return None, f"the model of {said.node_id} is withdrawn"
+        if said.kind == ROTATION:
+            self._rotate(said, message)
+            answer.rotation.SetInParent()
+            return None, f"{said.node_id} signs with {signer.signing_key.fingerprint}"
         answer.result.CopyFrom(desk.result.of(said.node_id, message.question.aggregate))
         return desk.result.model(message.question.aggregate), "the global model is in the reply"
+
+    def _succeeding_key(
+        self, live: LiveRound, said: LetterPredicate, message: letter_pb2.Letter
+    ) -> VerifyKey:
+        """The last key of the changes that the letter brings, if they lead on from the key with which the node signs now, or to it.
+
+        Raises:
+            RefusedError: they do not; "not-enrolled", "revoked"; as `replace_key`.
+        """
+        statements = [bytes(each) for each in message.rotation.statements]
+        if not statements:
+            raise RefusedError(
+                "malformed",
+                "the letter is to change a signing key and brings no statement of that; have it written again",
+            )
+        chain = follow(read_rotation(statements[0]).old, statements, node_party(said.node_id))
+        row = _enrolled_row(live, said, [each.live for each in self._rounds()])
+        if row is None:
+            if any(chain.find(old.fingerprint) for old in signing_keys(live.store, said.node_id)):
+                raise revoked_error(said.node_id)
+            raise _not_enrolled(said.node_id)
+        if chain.find(row["signing_fingerprint"]) is None:
+            if is_replaced(live.store, said.node_id, chain.keys[-1]):
+                raise replaced_error(said.node_id)
+            self._replace_key(said.node_id, statements)  # which says why not, and keeps a fork
+            raise replaced_error(said.node_id)  # another change came in between
+        return chain.keys[-1]
+
+    def _rotate(self, said: LetterPredicate, message: letter_pb2.Letter) -> None:
+        try:
+            self._replace_key(said.node_id, [bytes(each) for each in message.rotation.statements])
+        except RefusedError as error:
+            self._journal.decision(
+                "refused",
+                f"letter, another signing key: {error}",
+                warn=True,
+                caller=said.node_id,
+                node=said.node_id,
+                reason=error.reason,
+            )
+            raise
 
     def _add_ledger(self, current: Counter, message: letter_pb2.Letter, answer: letter_pb2.Reply) -> None:
         """The newest checkpoint, and proofs from what the node knows or learns from the reply."""
@@ -279,10 +330,7 @@ def _current_key(
     Raises:
         RefusedError: "not-enrolled", "revoked", "wrong-node", "wrong-key".
     """
-    row = live.store.row("SELECT * FROM nodes WHERE node_id = ?", said.node_id)
-    known = None if row is None or said.node_id not in live.study.roster else row
-    if known is not None and revoked_in([each.member for each in rounds], known["tls_fingerprint"]):
-        known = None
+    known = _enrolled_row(live, said, rounds)
     key = None if known is None else VerifyKey.from_pem(bytes(known["signing_key"]))
     if key is not None and _has_signed(key, letter):
         return key
@@ -297,12 +345,23 @@ def _current_key(
                 f"the letter says that it is of {said.node_id}, and {other['node_id']} has signed it; it counts for nobody",
             )
     if key is None:
-        raise RefusedError(
-            "not-enrolled",
-            f"{said.node_id} is not enrolled in this round; its first letter is one that enrols",
-        )
+        raise _not_enrolled(said.node_id)
     verify_bundle(letter.bundle, key)  # which says what is wrong with it
     raise AssertionError("unreachable")
+
+
+def _enrolled_row(live: LiveRound, said: LetterPredicate, rounds: list[LiveRound]) -> sqlite3.Row | None:
+    """What is known of the node, if its keys count."""
+    row = live.store.row("SELECT * FROM nodes WHERE node_id = ?", said.node_id)
+    if row is None or said.node_id not in live.study.roster:
+        return None
+    return None if revoked_in([each.member for each in rounds], row["tls_fingerprint"]) else row
+
+
+def _not_enrolled(node_id: str) -> RefusedError:
+    return RefusedError(
+        "not-enrolled", f"{node_id} is not enrolled in this round; its first letter is one that enrols"
+    )
 
 
 def _has_signed(key: VerifyKey, letter: Letter) -> bool:

@@ -327,7 +327,7 @@ class Coordinator:
 
     def letters(self, enrollment: Enrollment) -> Letters:
         """What answers letters."""
-        return Letters(self._counters, enrollment, self._journal)
+        return Letters(self._counters, enrollment, self._journal, self.replace_key)
 
     def _counters(self) -> list[Counter]:
         desks = {desk.round_id: desk for desk in self._desks}

@@ -269,7 +269,7 @@ class LetterPredicate(_Claim):
     """A node writes to its coordinator, where there is no network. Subjects: the parts. The ledger's key names the round, since each
     has its own; `number` grows from one letter of a node to the next; the reply is sealed to `reply_key`, which is made for this letter."""
 
-    kind: Literal["enrolment", "submission", "withdrawal", "question"]
+    kind: Literal["enrolment", "submission", "withdrawal", "question", "rotation"]
     study_digest: Digest
     ledger_vkey: Name
     node_id: NodeId

@@ -23,25 +23,26 @@ _sym_db = _symbol_database.Default()
 
 
 from epgfn.v1 import artifact_pb2 as epgfn_dot_v1_dot_artifact__pb2
+from epgfn.v1 import certificate_pb2 as epgfn_dot_v1_dot_certificate__pb2
 from epgfn.v1 import enrollment_pb2 as epgfn_dot_v1_dot_enrollment__pb2
 from epgfn.v1 import ledger_pb2 as epgfn_dot_v1_dot_ledger__pb2
 from epgfn.v1 import result_pb2 as epgfn_dot_v1_dot_result__pb2
 from epgfn.v1 import study_pb2 as epgfn_dot_v1_dot_study__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/letter.proto\x12\x08\x65pgfn.v1\x1a\x17\x65pgfn/v1/artifact.proto\x1a\x19\x65pgfn/v1/enrollment.proto\x1a\x15\x65pgfn/v1/ledger.proto\x1a\x15\x65pgfn/v1/result.proto\x1a\x14\x65pgfn/v1/study.proto\"\x86\x02\n\x06Letter\x12.\n\x06ledger\x18\x01 \x01(\x0b\x32\x1e.epgfn.v1.GetCheckpointRequest\x12*\n\tenrolment\x18\x02 \x01(\x0b\x32\x17.epgfn.v1.EnrollRequest\x12\x17\n\x0ftoken_signature\x18\x03 \x01(\x0c\x12*\n\nsubmission\x18\x04 \x01(\x0b\x32\x16.epgfn.v1.BeginRequest\x12-\n\nwithdrawal\x18\x05 \x01(\x0b\x32\x19.epgfn.v1.WithdrawRequest\x12,\n\x08question\x18\x06 \x01(\x0b\x32\x1a.epgfn.v1.GetResultRequest\"\xdd\x02\n\x05Reply\x12\"\n\x07refusal\x18\x01 \x01(\x0b\x32\x11.epgfn.v1.Refusal\x12%\n\x06ledger\x18\x02 \x03(\x0b\x32\x15.epgfn.v1.KnownLedger\x12)\n\x05round\x18\x03 \x01(\x0b\x32\x1a.epgfn.v1.GetRoundResponse\x12+\n\tenrolment\x18\x04 \x01(\x0b\x32\x18.epgfn.v1.EnrollResponse\x12)\n\x05study\x18\x05 \x01(\x0b\x32\x1a.epgfn.v1.GetStudyResponse\x12)\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.epgfn.v1.CommitResponse\x12.\n\nwithdrawal\x18\x07 \x01(\x0b\x32\x1a.epgfn.v1.WithdrawResponse\x12+\n\x06result\x18\x08 \x01(\x0b\x32\x1b.epgfn.v1.GetResultResponse\"+\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"R\n\x0bKnownLedger\x12\x12\n\nknown_size\x18\x01 \x01(\x04\x12/\n\x06newest\x18\x02 \x01(\x0b\x32\x1f.epgfn.v1.GetCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/letter.proto\x12\x08\x65pgfn.v1\x1a\x17\x65pgfn/v1/artifact.proto\x1a\x1a\x65pgfn/v1/certificate.proto\x1a\x19\x65pgfn/v1/enrollment.proto\x1a\x15\x65pgfn/v1/ledger.proto\x1a\x15\x65pgfn/v1/result.proto\x1a\x14\x65pgfn/v1/study.proto\"\xb4\x02\n\x06Letter\x12.\n\x06ledger\x18\x01 \x01(\x0b\x32\x1e.epgfn.v1.GetCheckpointRequest\x12*\n\tenrolment\x18\x02 \x01(\x0b\x32\x17.epgfn.v1.EnrollRequest\x12\x17\n\x0ftoken_signature\x18\x03 \x01(\x0c\x12*\n\nsubmission\x18\x04 \x01(\x0b\x32\x16.epgfn.v1.BeginRequest\x12-\n\nwithdrawal\x18\x05 \x01(\x0b\x32\x19.epgfn.v1.WithdrawRequest\x12,\n\x08question\x18\x06 \x01(\x0b\x32\x1a.epgfn.v1.GetResultRequest\x12,\n\x08rotation\x18\x07 \x01(\x0b\x32\x1a.epgfn.v1.RotateKeyRequest\"\x8c\x03\n\x05Reply\x12\"\n\x07refusal\x18\x01 \x01(\x0b\x32\x11.epgfn.v1.Refusal\x12%\n\x06ledger\x18\x02 \x03(\x0b\x32\x15.epgfn.v1.KnownLedger\x12)\n\x05round\x18\x03 \x01(\x0b\x32\x1a.epgfn.v1.GetRoundResponse\x12+\n\tenrolment\x18\x04 \x01(\x0b\x32\x18.epgfn.v1.EnrollResponse\x12)\n\x05study\x18\x05 \x01(\x0b\x32\x1a.epgfn.v1.GetStudyResponse\x12)\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.epgfn.v1.CommitResponse\x12.\n\nwithdrawal\x18\x07 \x01(\x0b\x32\x1a.epgfn.v1.WithdrawResponse\x12+\n\x06result\x18\x08 \x01(\x0b\x32\x1b.epgfn.v1.GetResultResponse\x12-\n\x08rotation\x18\t \x01(\x0b\x32\x1b.epgfn.v1.RotateKeyResponse\"+\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"R\n\x0bKnownLedger\x12\x12\n\nknown_size\x18\x01 \x01(\x04\x12/\n\x06newest\x18\x02 \x01(\x0b\x32\x1f.epgfn.v1.GetCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.letter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LETTER']._serialized_start=156
-  _globals['_LETTER']._serialized_end=418
-  _globals['_REPLY']._serialized_start=421
-  _globals['_REPLY']._serialized_end=770
-  _globals['_REFUSAL']._serialized_start=772
-  _globals['_REFUSAL']._serialized_end=815
-  _globals['_KNOWNLEDGER']._serialized_start=817
-  _globals['_KNOWNLEDGER']._serialized_end=899
+  _globals['_LETTER']._serialized_start=184
+  _globals['_LETTER']._serialized_end=492
+  _globals['_REPLY']._serialized_start=495
+  _globals['_REPLY']._serialized_end=891
+  _globals['_REFUSAL']._serialized_start=893
+  _globals['_REFUSAL']._serialized_end=936
+  _globals['_KNOWNLEDGER']._serialized_start=938
+  _globals['_KNOWNLEDGER']._serialized_end=1020
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from epgfn_node.command_options import DEFAULT_HOME, Events, Home, MlDsa
+from epgfn_node.command_options import DEFAULT_HOME, Events, Home, MlDsa, ToFile
 from epgfn_node.home import NodeHome
 from epgfn_node.sessions import connect, session
 
@@ -53,6 +53,7 @@ def rotate_key(
         ),
     ] = False,
     ml_dsa: MlDsa = False,
+    to_file: ToFile = None,
     events: Events = False,
 ) -> None:
     """Put another signing key in the place of this node's, in all of its rounds. Both keys sign that, and the ledger says so.
@@ -62,8 +63,10 @@ def rotate_key(
     from contextlib import ExitStack
 
     from epgfn_node.join import joined
-    from epgfn_node.rotation import is_untold, last_change, require_taken, tell
+    from epgfn_node.letters import write_rotation
+    from epgfn_node.rotation import is_untold, last_change, require_taken, said_of, tell
     from epgfn_node.rotation import rotate_key as replace_key
+    from epgfn_node.study import load_agreement
 
     with session(NodeHome(home).base, events) as (node_home, report), ExitStack() as held:
         node_home.require_enrolled()
@@ -74,6 +77,13 @@ def rotate_key(
         begun = is_untold(
             node_home
         )  # by this command, which was interrupted: it ends that, and begins no other
+        if to_file is not None:
+            agreement = load_agreement(node_home, connection.trust)
+            if not (resend or begun):
+                replace_key(node_home, rounds, connection.node_id, reason, double=ml_dsa)
+                connection = connect(node_home)
+            write_rotation(connection, agreement, to_file, report)
+            return
         with connection.open(report) as coordinator:
             require_taken(coordinator)
             if not (resend or begun):
@@ -85,6 +95,6 @@ def rotate_key(
         else:
             report.event(
                 "key-replaced",
-                f"this node signs with {made.in_words}, and the coordinator knows; tell auditors, who compare it",
+                said_of(made),
                 fingerprint=made.said.new_fingerprint,
             )

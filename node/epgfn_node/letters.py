@@ -1,4 +1,5 @@
-"""Letters: enrolling, sending, taking back and asking for the result where there is no network, by files that somebody carries.
+"""Letters: enrolling, sending, taking back, changing the signing key and asking for the result where there is no network, by files that
+somebody carries.
 
 A letter is written, carried to the coordinator, answered there (`epgfn-coordinator receive`), and the reply is carried back and received.
 What comes back goes through the very checks that answers of calls go through. One letter of a home waits for its reply at a time: a newer
@@ -41,15 +42,24 @@ from epgfn.sealing.predicates import LETTER, LetterPredicate, ReplyPredicate
 from epgfn.sealing.round_key import HYBRID, RoundPrivateKey
 from epgfn.sealing.round_key_file import read_private_key, write_private_key
 from epgfn.sealing.statement import make_statement, parse_statement, predicate_of
-from epgfn.v1 import artifact_pb2, enrollment_pb2, ledger_pb2, letter_pb2, result_pb2
+from epgfn.v1 import (
+    artifact_pb2,
+    certificate_pb2,
+    enrollment_pb2,
+    ledger_pb2,
+    letter_pb2,
+    result_pb2,
+)
 from epgfn_node import enroll as enrolling
+from epgfn_node import ledger
 from epgfn_node.enroll import Connection
 from epgfn_node.fetch import fetch, largest_model
 from epgfn_node.home import NodeHome
-from epgfn_node.keys import load_keys
+from epgfn_node.keys import load_keys, rotation_statements
 from epgfn_node.outbox import load_package
 from epgfn_node.recorded import Recorded
 from epgfn_node.renew import require_same_node
+from epgfn_node.rotation import is_untold, last_change, said_of, tell
 from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement, load_agreement
 from epgfn_node.submit import submit
@@ -57,6 +67,7 @@ from epgfn_node.trust import Invitation, Trust, pin
 from epgfn_node.withdraw import require_none_under_way, signed_from_receipt, withdraw
 
 ENROLMENT, SUBMISSION, WITHDRAWAL, QUESTION = "enrolment", "submission", "withdrawal", "question"
+ROTATION: Final = "rotation"
 FORMAT: Final = "epgfn-letter-under-way/v1"
 
 
@@ -155,6 +166,18 @@ def write_question(
     _write_enrolled(connection, agreement, QUESTION, message, path, report)
 
 
+def write_rotation(connection: Connection, agreement: Agreement, path: Path, report: Reporter) -> None:
+    """Write the letter that tells the coordinator of all changes of this node's signing key. The present key signs it, which the
+    coordinator may not know: that it succeeds the one that counts there, the statements say.
+
+    Raises:
+        EpgfnError: a file cannot be written.
+    """
+    statements = rotation_statements(NodeHome(connection.home.base))
+    message = letter_pb2.Letter(rotation=certificate_pb2.RotateKeyRequest(statements=statements))
+    _write_enrolled(connection, agreement, ROTATION, message, path, report)
+
+
 class _About(NamedTuple):
     study_digest: str
     ledger_vkey: str
@@ -194,6 +217,12 @@ def _write(
     report: Reporter,
     parts: Mapping[str, Path] | None = None,
 ) -> None:
+    if kind != ROTATION and is_untold(home):
+        raise RefusedError(
+            "key-untold",
+            "the coordinator may not know yet of this node's new signing key, and would take no letter that it signs; tell it first, "
+            f"and receive its reply: epgfn-node rotate-key --home {home.base} --to-file FILE",
+        )
     if home.checkpoint.exists():
         note = read_bytes(home.checkpoint, "ledger checkpoint")
         message.ledger.CopyFrom(ledger_pb2.GetCheckpointRequest(known_size=_size_of(note), newest_known=note))
@@ -283,6 +312,12 @@ def receive_reply(
             submit(connection, agreement, report)
         elif last.kind == WITHDRAWAL:
             withdraw(connection, agreement, report)
+        elif last.kind == ROTATION:
+            tell(home, recorded)
+            ledger.follow(home, recorded, trust)
+            made = last_change(home)
+            assert made is not None  # the letter told of it
+            report.event("key-replaced", said_of(made), fingerprint=made.said.new_fingerprint)
         else:
             fetch(
                 connection,

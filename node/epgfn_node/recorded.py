@@ -23,7 +23,7 @@ class Recorded(Coordinator):
         """`model`: the global model's file, if it came along."""
         self.round_id, self.address, self.patience = round_id, CALLED, 0.0
         self._reply, self._model = reply, model
-        for service in ("enrollment", "study", "artifact", "ledger", "result"):
+        for service in ("enrollment", "study", "artifact", "certificate", "ledger", "result"):
             setattr(self, service, _Answers(self))
 
     def __exit__(
@@ -108,4 +108,5 @@ _ANSWERS: Final = {
     "Commit": _field("receipt"),
     "Withdraw": _field("withdrawal"),
     "GetResult": _field("result"),
+    "RotateKey": _field("rotation"),
 }

@@ -73,6 +73,11 @@ def last_change(home: NodeHome) -> Rotation | None:
     return read_rotation(statements[-1]) if statements else None
 
 
+def said_of(made: Rotation) -> str:
+    """For people, once the coordinator knows."""
+    return f"this node signs with {made.in_words}, and the coordinator knows; tell auditors, who compare it"
+
+
 def is_untold(home: NodeHome) -> bool:
     """Whether the coordinator may not know yet which key this node signs with."""
     return (NodeHome(home.base).signing_key.with_name(UNTOLD)).exists()

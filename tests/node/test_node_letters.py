@@ -24,6 +24,9 @@ from epgfn.sealing.statement import make_statement, parse_statement
 from epgfn.study import Study
 from epgfn_coordinator.export import export
 from epgfn_coordinator.home import Home
+from epgfn_node.home import NodeHome
+from epgfn_node.keys import earlier_keys, load_keys
+from epgfn_node.rotation import is_untold
 from parties import REFUSED, WAITING, WRONG_USE, CoordinatorProcess, Node, on_coordinator, require_receipt
 
 NOWHERE = "127.0.0.1:1"
@@ -304,6 +307,43 @@ def test_an_ended_certificate_is_renewed_by_letter(
     courier.there_and_back(enrolled, "renew", "--invite", str(renewal))
     assert (enrolled.home / "keys/tls.pem").read_bytes() != before
     assert "--invite" in enrolled.fails(WRONG_USE, "renew", "--to-file", str(tmp_path / "letter"))
+
+
+def test_a_signing_key_changes_by_letter_and_whoever_has_the_old_one_changes_nothing(
+    approved: Node, courier: Courier, made: CoordinatorProcess, tmp_path: Path
+) -> None:
+    courier.there_and_back(approved, "submit")
+    home, home_of_coordinator = NodeHome(approved.home), Home(made.home)
+    old = load_keys(home).signing.public
+    thief = Node(Path(shutil.copytree(approved.home, tmp_path / "thief")))
+    asked = courier.letter(approved, "fetch")  # and not carried before the change
+    change = courier.letter(approved, "rotate-key", "--reason", "a key a year")
+    new = load_keys(home).signing.public
+    assert is_untold(home) and earlier_keys(home) == (old,)
+    # Until the coordinator knows, it would take nothing else; and no second key is made.
+    assert "may not know yet" in approved.fails(
+        REFUSED, "withdraw", "--to-file", str(courier.folder / "early")
+    )
+    again = courier.letter(approved, "rotate-key")
+    assert load_keys(home).signing.public == new
+    lost = courier.answered(again)
+    lost.unlink()
+    said = approved.ok("receive", str(courier.answered(again)))
+    assert old.fingerprint in said and new.fingerprint in said and not is_untold(home)
+    assert ledger_kinds(home_of_coordinator).count("rotated") == 1
+    assert "later letter" in courier.refused(change)
+    assert "in whose place it has put another" in courier.refused(asked)
+    # The thief's own successor is a fork, of which both statements are kept; and the new key is not his to sign with.
+    assert "signed two successors" in courier.refused(courier.letter(thief, "rotate-key"))
+    assert len(list((made.home / "fork-evidence").iterdir())) == 2
+    stolen = SigningKey.load(tmp_path / "thief/keys/signing.key")
+    bad = courier.folder / "bad.letter"
+    assert "signed with another key" in courier.refused(_rewritten(again, bad, stolen))
+    assert "was to be of" in courier.refused(_rewritten(again, bad, stolen, node_id="south"))
+    courier.there_and_back(approved, "withdraw")
+    assert ledger_kinds(home_of_coordinator).count("withdrawn-by-node") == 1
+    made.command("revoke", "north")
+    assert "were revoked" in courier.refused(courier.letter(approved, "rotate-key"))
 
 
 def test_whatever_size_a_file_claims_is_not_read(tmp_path: Path) -> None:

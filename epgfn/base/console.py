@@ -21,6 +21,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from epgfn.base.errors import EpgfnError
 
 DEBUG_VARIABLE = "EPGFN_DEBUG"
+NO_COLOUR = "--no-color"
+_FORCE_COLOUR = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+"""With one of these rich or typer writes to a file or a pipe as to a terminal."""
 INTERRUPTED = "interrupted; nothing half-written is left, run the command again"
 INTERRUPTED_CODE = 130
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -45,14 +48,28 @@ def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """
+    given = _without_colour(sys.argv[1:] if arguments is None else arguments)
     several = len(app.registered_commands) + len(app.registered_groups) > 1
     if several and app.registered_callback is None:  # with it the only command would have to be named
         app.callback()(_program)
     try:
-        _run(app, name, arguments)
+        _run(app, name, given)
     except BrokenPipeError:  # the reader has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _without_colour(arguments: list[str]) -> list[str]:
+    """The arguments without `--no-color`; where it was among them, neither this program nor one that it starts prints colours. It is taken
+    out before the others are read, since help and errors in the arguments have colours too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, rest = arguments[:end], arguments[end:]
+    if NO_COLOUR not in options:
+        return arguments
+    for forces in _FORCE_COLOUR:
+        os.environ.pop(forces, None)
+    os.environ["NO_COLOR"] = "1"
+    return [*(option for option in options if option != NO_COLOUR), *rest]
 
 
 def _tell_version(context: typer.Context, asked: bool) -> None:
@@ -69,7 +86,13 @@ _Version = Annotated[
 ]
 
 
-def _program(version: _Version = False) -> None:
+_NoColour = Annotated[
+    bool,
+    typer.Option(NO_COLOUR, help="Print no colours, as with NO_COLOR=1; anywhere among the arguments."),
+]
+
+
+def _program(version: _Version = False, no_color: _NoColour = False) -> None:
     """What all three programs have besides their commands."""
 
 

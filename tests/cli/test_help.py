@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,6 +16,7 @@ import epgfn
 import epgfn.cli.main
 import epgfn_coordinator.cli
 import epgfn_node.cli
+from epgfn.base.console import run_app
 
 PROGRAMS = {
     "epgfn": epgfn.cli.main.app,
@@ -58,6 +60,55 @@ def test_colours_are_off_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch
     with console.capture() as said:
         console.print("[red]no[/]")
     assert "\x1b[31m" not in said.get()
+
+
+@pytest.mark.parametrize("module", ["epgfn", "epgfn_node", "epgfn_coordinator"])
+def test_no_color_holds_for_help_whatever_the_environment_says(module: str) -> None:
+    forced = {**os.environ, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}
+    forced.pop("NO_COLOR", None)
+
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=forced).stdout
+
+    assert "\x1b" in said("--help")  # else the rest would say nothing
+    for place in (["--no-color", "--help"], ["--help", "--no-color"]):
+        shown = said(*place)
+        assert "--no-color" in shown
+        assert "\x1b" not in shown
+
+
+def test_no_color_holds_for_progress_and_errors(tmp_path: Path) -> None:
+    forced = {**os.environ, "FORCE_COLOR": "1"}
+    forced.pop("NO_COLOR", None)
+
+    def said(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "epgfn_node", "init", "--home", str(tmp_path / "node"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=forced)
+        return done.returncode, done.stdout + done.stderr
+
+    coloured, plain = said("--no-passphrase"), said("--no-passphrase", "--no-color")
+    assert coloured[0] == plain[0] == 0
+    assert "\x1b" in coloured[1]
+    assert "\x1b" not in plain[1]
+    wrong = said("--no-color", "--no-such-option")
+    assert wrong[0] == 2
+    assert "\x1b" not in wrong[1]
+
+
+def test_a_word_after_two_hyphens_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    app, seen = typer.Typer(), []
+
+    @app.command()
+    def one(words: list[str]) -> None:
+        seen.append((words, os.environ.get("NO_COLOR"), os.environ.get("FORCE_COLOR")))
+
+    for arguments in (["a", "--", "--no-color"], ["a", "--no-color", "b"]):
+        with pytest.raises(SystemExit, match="0"):
+            run_app(app, "one", arguments)
+    assert seen == [(["a", "--no-color"], None, "1"), (["a", "b"], "1", None)]
 
 
 def test_the_shell_completes_commands() -> None:

@@ -1,6 +1,7 @@
 """From a score table to a reference order and corrections, with Markov chains over graphs as teachers.
 
-The chains' graphs say how often which edge is turned, which gives the order. Then the rest is learned: half of each round's trajectories
+The chains' graphs say how often which edge is turned, which gives the order. Where their ways share most of their states, corrections of
+greatest likelihood are found at once (`likelihood`). Elsewhere they are learned: half of each round's trajectories
 are the policy's own, half lead into graphs of the chains, for what a policy thinks unlikely it never sees, and no weight tells of it.
 Along each, with y the log of the sum over all choices,
 
@@ -59,12 +60,16 @@ class Learned(NamedTuple):
 
 def learned(space: DagBySinks, table: Tensor, hidden: int, generator: torch.Generator) -> Learned:
     """From (V, K) scores in nats, -inf where sets are not admissible."""
+    from epgfn.gflownet.policies.canonical.likelihood import fitted  # which needs `Moves`
+
     graphs, rank = taught(space, table)
     sums = SetSums(unlikely(space, table), rank, space.max_parents)
     tables = prepared(sums)
     tensors = zero(space.n_variables, hidden, generator)
     by_place = graphs[:, sums.variable][:, :, sums.variable]
-    train(Ordered(tables, corrections_of(tensors)), by_place, generator)
+    model = Ordered(tables, corrections_of(tensors))
+    if not fitted(model, by_place, generator):
+        train(model, by_place, generator)
     return Learned(rank, {name: tensor.detach() for name, tensor in tensors.items()})
 
 
@@ -127,7 +132,7 @@ def collected(
             child = actions[step]
             parents = given[torch.arange(n), :, child]
             log_w += model.sums.score(child, parents) - model.log_pf(seen, child, parents)
-        part = _moves(seen, child, parents, near)
+        part = moves_of(seen, child, parents, near)
         parts.append(part._replace(move=part.move + step * n, taken=part.taken + count))
         count += len(part.move)
         walk.advance(child, parents)
@@ -135,7 +140,7 @@ def collected(
     return Moves(n, *joined), log_w
 
 
-def _moves(seen: Seen, child: Tensor, parents: Tensor, near_by: float) -> Moves:
+def moves_of(seen: Seen, child: Tensor, parents: Tensor, near_by: float) -> Moves:
     cells, weighed = seen
     walk, of = cells.walk, cells.row
     b, v = walk.members.shape

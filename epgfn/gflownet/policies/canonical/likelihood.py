@@ -13,7 +13,7 @@ draws graphs of its own, which count as their weights R / p_T say: adaptive impo
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -157,15 +157,15 @@ def _problem(model: Ordered, choices: Made) -> _Problem:
     )
     reached = torch.cat([moves.t[:, None], moves.late.long(), moves.sinks.long()], 1)
     moments, moment = torch.unique(reached, dim=0, return_inverse=True)
-    often = choices.often.double().numpy()
-    state = moves.move.numpy()
+    often = _read(choices.often)
+    state = _read(moves.move)
     return _Problem(
         state,
-        moves.base.numpy(),
-        moment.numpy(),
+        _read(moves.base),
+        _read(moment),
         np.searchsorted(state, np.arange(len(often))),
         often,
-        np.bincount(moment[moves.taken].numpy(), weights=often, minlength=len(moments)).astype(np.float64),
+        np.bincount(_read(moment[moves.taken]), weights=often, minlength=len(moments)).astype(np.float64),
         _features(moments[:, 0], moments[:, 1 : v + 1].bool(), moments[:, v + 1 :].bool()),
     )
 
@@ -189,6 +189,11 @@ def _best(problem: _Problem, start: Floats) -> Floats:
         loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 20, "gtol": 1e-7}
     )
     return np.asarray(found.x, dtype=np.float64)
+
+
+def _read(tensor: Tensor) -> npt.NDArray[Any]:
+    """Of whatever device: the problem is solved on the CPU."""
+    return tensor.cpu().numpy()
 
 
 def _sizes(v: int) -> dict[str, int]:
@@ -216,7 +221,7 @@ def _features(t: Tensor, late: Tensor, sinks: Tensor) -> csr_matrix:
     row, column = torch.cat(rows), torch.cat(columns)
     on = t[row] < v
     row, column = row[on], column[on]
-    return csr_matrix((np.ones(len(row)), (row.numpy(), column.numpy())), shape=(n, at))
+    return csr_matrix((np.ones(len(row)), (_read(row), _read(column))), shape=(n, at))
 
 
 def _put(by: Corrections, numbers: Floats, most: float) -> None:

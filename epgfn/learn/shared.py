@@ -186,8 +186,7 @@ def check_statistic(study: Study, node_id: str, held: Held, scores: Tensor) -> N
     Raises:
         RefusedError: "statistic-not-sound", "statistic-not-the-policys".
     """
-    _require_form(study, held)
-    _require_sound(study, held)
+    require_statistic(study, held)
     from epgfn.gflownet.policies.order_potential import normalise_table
 
     space = space_of(study)
@@ -201,6 +200,16 @@ def check_statistic(study: Study, node_id: str, held: Held, scores: Tensor) -> N
             "statistic-not-the-policys",
             "the scores in the policy are not those of the statistic that is sent beside it; train again, and send what comes out",
         )
+
+
+def require_statistic(study: Study, held: Held) -> None:
+    """Refuse what is not of the form that the study asks for, or numbers that no records have.
+
+    Raises:
+        RefusedError: "statistic-not-sound".
+    """
+    _require_form(study, held)
+    _require_sound(study, held)
 
 
 # --- what adds up

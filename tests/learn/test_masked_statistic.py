@@ -162,22 +162,29 @@ def test_no_total_wraps() -> None:
 
 
 def test_a_regime_of_which_a_node_has_no_rows_and_what_is_set_in_it_has_no_spread() -> None:
-    design = {"column": "arm", "sets": {"watched": [], "set": ["v0"]}}
-    study = study_of(3, design=design)
+    study = study_of(3, design={"column": "arm", "sets": {"first": ["v0"], "second": ["v1", "v2"]}})
     parts = []
     for place, x in enumerate(numbers(3)):
         arm = torch.zeros(len(x), 1, dtype=torch.float64)
-        if place % 2:
+        if place != 1:
             arm[::2] = 1
-            x[::2, 0] = 0.3
+        x[:, 0] = torch.where(arm[:, 0] == 0, 0.3, x[:, 0])
+        x[:, 1:] = torch.where(arm == 1, 0.7, x[:, 1:])
         parts.append(torch.cat((x, arm), 1))
     held = {node: statistic_of(study, x) for node, x in zip(NODES, parts, strict=True)}
-    found = decode(study, added([encode(study, one) for one in held.values()]))
-    everything = statistic_of(study, torch.cat(parts))
+    assert 0 in held["north"][RECORDS].tolist()
+    sums = added([encode(study, one) for one in held.values()])
+    found, everything = decode(study, sums), statistic_of(study, torch.cat(parts))
     assert torch.equal(found[RECORDS], everything[RECORDS])
+    assert torch.equal(found[SCATTER] == 0, everything[SCATTER] == 0) and bool(
+        (everything[SCATTER] == 0).any()
+    )
     torch.testing.assert_close(found[SCATTER], everything[SCATTER], rtol=0, atol=1e-5)
     wanted = pooled(study, held).table
     torch.testing.assert_close(pooled_of_total(study, found).table, wanted, rtol=0, atol=1e-5)
+    sums[0] = 0  # sums of no records
+    with pytest.raises(RefusedError, match="is that of no records"):
+        decode(study, sums)
 
 
 def test_what_is_no_total_of_records_is_refused() -> None:

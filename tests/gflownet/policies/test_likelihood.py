@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -78,3 +79,30 @@ def test_where_ways_have_too_little_in_common_nothing_is_done(monkeypatch) -> No
     every = torch.as_tensor(exact.enumerate_dags(5)).bool()
     assert not likelihood.fitted(policy, every[(every.sum(1) <= 1).all(1)], generator)
     assert all(not tensor.any() for tensor in policy.corrections[:7])
+
+
+def test_what_few_graphs_tell_of_is_not_believed() -> None:
+    """40 graphs, and a policy that is right already: what the graphs held back deny is left."""
+    generator, v = torch.Generator().manual_seed(4), 5
+    space = DagBySinks(v, 2)
+    table = (
+        torch.randn(v, space.n_sets, generator=generator).double().masked_fill(~space.admissible, -torch.inf)
+    )
+    every = torch.as_tensor(exact.enumerate_dags(v)).bool()
+    every = every[(every.sum(1) <= 2).all(1)]
+    score = modular_score(table, every, 2)
+    p = (score - score.logsumexp(0)).exp()
+    few = every[torch.multinomial(p, 40, replacement=True, generator=generator)]
+
+    def off(ridges: tuple[float, ...] | None) -> float:
+        policy = model(space, table, generator)
+        if ridges is not None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(likelihood, "RIDGES", ridges)
+                patch.setattr(likelihood, "OWN_ROUNDS", 0)
+                assert likelihood.fitted(policy, few, generator)
+        return float(p @ likelihood.log_weights(policy, every) - score.logsumexp(0))
+
+    untrained, weak, chosen = off(None), off((0.003,)), off(likelihood.RIDGES)
+    assert untrained < 0.1 < weak
+    assert chosen < weak / 2

@@ -6,6 +6,8 @@ and a quasi-Newton method (L-BFGS; Liu & Nocedal, Mathematical Programming 45 (1
 nats, by which a chain of variables that turns round is thought too unlikely, as well as those of one. Gradient steps of a fixed size do not
 get there. Ways share most of their states, so what is summed over is each distinct choice, times how often it was made.
 
+How far numbers that few graphs tell of may go is chosen by graphs that are held out (`RIDGES`).
+
 Choices far below the best are left out of a sum, until others are corrected and they come near: a few rounds of it. Then the policy
 draws graphs of its own, which count as their weights R / p_T say: adaptive importance sampling (Cappe et al., Statistics and Computing
 18 (2008)), which mends what chains met too seldom to tell.
@@ -30,13 +32,15 @@ from epgfn.gflownet.policies.canonical.walk import Walk
 
 MANY: Final = 8000
 """Distinct choices up to which it is done: more take too long, and say that graphs have too little in common."""
-ROUNDS, OWN_ROUNDS, ROUNDS_EACH, ITERATIONS = 4, 4, 2, 200
+OWN_ROUNDS, ROUNDS_EACH, ITERATIONS = 4, 2, 200
 OWN, MOST_WEIGHT = 1024, 20.0
 """Graphs of its own in a round, and as how many one of them may count."""
 NEAR: Final = 150.0
 """Nats below the best up to which a choice counts in a round."""
-RIDGE: Final = 0.003
-"""Of a number's square, in nats: its prior has a standard deviation of 18 nats. All graphs together count as one sample of their number."""
+RIDGES: Final = (30.0, 3.0, 0.3, 0.03)
+"""Of half a number's square, in nats for all graphs together: what one of them has to say against before it is believed."""
+HELD_OUT: Final = 0.25
+"""Of the chains' graphs, to choose among the ridges."""
 AT_ONCE: Final = 512
 
 Floats = npt.NDArray[np.float64]
@@ -82,7 +86,8 @@ def fitted(model: Ordered, graphs: Tensor, generator: torch.Generator) -> bool:
     choices = made(graphs, weight)
     if len(choices.child) > MANY:
         return False
-    numbers = _fit(model, choices, np.zeros(sum(_sizes(graphs.shape[1]).values())), ROUNDS)
+    numbers, ridge = _chosen(model, graphs, generator)
+    numbers = _fit(model, choices, numbers, ridge)
     of_chains = graphs
     for _ in range(OWN_ROUNDS):
         own, log_w = drawn(model, OWN, generator)
@@ -93,14 +98,31 @@ def fitted(model: Ordered, graphs: Tensor, generator: torch.Generator) -> bool:
         choices = made(graphs, weight)
         if len(choices.child) > MANY:
             break
-        numbers = _fit(model, choices, numbers, ROUNDS_EACH)
+        numbers = _fit(model, choices, numbers, ridge)
     return True
 
 
-def _fit(model: Ordered, choices: Made, numbers: Floats, rounds: int) -> Floats:
-    for _ in range(rounds):
+def _chosen(model: Ordered, graphs: Tensor, generator: torch.Generator) -> tuple[Floats, float]:
+    """Numbers, and the ridge under which graphs that were not fitted are most probable."""
+    order = torch.randperm(len(graphs), generator=generator)
+    n = int(HELD_OUT * len(order))
+    held, others = order[:n], order[n:]
+    choices = made(graphs[others], torch.ones(len(others), dtype=torch.float64))
+    numbers = np.zeros(sum(_sizes(graphs.shape[1]).values()))
+    found, least = (numbers, RIDGES[0]), np.inf
+    for ridge in RIDGES:
+        numbers = _fit(model, choices, numbers, ridge)
+        more = float(log_weights(model, graphs[held]).mean())
+        if more >= least:
+            break
+        found, least = (numbers, ridge), more
+    return found
+
+
+def _fit(model: Ordered, choices: Made, numbers: Floats, ridge: float) -> Floats:
+    for _ in range(ROUNDS_EACH):
         problem = _problem(model, choices)
-        numbers = _best(problem, numbers)
+        numbers = _best(problem, numbers, ridge)
         _put(model.corrections, numbers, max(0.0, float((problem.features @ numbers).max())))
     return numbers
 
@@ -170,7 +192,7 @@ def _problem(model: Ordered, choices: Made) -> _Problem:
     )
 
 
-def _best(problem: _Problem, start: Floats) -> Floats:
+def _best(problem: _Problem, start: Floats, ridge: float) -> Floats:
     """(N,) numbers."""
     state, base, moment, first, often, taken, features = problem
     n = len(taken)
@@ -181,9 +203,9 @@ def _best(problem: _Problem, start: Floats) -> Floats:
         most = np.maximum.reduceat(weight, first)
         each = np.exp(weight - most[state])
         total = np.add.reduceat(each, first)
-        value = often @ (np.log(total) + most) - taken @ more + RIDGE / 2 * (numbers @ numbers)
+        value = often @ (np.log(total) + most) - taken @ more + ridge / 2 * (numbers @ numbers)
         of_moment = np.bincount(moment, weights=each * (often / total)[state], minlength=n) - taken
-        return float(value / often.sum()), (features.T @ of_moment + RIDGE * numbers) / often.sum()
+        return float(value / often.sum()), (features.T @ of_moment + ridge * numbers) / often.sum()
 
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 20, "gtol": 1e-7}

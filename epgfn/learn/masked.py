@@ -7,6 +7,7 @@
 Numbers of records and counts are exact. Sums, and sums of products about the study's public centre, are in steps of 2^-24, rounded once in
 each node from exact fractions: a total is off by at most half a step a node. None may be larger than 2^62 steps divided by the number of
 nodes in the roster, so that no total of them wraps, whichever of them are in it.
+That holds of nodes that compute `encode`: under masks nobody sees whether one has.
 """
 
 from __future__ import annotations

@@ -79,13 +79,17 @@ class Shares:
         return cls(said["seed"], found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unmasking:
     """What a node says once it is signed who is in the sum: of each node that is, its share of that one's seed; of each that has dropped
     out, its share of that one's masking key. Never both of one node."""
 
     seeds: Mapping[str, bytes]
     keys: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        """Whose shares, and not the shares."""
+        return f"Unmasking(seeds of {sorted(self.seeds)}, keys of {sorted(self.keys)})"
 
     def encode(self) -> bytes:
         """Canonical JSON."""

@@ -45,7 +45,7 @@ Pair = tuple[bytes, bytes]
 """A node's shares of another's masking key and of its seed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Party:
     """What one node keeps of a sum, its secrets among it. `keys`: everybody's, once their list is known. `shares`: what it sends to
     the others. `held`: its shares of each node that goes on. `input_sha256`: of the numbers that it has masked. `signed`: the nodes whose
@@ -63,6 +63,10 @@ class Party:
     input_sha256: str | None = None
     signed: tuple[str, ...] | None = None
     said: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Without secrets, which would otherwise stand in any trace or log that shows it."""
+        return f"Party({self.node!r} of round {self.terms.round_id!r})"
 
     @classmethod
     def begin(cls, terms: Terms, node: str, random: RandomBytes) -> Party:

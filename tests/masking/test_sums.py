@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
+from epgfn.base.encoding import to_base64
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.masking import shamir
 from epgfn.masking.collector import check_unmasking, total
@@ -332,6 +333,22 @@ def test_what_is_kept_is_read_again_or_refused() -> None:
     for secret in (party.seed, party.masking_secret, party.sharing_secret):
         assert secret not in (bare.seed, bare.masking_secret, bare.sharing_secret)
     assert bare.held is None and bare.said is None and bare.signed == party.signed
+
+
+def test_no_secret_is_shown_by_a_value_that_is_printed() -> None:
+    found = ready()
+    found.sign()
+    found.unmask()
+    party, said = found.parties["north"], found.said["north"]
+    assert party.own is not None and party.held is not None
+    secrets = [party.masking_secret, party.sharing_secret, party.seed, *party.own]
+    secrets += [share for pair in party.held.values() for share in pair]
+    shown = f"{party!r} {party} {said!r} {said}"
+    assert "north" in shown
+    for secret in secrets:
+        assert (
+            repr(secret)[2:-1] not in shown and secret.hex() not in shown and to_base64(secret) not in shown
+        )
 
 
 # What the coordinator sees ------------------------------------------------------------------------------------------

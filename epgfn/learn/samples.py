@@ -16,6 +16,7 @@ import torch
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import write_atomic
+from epgfn.base.spreadsheets import csv_bytes
 from epgfn.gflownet.spaces.base import take
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def write_samples(samples: Samples, form: str, out: Path | None) -> None:
     """
     rows = samples.rows()
     if form == "csv":
-        raw = rows.to_csv(index=False).encode("utf-8")
+        raw = csv_bytes(list(rows.columns), rows.itertuples(index=False, name=None))
     elif form == "jsonl":
         raw = rows.to_json(orient="records", lines=True).encode("utf-8")
     elif form == "parquet" and out is not None:

@@ -18,6 +18,7 @@ import tomli_w
 
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, write_atomic
+from epgfn.base.spreadsheets import csv_bytes, from_cell
 from epgfn.study.knowledge import ANY, knowledge_of
 from epgfn.study.mistakes import did_you_mean
 
@@ -89,16 +90,13 @@ def in_toml(prior: Prior) -> str:
 
 
 def write_edges(path: Path, edges: Edges) -> None:
-    """A CSV of two columns, `from` and `to`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((FROM, TO))
-    writer.writerows(edges)
-    write_atomic(path, text.getvalue().encode("utf-8"))
+    """A CSV of two columns, `from` and `to`, that `read_edges` reads as it was."""
+    write_atomic(path, csv_bytes((FROM, TO), edges))
 
 
 def read_edges(path: Path) -> Edges:
-    """The columns `from` and `to` of a CSV, whatever others there are, such as the row names that R writes.
+    """The columns `from` and `to` of a CSV, whatever others there are, such as the row names that R writes. An apostrophe that keeps a
+    spreadsheet from taking a name for a formula is no part of the name.
 
     Raises:
         UsageError: there is no such file, or it has no such columns, or a row is too short.
@@ -123,7 +121,7 @@ def read_edges(path: Path) -> Edges:
             continue
         if len(row) <= max(tail, head):
             raise UsageError(f"{path}, row {number}: too few cells; each row names two variables")
-        found.append((row[tail].strip(), row[head].strip()))
+        found.append((from_cell(row[tail].strip()), from_cell(row[head].strip())))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from epgfn.base.spreadsheets import csv_bytes
 from epgfn.run.exports.options import Options, require_graphs
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ def cpdag_csv(run: RunResult, options: Options) -> bytes:
     """The class that `Model.most_probable` puts first, with `type` "compelled" or "reversible" and the published probability that the two
     are `adjacent`."""
     require_graphs(run, "cpdag-csv")
-    import pandas as pd
-
     names = run.study.variable_names
     graph = run.model.most_probable(1, classes=True, n=options.draws, seed=options.seed).graphs[0]
     adjacent = dict(
@@ -26,4 +25,4 @@ def cpdag_csv(run: RunResult, options: Options) -> bytes:
         (names[i], names[j], "reversible" if graph[j, i] else "compelled", adjacent[names[i], names[j]])
         for i, j in graph.nonzero().tolist()
     ]
-    return pd.DataFrame(rows, columns=["from", "to", "type", "adjacent"]).to_csv(index=False).encode("utf-8")
+    return csv_bytes(("from", "to", "type", "adjacent"), rows)

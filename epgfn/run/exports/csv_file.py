@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from epgfn.base.spreadsheets import csv_bytes
 from epgfn.run.exports.options import Options
 
 if TYPE_CHECKING:
@@ -12,5 +13,4 @@ if TYPE_CHECKING:
 
 def csv(run: RunResult, options: Options) -> bytes:
     """`RunResult.table`, in UTF-8 with a header line; numbers with every digit."""
-    text: str = run.table.to_csv(index=False, lineterminator="\n")
-    return text.encode("utf-8")
+    return csv_bytes(list(run.table.columns), run.table.itertuples(index=False, name=None))

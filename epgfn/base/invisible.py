@@ -1,0 +1,19 @@
+"""Characters that show nothing where they stand, so that two texts may look alike and differ.
+
+Unicode calls them default ignorable: controls of direction and joining, fillers, variation selectors, tags. Python's `str.isprintable`
+knows of the first kind alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SELECTORS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
+VARIANTS: Final = re.compile(f"[{_SELECTORS}]")
+"""They choose another form of the character before them, as of ideographs in names, and mean nothing by themselves."""
+INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufff8"
+    f"{_SELECTORS}\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+)
+"""All of them, with the pattern of Braille that has no dots."""

@@ -2,7 +2,8 @@
 
 A spreadsheet takes a cell that begins with = + - or @ for a formula, which may start a program or send what stands in other cells away, and
 names of variables, categories and taxa come from whoever wrote a study. An apostrophe before such a text makes it one: `=1+1` is written
-`'=1+1`. Numbers stay numbers, -1.5 too, and so does every text that cannot be taken for a formula.
+`'=1+1`. Numbers stay numbers, -1.5 too; a name is a text even if it is "-1", which with the next cell could become more where lists are
+separated by semicolons. Every text that cannot be taken for a formula stays as it is.
 
     csv_bytes(("from", "to"), rows)     a whole file
     from_cell(to_cell(text)) == text    for every text, so what was written here is read as it was
@@ -29,7 +30,6 @@ _BEGINS: Final = "=+-@"
 _MINUS: Final = "\u2212"
 """What word processors make of a hyphen before a number, and some spreadsheets read as one."""
 _QUOTES: Final = "'\"`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\uff02\uff07"
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -69,8 +69,6 @@ def _written(cell: object) -> object:
 
 def _each_part(text: str, change: Callable[[str], str]) -> str:
     """`text`, where parts that could be taken for formulas are changed. Apostrophes before a part say nothing of whether it is one."""
-    if _NUMBER.fullmatch(text.strip()):
-        return text
     found = _CUTS.split(text)
     for at in range(0, len(found), 2):
         if _is_formula(found[at], followed=at == 0 and len(found) > 1 and found[1] in _BREAKS):

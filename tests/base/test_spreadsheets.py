@@ -31,7 +31,7 @@ def test_a_text_that_a_spreadsheet_would_calculate_is_kept_from_it(begin: str, b
     assert from_cell(to_cell(text)) == text != to_cell(text)
 
 
-@pytest.mark.parametrize("text", ["\tage", "\rage", "\nage", "-", "=", "@SUM(1)", "+49 30", "-1 mg", "-1;=2"])
+@pytest.mark.parametrize("text", ["\tage", "\rage", "\nage", "-", "=", "@SUM(1)", "+49 30", "-1 mg", "-1"])
 def test_so_is_what_begins_as_one(text: str) -> None:
     assert to_cell(text) != text and from_cell(to_cell(text)) == text
 
@@ -47,7 +47,7 @@ def test_so_is_what_begins_after_a_place_where_a_cell_may_be_cut(cut: str) -> No
     "text",
     [
         "", "age", "LDL (mg/dl)", "hba1c, %", "a->b;c->d", "x=y", "1-2", "'quoted'", "d'Urville", "α", "数", "é", "(a,b);",
-        "-1", "+1", "-1.5e-7", "-.5", " -2", "apple 2, pear 1", "a; b", "_", "/", "don't",
+        "1", "1.5e-7", ".5", "apple 2, pear 1", "a; b", "_", "/", "don't",
     ],
 )  # fmt: skip
 def test_other_texts_stay_as_they_are(text: str) -> None:
@@ -72,20 +72,8 @@ def test_nothing_that_is_written_begins_as_a_formula_wherever_it_is_cut(row: lis
     for separator in ",;\t":
         for cells in csv.reader(io.StringIO(written, newline=""), delimiter=separator):
             for cell in cells:
-                first = unicodedata.normalize("NFKC", cell.lstrip(" \u00a0'\"`’")[:1])
-                assert (
-                    cell.startswith("'")
-                    or first not in ("=", "+", "@", "-")
-                    or "'" in cell
-                    or is_number(cell)
-                )
-
-
-def is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
+                bare = cell.lstrip(' \u00a0"`’')
+                assert unicodedata.normalize("NFKC", bare[:1]) not in ("=", "+", "-", "@")
 
 
 def test_numbers_are_written_with_every_digit_and_nothing_before_them() -> None:
@@ -100,8 +88,7 @@ def test_numbers_are_written_with_every_digit_and_nothing_before_them() -> None:
         np.float64("nan"),
         -math.inf,
         True,
-        "-2",
     ]
     assert csv_bytes(["x"] * len(row), [row]).decode() == (
-        "x," * 10 + "x\n-1,-0.1,-0.3333333333333333,-7,1e-300,,,,-inf,True,-2\n"
+        "x," * 9 + "x\n-1,-0.1,-0.3333333333333333,-7,1e-300,,,,-inf,True\n"
     )

@@ -17,7 +17,7 @@ os.environ.setdefault(
 
 import typer
 
-from epgfn.base.console import make_reporter, run_app
+from epgfn.base.console import make_reporter, run_app, say
 from epgfn.base.errors import EpgfnError, UsageError, WaitingError, one_line
 from epgfn.base.files import write_secret
 from epgfn_coordinator import key_commands
@@ -89,28 +89,28 @@ def init(
         Home(home), parsed, config, _authority(ca, ca_key), no_passphrase=no_passphrase, double=ml_dsa
     )
     if as_json:
-        print(
+        say(
             json.dumps(
                 {"study": parsed.name, "study_digest": parsed.digest, "made": made, "home": str(home)},
                 indent=2,
             )
         )
         return
-    print(f"study {parsed.name}  digest {parsed.digest}")
-    print(f"what each node sends: {model_weight(parsed)}")
+    say(f"study {parsed.name}  digest {parsed.digest}")
+    say(f"what each node sends: {model_weight(parsed)}")
     for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
-        print(f"note: {note}")
+        say(f"note: {note}")
     if not made:
-        print(f"{home} was initialised for this study before; nothing is changed")
+        say(f"{home} was initialised for this study before; nothing is changed")
         kept = Config.load(Home(home).config)
         if (kept.address, kept.enroll_address, kept.tls_names) != (address, enroll_address, config.tls_names):
-            print(
+            say(
                 f"note: addresses and TLS names stay as they are in {Home(home).config}; change them there, then serve"
             )
     else:
         if key_passphrase() is None:
-            print(UNPROTECTED)
-        print(f"next: {NAME} serve --home {home}, and for each node: {NAME} token NODE --home {home}")
+            say(UNPROTECTED)
+        say(f"next: {NAME} serve --home {home}, and for each node: {NAME} token NODE --home {home}")
 
 
 @app.command()
@@ -146,7 +146,7 @@ def add(
         store.close()
     invited = [node for node in parsed.named if node not in enrolled]
     if as_json:
-        print(
+        say(
             json.dumps(
                 {
                     "name": called,
@@ -162,18 +162,18 @@ def add(
             )
         )
         return
-    print(f"round {called}  study {parsed.name}  digest {parsed.digest}")
+    say(f"round {called}  study {parsed.name}  digest {parsed.digest}")
     for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
-        print(f"note: {note}")
+        say(f"note: {note}")
     if not made:
-        print(f"{home} holds this round already; nothing is changed")
+        say(f"{home} holds this round already; nothing is changed")
     if waits:
-        print("note: the process that serves has not taken it up yet; its log says why")
+        say("note: the process that serves has not taken it up yet; its log says why")
     if enrolled:
-        print(f"enrolled already, with the keys they have: {', '.join(sorted(enrolled))}")
-        print(f"  each runs: epgfn-node join --round {called}")
+        say(f"enrolled already, with the keys they have: {', '.join(sorted(enrolled))}")
+        say(f"  each runs: epgfn-node join --round {called}")
     for node in invited:
-        print(f"next: {NAME} token {node} {options(current)}")
+        say(f"next: {NAME} token {node} {options(current)}")
 
 
 def _is_taken_up(store: Store) -> bool:
@@ -196,7 +196,7 @@ def list_rounds(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
 
     found = overview(Home(home))
     if as_json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     width = max(len(each["name"]) for each in found)
     for each in found:
@@ -206,7 +206,7 @@ def list_rounds(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
         trouble = f"  {each['trouble']}" if each["trouble"] else ""
         if not trouble and each.get("waits_for"):
             trouble = f"  its turn comes after {each['waits_for']}"
-        print(f"{each['name']:<{width}}  {sent}{trouble}")
+        say(f"{each['name']:<{width}}  {sent}{trouble}")
 
 
 @app.command()
@@ -252,9 +252,9 @@ def token(
         shown = {
             key: json.loads(raw)[key] for key in ("node_id", "enroll_address", "address", "study_digest")
         }
-        print(json.dumps({"invitation": str(path), **shown, "expires": expires}, indent=2))
+        say(json.dumps({"invitation": str(path), **shown, "expires": expires}, indent=2))
         return
-    print(
+    say(
         f"{path}: invitation for {node}, good for another certificate for the keys it has, until {expires}; for epgfn-node renew --invite"
         if renew
         else f"{path}: invitation for {node}, good for one enrolment until {expires}; whoever holds it can enrol, so send it safely"
@@ -276,14 +276,14 @@ def invitations(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_j
     finally:
         store.close()
     if as_json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     width = max((len(each["node"]) for each in found), default=0)
     for each in found:
         until = f"until {each['expires']}" if each["state"] == "open" and each["expires"] else ""
-        print(f"{each['node']:<{width}}  {each['state']:<7}  {until}".rstrip())
+        say(f"{each['node']:<{width}}  {each['state']:<7}  {until}".rstrip())
     if not found:
-        print(f"nobody has been invited yet; run {NAME} token NODE {options(current)}")
+        say(f"nobody has been invited yet; run {NAME} token NODE {options(current)}")
 
 
 app.command()(key_commands.passphrase)
@@ -310,7 +310,7 @@ def revoke_invitation(
     finally:
         store.close()
     said = f"the invitation for {node} is void; {NAME} token {node} {options(current)} makes another"
-    print(json.dumps({"node": node, "state": "revoked"}, indent=2) if as_json else said)
+    say(json.dumps({"node": node, "state": "revoked"}, indent=2) if as_json else said)
 
 
 @app.command()
@@ -345,9 +345,9 @@ def renew(
         store.close()
     until = {whose: spelled(end) for whose, end in found.items()}
     if as_json:
-        print(json.dumps({"names": names, "certificates": until}, indent=2))
+        say(json.dumps({"names": names, "certificates": until}, indent=2))
         return
-    print(f"the server's certificate is good until {until['server']}, for {', '.join(names)}")
+    say(f"the server's certificate is good until {until['server']}, for {', '.join(names)}")
 
 
 @app.command()
@@ -373,10 +373,10 @@ def revoke(
     finally:
         store.close()
     if as_json:
-        print(json.dumps({"node": node, "detail": said}, indent=2))
+        say(json.dumps({"node": node, "detail": said}, indent=2))
         return
     chosen = options(Home(home)) if len(all_rounds(Home(home))) == 1 else f"--home {home} --study NAME"
-    print(f"{said}\nif it is to take part: {NAME} token {node} {chosen}, and a new --home on its side")
+    say(f"{said}\nif it is to take part: {NAME} token {node} {chosen}, and a new --home on its side")
 
 
 @app.command()
@@ -487,7 +487,7 @@ def receive(
     finally:
         store.close()
     if as_json:
-        print(
+        say(
             json.dumps(
                 {
                     "node": answered.node_id,
@@ -500,8 +500,8 @@ def receive(
             )
         )
     else:
-        print(f"{answered.node_id}, {answered.kind}: {answered.said}")
-        print(f"{reply}: the reply; carry it back to {answered.node_id}")
+        say(f"{answered.node_id}, {answered.kind}: {answered.said}")
+        say(f"{reply}: the reply; carry it back to {answered.node_id}")
     if answered.reason:
         from epgfn.rpc import WAITING_REASONS
 
@@ -522,7 +522,7 @@ def status(
 
     found = look(find(Home(home), study))
     if as_json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     width = max(map(len, found))
     for name, value in found.items():
@@ -530,7 +530,7 @@ def status(
             value = [f"{whose} until {until}" for whose, until in value.items()]
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
         missing = "unknown" if name.endswith("address") else "none"
-        print(f"{name.replace('_', ' '):<{width}}  {missing if shown is None else shown}")
+        say(f"{name.replace('_', ' '):<{width}}  {missing if shown is None else shown}")
 
 
 @app.command()
@@ -568,7 +568,7 @@ def retry(home: HomeOption = DEFAULT_HOME, study: StudyOption = None, as_json: A
     finally:
         store.close()
     said = f"it is tried again what failed: {trouble}"
-    print(json.dumps({"state": "retrying", "detail": said}, indent=2) if as_json else said)
+    say(json.dumps({"state": "retrying", "detail": said}, indent=2) if as_json else said)
 
 
 @app.command()
@@ -604,7 +604,7 @@ def extend(
 
 
 def _tell_round(store: Store, said: str, as_json: bool) -> None:
-    print(json.dumps({"state": store.text("state"), "detail": said}, indent=2) if as_json else said)
+    say(json.dumps({"state": store.text("state"), "detail": said}, indent=2) if as_json else said)
 
 
 def _moment(text: str) -> datetime:
@@ -662,10 +662,10 @@ def abandon(
     state = give_up(current, Journal(make_reporter("coordinator", events=False)))
     kept = Study.load(current.study).transport.keep_round_key
     if as_json:
-        print(json.dumps({"state": state, "round_key": "kept" if kept else "destroyed"}, indent=2))
+        say(json.dumps({"state": state, "round_key": "kept" if kept else "destroyed"}, indent=2))
         return
     key = "kept, as the study says" if kept else "destroyed"
-    print(f"the round is {state}; its key is {key}")
+    say(f"the round is {state}; its key is {key}")
 
 
 @app.command()
@@ -697,12 +697,12 @@ def export(
     agreed = Study.load(current.study)
     notes = [note for note in (agreed.disclosure, agreed.caution) if note]
     if as_json:
-        print(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
+        say(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
         return
     for note in notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     state_note = "" if state == "published" else f" (the round is {state}: no global model in it yet)"
-    print(f"{out}{state_note}")
+    say(f"{out}{state_note}")
 
 
 @app.command()
@@ -719,13 +719,13 @@ def backup(
 
     made = back_up(Home(home), file)
     if as_json:
-        print(json.dumps({"backup": str(file), **made}, indent=2))
+        say(json.dumps({"backup": str(file), **made}, indent=2))
         return
-    print(
+    say(
         f"{file}: {made['bytes']} bytes, {made['entries']} ledger entries; it holds this coordinator's keys, so keep it secret"
     )
     if made["round_key"]:
-        print(
+        say(
             "note: the round's key is in it; delete this backup once the round is published, or destroying the key means nothing"
         )
 
@@ -751,13 +751,13 @@ def restore(
 
     made = put_back(file, Home(home), checkpoint or [])
     if as_json:
-        print(json.dumps({"home": str(home), **made}, indent=2))
+        say(json.dumps({"home": str(home), **made}, indent=2))
         return
-    print(f"{home}: restored the state of {made['made']}, with {made['entries']} ledger entries")
-    print(
+    say(f"{home}: restored the state of {made['made']}, with {made['entries']} ledger entries")
+    say(
         "note: what was done after that is undone; keys and invitations that were revoked since are good again, so revoke them anew"
     )
-    print(
+    say(
         f"next: stop the old coordinator for good, then {NAME} serve --home {home}; it goes on once every node has shown what it has seen"
     )
 
@@ -775,11 +775,11 @@ def health(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     with contextlib.ExitStack() as opened:
         said = warnings(Home(home), *_stores(home, opened))
     if as_json:
-        print(json.dumps({"serving": True, "address": address, "warnings": said}, indent=2))
+        say(json.dumps({"serving": True, "address": address, "warnings": said}, indent=2))
         return
-    print(f"serving at {address}")
+    say(f"serving at {address}")
     for sentence in said:
-        print(f"warning: {sentence}")
+        say(f"warning: {sentence}")
 
 
 def _authority(ca: Path | None, ca_key: Path | None) -> CertificateAuthority | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from epgfn.base.console import Reporter
+from epgfn.base.errors import one_line
 from epgfn_coordinator.counting import count_step
 from epgfn_coordinator.pace import Pace
 
@@ -40,9 +41,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(said | decision | ({"left_out": left_out} if left_out else {}), default=str)
 
 
+class PlainLines(logging.Formatter):
+    """One line a decision, whatever a caller has put into a name."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """See above."""
+        return one_line(super().formatMessage(record))
+
+
 def formatter(as_json: bool) -> logging.Formatter:
     """Lines for people, or for programs."""
-    return JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    return JsonLines() if as_json else PlainLines()
 
 
 def log_to_stderr(folder: Path | None = None, *, as_json: bool = False) -> None:

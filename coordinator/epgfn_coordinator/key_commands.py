@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from epgfn.base.console import say
 from epgfn_coordinator.command_options import DEFAULT_HOME, AsJson, HomeOption, MlDsa
 from epgfn_coordinator.home import Home
 
@@ -32,9 +33,9 @@ def passphrase(
     files = change_passphrase(current, None if remove else changed_passphrase())
     if as_json:
         said = {"home": str(home), "keys": [str(path) for path in files], "protected": not remove}
-        print(json.dumps(said, indent=2))
+        say(json.dumps(said, indent=2))
         return
-    print(
+    say(
         f"{len(files)} private keys in {home} are under {'no passphrase' if remove else 'the new passphrase'} now; copies of them "
         "elsewhere, as in backups, are as they were"
     )
@@ -64,10 +65,10 @@ def rotate_key(
             "new_fingerprint": said.new_fingerprint,
             "time": said.time,
         }
-        print(json.dumps({"home": str(home), **shown, "reason": said.reason}, indent=2))
+        say(json.dumps({"home": str(home), **shown, "reason": said.reason}, indent=2))
         return
-    print(f"the signing key of rounds from now on is {said.new_fingerprint}; tell auditors, who compare it")
+    say(f"the signing key of rounds from now on is {said.new_fingerprint}; tell auditors, who compare it")
     kept = replaced_keys(Home(home))[-1]
-    print(
+    say(
         f"rounds that are there keep {said.old_fingerprint}, whose private key stays in {kept}; delete it once they have nothing to sign"
     )

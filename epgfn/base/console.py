@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, one_line
+from epgfn.base.invisible import visible
 
 DEBUG_VARIABLE = "EPGFN_DEBUG"
 NO_COLOUR = "--no-color"
@@ -109,7 +110,7 @@ def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
         wrong: Any = error
         context = getattr(wrong, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(wrong.format_message(), flush=True)
+            print(wrong.format_message(), flush=True)  # the help, with its colours
             sys.exit(2)
         hint = f" (see: {context.command_path} --help)" if context is not None else ""
         _complain(name, " ".join(wrong.format_message().split()) + hint)
@@ -143,7 +144,13 @@ def _run(app: typer.Typer, name: str, arguments: list[str] | None) -> NoReturn:
 
 
 def _complain(name: str, sentence: str) -> None:
-    print(f"{name}: {sentence}", file=sys.stderr, flush=True)
+    say(f"{name}: {one_line(sentence)}", err=True)
+
+
+def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
+    """Print `text` for people, on standard output or, with `err`, on standard error. Names and words of others may be in it: what they hold
+    to steer a terminal, or to look like another name, is shown as its code."""
+    print(visible(str(text), keep="\n\t"), end=end, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 class Reporter(Protocol):
@@ -221,14 +228,14 @@ class TerminalReporter:
         if step is None or steps is None:
             self.close()
             self.console.print(
-                f"[bold]{self.party}[/] {escape(message or phase)}", highlight=False, soft_wrap=True
+                f"[bold]{self.party}[/] {escape(visible(message or phase))}", highlight=False, soft_wrap=True
             )
             return
         if not self.console.is_terminal:
             now = time.monotonic()
             if step == steps or now - self._last > 5.0:
                 self._last = now
-                text = f"{self.party} {phase} {step}/{steps} {message}"
+                text = visible(f"{self.party} {phase} {step}/{steps} {message}")
                 self.console.print(text, highlight=False, markup=False, soft_wrap=True)
             return
         if self._progress is None or phase != self._phase:
@@ -241,7 +248,7 @@ class TerminalReporter:
             self._task = self._progress.add_task(f"{self.party} {phase}", total=steps, note="")
             self._progress.start()
         assert self._task is not None
-        self._progress.update(self._task, completed=step, note=escape(message))
+        self._progress.update(self._task, completed=step, note=escape(visible(message)))
 
     def close(self) -> None:
         if self._progress is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from epgfn.base.invisible import visible
+
 MAX_SENTENCE: Final = 2000
 """Characters of a sentence: longer ones would not fit the trailers of a gRPC call."""
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, where whatever steers a terminal or forges a line of a log (control characters, overrides of the
-    reading direction) is a space, cut to `MAX_SENTENCE` characters."""
-    return "".join(c if c.isprintable() else " " for c in text[:MAX_SENTENCE])
+    """`text` on one line, where whatever steers a terminal, turns the direction of reading or cannot be seen stands as its code
+    (`visible`), cut to `MAX_SENTENCE` characters."""
+    return visible("".join(" " if c.isspace() else c for c in text[:MAX_SENTENCE]))[:MAX_SENTENCE]
 
 
 class EpgfnError(Exception):

@@ -17,3 +17,19 @@ INVISIBLE: Final = re.compile(
     f"{_SELECTORS}\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 """All of them, with the pattern of Braille that has no dots."""
+
+
+def visible(text: str, keep: str = "") -> str:
+    """`text`, where each character that nobody would see, that steers a terminal or turns the direction of writing, stands as its code:
+    \\u202e. Ends of lines too, but for those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or _is_seen(c) else _code(c) for c in text)
+
+
+def _is_seen(char: str) -> bool:
+    return char.isprintable() and INVISIBLE.match(char) is None
+
+
+def _code(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"

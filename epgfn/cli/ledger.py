@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from epgfn.base.console import say
+
 app = typer.Typer(
     name="ledger",
     help="What is signed of a round's ledger: compare it, add nodes' cosignatures.",
@@ -43,13 +45,13 @@ def compare(
     try:
         said = compare(*heads)
     except ForkError as error:
-        print(
+        say(
             json.dumps({"ok": False, "message": str(error), "heads": error.evidence})
             if as_json
             else "\n".join(error.evidence)
         )
         raise
-    print(json.dumps({"ok": True, "message": said}) if as_json else said)
+    say(json.dumps({"ok": True, "message": said}) if as_json else said)
 
 
 @app.command()
@@ -63,4 +65,4 @@ def add(
     """
     from epgfn.run.cosigning import add_cosignatures
 
-    print(f"cosigned by {', '.join(add_cosignatures(run_dir, files))}")
+    say(f"cosigned by {', '.join(add_cosignatures(run_dir, files))}")

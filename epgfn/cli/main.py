@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from epgfn.base.console import interrupt_on_signals, run_app
+from epgfn.base.console import interrupt_on_signals, run_app, say
 from epgfn.base.errors import UsageError
 from epgfn.cli.bench import app as bench_app
 from epgfn.cli.ledger import app as ledger_app
@@ -151,9 +151,9 @@ def sample(
     basis, verdict = drawn_from(run_dir)
     basis = "samples" if own else basis
     if basis != "samples":
-        typer.echo(f"Drawn from {DRAWN_FROM[basis]}; the model's own draws (--own) are {verdict}.", err=True)
+        say(f"Drawn from {DRAWN_FROM[basis]}; the model's own draws (--own) are {verdict}.", err=True)
     elif verdict not in (None, "good"):
-        typer.echo(f"These are the model's own draws, and its verdict is: {verdict}.", err=True)
+        say(f"These are the model's own draws, and its verdict is: {verdict}.", err=True)
     write_samples(load_model(run_dir).sample(count, seed, basis), form.value, out)
 
 
@@ -181,12 +181,12 @@ def ask(
     model = load_model(run_dir)
     found = [(text, model.probability(text, count, seed)) for text in questions]
     if verdict not in (None, "good") and any(answer.basis == "samples" for _, answer in found):
-        typer.echo(f"These are shares of the model's own draws, and its verdict is: {verdict}.", err=True)
+        say(f"These are shares of the model's own draws, and its verdict is: {verdict}.", err=True)
     if as_json:
-        print(json.dumps({"answers": [{"question": text, **answer._asdict()} for text, answer in found]}))
+        say(json.dumps({"answers": [{"question": text, **answer._asdict()} for text, answer in found]}))
         return
     for text, answer in found:
-        print(f"{answer.probability:.4f} (+- {2 * answer.error:.4f}, {ASKED_OF[answer.basis]})  {text}")
+        say(f"{answer.probability:.4f} (+- {2 * answer.error:.4f}, {ASKED_OF[answer.basis]})  {text}")
 
 
 @app.command()
@@ -218,22 +218,22 @@ def effects(
     found = run.effects(of, count, seed)
     shown = [found[name] for name in dict.fromkeys(on or found)]
     if as_json:
-        print(json.dumps({"effects": [effect.figures() for effect in shown]}))
+        say(json.dumps({"effects": [effect.figures() for effect in shown]}))
         return
     for effect in shown:
-        print(
+        say(
             f"{effect.on}: {effect.mean:+.4g} (95 % between {effect.low:.4g} and {effect.high:.4g}; none at all in {effect.zero:.1%} of "
             f"graphs; {effect.unit})"
         )
     if run.study.privacy.is_private:
-        typer.echo(
+        say(
             "The statistic has noise: intervals count it as fewer records, which is an approximation.",
             err=True,
         )
     basis = shown[0].basis if shown else "samples"
     if basis == "samples" and run.verdict not in (None, "good"):
-        typer.echo(f"Graphs are the model's own draws, and its verdict is: {run.verdict}.", err=True)
-    typer.echo("These are effects only if no common cause is hidden and relations are linear.", err=True)
+        say(f"Graphs are the model's own draws, and its verdict is: {run.verdict}.", err=True)
+    say("These are effects only if no common cause is hidden and relations are linear.", err=True)
 
 
 @app.command()
@@ -252,10 +252,10 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
     order = probability.argsort(descending=True).tolist()
     rows = [{called: texts[i], "probability": float(probability[i])} for i in order]
     if as_json:
-        print(json.dumps({"graphs" if model.study.kind.has_edges else "objects": len(rows), "rows": rows}))
+        say(json.dumps({"graphs" if model.study.kind.has_edges else "objects": len(rows), "rows": rows}))
         return
     for row in rows:
-        print(f"{row['probability']:.6e}\t{row[called]}")
+        say(f"{row['probability']:.6e}\t{row[called]}")
 
 
 @app.command()
@@ -271,7 +271,7 @@ def report(
     from epgfn.run.report import write_report
 
     written = write_report(run_dir, out=out)
-    print(json.dumps({"report": str(written)}) if as_json else written)
+    say(json.dumps({"report": str(written)}) if as_json else written)
 
 
 @app.command()
@@ -308,8 +308,8 @@ def export(
 
     written = write(load_run(run_dir), to.value, out, Options(least, draws, seed))
     if EXPORTS[to.value].caution:
-        typer.echo(f"Note: {EXPORTS[to.value].caution}", err=True)
-    print(json.dumps({"export": str(written), "format": to.value}) if as_json else written)
+        say(f"Note: {EXPORTS[to.value].caution}", err=True)
+    say(json.dumps({"export": str(written), "format": to.value}) if as_json else written)
 
 
 @app.command()
@@ -364,7 +364,7 @@ def audit(
         from epgfn.run.report.audit_page import write_audit_page
 
         write_audit_page(result, run_dir, html)
-    print(json.dumps(json_of(result)) if as_json else "\n".join(as_lines(result, with_timeline=timeline)))
+    say(json.dumps(json_of(result)) if as_json else "\n".join(as_lines(result, with_timeline=timeline)))
     require_passed(result)
 
 
@@ -399,7 +399,7 @@ def inspect(
             for path, keyid in write_for_sigstore(file, sigstore)
         ]
         found = found._replace(facts=[*found.facts, *written])
-    print(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
+    say(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
 
 
 DRAWN_FROM = {
@@ -423,7 +423,7 @@ PUBLISHED = {
 def _tell(figures: dict[str, Any], as_json: bool) -> None:
     """The end of a simulation, for a person or for a program."""
     if as_json:
-        print(json.dumps(figures))
+        say(json.dumps(figures))
         return
     console = Console()
     if "edges" in figures:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from epgfn.base.console import make_reporter
+from epgfn.base.console import make_reporter, say
 from epgfn.base.errors import EpgfnError, UsageError
 
 if TYPE_CHECKING:
@@ -95,31 +95,29 @@ def plan(
             "delta": question.delta,
         }
         facts |= {"adjacency": loaded.privacy.adjacency, "settings": planned.settings, "seed": question.seed}
-        print(json.dumps({**facts, "rows": [row._asdict() for row in planned.rows]}))
+        say(json.dumps({**facts, "rows": [row._asdict() for row in planned.rows]}))
         return
-    print(
+    say(
         f"{loaded.name}: {loaded.target.kind}, {len(loaded.variables)} variables, delta {question.delta:g}, "
         f"{loaded.privacy.adjacency}; {planned.rows[0].worlds} made-up worlds (seed "
         f"{question.seed}), nobody's records"
     )
     said = ", ".join(f"{name} {_shown(value)}" for name, value in planned.settings.items())
-    print(
-        f"Settings: {said}{'' if loaded.privacy.is_private else ' (the study itself asks for no privacy)'}\n"
-    )
+    say(f"Settings: {said}{'' if loaded.privacy.is_private else ' (the study itself asks for no privacy)'}\n")
     _print_plan(loaded, planned.rows)
     if loaded.privacy.unit == "person":
-        print(
+        say(
             f"Records are those that are used, at most {loaded.privacy.rows_per_person} of each person, and not all that a file holds; the "
             "made-up ones are independent of one another, which several of one person are not: expect less."
         )
     count = planned.rows[0].worlds
     if count < TAIL_WORLDS:
-        print(
+        say(
             f"From {count} worlds the worst tenth is hardly known: take --worlds {2 * TAIL_WORLDS} before you decide, fewer sizes or "
             "fewer epsilons."
         )
     if trained and nodes is None and len(loaded.roster) > 1:
-        print("One node's models only, since each is a whole training; --nodes N plans their product.")
+        say("One node's models only, since each is a whole training; --nodes N plans their product.")
 
 
 def _shown(value: Any) -> str:
@@ -136,21 +134,21 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
         if not found:
             continue
         counted = f" ({found[0].nodes} nodes)" if scope == "product" else ""
-        print(f"{several}{counted}, {of_what} from the release against those from the records themselves")
-        print(
+        say(f"{several}{counted}, {of_what} from the release against those from the records themselves")
+        say(
             f"{'records':>9} {'epsilon':>8} {'median error':>13} {'90 %':>6} {'mean':>14} {'largest':>8} {'L1':>5} "
             f"{'90 %':>5} {'null':>6} {'lost':>5}"
         )
         for row in found:
             l1, l1_90 = ("-" if x is None else f"{x:.2f}" for x in (row.l1, row.l1_90))
-            print(
+            say(
                 f"{row.records:>9} {row.epsilon:>8g} {row.error_median:>13.3f} {row.error_90:>6.3f} "
                 f"{row.error:>6.3f} ± {row.error_se:.3f} {row.largest:>8.2f} {l1:>5} {l1_90:>5} {row.prior_error:>6.3f} "
                 f"{row.lost:>5.0%}{'' if row.enough else '  too few records'}"
             )
-        print()
+        say()
     each = "edges" if kind.has_edges else "of these probabilities"
-    print(
+    say(
         f"median error, 90 %, mean: over worlds, of the mean error of all {each}; one world in ten is worse than its 90 %. largest: of all "
         "of them, on average over worlds.\n"
         f"L1: sum over {kind.noun} of the differences, from 0 to 2 (nothing in "
@@ -161,11 +159,11 @@ def _print_plan(study: Study, rows: list[PlanRow]) -> None:
     )
     few = [f"{row.records} at epsilon {row.epsilon:g} ({row.scope})" for row in rows if not row.enough]
     if few:
-        print(
+        say(
             f"Too few records for this epsilon: {', '.join(few)}. Take a larger epsilon, more records or "
             f"{kind.smaller}."
         )
-    print(study.target_kind.caution)
+    say(study.target_kind.caution)
 
 
 @app.command()
@@ -208,10 +206,9 @@ def audit(
             row = _attack(_make(loaded, name, value, settings), runs)
             rows.append(row)
             if not as_json:
-                print(
+                say(
                     f"{name:<10} claimed epsilon {row['claimed']:.4g}, measured at least {row['measured']:.3f}: "
-                    f"{'BROKEN' if row['broken'] else 'holds'}",
-                    flush=True,
+                    f"{'BROKEN' if row['broken'] else 'holds'}"
                 )
     broken = [row for row in rows if row["broken"]]
     several = settings.get("rows_per_person")
@@ -223,9 +220,9 @@ def audit(
         else "one person's record"
     )
     if as_json:
-        print(json.dumps({"ok": not broken, **settings, "rows": rows}))
+        say(json.dumps({"ok": not broken, **settings, "rows": rows}))
     else:
-        print(
+        say(
             f"\nMeasured: a lower limit on the real epsilon at delta {settings['delta']:g}, {CONFIDENCE:.1%} confidence for each row, "
             f"from {runs} releases with {canary} and {runs} without. One above the claim proves a mistake; one below it proves "
             "nothing, and more releases bring it closer to the truth."
@@ -267,13 +264,13 @@ def _print_attacked(study: Study, chosen: list[str]) -> None:
     own = _own_mode(study)
     if own in chosen and study.mechanism in CASES:
         few = f", in {STEPS} steps with the noise that these need" if own == "gradient" else ""
-        print(
+        say(
             f"{study.name}: the study's own release is attacked ({own}, {study.target.kind}, {study.privacy.adjacency}{few}), with the "
             "worst record that its likelihood allows."
         )
     other = [mode for mode in chosen if mode != own]
     if other:
-        print(
+        say(
             f"{', '.join(other)}: not this study's, so the mechanism by itself is attacked at its delta and adjacency."
         )
 

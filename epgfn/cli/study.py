@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from epgfn.base.console import say
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.files import read_bytes, write_atomic
 
@@ -57,16 +58,16 @@ def check(
         said += _impossible(found.study)
     if as_json:
         digest = found.study.digest if found.study is not None and not said else None
-        print(json.dumps({"ok": not said, "digest": digest, "mistakes": said, "all_found": found.all_found}))
+        say(json.dumps({"ok": not said, "digest": digest, "mistakes": said, "all_found": found.all_found}))
     elif not said and found.study is not None:
         _describe(found.study)
     else:
         for text in said:
-            print(f"- {text}")
+            say(f"- {text}")
         if more := advice(found.mistakes):
-            print(f"\n{more}")
+            say(f"\n{more}")
         if not found.all_found:
-            print("\nWhat fits together could not be looked at before these are corrected.")
+            say("\nWhat fits together could not be looked at before these are corrected.")
     if said:
         raise EpgfnError(
             f"{path} has {len(said)} mistake{'s' if len(said) > 1 else ''}; correct {'them' if len(said) > 1 else 'it'} and check again"
@@ -123,16 +124,16 @@ def draft(
         files, name, public, from_my_data=from_my_data, about=None if about is None else about.value
     )
     write_atomic(out, made.text.encode("utf-8"))
-    print(f"{out}: {len(made.variables)} variables")
+    say(f"{out}: {len(made.variables)} variables")
     for column, why in made.left_out:
-        print(f"left out: {called(column)} ({why})")
+        say(f"left out: {called(column)} ({why})")
     if from_my_data:
-        print(f"FROM YOUR DATA: {GIVES_AWAY}.")
+        say(f"FROM YOUR DATA: {GIVES_AWAY}.")
     for note in made.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     if made.open:
-        print(f'to be filled in, where it says "?": {", ".join(made.open)}')
-    print(f"next: epgfn study check {out}")
+        say(f'to be filled in, where it says "?": {", ".join(made.open)}')
+    say(f"next: epgfn study check {out}")
 
 
 @app.command()
@@ -174,14 +175,14 @@ def knowledge(
     for target, edges in ((to_whitelist, required_edges(found)), (to_blacklist, forbidden_edges(found))):
         if target is not None:
             write_edges(target, edges)
-            print(f"{target}: {len(edges)} edge{'' if len(edges) == 1 else 's'}")
+            say(f"{target}: {len(edges)} edge{'' if len(edges) == 1 else 's'}")
     if whitelist is not None or blacklist is not None:
-        print(in_toml(prior_of_lists(found.variable_names, *given)), end="")
+        say(in_toml(prior_of_lists(found.variable_names, *given)), end="")
     elif to_whitelist is None and to_blacklist is None:
-        print(in_words(found) or "nothing is required or ruled out")
+        say(in_words(found) or "nothing is required or ruled out")
         for word, edges in (("required", required_edges(found)), ("ruled out", forbidden_edges(found))):
             for tail, head in edges:
-                print(f"{word}: {tail} -> {head}")
+                say(f"{word}: {tail} -> {head}")
 
 
 def _once(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
@@ -245,7 +246,7 @@ def _describe(study: Study) -> None:
     from epgfn.study.knowledge import prior_in_words
 
     kind = study.kind
-    print(
+    say(
         f"{study.name}: no mistakes\n"
         f"Digest     {study.digest}\n"
         f"About      {kind.in_words(study)}\n"
@@ -262,4 +263,4 @@ def _describe(study: Study) -> None:
     for note in filter(
         None, (study.foreign, study.notice, exposure_of(study), study.disclosure, study.caution)
     ):
-        print(f"Note       {note}.")
+        say(f"Note       {note}.")

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from epgfn.base.invisible import visible
+
 PHASES = {
     "starting": "starting",
     "serving": "waiting for nodes",
@@ -97,7 +99,9 @@ class View:
             if party == "coordinator" and phase in ("enrolled", "accepted", "refused")
             else PHASES.get(phase, phase)
         )
-        self.console.print(f"{party:<12} {words}{steps}", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(
+            visible(f"{party:<12} {words}{steps}"), highlight=False, markup=False, soft_wrap=True
+        )
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -112,6 +116,6 @@ class View:
                 f"[bold]{party}[/]",
                 PHASES.get(row["phase"], row["phase"]),
                 bar,
-                f"[dim]{escape(note[:60])}[/]",
+                f"[dim]{escape(visible(note[:60]))}[/]",
             )
         return table

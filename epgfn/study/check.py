@@ -14,7 +14,7 @@ from epgfn.study.kinds import KINDS, kind_in
 from epgfn.study.mistakes import Mistake, nearest
 from epgfn.study.new import unlike
 from epgfn.study.scales import HOW, WITH_SCALES
-from epgfn.study.study import Study, in_words, parsed, settings_of
+from epgfn.study.study import Study, in_words, not_shown, parsed, settings_of
 
 ROUNDS: Final = 200
 """More than a file can have mistakes that hide each other."""
@@ -32,13 +32,14 @@ def check_study(raw: bytes) -> Checked:
     """What is wrong with the study file whose bytes these are, scales included, without any records."""
     try:
         values = parsed(raw)
+        hidden = not_shown(raw)
     except UnicodeDecodeError:
         return Checked([Mistake("", "it is not UTF-8 text; save it as UTF-8")], None, all_found=False)
     except TooMuchError as error:
         return Checked([Mistake("", f"{error}; a study holds settings, not data")], None, all_found=False)
     except tomllib.TOMLDecodeError as error:
         return Checked([Mistake("", f"it is not valid TOML: {error}")], None, all_found=False)
-    found: list[Mistake] = []
+    found = [Mistake("", hidden)] if hidden else []
     mended, repair = copy.deepcopy(values), _Repair()
     for _ in range(ROUNDS):
         try:

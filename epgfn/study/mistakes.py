@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
+from epgfn.base.errors import one_line
+
 PLACEHOLDER: Final = "?"
 """What a draft has where only people can say what belongs there."""
 _MUST: Final[dict[str, str]] = {
@@ -42,7 +44,7 @@ class Mistake(NamedTuple):
     variable: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}" if self.where else self.what
+        return one_line(f"{self.where}: {self.what}" if self.where else self.what)
 
 
 class Mistakes(ValueError):

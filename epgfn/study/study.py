@@ -351,7 +351,8 @@ class Study(Settings):
         """
         try:
             values = parsed(raw)
-            _require_shown(raw.decode("utf-8-sig"), source)
+            if hidden := not_shown(raw):
+                raise UsageError(f"{source}: {hidden}")
             study = cls.model_validate(values)
         except UnicodeDecodeError:
             raise UsageError(f"{source} is not UTF-8 text; save it as UTF-8") from None
@@ -476,19 +477,22 @@ def parsed(raw: bytes) -> dict[str, Any]:
     return parse_toml(raw)
 
 
-def _require_shown(text: str, source: str) -> None:
-    """Everybody who reads the file sees the same, comments included: no character in it is a control or turns writing round.
+def not_shown(raw: bytes) -> str | None:
+    """What to say of a character in the file that is a control or turns writing round, comments included; None if there is none, so that
+    everybody who reads the file sees the same.
 
     Raises:
-        UsageError: one is; it is named by its line and code.
+        UnicodeDecodeError: it is not UTF-8.
     """
+    text = raw.decode("utf-8-sig")
     found = _NOT_SHOWN.search(text)
-    if found is not None:
-        line = text.count("\n", 0, found.start()) + 1
-        raise UsageError(
-            f"{source}: line {line} holds a character that editors do not show or that turns writing round (U+{ord(found[0]):04X}); take "
-            "it out, so that everybody reads the same study"
-        )
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    return (
+        f"line {line} holds a character that editors do not show or that turns writing round (U+{ord(found[0]):04X}); take it out, so that "
+        "everybody reads the same study"
+    )
 
 
 def _node_id(node: str) -> str:

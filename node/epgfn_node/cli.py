@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from epgfn.base.console import make_reporter, run_app
+from epgfn.base.console import make_reporter, run_app, say
 from epgfn_node import key_commands
 from epgfn_node.command_options import (
     DEFAULT_HOME,
@@ -115,7 +115,7 @@ def _show(study: Study, node_home: NodeHome) -> None:
     from epgfn.study.exposure import exposure_of
 
     told = exposure_of(study)
-    print(
+    say(
         f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.protected)}\n"
         + (f"Tells   {told}\n" if told else "")
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
@@ -157,12 +157,12 @@ def rounds(
     with session(home) as (node_home, report):
         found = of_this_node(connect(node_home), report)
     if as_json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     width = max((len(each["name"]) for each in found), default=0)
     for each in found:
         here = "" if each["here"] else f"  epgfn-node join --home {node_home.base} --round {each['name']}"
-        print(f"{each['name']:<{width}}  {each['study']}, {each['state']}{here}")
+        say(f"{each['name']:<{width}}  {each['study']}, {each['state']}{here}")
 
 
 @app.command(epilog="Example: epgfn-node join --home node-home --round second")
@@ -236,9 +236,9 @@ def doctor(
     node_home = NodeHome(home)
     examined = examine(node_home, invite, make_reporter(party_of(node_home), events=False))
     if as_json:
-        print(json.dumps([each.as_json() for each in examined], indent=2))
+        say(json.dumps([each.as_json() for each in examined], indent=2))
     else:
-        print("\n\n".join(each.in_words() for each in examined))
+        say("\n\n".join(each.in_words() for each in examined))
     require_well(examined)
 
 
@@ -275,7 +275,7 @@ def check(
     if file is None:
         raise UsageError("no records are named; add --data FILE")
     facts = look(load_table(file, loaded), file, loaded)
-    print(json.dumps(facts, indent=2) if as_json else in_words(facts))
+    say(json.dumps(facts, indent=2) if as_json else in_words(facts))
 
 
 @app.command(epilog="Example: epgfn-node train --home node-home --data records.csv --accept-study DIGEST")
@@ -347,7 +347,7 @@ def inspect(
             report.event(
                 "dossier", f"wrote {' and '.join(map(str, written))}; both are for this institution alone"
             )
-    print(json.dumps(facts, indent=2) if as_json else in_words(facts))
+    say(json.dumps(facts, indent=2) if as_json else in_words(facts))
 
 
 @app.command(epilog="Example: epgfn-node approve --home node-home --model SHA256")
@@ -469,7 +469,7 @@ def audit(
     from epgfn_node.audit import audit as audit_with
 
     report = audit_with(NodeHome(home), run_dir)
-    print(json.dumps(json_of(report)) if as_json else "\n".join(as_lines(report)))
+    say(json.dumps(json_of(report)) if as_json else "\n".join(as_lines(report)))
     require_passed(report)
 
 
@@ -510,7 +510,7 @@ def status(
     with session(home) as (node_home, report):
         connection = connect(node_home)
         found = ask(connection, load_agreement(node_home, connection.trust), report)
-    print(json.dumps(found, indent=2) if as_json else in_words(found))
+    say(json.dumps(found, indent=2) if as_json else in_words(found))
 
 
 @population.command(
@@ -551,7 +551,7 @@ def list_populations(home: Home = DEFAULT_HOME) -> None:
     from epgfn_node.settings import NodeSettings
 
     with session(home) as (node_home, _):
-        print("\n".join(spent_so_far(node_home, NodeSettings.of(node_home))))
+        say("\n".join(spent_so_far(node_home, NodeSettings.of(node_home))))
 
 
 @app.command(

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import grpc
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError, one_line
 from epgfn.rpc import UNARY_DEADLINE, as_error, channel_credentials, is_transient, open_channel
 from epgfn.rpc.diagnosis import NetworkError, Target, diagnose
 from epgfn.v1 import (
@@ -195,8 +195,8 @@ def _worth_repeating(error: grpc.RpcError, failure: EpgfnError) -> bool:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without control characters, cut to a length for people."""
-    return "".join(char if char.isprintable() else " " for char in text)[:MAX_SENTENCE]
+    """`one_line`, cut to a length for people."""
+    return one_line(text)[:MAX_SENTENCE]
 
 
 @contextlib.contextmanager

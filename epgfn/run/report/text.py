@@ -5,12 +5,18 @@ from __future__ import annotations
 import html
 import math
 
+from epgfn.base.invisible import INVISIBLE, VARIANTS
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def plain(text: object) -> str:
-    """`text` on one line, where a character that has no shape (control, right-to-left override) shows as U+FFFD."""
-    return "".join(c if c.isprintable() else (" " if c in "\n\r\t" else REPLACEMENT) for c in str(text))
+    """`text` on one line, where a character that has no shape (control, right-to-left override, filler) shows as U+FFFD."""
+    return "".join(c if _has_shape(c) else (" " if c in "\n\r\t" else REPLACEMENT) for c in str(text))
+
+
+def _has_shape(char: str) -> bool:
+    return char.isprintable() and (INVISIBLE.match(char) is None or VARIANTS.match(char) is not None)
 
 
 def short(text: object, width: int = 14) -> str:

@@ -98,7 +98,9 @@ def init(
         return
     say(f"study {parsed.name}  digest {parsed.digest}")
     say(f"what each node sends: {model_weight(parsed)}")
-    for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
+    for note in filter(
+        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution)
+    ):
         say(f"note: {note}")
     if not made:
         say(f"{home} was initialised for this study before; nothing is changed")
@@ -163,7 +165,9 @@ def add(
         )
         return
     say(f"round {called}  study {parsed.name}  digest {parsed.digest}")
-    for note in filter(None, (parsed.notice, exposure_of(parsed), parsed.disclosure, parsed.caution)):
+    for note in filter(
+        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution)
+    ):
         say(f"note: {note}")
     if not made:
         say(f"{home} holds this round already; nothing is changed")

@@ -17,6 +17,22 @@ INVISIBLE: Final = re.compile(
     f"{_SELECTORS}\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 """All of them, with the pattern of Braille that has no dots."""
+_FIRST_WITH_VARIANTS: Final = 0x1800
+"""Mongolian; before it are the alphabets, whose letters have none."""
+
+
+def hidden_in(name: str) -> str | None:
+    """The first character of `name` that shows nothing; None if there is none. Variants of ideographs and of symbols are forms of the
+    character before them, and are none."""
+    for found in INVISIBLE.finditer(name):
+        before = name[found.start() - 1] if found.start() else ""
+        if not (VARIANTS.match(found[0]) and before and _has_variants(before)):
+            return found[0]
+    return None
+
+
+def _has_variants(char: str) -> bool:
+    return ord(char) >= _FIRST_WITH_VARIANTS and INVISIBLE.match(char) is None
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -261,6 +261,7 @@ def _describe(study: Study) -> None:
     from epgfn.study.exposure import exposure_of
 
     for note in filter(
-        None, (study.foreign, study.notice, exposure_of(study), study.disclosure, study.caution)
+        None,
+        (study.foreign, study.notice, study.resemblance, exposure_of(study), study.disclosure, study.caution),
     ):
         say(f"Note       {note}.")

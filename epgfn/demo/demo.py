@@ -218,6 +218,7 @@ def _notes(study: Study) -> list[str]:
         note
         for note in (
             study.notice,
+            study.resemblance,
             study.disclosure,
             study.caution,
             noise if study.privacy.is_private else "",

@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from epgfn.base.errors import RefusedError
+from epgfn.base.invisible import hidden_in
+from epgfn.base.lookalikes import look
 from epgfn.sealing.encoding import from_base64
 from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.round_key import RoundPublicKey
@@ -130,7 +132,9 @@ class RoundPredicate(_Claim):
 
 def _approver(value: str) -> str:
     name, comma, role = value.partition(", ")
-    if not (comma and name and role and value == " ".join(value.split()) and value.isprintable()):
+    if not (
+        comma and name and role and value == " ".join(value.split()) and value.isprintable()
+    ) or hidden_in(value):
         raise ValueError("not a name and a role, as in: Ada Lovelace, data manager")
     return value
 
@@ -152,8 +156,8 @@ class Approval(_Claim):
 
 
 def person_of(approver: str) -> str:
-    """Whom "NAME, ROLE" names, however it is capitalised."""
-    return unicodedata.normalize("NFKC", approver.partition(", ")[0]).casefold()
+    """Whom "NAME, ROLE" names, however it is capitalised, and in whichever letters that look alike."""
+    return unicodedata.normalize("NFKC", look(approver.partition(", ")[0])).casefold()
 
 
 class UploadPredicate(_Claim):
@@ -331,7 +335,7 @@ def _moment(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    if not value.isprintable() or value != value.strip():
+    if not value.isprintable() or hidden_in(value) or value != value.strip():
         raise ValueError("not one line of printable characters")
     return value
 

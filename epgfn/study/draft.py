@@ -20,6 +20,7 @@ import numpy as np
 
 from epgfn.base.errors import UsageError
 from epgfn.base.identifiers import NODE_ID
+from epgfn.base.invisible import hidden_in
 from epgfn.study.mistakes import PLACEHOLDER, did_you_mean
 from epgfn.study.records.apart import standing_apart
 from epgfn.study.records.columns import Column, Sort, called, read_columns
@@ -235,9 +236,17 @@ def _unfit(column: Column, wanted: Sort) -> str | None:
     """Why a column is left out."""
     if column.sort != wanted:
         return _WHY_NOT[column.sort]
-    if not column.name.isprintable() or len(column.name) > 64 or ";" in column.name or "->" in column.name:
+    if (
+        not column.name.isprintable()
+        or hidden_in(column.name)
+        or len(column.name) > 64
+        or ";" in column.name
+        or "->" in column.name
+    ):
         return "its name does not do for a variable: at most 64 characters, neither ';' nor '->'"
-    if wanted == "category" and any(len(v) > 64 or not v.isprintable() for v in column.values):
+    if wanted == "category" and any(
+        len(v) > 64 or not v.isprintable() or hidden_in(v) for v in column.values
+    ):
         return "its values do not do for categories: at most 64 characters"
     return None
 

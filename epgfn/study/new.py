@@ -1,5 +1,5 @@
 """What nothing new is begun with, beyond what every study that reads must fulfil: settings that mean nothing for the target, or that no
-training can come to an end with, and numbers that are not written as numbers.
+training can come to an end with, numbers that are not written as numbers, and names that people cannot tell apart.
 
 Studies of before these were refused still read, with the same digest and meaning, and what was begun with them goes on.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epgfn.base.errors import UsageError
 from epgfn.study.kinds.dag import GaussianSettings
 from epgfn.study.mistakes import Mistake, Mistakes, all_of, of_variable, require_none
+from epgfn.study.resemblance import check_names
 from epgfn.study.scales import check_scales, require_scales
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def check_new(study: Study) -> None:
     """Raises:
     Mistakes: nothing new may be begun with the study.
     """
-    found = all_of(partial(_check_target, study), partial(_check_bounds, study), partial(check_scales, study))
-    require_none(found)
+    require_none(
+        all_of(
+            partial(check_names, study),
+            partial(_check_target, study),
+            partial(_check_bounds, study),
+            partial(check_scales, study),
+        )
+    )
 
 
 def require_new(study: Study) -> None:

@@ -34,6 +34,7 @@ from pydantic import (
 from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.base.identifiers import NODE_ID
+from epgfn.base.lookalikes import code
 from epgfn.base.toml import MAX_BYTES, TooMuchError, parse_toml
 from epgfn.study.columns import Columns, check_logarithms
 from epgfn.study.design import check_design
@@ -56,6 +57,7 @@ from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read
 from epgfn.study.places import PLACE, with_places
 from epgfn.study.privacy import MAX_ANSWERED, PrivacySettings
 from epgfn.study.records.names import Names, plain
+from epgfn.study.resemblance import resemblance
 from epgfn.study.scales import WITH_SCALES
 from epgfn.study.settings import (
     AggregationSettings,
@@ -433,6 +435,11 @@ class Study(Settings):
         return ""
 
     @property
+    def resemblance(self) -> str:
+        """Which names people may take for others, in a sentence; empty if none."""
+        return resemblance(self)
+
+    @property
     def caution(self) -> str:
         """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
         return self.kind.caution(self)
@@ -500,6 +507,9 @@ def _node_id(node: str) -> str:
         return (
             'is still to be filled in: the ids of the institutions that take part, as in ["north", "south"]'
         )
+    foreign = next((char for char in node if not char.isascii()), None)
+    if foreign is not None:
+        return f"node id '{node}' holds {code(foreign)}: use the lower-case letters a to z, digits and hyphens, at most 63"
     return f"node id {node!r}: use lower-case letters, digits and hyphens, at most 63"
 
 

@@ -80,6 +80,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         ],
         "privacy": in_plain_words(study, kept, operator),
         "notice": study.notice,
+        "resemblance": study.resemblance,
         "disclosure": study.disclosure,
         "caution": study.caution,
         "foreign_code": study.foreign,
@@ -137,7 +138,10 @@ def in_words(facts: dict[str, Any]) -> str:
     lines += ["", f"Privacy mode  {facts['privacy']}"]
     told = exposed_in_words(facts["exposed"])
     lines += ["", "What can be computed from the model", *told] if told else []
-    for note in filter(None, (facts["foreign_code"], facts["notice"], facts["disclosure"], facts["caution"])):
+    for note in filter(
+        None,
+        (facts["foreign_code"], facts["notice"], facts["resemblance"], facts["disclosure"], facts["caution"]),
+    ):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]

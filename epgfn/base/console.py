@@ -6,6 +6,8 @@ A command reports through a `Reporter`. On a terminal that is a progress bar, in
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -49,6 +51,8 @@ def run_app(app: typer.Typer, name: str, arguments: list[str] | None = None) -> 
 
     Set EPGFN_DEBUG=1 to see where an unexpected error came from.
     """
+    # What is left at the end goes with the process. To look through it for cycles first takes seconds where torch and numba are loaded.
+    atexit.register(gc.freeze)
     given = _without_colour(sys.argv[1:] if arguments is None else arguments)
     several = len(app.registered_commands) + len(app.registered_groups) > 1
     if several and app.registered_callback is None:  # with it the only command would have to be named

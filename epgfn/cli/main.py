@@ -192,7 +192,9 @@ def ask(
 @app.command()
 def effects(
     run_dir: RunDir,
-    of: Annotated[str, typer.Option("--of", help="The variable that is raised by one.")],
+    of: Annotated[
+        str | None, typer.Option("--of", help="The variable that is raised by one.", show_default=False)
+    ] = None,
     on: Annotated[
         list[str] | None,
         typer.Option("--on", help="A variable that may change; may be repeated (default: every other one)."),
@@ -207,9 +209,15 @@ def effects(
 
     Example: epgfn effects runs/first --of smoking --on hba1c
     """
+    from epgfn.run.effects import statistic_said
     from epgfn.run.result import load_run
 
     run = load_run(run_dir)
+    statistic_said(run)  # where there are no effects, that is what to say first
+    if of is None:
+        raise UsageError(
+            f"which variable is raised? add --of NAME; the study's are {', '.join(run.study.variable_names)}"
+        )
     for name in on or ():
         if name not in run.study.variable_names:
             raise UsageError(f"the study has no variable {name!r}")

@@ -113,13 +113,15 @@ def enroll(
 def _show(study: Study, node_home: NodeHome) -> None:
     """What is to be agreed to, what it would tell, and how."""
     from epgfn.study.exposure import exposure_of
+    from epgfn_node.settings import NodeSettings
 
     told = exposure_of(study)
+    data = "" if NodeSettings.of(node_home).data else " --data FILE"
     say(
         f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.protected)}\n"
         + (f"Tells   {told}\n" if told else "")
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
-        f"  epgfn-node train --home {node_home.root} --data FILE --accept-study {study.digest}"
+        f"  epgfn-node train --home {node_home.root}{data} --accept-study {study.digest}"
     )
 
 

@@ -17,6 +17,7 @@ from epgfn.run.audit.contents import draw, require_agreement
 from epgfn.run.audit.rules import Failed
 from epgfn.targets.gaussian import Moments
 from parties import in_process
+from run_directory import make_run
 
 STUDY = """
 name = "registry"
@@ -76,6 +77,7 @@ def test_from_tables_to_effects(tmp_path: Path) -> None:
     assert "epgfn effects says it of this run" in (run / "global" / "report.html").read_text("utf-8")
 
     for arguments, why in (
+        ([], "add --of NAME; the study's are age, bmi, hba1c"),
         (["--of", "age", "--on", "age"], "name the same"),
         (["--of", "sex"], "no variable 'sex'"),
         (["--of", "age", "--on", "sex"], "no variable 'sex'"),
@@ -92,3 +94,9 @@ def test_from_tables_to_effects(tmp_path: Path) -> None:
     del result.summary["diagnostics"]["parameters"]["statistic"]
     with pytest.raises(epgfn.errors.UsageError, match="no statistic of all records"):
         result.effects("age")
+
+
+def test_a_study_without_effects_is_told_so_before_it_is_asked_of_what(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run").root
+    for arguments in ([], ["--of", "a"], ["--of", "no such variable"]):
+        assert "target.parameters = 'own'" in asked(str(run), *arguments, code=2)

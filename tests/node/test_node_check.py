@@ -157,3 +157,14 @@ def test_under_privacy_only_check_looks(odd: Path, fine: Path, tmp_path: Path) -
 
 def test_a_home_of_before_is_shown_as_not_looked_at(tmp_path: Path) -> None:
     assert "not looked at when this model was trained" in Node(old_home(tmp_path)).ok("inspect")
+
+
+def test_enrolling_tells_the_next_command_as_it_is_to_be_typed(
+    coordinator: CoordinatorProcess, study: Study, odd: Path, tmp_path: Path
+) -> None:
+    for node, data in (("north", True), ("south", False)):
+        one = Node(tmp_path / node)
+        one.ok("init", *(["--data", str(odd)] if data else []))
+        said = one.ok("enroll", "--invite", str(coordinator.invite(node, tmp_path / f"{node}.json")))
+        typed = "" if data else " --data FILE"  # init was told already where the records are
+        assert f"epgfn-node train --home {one.home}{typed} --accept-study {study.digest}\n" in said

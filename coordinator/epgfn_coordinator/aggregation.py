@@ -20,6 +20,7 @@ from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult, UnusableModels
 from epgfn.learn.model import Model
 from epgfn.learn.trust import Basis, More, basis_of_samples, edge_matrix
+from epgfn.run.lacking import summarised
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, SAMPLES_FROM, TOP
 from epgfn.sealing.model_file import write_model
@@ -141,6 +142,7 @@ def _summary(
         "samples": study.aggregation.samples,
         "variables": study.variable_names,
         "noun": study.kind.noun,
+        **summarised(study, nodes),
         **_probabilities(study, result, model),
         "diagnostics": result.diagnostics,
         "history": result.history,

@@ -81,6 +81,7 @@ def init(
     from epgfn.learn.policy import model_weight
     from epgfn.study import Study
     from epgfn.study.exposure import exposure_of
+    from epgfn.study.lacks import notes_of
     from epgfn_coordinator.initialise import initialise
 
     parsed = Study.load(study)
@@ -99,7 +100,7 @@ def init(
     say(f"study {parsed.name}  digest {parsed.digest}")
     say(f"what each node sends: {model_weight(parsed)}")
     for note in filter(
-        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution)
+        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution, *notes_of(parsed))
     ):
         say(f"note: {note}")
     if not made:
@@ -135,6 +136,7 @@ def add(
     """
     from epgfn.study import Study
     from epgfn.study.exposure import exposure_of
+    from epgfn.study.lacks import notes_of
     from epgfn_coordinator.initialise import add as add_round
 
     parsed = Study.load(study)
@@ -166,7 +168,7 @@ def add(
         return
     say(f"round {called}  study {parsed.name}  digest {parsed.digest}")
     for note in filter(
-        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution)
+        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution, *notes_of(parsed))
     ):
         say(f"note: {note}")
     if not made:
@@ -688,6 +690,7 @@ def export(
     Example: epgfn-coordinator export --home coordinator-home --out runs/first
     """
     from epgfn.study import Study
+    from epgfn.study.lacks import notes_of
     from epgfn_coordinator.export import export as write
 
     current = find(Home(home), study)
@@ -699,7 +702,7 @@ def export(
 
         pack(out, crate)
     agreed = Study.load(current.study)
-    notes = [note for note in (agreed.disclosure, agreed.caution) if note]
+    notes = [note for note in (agreed.disclosure, agreed.caution, *notes_of(agreed)) if note]
     if as_json:
         say(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
         return

@@ -288,7 +288,11 @@ def _exact(case: Case) -> Probabilities:
         return truth_of(study, np.sum(case.tables, axis=0)).probabilities
     if study.target_kind.is_modular:
         if case.possible is not None:
-            study = study.with_changes({"prior": {name: getattr(PriorSettings(), name) for name in HARD}})
+            # Without what [prior] rules out, what nodes lack would be refused.
+            lacks = {"data": {"lacks": {}}} if study.data.lacks else {}
+            study = study.with_changes(
+                {"prior": {name: getattr(PriorSettings(), name) for name in HARD}, **lacks}
+            )
         if case.families is not None:
             total = torch.stack([_by_families(case, node) for node in range(len(parts))]).sum(0)
         else:

@@ -244,6 +244,84 @@ def shared_categories(seed: int) -> Case:
     )
 
 
+SIZES = (40, 150, 600)
+"""Records of three nodes of which two lack variables."""
+
+
+def lacking(seed: int) -> Case:
+    """5 to 8 variables at three nodes with 40, 150 and 600 records; one lacks two variables and one another or one of these, which have no
+    effects (even seeds), or of which one is a cause of a single variable."""
+    rng = np.random.default_rng(seed)
+    v = 5 + seed // 2 % 4
+    mix = GaussianNetwork(v, rng).mixing
+    parts = [rng.normal(size=(int(n), v)) @ mix for n in rng.permutation(SIZES)]
+    told = [f'{{ name = "v{j}", centre = 0, scale = 1 }}' for j in range(v)]
+    return _lacking(
+        "lacking", parts, rng, seed % 2 == 0, "", told, lambda x, j, parents: gaussian(x, j, parents, v)
+    )
+
+
+def lacking_categories(seed: int) -> Case:
+    """The same of two or three categories."""
+    rng = np.random.default_rng(seed)
+    sizes = tuple(map(int, rng.integers(2, 4, 5 + seed // 2 % 4)))
+    network = DiscreteNetwork(sizes, rng)
+    parts = [network.draw(int(n), rng) for n in rng.permutation(SIZES)]
+    told = [
+        f'{{ name = "v{j}", categories = {[str(c) for c in range(size)]} }}' for j, size in enumerate(sizes)
+    ]
+    return _lacking(
+        "lacking-categories",
+        parts,
+        rng,
+        seed % 2 == 0,
+        'target.kind = "bdeu"\n',
+        told,
+        lambda x, j, parents: categorical(x, j, parents, sizes),
+    )
+
+
+def _lacking(
+    name: str,
+    parts: list[Any],
+    rng: np.random.Generator,
+    without_effects: bool,
+    more: str,
+    told: Sequence[str],
+    score: Callable[[Records, int, tuple[int, ...]], float],
+) -> Case:
+    """Of what a node has each variable is scored by the parents it has, of what it lacks nothing is."""
+    v = parts[0].shape[1]
+    order = rng.permutation(v).tolist()
+    first, second, last, further = order[0], order[1], order[-1], order[-2]
+    lacks = [[], [further, last], [last]] if without_effects else [[], [first, last], [first]]
+
+    def possible(child: str, parents: frozenset[str]) -> bool:
+        j, among = int(child[1:]), {int(parent[1:]) for parent in parents}
+        if without_effects:
+            return last not in among and (further not in among or j == last)
+        return last not in among and not (j == first and among) and (first not in among or j == second)
+
+    if without_effects:
+        prior = {"tiers": [[f"v{j}" for j in order[:-2]], [f"v{further}"], [f"v{last}"]]}
+    else:
+        others = [[f"v{first}", f"v{j}"] for j in order[2:]]
+        prior = {"roots": [f"v{first}"], "leaves": [f"v{last}"], "forbidden": others}
+    lacked = {f"n{node}": [f"v{j}" for j in which] for node, which in enumerate(lacks) if which}
+    case = graphs(name, parts, more + tomli_w.dumps({"prior": prior, "data": {"lacks": lacked}}), told)
+    seen = []
+    for x, which in zip(parts, lacks, strict=True):
+        seen.append(x.copy())
+        seen[-1][:, which] = np.nan if np.issubdtype(x.dtype, np.floating) else -1
+
+    def family(node: int, child: int, parents: tuple[int, ...]) -> float:
+        if child in lacks[node]:
+            return 0.0
+        return score(parts[node], child, tuple(i for i in parents if i not in lacks[node]))
+
+    return case._replace(records=seen, families=family, possible=possible)
+
+
 def _at_once(
     score: Callable[[int, tuple[int, ...]], float],
 ) -> Callable[[int, int, tuple[int, ...]], float]:
@@ -370,6 +448,8 @@ CASES: dict[str, tuple[Make, int]] = {
     "design-of-categories": (design_of_categories, 5),
     "shared": (shared, 6),
     "shared-categories": (shared_categories, 5),
+    "lacking": (lacking, 6),
+    "lacking-categories": (lacking_categories, 6),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
     "multisets-skewed": (multisets_skewed, 4),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -144,6 +145,7 @@ def sample(
     Example: epgfn sample runs/first -n 1000 --format jsonl
     """
     from epgfn.learn.samples import write_samples
+    from epgfn.run.lacking import notes_of_run
     from epgfn.run.model import drawn_from, load_model
 
     if form is Format.parquet and out is None:
@@ -154,7 +156,9 @@ def sample(
         say(f"Drawn from {DRAWN_FROM[basis]}; the model's own draws (--own) are {verdict}.", err=True)
     elif verdict not in (None, "good"):
         say(f"These are the model's own draws, and its verdict is: {verdict}.", err=True)
-    write_samples(load_model(run_dir).sample(count, seed, basis), form.value, out)
+    model = load_model(run_dir)
+    _say(notes_of_run(run_dir, model.study))
+    write_samples(model.sample(count, seed, basis), form.value, out)
 
 
 @app.command()
@@ -175,18 +179,23 @@ def ask(
 
     Example: epgfn ask runs/first "PKC is an ancestor of Erk" "Raf - Mek"
     """
+    from epgfn.run.lacking import notes_of_run
     from epgfn.run.model import drawn_from, load_model
 
     _, verdict = drawn_from(run_dir)
     model = load_model(run_dir)
+    notes = notes_of_run(run_dir, model.study)
     found = [(text, model.probability(text, count, seed)) for text in questions]
     if verdict not in (None, "good") and any(answer.basis == "samples" for _, answer in found):
         say(f"These are shares of the model's own draws, and its verdict is: {verdict}.", err=True)
     if as_json:
-        say(json.dumps({"answers": [{"question": text, **answer._asdict()} for text, answer in found]}))
+        answers = [{"question": text, **answer._asdict()} for text, answer in found]
+        say(json.dumps({"answers": answers, **({"notes": notes} if notes else {})}))
         return
     for text, answer in found:
         say(f"{answer.probability:.4f} (+- {2 * answer.error:.4f}, {ASKED_OF[answer.basis]})  {text}")
+    for note in notes:  # with the answers, wherever they go
+        say(f"Note: {note}.")
 
 
 @app.command()
@@ -251,10 +260,12 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
     Example: epgfn exact runs/small
     """
     from epgfn.learn.model import terminating_distribution
+    from epgfn.run.lacking import notes_of_run
     from epgfn.run.model import load_model
     from epgfn.study.objects import written
 
     model = load_model(run_dir)
+    _say(notes_of_run(run_dir, model.study))
     state, probability = terminating_distribution(model)
     texts, called = written(model.study, state), model.study.kind.column
     order = probability.argsort(descending=True).tolist()
@@ -314,9 +325,9 @@ def export(
     from epgfn.run.exports import export as write
     from epgfn.run.result import load_run
 
-    written = write(load_run(run_dir), to.value, out, Options(least, draws, seed))
-    if EXPORTS[to.value].caution:
-        say(f"Note: {EXPORTS[to.value].caution}", err=True)
+    run = load_run(run_dir)
+    written = write(run, to.value, out, Options(least, draws, seed))
+    _say([said.removesuffix(".") for said in (EXPORTS[to.value].caution, run.caveat) if said])
     say(json.dumps({"export": str(written), "format": to.value}) if as_json else written)
 
 
@@ -408,6 +419,12 @@ def inspect(
         ]
         found = found._replace(facts=[*found.facts, *written])
     say(json.dumps({"what": found.what, "facts": found.facts}) if as_json else "\n".join(found.lines))
+
+
+def _say(notes: Sequence[str]) -> None:
+    """Beside what goes to standard output."""
+    for note in notes:
+        say(f"Note: {note}.", err=True)
 
 
 DRAWN_FROM = {

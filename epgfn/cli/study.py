@@ -233,12 +233,11 @@ def _places(study: Study) -> str:
 
 def _designed(study: Study) -> str:
     from epgfn.study.design import in_words
+    from epgfn.study.lacks import in_words as lacks
     from epgfn.study.missing import in_words as blanks
 
-    said = in_words(study)
-    return (f"Design     {said}\n" if said else "") + (
-        f"Blanks     {blanks(study)}\n" if blanks(study) else ""
-    )
+    said = (("Design", in_words(study)), ("Blanks", blanks(study)), ("Lacks", lacks(study)))
+    return "".join(f"{name:<11}{what}\n" for name, what in said if what)
 
 
 def _describe(study: Study) -> None:
@@ -259,9 +258,18 @@ def _describe(study: Study) -> None:
         f"Privacy    {study.privacy.in_words(study.protected)}"
     )
     from epgfn.study.exposure import exposure_of
+    from epgfn.study.lacks import notes_of as notes_of_lacks
 
     for note in filter(
         None,
-        (study.foreign, study.notice, study.resemblance, exposure_of(study), study.disclosure, study.caution),
+        (
+            study.foreign,
+            study.notice,
+            study.resemblance,
+            exposure_of(study),
+            study.disclosure,
+            study.caution,
+            *notes_of_lacks(study),
+        ),
     ):
         say(f"Note       {note}.")

@@ -31,11 +31,12 @@ from epgfn.run.report.found import read_found
 from epgfn.run.report.objects import CERTAIN, shown_of
 from epgfn.run.samples import counted
 from epgfn.study import Study
+from epgfn.study.lacks import cautious, notes_of, of_node
 from epgfn.study.missing import not_in_figures
 from epgfn.study.new import require_new
 from epgfn.study.records.examine import examine
 from epgfn.study.records.table import Table
-from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table
+from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table, with_lacked
 from epgfn.study.study import STUDY_NAME
 
 COMPARISON_SAMPLES = 20_000
@@ -113,9 +114,10 @@ def run_study(
     require_new(study)
     records, odd = {}, []
     for node, path in data.items():
-        table = load_table(path, study)
-        records[node] = _records(table, path, study)
-        odd += [f"{path}: {text}" for text in examine(table, study).loud]
+        held = of_node(study, node)
+        table = load_table(path, held)
+        records[node] = with_lacked(_records(table, path, held), study, node)
+        odd += [f"{path}: {text}" for text in examine(table, held).loud]
     if not (accept_warnings or study.privacy.is_private):
         _require_nothing_odd(odd)
     torch.set_num_threads(
@@ -144,7 +146,7 @@ def run_study(
         if isinstance(comparison, ObjectComparison)
         else _found_edges(study, comparison, summary, _counted(out, study))
     )
-    return {**_figures(study, simulation, report), **_graded(summary), **found}
+    return {**_figures(study, simulation, report), **_graded(study, summary), **found}
 
 
 def _records(table: Table, path: Path, study: Study) -> Any:
@@ -201,11 +203,13 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
     }
 
 
-def _graded(summary: dict[str, Any]) -> dict[str, Any]:
+def _graded(study: Study, summary: dict[str, Any]) -> dict[str, Any]:
     """What the coordinator found of its model; None where it has nothing to compare it with."""
     trust = summary["diagnostics"].get("trust", {})
     return {
-        "verdict": trust.get("verdict"),
+        "verdict": None
+        if (grade := trust.get("verdict")) is None
+        else cautious(study, grade, summary["aggregated"]),
         "khat": trust.get("khat"),
         "contradictions": summary["diagnostics"].get("overlap", {}).get("contradictions", []),
         "probabilities_from": summary["probabilities_from"],
@@ -223,6 +227,7 @@ def _notes(study: Study) -> list[str]:
             study.caution,
             noise if study.privacy.is_private else "",
             not_in_figures(study),
+            *notes_of(study),
         )
         if note
     ]

@@ -22,8 +22,10 @@ from epgfn.learn.imputation import Blanks
 from epgfn.study import Study
 from epgfn.study.design import Regime, regimes_of
 from epgfn.study.knowledge import pairs
+from epgfn.study.lacks import lacked_by, over_held
 from epgfn.study.missing import groups_of
 from epgfn.study.objects import space_of
+from epgfn.study.records.names import listed
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
 from epgfn.targets.gaussian import DegenerateError, Moments
@@ -73,7 +75,7 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     Args:
         study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories;
             (n, V + 1) in a study with a design, the last column each record's arm. Blanks are NaN, or below 0, where the study has them:
-            what filled-in tables say together is `imputed`.
+            what filled-in tables say together is `imputed`. A column that is blank throughout is of a variable that the node lacks.
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
     Returns:
@@ -87,6 +89,8 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     has_arms = study.design.column is not None
     if x.ndim != 2 or x.shape[1] != len(study.variables) + has_arms:
         raise ValueError("records must be (n, V) with one column for each variable of the study")
+    if study.data.lacks and (lacked := _lacked(study, x)):
+        return table_from_scores(study, _of_held(study, x, lacked), n_parties)
     if study.data.missing == "impute" and bool(x.isnan().any()):
         return imputed(study, x, n_parties).table
     if has_arms or study.data.missing == "complete-rows":
@@ -97,6 +101,41 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         scores = of_sets(study, lambda sets: bdeu(x, categories, sets, sample_size=size))
         return table_from_scores(study, scores, n_parties)
     return table_from_moments(study, moments_of(study, x), n_parties)
+
+
+def _lacked(study: Study, records: Tensor) -> list[int]:
+    """The variables whose columns are blank throughout.
+
+    Raises:
+        EpgfnError: no node of the study lacks just these.
+    """
+    x = records[:, : len(study.variables)]
+    blank = (x.isnan() if x.is_floating_point() else x < 0).all(0)
+    found = [j for j, none in enumerate(blank.tolist()) if none]
+    names = [study.variable_names[j] for j in found]
+    if found and all(lacked_by(study, node) != names for node in study.data.lacks):
+        raise EpgfnError(f"records without any value of {listed(names)}, which no node of the study lacks")
+    return found
+
+
+def _of_held(study: Study, records: Tensor, lacked: list[int]) -> Tensor:
+    """(V, K) log-likelihoods, nats, of records that have no value of the variables `lacked`: those of the part of a graph that lies over
+    the others. So sets that differ by what is lacked have the same, and a lacked variable's are 0."""
+    held = [j for j in range(len(study.variables)) if j not in lacked]
+    part = over_held(study, tuple(study.variable_names[j] for j in lacked))
+    x = records[
+        :,
+        [*held, *range(len(study.variables), records.shape[1])][
+            : len(held) + (part.design.column is not None)
+        ],
+    ]
+    scores = score_table(part, x, n_parties=1)
+    at = {tuple(row): column for column, row in enumerate(study_sets(part).tolist())}
+    # What is not there is all of them, in which every variable is its own parent: a set that nobody has.
+    columns = torch.tensor([at.get(tuple(row), 0) for row in study_sets(study)[:, held].tolist()])
+    found = torch.zeros(len(study.variables), len(columns), dtype=torch.float64)
+    found[held] = scores[:, columns]
+    return found
 
 
 class Imputed(NamedTuple):

@@ -14,11 +14,13 @@ from epgfn.learn.model import Model
 from epgfn.learn.policy import model_bytes
 from epgfn.learn.trust import Basis
 from epgfn.run import layout
+from epgfn.run.lacking import took_part
 from epgfn.run.layout import RunLayout
 from epgfn.run.published import NO_SUMMARY, read_signed, signed, signed_summary
 from epgfn.run.summary import SAMPLES_FROM
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.study import Study
+from epgfn.study.lacks import cautious
 
 
 def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
@@ -76,7 +78,8 @@ def drawn_from(run_dir: Path) -> tuple[Basis, str | None]:
             raise ValueError(basis)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(NO_SUMMARY.format(path)) from None
-    return basis, None if verdict is None else str(verdict)
+    study = Study.load(RunLayout(run_dir).study)
+    return basis, None if verdict is None else cautious(study, str(verdict), took_part(study, summary))
 
 
 def _study_named(raw: bytes) -> str | None:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.run import layout
+from epgfn.run.lacking import took_part, with_columns
 from epgfn.run.layout import RunLayout
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, probabilities_of
 from epgfn.study import Study
+from epgfn.study.lacks import cautious, notes_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -83,7 +85,8 @@ class RunResult:
         import html
 
         rows = self.table.head(10).to_html(index=False, float_format=lambda p: f"{p:.3f}")
-        return f"<p>{html.escape(repr(self))}<br>{html.escape(self.verdict or '')}</p>{rows}"
+        said = "<br>".join(map(html.escape, filter(None, (repr(self), self.verdict, self.caveat))))
+        return f"<p>{said}</p>{rows}"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -101,9 +104,20 @@ class RunResult:
 
     @property
     def verdict(self) -> str | None:
-        """The coordinator's grade of its model: "good", "usable after weighting" or "not to be relied on"; None without one."""
+        """The coordinator's grade of its model: "good", "usable after weighting" or "not to be relied on"; None without one. Where a
+        `caveat` goes with the result, the grade is followed by what it is subject to."""
         found = (self.summary.get("diagnostics") or {}).get("trust") or {}
-        return found.get("verdict")
+        grade = found.get("verdict")
+        return (
+            None if grade is None else cautious(self.study, str(grade), took_part(self.study, self.summary))
+        )
+
+    @property
+    def caveat(self) -> str:
+        """What the study accepts that may make probabilities wrong, whatever the verdict: which pairs are in doubt because a node lacks
+        a variable, and which no node has both of; empty where there is nothing of the kind."""
+        notes = notes_of(self.study, took_part(self.study, self.summary)) if self.study.data.lacks else []
+        return " ".join(f"{note}." for note in notes)
 
     @cached_property
     def marginals(self) -> dict[str, float]:
@@ -128,7 +142,8 @@ class RunResult:
     @cached_property
     def table(self) -> pd.DataFrame:
         """`marginals` as a table, the most probable first. Of graphs: parent, child, `probability`, `adjacent` (an edge, whichever way)
-        and, where it was published, `compelled` (the edge, and in all equivalent graphs).
+        and, where it was published, `compelled` (the edge, and in all equivalent graphs); where nodes lack variables `seen_by`, how many
+        nodes have both, and `in_doubt` (see `caveat`).
 
         >>> epgfn.load_run("runs/first").table.columns[:3].tolist()
         ['parent', 'child', 'probability']
@@ -142,7 +157,8 @@ class RunResult:
             return marginal_rows(self.marginals, self.study.kind.asked(self.study))
         compelled = self.summary.get(COMPELLED)
         told = None if compelled is None else np.array(compelled, dtype=np.float64)
-        return edge_rows(self.study.variable_names, np.array(edge_matrix(self.study, self.marginals)), told)
+        rows = edge_rows(self.study.variable_names, np.array(edge_matrix(self.study, self.marginals)), told)
+        return with_columns(rows, self.study, took_part(self.study, self.summary))
 
     @cached_property
     def model(self) -> Model:

@@ -10,24 +10,28 @@ from pydantic import Field, field_validator
 
 from epgfn.study.variables import MOST_VARIABLES, Settings, Shown, Variable
 
+Name = Annotated[str, Shown]
+Names = Annotated[list[Name], Field(max_length=MOST_VARIABLES)]
+MOST_EDGES: Final = MOST_VARIABLES**2
+"""That a setting may list."""
+MOST_NODES: Final = 1024
+"""Of a roster."""
+
 
 class DataSettings(Settings):
     """How tables are written, where the study says: the character between cells (else found from each file's header line), the decimal mark
     (else a point, or a comma where a file's numbers can mean nothing else and the study asks for no privacy), and whether columns that
     are not in the study are passed over. `missing`: what becomes of cells without a value (`epgfn.study.missing`); `imputations`: into how
-    many tables they are filled in."""
+    many tables they are filled in. `lacks`: by node the variables that its file does not have (`epgfn.study.lacks`); `accept_confounding`:
+    also where a lacked variable may make the node's records show what no edge has made."""
 
     separator: Literal[",", ";", "\t", "|"] | None = None
     decimal: Literal[".", ","] | None = None
     extra_columns: Literal["ignore", "refuse"] = "ignore"
     missing: Literal["refuse", "complete-rows", "impute", "category"] = "refuse"
     imputations: Annotated[int, Field(ge=20, le=1000)] = 100
-
-
-Name = Annotated[str, Shown]
-Names = Annotated[list[Name], Field(max_length=MOST_VARIABLES)]
-MOST_EDGES: Final = MOST_VARIABLES**2
-"""That a setting may list."""
+    lacks: dict[Name, Names] = Field(default_factory=dict, max_length=MOST_NODES)
+    accept_confounding: bool = False
 
 
 class PriorSettings(Settings):

@@ -52,6 +52,7 @@ from epgfn.study.kinds import (
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
 from epgfn.study.knowledge import check_knowledge
+from epgfn.study.lacks import check_lacks
 from epgfn.study.missing import check_missing
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
 from epgfn.study.places import PLACE, with_places
@@ -152,6 +153,7 @@ class Study(Settings):
                 partial(check_knowledge, self),
                 partial(check_design, self),
                 partial(check_missing, self),
+                partial(check_lacks, self),
                 self._check_data,
                 self._check_aggregation,
                 self._check_target_of_privacy,

@@ -15,6 +15,7 @@ from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_secret, remove, sha256_file, write_secret
 from epgfn.study import Study
+from epgfn.study.lacks import of_node
 from epgfn_node.home import NodeHome
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ _DIGITS = 6
 ACCEPT = "correct the file or the study, or add --accept-warnings (accept_warnings = true in node.toml) if they are as they should be"
 
 
-def check(table: Table, data: Path, study: Study) -> dict[str, Any]:
-    """Everything there is to know about the file, as JSON values. It is computed from the records, without noise."""
+def check(table: Table, data: Path, study: Study, node: str | None = None) -> dict[str, Any]:
+    """Everything there is to know about the file, as JSON values, `table` being what `load_table` reads for `of_node(study, node)`. It is
+    computed from the records, without noise."""
     from epgfn.study.records.examine import examine
 
-    found = examine(table, study)
+    held = of_node(study, node)
+    found = examine(table, held)
     columns = [
         {key: float(f"{v:.{_DIGITS}g}") if isinstance(v, float) else v for key, v in asdict(column).items()}
         for column in found.columns
@@ -49,7 +52,7 @@ def check(table: Table, data: Path, study: Study) -> dict[str, Any]:
         "columns": columns,
         "repeated_records": found.again,
         "notes": table.notes,
-        "small_counts": _small_counts(table, study),
+        "small_counts": _small_counts(table, held),
         "warnings": [{"loud": warned.loud, "text": warned.text} for warned in found.warnings],
     }
 

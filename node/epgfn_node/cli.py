@@ -113,6 +113,7 @@ def enroll(
 def _show(study: Study, node_home: NodeHome) -> None:
     """What is to be agreed to, what it would tell, and how."""
     from epgfn.study.exposure import exposure_of
+    from epgfn.study.lacks import notes_of
     from epgfn_node.settings import NodeSettings
 
     told = exposure_of(study)
@@ -120,6 +121,7 @@ def _show(study: Study, node_home: NodeHome) -> None:
     say(
         f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.protected)}\n"
         + (f"Tells   {told}\n" if told else "")
+        + "".join(f"Note    {note}.\n" for note in notes_of(study))
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
         f"  epgfn-node train --home {node_home.root}{data} --accept-study {study.digest}"
     )
@@ -251,6 +253,10 @@ def check(
     study: Annotated[
         Path | None, typer.Option("--study", help="A study file, before this node is enrolled for it.")
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(help="Your node's id, where the study file says which variables it lacks (data.lacks)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Look at your records on the study's scale: units, codes for missing values, copies. For your eyes alone; nothing is sent or kept.
@@ -259,11 +265,12 @@ def check(
     """
     from epgfn.base.errors import UsageError
     from epgfn.study import Study
+    from epgfn.study.lacks import of_node
     from epgfn.study.records.tables import load_table
     from epgfn_node.check import check as look
     from epgfn_node.check import in_words
     from epgfn_node.settings import NodeSettings
-    from epgfn_node.study import load_agreement
+    from epgfn_node.study import load_agreement, require_on_roster
 
     settings = NodeSettings()
     if study is None:
@@ -271,12 +278,15 @@ def check(
             connection = connect(node_home)
             settings = NodeSettings.of(node_home)
             loaded = load_agreement(node_home, connection.trust).study
+            node = connection.node_id
     else:
         loaded = Study.load(study)
+        if node is not None:
+            require_on_roster(loaded, node)
     file = data or settings.data
     if file is None:
         raise UsageError("no records are named; add --data FILE")
-    facts = look(load_table(file, loaded), file, loaded)
+    facts = look(load_table(file, of_node(loaded, node)), file, loaded, node)
     say(json.dumps(facts, indent=2) if as_json else in_words(facts))
 
 

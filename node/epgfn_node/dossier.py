@@ -28,6 +28,7 @@ from epgfn.run.report.html import (
 )
 from epgfn.sealing.model_header import read_header
 from epgfn.study import Study
+from epgfn.study.lacks import held_by, of_node
 from epgfn.study.parameters import agreement_in_words
 from epgfn_node.approval import begun
 from epgfn_node.exposure import TABLE, exposed_table
@@ -86,7 +87,7 @@ def make(
             "never_leaves": found["never_leaves"],
             "notes": [note for note in (shared, found["disclosure"], found["caution"], found["foreign_code"]) if note],
         },
-        "attacks": _attacks(home, study, found, data),
+        "attacks": _attacks(home, study, found["node"], found, data),
         "records_check": {
             "records": None if check is None else check["records"],
             "warnings": [] if check is None else check["warnings"],
@@ -132,7 +133,7 @@ def _readers(agreement: Agreement) -> list[str]:
 
 
 def _attacks(
-    home: NodeHome, study: Study, found: Mapping[str, Any], data: Path | None
+    home: NodeHome, study: Study, node_id: str, found: Mapping[str, Any], data: Path | None
 ) -> list[dict[str, Any]]:
     if study.privacy.is_private:
         return [_bounded(found["statement"]["privacy"])]
@@ -148,7 +149,7 @@ def _attacks(
     if numbers is None:
         why = f"the model carries no {TABLE}, and nothing here attacks the flow alone"
         return [reconstruction, _tried("membership-all-but-one", "this artifact", None, why)]
-    records, why = _records(home, study, data)
+    records, why = _records(home, study, node_id, data)
     if records is None:
         return [
             reconstruction,
@@ -157,7 +158,8 @@ def _attacks(
         ]
     from epgfn.privacy.of_study import membership
 
-    other = membership.population(study, records, seed=0)
+    # What the node lacks is blank throughout.
+    other = membership.population(of_node(study, node_id), records[:, held_by(study, node_id)], seed=0)
     try:
         known = membership.as_json(membership.all_but_one(study, numbers, records, seed=0))
     except EpgfnError:  # one record less, and there are too few for a score
@@ -196,7 +198,7 @@ def _bounded(claim: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _records(home: NodeHome, study: Study, data: Path | None) -> tuple[Any, str]:
+def _records(home: NodeHome, study: Study, node_id: str, data: Path | None) -> tuple[Any, str]:
     """The records the model was trained on, and otherwise why not."""
     if data is None or not data.is_file():
         return None, "the file of the records is not named; add --data FILE"
@@ -205,7 +207,7 @@ def _records(home: NodeHome, study: Study, data: Path | None) -> tuple[Any, str]
             return None, "the file is not the one that the model was trained on"
         from epgfn.study.records.tables import load_records
 
-        return load_records(data, study), ""
+        return load_records(data, study, node_id), ""
     except EpgfnError:
         return None, "the file of the records cannot be read"
 

@@ -134,6 +134,7 @@ def _table(study: Study, raw: bytes, forms: Mapping[str, Form]) -> Any:
         and not study.prior.edge_probabilities
         and study.data.missing == "refuse"  # whose scores are of other rows, or of filled-in ones
         and study.design.column is None  # whose scores are of other rows for each variable
+        and not study.data.lacks  # some of whose nodes have scores over fewer variables
         and knowledge_of(study) is None  # else only some of the scores are there
         and study.target.kind in _ATTACKS
     )

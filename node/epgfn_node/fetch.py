@@ -23,6 +23,7 @@ from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.sealing.predicates import WithdrawalPredicate
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.lacks import notes_of
 from epgfn.v1 import result_pb2, study_pb2
 from epgfn_node import ledger
 from epgfn_node.client import LEAST, Coordinator, plain, stall_guard
@@ -112,6 +113,8 @@ def fetch(
     newest = int(answer.aggregates)
     more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
     report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
+    for note in notes_of(agreement.study, _took_part(bundle, connection)):
+        report.event("caveat", f"{note}.")
     return kept.model
 
 
@@ -240,6 +243,12 @@ def verify_global(
             "tell the other nodes",
         )
     return statement.subjects[SUBJECT]
+
+
+def _took_part(bundle: bytes, connection: Connection) -> list[str]:
+    """Whose models the global one is of, by a statement that `verify_global` has found right."""
+    statement = parse_statement(verify_bundle(bundle, connection.trust.coordinator))
+    return sorted(upload.node_id for upload in predicate_of(statement, GlobalPredicate).aggregated)
 
 
 def _exclusion(

@@ -8,7 +8,9 @@ from typing import Any
 from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
+from epgfn.study.lacks import lacked_by, notes_of
 from epgfn.study.parameters import statistic_in_words
+from epgfn.study.records.names import listed
 from epgfn_node import statistic as beside
 from epgfn_node.check import PRIVATE, said
 from epgfn_node.check import kept as kept_check
@@ -83,9 +85,11 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "resemblance": study.resemblance,
         "disclosure": study.disclosure,
         "caution": study.caution,
+        "of_lacks": notes_of(study),
         "foreign_code": study.foreign,
         "statement": predicate.model_dump(mode="json"),
         "records_check": found,
+        "lacks": lacked_by(study, connection.node_id),
         "small_counts": small_counts(home, study) or None,
         "small_counts_accepted": accepted(home, study),
         "statistic": statistic_in_words(study) or None,
@@ -132,16 +136,25 @@ def in_words(facts: dict[str, Any]) -> str:
                 if facts["statistic_accepted"]
                 else f"     To let it leave: {beside.FLAG}"
             )
+    if facts["lacks"]:
+        lines.append(
+            f"     It says nothing of {listed(facts['lacks'])}, which this node does not have (data.lacks)."
+        )
     lines.append("  2. a signed statement, readable by everyone who audits the study, which says")
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
     told = exposed_in_words(facts["exposed"])
     lines += ["", "What can be computed from the model", *told] if told else []
-    for note in filter(
-        None,
-        (facts["foreign_code"], facts["notice"], facts["resemblance"], facts["disclosure"], facts["caution"]),
-    ):
+    notes = (
+        facts["foreign_code"],
+        facts["notice"],
+        facts["resemblance"],
+        facts["disclosure"],
+        facts["caution"],
+        *facts["of_lacks"],
+    )
+    for note in filter(None, notes):
         lines += ["", f"Note: {note}."]
     lines += ["", "What never leaves"]
     lines += [f"  - {item}" for item in facts["never_leaves"]]

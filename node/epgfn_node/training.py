@@ -12,6 +12,7 @@ from epgfn.base.console import Reporter
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_secret, remove, sha256_file, sha256_hex, write_secret
 from epgfn.study import Study
+from epgfn.study.lacks import of_node
 from epgfn_node.check import PRIVATE, check, keep, loud, require_nothing_loud
 from epgfn_node.home import NodeHome
 from epgfn_node.privacy import Operator, Release, keep_claim, release, tell_notes
@@ -72,7 +73,7 @@ def train(
     found: list[dict[str, Any]] = []
 
     def look(table: Table) -> None:
-        found.append(check(table, data, study))
+        found.append(check(table, data, study, node_id))
         for text in loud(found[0]):
             report.event("warning", f"WARNING: {text}")
         if not accept_warnings:
@@ -131,14 +132,16 @@ def _prepared(
     # Loaded here, because no other command needs it and all others start faster without.
     from epgfn.gflownet.parallel import number_from_first
     from epgfn.learn.local import train_local
-    from epgfn.study.records.tables import load_table, records_of
+    from epgfn.study.records.tables import load_table, records_of, with_lacked
 
     if done is None:
-        table = load_table(data, study)
+        held = of_node(study, node_id)
+        table = load_table(data, held)
         tell_notes(table.notes, data, report)
-        records = records_of(table, data, study)
+        records = with_lacked(records_of(table, data, held), study, node_id)
         look(table)
         number_from_first(seed)  # the other processes, if there are any, wait in `train_along`
+        number_from_first(study.roster.index(node_id))
         return partial(train_local, study, records, seed=seed)
     number_from_first(seed)
     number_from_first(study.roster.index(node_id))
@@ -215,16 +218,16 @@ def train_along(home: NodeHome, data: Path | None, device: str = "cpu") -> None:
     from epgfn.study.records.tables import load_records
 
     study = Study.load(home.study)
-    if study.privacy.is_private:
-        seed = number_from_first(0)
-        node_id = study.roster[number_from_first(0)]
+    if data is None and not study.privacy.is_private:
+        raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
+    seed = number_from_first(0)
+    node_id = study.roster[number_from_first(0)]
+    if data is None or study.privacy.is_private:
         done = maker_of(study, node_id).finish(_shared(b""))
         _on(device, _on_release(study, done, seed))()
         return
-    if data is None:
-        raise UsageError(f"no records are named; add --data FILE, or set data in {home.settings}")
-    seed = number_from_first(0)
-    _on(device, partial(train_local, study, load_records(data, study), seed=seed))()
+    records = load_records(data, study, node_id)
+    _on(device, partial(train_local, study, records, seed=seed))()
 
 
 def forget_unfinished(home: NodeHome) -> None:

@@ -11,6 +11,7 @@ from epgfn.run.audit.aggregates import last_state, live, published
 from epgfn.run.audit.audit import About, AuditReport
 from epgfn.run.layout import GLOBAL, SAMPLES, SUMMARY
 from epgfn.study import Study
+from epgfn.study.lacks import notes_of
 
 PROVED: Final = "Proved"
 KEYS: Final = "By the keys of"
@@ -139,7 +140,10 @@ def _unknown(about: About) -> list[Line]:
     dropped = "whether the records are true, or something was dropped before it came into the ledger"
     if not about.kept and not about.witnesses:
         dropped += "; whether others were shown another ledger (hold their receipts against it: --receipts)"
-    return [Line(UNKNOWN, readable), Line(UNKNOWN, dropped)]
+    models = published(about.entries)
+    used = sorted(e.node_id for e in live(about.entries, before=models[0].index).values()) if models else []
+    lacking = [Line(UNKNOWN, f"{note[0].lower()}{note[1:]}") for note in notes_of(about.study, used)]
+    return [Line(UNKNOWN, readable), Line(UNKNOWN, dropped), *lacking]
 
 
 def _kept(count: int) -> str:

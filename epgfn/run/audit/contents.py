@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epgfn.base.errors import RefusedError
 from epgfn.run.audit.rules import require, require_all
+from epgfn.run.lacking import summarised
 from epgfn.run.samples import adjacency, counted
 from epgfn.run.summary import (
     MARGINAL_SAMPLES,
@@ -100,6 +101,7 @@ def require_summary(
         "samples": study.aggregation.samples,
         "variables": study.variable_names,
         "noun": study.kind.noun,
+        **summarised(study, sorted(upload.node_id for upload in said.aggregated)),
         **more,
     }
     right_kind = not (study.kind.has_edges and TOP in summary)

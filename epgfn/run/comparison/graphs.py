@@ -93,8 +93,10 @@ def compare(
 
 
 def _has_pooled(study: Study) -> bool:
-    """Categories have no such score; a design would have to leave out other rows for each variable; and blanks count for none."""
-    return study.columns.numeric and study.design.column is None and study.data.missing == "refuse"
+    """Categories have no such score; a design would have to leave out other rows for each variable; blanks, and what a node lacks, count
+    for none."""
+    whole = study.data.missing == "refuse" and not study.data.lacks
+    return study.columns.numeric and study.design.column is None and whole
 
 
 def _pooled_scores(

@@ -23,6 +23,8 @@ def arviz_file(run: RunResult, options: Options) -> bytes:
     """
     found = run.to_inference_data(min(options.draws, MOST_DRAWS), options.seed)
     found.posterior.attrs.update(study=run.study.name, study_digest=run.study.digest)
+    if run.caveat:
+        found.posterior.attrs.update(caveat=run.caveat)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "draws.nc"
         found.to_netcdf(str(path))

@@ -37,6 +37,7 @@ def bif(run: RunResult, options: Options) -> bytes:
     lines = [
         f"network {tokens([run.study.name], 'BIF')[0]} {{",
         '  property "tables = uniform, not estimated" ;',
+        *([f'  property "caveat = {_plain(run.caveat)}" ;'] if run.caveat else []),
         "}",
     ]
     for name, states in zip(names, values, strict=True):
@@ -59,3 +60,8 @@ def bif(run: RunResult, options: Options) -> bytes:
             ]
         lines.append("}")
     return "\n".join([*lines, ""]).encode("ascii")
+
+
+def _plain(text: str) -> str:
+    """For between quotes, in ASCII, of which BIF knows no other."""
+    return text.replace('"', "'").encode("ascii", "replace").decode("ascii")

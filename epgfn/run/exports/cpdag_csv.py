@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from epgfn.base.spreadsheets import csv_bytes
 from epgfn.run.exports.options import Options, require_graphs
+from epgfn.run.lacking import IN_DOUBT
 
 if TYPE_CHECKING:
     from epgfn.run.result import RunResult
@@ -25,4 +26,9 @@ def cpdag_csv(run: RunResult, options: Options) -> bytes:
         (names[i], names[j], "reversible" if graph[j, i] else "compelled", adjacent[names[i], names[j]])
         for i, j in graph.nonzero().tolist()
     ]
-    return csv_bytes(("from", "to", "type", "adjacent"), rows)
+    header = ("from", "to", "type", "adjacent")
+    if IN_DOUBT not in run.table:
+        return csv_bytes(header, rows)
+    doubted = run.table[run.table[IN_DOUBT]]
+    pairs = set(zip(doubted["parent"], doubted["child"], strict=True))
+    return csv_bytes((*header, IN_DOUBT), [(*row, row[:2] in pairs) for row in rows])

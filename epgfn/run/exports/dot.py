@@ -22,6 +22,8 @@ def dot(run: RunResult, options: Options) -> bytes:
         f"digraph {_quoted(run.study.name)} {{",
         "  rankdir=TB; node [shape=box, style=rounded, fontname=Helvetica];",
     ]
+    if run.caveat:
+        lines.append(f"  label={_quoted(run.caveat)}; labelloc=b;")
     lines += [f"  {_quoted(name)};" for name in run.study.variable_names]
     for pair in pairs_of(run.table, run.study):
         if pair.adjacent < options.least:

@@ -18,6 +18,8 @@ def graphml(run: RunResult, options: Options) -> bytes:
 
     network = run.to_networkx(options.least)
     network.graph.update(study=run.study.name, study_digest=run.study.digest)
+    if run.caveat:
+        network.graph.update(caveat=run.caveat)
     sink = io.BytesIO()
     nx.write_graphml(network, sink, encoding="utf-8", prettyprint=True)
     return sink.getvalue()

@@ -18,6 +18,8 @@ def parquet(run: RunResult, options: Options) -> bytes:
 
     table = pa.Table.from_pandas(run.table, preserve_index=False)
     told = {"epgfn.study": run.study.name, "epgfn.study_digest": run.study.digest}
+    if run.caveat:
+        told["epgfn.caveat"] = run.caveat
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), sink)
     return sink.getvalue()

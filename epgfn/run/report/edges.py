@@ -15,10 +15,12 @@ from epgfn.run.report.figures import Array
 from epgfn.run.report.frequent import frequent
 from epgfn.run.report.heatmap import heatmap
 from epgfn.run.report.html import Markup, dots, join, picture, sortable, subsection, table, tag
+from epgfn.run.report.lacking import lacking
 from epgfn.run.report.network import network
 from epgfn.run.report.parameters import parameters
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number, signed
+from epgfn.study.lacks import doubted, seen_by
 
 LEAST_EDGES, MOST_EDGES = 12, 60
 EQUIVALENCE = (
@@ -49,6 +51,7 @@ def edges(run: Run) -> Markup:
                 "Which edges are probable",
                 network(run.study.variable_names, pairs(run)),
                 parameters(run),
+                lacking(run),
                 _edge_table(run),
             ),
             frequent(run),
@@ -75,6 +78,8 @@ def _edge_table(run: Run) -> Markup:
     if comparison is not None and comparison.reference_edges is not None:
         reference = edge_matrix(comparison.reference_edges, names)
     adjacent = adjacent_probabilities(learned)
+    seen = seen_by(run.study, run.aggregated) if run.study.data.lacks else None
+    doubt = set(doubted(run.study, run.aggregated)) if run.study.data.lacks else set()
     every = [_row(i, j, local) for i in range(len(names)) for j in range(len(names)) if i != j]
     every.sort(key=lambda row: (-learned[row.i, row.j], row))
     probable = sum(bool(learned[row.i, row.j] >= 0.5) for row in every)
@@ -92,12 +97,17 @@ def _edge_table(run: Run) -> Markup:
             found.append(number(float(run.compelled[at])))
         if exact is not None:
             found += [number(float(exact[at])), signed(float(learned[at] - exact[at]))]
+        if seen is not None:
+            found.append(
+                f"{seen[row.i][row.j]} of {len(run.aggregated)}{', in doubt' if _pair(row) in doubt else ''}"
+            )
         if reference is not None:
             found.append("yes" if reference[at] else "reversed" if reference[at[::-1]] else "no")
         return found
 
     head = ["edge", "probability", "", "adjacent"] + (["compelled"] if run.compelled is not None else [])
     head += ["exact", "difference"] if exact is not None else []
+    head += ["seen by"] if seen is not None else []
     head += ["published network"] if reference is not None else []
     orders: dict[str, Callable[[_Row], object]] = {
         "probability": lambda row: 0,  # as they are
@@ -116,11 +126,17 @@ def _edge_table(run: Run) -> Markup:
         caption += f" {int(reference.sum())} edges are in the published network."
     if comparison is not None:
         caption += f" What is exact, and what is published, is the simulation's, from {COMPARISON}."
+    if seen is not None:
+        caption += " Seen by: how many of the nodes have both variables, so that their records say something of an edge between them."
     if local:
         caption += " The dot is the result, the interval what each node's own model says by itself."
     return sortable(
         caption, head, rows, numeric=("probability", "adjacent", "compelled", "exact", "difference")
     )
+
+
+def _pair(row: _Row) -> tuple[int, int]:
+    return min(row.i, row.j), max(row.i, row.j)
 
 
 def _row(i: int, j: int, local: list[Array]) -> _Row:

@@ -30,6 +30,8 @@ from epgfn.run.report.verdict import compared, verdict
 from epgfn.run.report.words import columns, words_of
 from epgfn.study.design import in_words as design_in_words
 from epgfn.study.knowledge import prior_in_words
+from epgfn.study.lacks import in_words as lacks_in_words
+from epgfn.study.lacks import notes_of
 from epgfn.study.missing import in_words as blanks_in_words
 from epgfn.study.missing import not_in_figures
 from epgfn.study.parameters import is_shared
@@ -313,6 +315,7 @@ def meaning(run: Run) -> Markup:
     left_out = run.study.kind.left_out(run.study)
     if left_out:
         shows_not.append(left_out)
+    shows_not += [f"{note}." for note in notes_of(run.study, run.aggregated)]
     if blanks := not_in_figures(run.study):
         shows_not.append(f"What blanks cost: {blanks}.")
     simulated = run.found.comparison if run.found is not None else None
@@ -358,6 +361,7 @@ def settings(run: Run) -> Markup:
             (study.kind.reward, study.target_kind.words),
             ("prior", prior),
             *([("design", designed)] if designed else []),
+            *([("lacks", lacks)] if (lacks := lacks_in_words(study)) else []),
             *([("blanks", blanks)] if (blanks := blanks_in_words(study)) else []),
             ("encryption", study.transport.suite),
             ("seed", str(study.seed)),

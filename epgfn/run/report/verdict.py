@@ -18,6 +18,7 @@ from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.trusted import trusted
 from epgfn.run.report.words import words_of
+from epgfn.study.lacks import caveat
 from epgfn.study.parameters import is_shared
 
 CLOSE_MEAN, CLOSE_MAX = 0.01, 0.10
@@ -48,7 +49,7 @@ def verdict(run: Run) -> Verdict:
             else "There is no result."
         )
         return Verdict("poor" if run.failures else "open", headline, " ".join(run.left_out))
-    said, pairs = _of_model(run), contradictions(run)
+    said, pairs = _with_caveat(run, _of_model(run)), contradictions(run)
     if pairs:
         headline = f"The nodes do not agree: {in_words(pairs)}. {said.headline}"
         said = Verdict("poor", headline, f"{of_contradictions(run)} {said.detail}", said.found)
@@ -61,6 +62,14 @@ def verdict(run: Run) -> Verdict:
 
 def _of_model(run: Run) -> Verdict:
     return _of_graphs(run) if run.found is None else _of_objects(run, run.found)
+
+
+def _with_caveat(run: Run, said: Verdict) -> Verdict:
+    """What a study accepts that may make any figure wrong comes first, and nothing is good then."""
+    if not (why := caveat(run.study, run.aggregated)):
+        return said
+    tone = "fair" if said.tone == "good" else said.tone
+    return Verdict(tone, f"{why}.", said.detail, f"{said.headline} {said.found}".strip())
 
 
 def compared(run: Run) -> Verdict | None:

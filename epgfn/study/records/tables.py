@@ -19,6 +19,7 @@ from epgfn.base.errors import UsageError
 from epgfn.base.files import read_bytes, sha256_hex
 from epgfn.study import Study
 from epgfn.study.design import is_set_throughout
+from epgfn.study.lacks import lacked_by, of_node
 from epgfn.study.missing import groups_of, is_blank
 from epgfn.study.records import parquet_file
 from epgfn.study.records.alignments import load_alignment
@@ -32,13 +33,14 @@ from epgfn.study.scales import require_scales
 from epgfn.study.settings import Variable
 
 
-def load_records(path: Path | str, study: Study) -> Numbers:
+def load_records(path: Path | str, study: Study, node: str | None = None) -> Numbers:
     """The records in the file at `path`, one a row. CSV or Parquet with one column a variable, in any order; FASTA for a study of trees.
 
     Returns:
         Numbers: (n, V) float64, transformed and scaled, finite, n >= V for graphs, no constant column. Categories: (n, V) int64,
         or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them. A study with a
-        design has one column more, the last: the place of each record's arm. Where the study has blanks they are NaN, or -1.
+        design has one column more, the last: the place of each record's arm. Where the study has blanks they are NaN, or -1, and so is
+        all of a column that `node` lacks, whose file this is; it is not read, even if it is there.
 
     Raises:
         UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
@@ -46,7 +48,24 @@ def load_records(path: Path | str, study: Study) -> Numbers:
             No data value is in the message or its causes.
     """
     require_scales(study)
-    return records_of(load_table(path, study), path, study)
+    held = of_node(study, node)
+    return with_lacked(records_of(load_table(path, held), path, held), study, node)
+
+
+def with_lacked(records: Numbers, study: Study, node: str | None) -> Numbers:
+    """What was read by `of_node(study, node)`, with a column that is blank throughout for each variable that the node lacks."""
+    if not (lacked := lacked_by(study, node)):
+        return records
+    blank = np.nan if np.issubdtype(records.dtype, np.floating) else -1
+    columns = [
+        np.full(len(records), blank, dtype=records.dtype) if name in lacked else None
+        for name in study.variable_names
+    ]
+    read = iter(records.T)
+    whole = [next(read) if column is None else column for column in columns]
+    if study.design.column is not None:  # whose column a node does without that lacks all that was ever set
+        whole.append(next(read, np.zeros(len(records), dtype=records.dtype)))
+    return np.stack(whole, axis=1)
 
 
 def records_of(table: Table, path: Path | str, study: Study) -> Numbers:

@@ -100,7 +100,15 @@ def init(
     say(f"study {parsed.name}  digest {parsed.digest}")
     say(f"what each node sends: {model_weight(parsed)}")
     for note in filter(
-        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution, *notes_of(parsed))
+        None,
+        (
+            parsed.notice,
+            parsed.resemblance,
+            exposure_of(parsed),
+            parsed.disclosure,
+            parsed.caution,
+            *notes_of(parsed),
+        ),
     ):
         say(f"note: {note}")
     if not made:
@@ -168,7 +176,15 @@ def add(
         return
     say(f"round {called}  study {parsed.name}  digest {parsed.digest}")
     for note in filter(
-        None, (parsed.notice, parsed.resemblance, exposure_of(parsed), parsed.disclosure, parsed.caution, *notes_of(parsed))
+        None,
+        (
+            parsed.notice,
+            parsed.resemblance,
+            exposure_of(parsed),
+            parsed.disclosure,
+            parsed.caution,
+            *notes_of(parsed),
+        ),
     ):
         say(f"note: {note}")
     if not made:

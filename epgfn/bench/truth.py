@@ -289,7 +289,7 @@ def _exact(case: Case) -> Probabilities:
     if study.target_kind.is_modular:
         if case.possible is not None:
             # Without what [prior] rules out, what nodes lack would be refused.
-            lacks = {"data": {"lacks": {}}} if study.data.lacks else {}
+            lacks: dict[str, Any] = {"data": {"lacks": {}}} if study.data.lacks else {}
             study = study.with_changes(
                 {"prior": {name: getattr(PriorSettings(), name) for name in HARD}, **lacks}
             )

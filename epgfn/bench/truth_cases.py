@@ -302,6 +302,7 @@ def _lacking(
             return last not in among and (further not in among or j == last)
         return last not in among and not (j == first and among) and (first not in among or j == second)
 
+    prior: dict[str, Any]
     if without_effects:
         prior = {"tiers": [[f"v{j}" for j in order[:-2]], [f"v{further}"], [f"v{last}"]]}
     else:

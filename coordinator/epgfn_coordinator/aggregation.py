@@ -18,10 +18,12 @@ from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import read_bytes, sha256_hex, sync_directory, write_atomic
 from epgfn.gflownet.training.loop import Progress
 from epgfn.learn.aggregate import GlobalResult, UnusableModels
+from epgfn.learn.masked import TOTAL as SUM
+from epgfn.learn.masked import length, numbers_in, tensors_of
 from epgfn.learn.model import Model
 from epgfn.learn.trust import Basis, More, basis_of_samples, edge_matrix
 from epgfn.run.lacking import summarised
-from epgfn.run.layout import MODEL, SAMPLES, SUMMARY
+from epgfn.run.layout import MODEL, SAMPLES, SUMMARY, TOTAL
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, SAMPLES_FROM, TOP
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
@@ -29,6 +31,7 @@ from epgfn.study import Study
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.known_keys import signer_of
+from epgfn_coordinator.masked_sum import MaskedSum
 from epgfn_coordinator.round import Interrupted
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
@@ -79,6 +82,25 @@ def open_artifacts(
     return models
 
 
+def open_total(
+    home: Home, store: Store, verifier: Verifier, masked: MaskedSum, study: Study, nodes: Collection[str]
+) -> dict[str, dict[str, Tensor]]:
+    """The total of a masked sum under the name that `train_global` takes it by: all that can be read of what the nodes sent.
+
+    Raises:
+        EpgfnError: an upload cannot be read, or the masks do not come off.
+    """
+    sent = open_artifacts(home, store, verifier, nodes)
+    vectors = {node: numbers_in(tensors) for node, tensors in sent.items()}
+    return {SUM: tensors_of(masked.total(length(study), vectors))}
+
+
+def write_total(directory: Path, study: Study, models: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """total.safetensors, which is published beside the model that is made of it."""
+    raw = write_model(models[SUM], {"study_digest": study.digest, "role": "total"})
+    write_atomic(directory / TOTAL, raw)
+
+
 def write_result(
     directory: Path,
     study: Study,
@@ -88,11 +110,12 @@ def write_result(
     stop: threading.Event,
     *,
     trainer: Trainer,
+    nodes: Collection[str] | None = None,
     samples: bool = True,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train a model of the product of `models` and write model.safetensors, samples.parquet (unless not `samples`) and
-    summary.json, which also holds what is in `more`, into `directory`.
+    """Train a model of the product of `models`, or of what they are the total of, whose `nodes` are named then. Write model.safetensors,
+    samples.parquet (unless not `samples`) and summary.json, which also holds what is in `more`, into `directory`.
 
     Raises:
         Interrupted: `stop` was set.
@@ -112,7 +135,9 @@ def write_result(
     basis = basis_of_samples(study, result.judged.trust["verdict"], result.judged.basis)
     if samples:
         _write_samples(directory / SAMPLES, model, study, basis)
-    summary = _summary(study, round_id, sorted(models), result, model, sha256_hex(model_file))
+    summary = _summary(
+        study, round_id, sorted(models if nodes is None else nodes), result, model, sha256_hex(model_file)
+    )
     summary.update({**({SAMPLES_FROM: basis} if samples else {}), **(more or {})})
     write_atomic(directory / SUMMARY, (json.dumps(summary, indent=2, default=_plain) + "\n").encode("utf-8"))
 

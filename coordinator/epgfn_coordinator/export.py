@@ -23,6 +23,7 @@ from epgfn.run.layout import (
     SAMPLES,
     SEALED,
     SUMMARY,
+    TOTAL,
     UPLOAD_BUNDLE,
     RunLayout,
 )
@@ -32,6 +33,7 @@ from epgfn_coordinator.keys import LEDGER_PUBLIC
 from epgfn_coordinator.round import round_state
 from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import Store
+from epgfn_coordinator.sum_lists import nodes_of
 
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has committed it publishes at once
 
@@ -105,10 +107,17 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         write_atomic(RunLayout(run).rotation(row["position"]), bytes(row["bundle"]))
     for row in store.rows("SELECT position, bundle FROM withdrawals"):
         write_atomic(RunLayout(run).withdrawal(row["position"]), bytes(row["bundle"]))
+    signers = nodes_of(store, "signing") or ()
+    for row in store.rows("SELECT node_id, bundle FROM sum_parts WHERE step = 'signing'"):
+        if row["node_id"] not in signers:
+            continue
+        write_atomic(RunLayout(run).sum_part(row["node_id"]), bytes(row["bundle"]))
     for place in places.all_made(store) if published else []:
         for name in (MODEL, MODEL_BUNDLE, SAMPLES, SUMMARY):
             if name != SAMPLES or not place.startswith(LEAVE_ONE_OUT):
                 _copy(home.aggregate(place) / name, run / place / name)
+        if (total := home.aggregate(place) / TOTAL).exists():
+            _copy(total, run / place / TOTAL)
         if (signature := home.aggregate(place) / MODEL_SIGNATURE).exists():  # models of before have none
             _copy(signature, run / place / MODEL_SIGNATURE)
 

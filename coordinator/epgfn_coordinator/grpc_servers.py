@@ -27,6 +27,8 @@ from epgfn.v1 import (
     result_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
+    sum_pb2,
+    sum_pb2_grpc,
 )
 from epgfn_coordinator.descriptors import connections, raise_limit
 from epgfn_coordinator.gate import Gate
@@ -34,7 +36,13 @@ from epgfn_coordinator.guests import Bounds
 from epgfn_coordinator.home import Config, Home
 from epgfn_coordinator.keys import TLS_CERTIFICATE, TLS_KEY
 from epgfn_coordinator.listening import Inner, listen
-from epgfn_coordinator.services.by_round import ArtifactByRound, LedgerByRound, ResultByRound, StudyByRound
+from epgfn_coordinator.services.by_round import (
+    ArtifactByRound,
+    LedgerByRound,
+    ResultByRound,
+    StudyByRound,
+    SumByRound,
+)
 from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrollment
 
@@ -58,6 +66,7 @@ SERVICES = tuple(
         (result_pb2, "ResultService"),
         (ledger_pb2, "LedgerService"),
         (certificate_pb2, "CertificateService"),
+        (sum_pb2, "SumService"),
     )
 )
 
@@ -71,6 +80,7 @@ class Servicers:
     result: ResultByRound
     ledger: LedgerByRound
     certificate: CertificateServicer
+    sum: SumByRound
 
 
 class _Shown:
@@ -162,6 +172,7 @@ class Listener:
         result_pb2_grpc.add_ResultServiceServicer_to_server(desks.result, self._main)  # type: ignore[no-untyped-call]
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(desks.ledger, self._main)  # type: ignore[no-untyped-call]
         certificate_pb2_grpc.add_CertificateServiceServicer_to_server(desks.certificate, self._main)  # type: ignore[no-untyped-call]
+        sum_pb2_grpc.add_SumServiceServicer_to_server(desks.sum, self._main)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._main)
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(enrollment, self._enrollment)  # type: ignore[no-untyped-call]
         self._main.start()

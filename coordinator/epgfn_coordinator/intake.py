@@ -25,6 +25,7 @@ from epgfn_coordinator.identity import Caller
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import read_round_key
 from epgfn_coordinator.known_keys import is_current, is_replaced, replaced_error, signer_of
+from epgfn_coordinator.masked_sum import MaskedSum
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.quota import Quota
 from epgfn_coordinator.refusals import Refusals
@@ -64,13 +65,14 @@ class Intake:
         *,
         takes_late: bool = False,
         upload_limit: int = 64 << 20,
+        masked: MaskedSum | None = None,
     ) -> None:
         """`accepted` is called after each acceptance; `takes_late`: models are taken after publication, too; `upload_limit`: bytes that the
-        study allows for one upload."""
+        study allows for one upload; `masked`: what uploads are summed in, where sums are masked."""
         self._home, self._store, self._log = home, store, log
         self._verifier, self._journal, self._round_id = verifier, journal, round_id
         self._refusals = Refusals(store, log, journal, round_id)
-        self._accepted, self._takes_late = accepted, takes_late
+        self._accepted, self._takes_late, self._masked = accepted, takes_late, masked
         self._locks = {
             node: threading.Lock() for node in roster
         }  # whatever a node does, it does one at a time
@@ -121,6 +123,7 @@ class Intake:
                     return _accepted_standing(accepted)
                 raise self._already_accepted(caller)
             self._require_taking()
+            self._require_in_sum(caller)
         except CallError:
             raise
         except RefusedError as error:
@@ -284,6 +287,10 @@ class Intake:
             )
         raise _round_closed()
 
+    def _require_in_sum(self, caller: Caller) -> None:
+        if self._masked is not None:
+            self._masked.require_upload(caller.node_id)
+
     def _checked_bytes(self, caller: Caller, row: Row) -> bytes:
         self._require_complete(row)
         sealed = self._home.part(row["upload_id"]).read_bytes()
@@ -303,6 +310,7 @@ class Intake:
         with self._store.transaction():
             self._require_current(caller)
             self._require_taking()
+            self._require_in_sum(caller)
             if self._accepted_of(caller) is not None:
                 raise self._already_accepted(caller)
             if withdrawal_of(self._store, caller.node_id, row["sealed_sha256"]) is not None:

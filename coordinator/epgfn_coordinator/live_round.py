@@ -20,6 +20,7 @@ from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import RoundPredicate, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 from epgfn_coordinator import places, rounds
 from epgfn_coordinator.clock import Clock
 from epgfn_coordinator.continuity import Continuity
@@ -28,6 +29,7 @@ from epgfn_coordinator.identity import Calls, Identity
 from epgfn_coordinator.intake import Intake
 from epgfn_coordinator.journal import LOG, Journal
 from epgfn_coordinator.keys import Keys
+from epgfn_coordinator.masked_sum import MaskedSum
 from epgfn_coordinator.people import Member
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.revocation import Revocation
@@ -42,6 +44,7 @@ from epgfn_coordinator.round import (
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.by_round import Desk
 from epgfn_coordinator.services.ledger import LedgerServicer
+from epgfn_coordinator.services.masked_sum import SumServicer
 from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
 from epgfn_coordinator.signing import round_key_of
@@ -172,7 +175,11 @@ class LiveRound:
         self.watch = StreamWatch()
         self.clock = Clock(self.store, keep=True)
         self.continuity = Continuity(self.store, self.log, keys.ledger.verifier, self.study.roster, journal)
-        self.round = Round(self.study, self.store, self.log, journal, self.clock)
+        self.masked: MaskedSum | None = None
+        """Of a study whose sums are masked."""
+        if is_masked(self.study):
+            self.masked = MaskedSum(self.study, self.round_id, self.store, self.log, journal, shared.wake.set)
+        self.round = Round(self.study, self.store, self.log, journal, self.clock, self.masked)
         self._verifier = Verifier(self.study, manifest, self.store, self.log)
         self.intake = Intake(
             home,
@@ -185,6 +192,7 @@ class LiveRound:
             shared.wake.set,
             takes_late=self.study.aggregation.late == "new-aggregate",
             upload_limit=self.study.transport.max_upload_bytes,
+            masked=self.masked,
         )
         self.revocation = Revocation(
             home, self.study, self.store, self.log, journal, self.watch, self.intake.forget
@@ -233,6 +241,7 @@ class LiveRound:
             self.round,
             self.journal,
             self._shared.trainer(),
+            self.masked,
         )
 
     def desk(self) -> Desk:
@@ -246,6 +255,7 @@ class LiveRound:
             ArtifactServicer(identity, self.intake, self.withdrawal, self.watch),
             ResultServicer(self.home, self.store, self.log, identity, self.round, self.watch),
             LedgerServicer(identity, self.log, self.continuity),
+            SumServicer(identity, self.masked),
         )
 
     def begin(self, *, clock_is_right: bool = False, backup_is_newest: bool = False) -> None:
@@ -311,7 +321,8 @@ class LiveRound:
             if time.monotonic() - worker.ended < AGAIN:
                 raise worker.failure  # which is said, and nothing else comes of it
             idle = True
-        if idle and state == AGGREGATING:
+        summed = self.masked is None or self.masked.is_complete
+        if idle and state == AGGREGATING and summed:
             again = worker is not None and worker.failure is not None
             self._worker = self._at_work(lambda told: self._publication.run(told), stop, again=again)
         if state == PUBLISHED:

@@ -37,6 +37,7 @@ from epgfn_coordinator.services.by_round import (
     LedgerByRound,
     ResultByRound,
     StudyByRound,
+    SumByRound,
 )
 from epgfn_coordinator.services.certificate import CertificateServicer
 from epgfn_coordinator.services.enrollment import Enrolling, Enrollment
@@ -314,6 +315,7 @@ class Coordinator:
                 self._share_if_possible,
                 self.replace_key,
             ),
+            SumByRound(by_round),
         )
 
     def _enrollment(self, config: Config) -> Enrollment:

@@ -17,13 +17,23 @@ from typing import Any
 
 from torch import Tensor
 
+from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.gflownet.training.loop import TrainingEnded, TrainingProgress
 from epgfn.learn.aggregate import UnusableModels
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import ExcludedEntry, GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.run import layout
-from epgfn.run.layout import MODEL, MODEL_BUNDLE, MODEL_SIGNATURE, PUBLISHED, SAMPLES, SUMMARY, WAITING
+from epgfn.run.layout import (
+    MODEL,
+    MODEL_BUNDLE,
+    MODEL_SIGNATURE,
+    PUBLISHED,
+    SAMPLES,
+    SUMMARY,
+    TOTAL,
+    WAITING,
+)
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.model_signing import sign_model
 from epgfn.sealing.predicates import LEAVE_ONE_OUT, LeaveOneOutPredicate
@@ -37,11 +47,12 @@ from epgfn.sealing.statement import (
 )
 from epgfn.study import Study
 from epgfn_coordinator import places
-from epgfn_coordinator.aggregation import open_artifacts, software, write_result
+from epgfn_coordinator.aggregation import open_artifacts, open_total, software, write_result, write_total
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.influence import add_change
 from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.keys import Keys, destroy_round_key
+from epgfn_coordinator.masked_sum import MaskedSum
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.round import ABANDONED_FACT, Round, awaited_nodes, excluded_nodes
 from epgfn_coordinator.store import Store
@@ -64,7 +75,10 @@ class Publication:
         current: Round,
         journal: Journal,
         trainer: Trainer,
+        masked: MaskedSum | None = None,
     ) -> None:
+        """`masked`: the round's masked sum, of which the total is there, of a study that has one."""
+        self._masked = masked
         self._home, self._study, self._manifest, self._store = home, study, manifest, store
         self._log, self._keys, self._verifier = log, keys, verifier
         self._round, self._journal, self._trainer = current, journal, trainer
@@ -81,7 +95,7 @@ class Publication:
         while True:
             checkpoint = self._log.publish()
             nodes = self._nodes(checkpoint)
-            models = cache(partial(open_artifacts, self._home, self._store, self._verifier, nodes))
+            models = cache(partial(self._open, nodes))
             if places.made(self._store, layout.GLOBAL) is not None:
                 break
             quorum = self._study.aggregation.quorum
@@ -89,11 +103,17 @@ class Publication:
                 self._wait(f"{len(nodes)} models can be combined, fewer than the quorum of {quorum}")
                 return
             try:
-                self._train(layout.GLOBAL, models(), "aggregating", stop)
+                if self._masked is not None:
+                    write_total(self._home.aggregate(layout.GLOBAL), self._study, models())
+                self._train(layout.GLOBAL, models(), "aggregating", stop, nodes=nodes)
             except UnusableModels as error:
+                if self._masked is not None:  # the total is of exactly these uploads
+                    raise EpgfnError(str(error)) from None
                 self._exclude(error)
                 continue
             except TrainingEnded as error:
+                if self._masked is not None:  # there is no other total, however long the round is open
+                    raise
                 self._wait(f"the models cannot be combined: {error}")
                 return
             self._sign(layout.GLOBAL, nodes, checkpoint)
@@ -103,6 +123,12 @@ class Publication:
                 if places.made(self._store, places.without(node)) is None:
                     self._leave_out(node, models(), checkpoint, stop)
         self._finish(len(nodes))
+
+    def _open(self, nodes: list[str]) -> dict[str, dict[str, Tensor]]:
+        """What the model is made of: the nodes' policies, or the total of their masked numbers."""
+        if self._masked is None:
+            return open_artifacts(self._home, self._store, self._verifier, nodes)
+        return open_total(self._home, self._store, self._verifier, self._masked, self._study, nodes)
 
     def run_late(self, stop: threading.Event) -> None:
         """Make one more global model, of everybody whose model is accepted by now; those before stay as they are.
@@ -186,9 +212,11 @@ class Publication:
         models: dict[str, dict[str, Tensor]],
         phase: str,
         stop: threading.Event,
+        nodes: list[str] | None = None,
         **said: Any,
     ) -> None:
-        """Train one model and write its files; `said` goes into every event and into the summary."""
+        """Train one model and write its files; `nodes` are in it, if `models` are not theirs one by one; `said` goes into every event and
+        into the summary."""
 
         def report(at: TrainingProgress) -> None:
             self._journal.progress(phase, at.step, at.steps, f"loss {at.loss:.3f}", loss=at.loss, **said)
@@ -203,6 +231,7 @@ class Publication:
             report,
             stop,
             trainer=self._trainer,
+            nodes=nodes,
             samples="node" not in said,
             more=more,
         )
@@ -216,6 +245,7 @@ class Publication:
             folder / MODEL_SIGNATURE, sign_model(MODEL, sha256_file(folder / MODEL), self._keys.signing)
         )
         names = (MODEL, MODEL_SIGNATURE, SUMMARY) + ((SAMPLES,) if left_out is None else ())
+        names += (TOTAL,) if self._masked is not None else ()
         subjects = {name: sha256_file(folder / name) for name in names}
         predicate = self._predicate(nodes, checkpoint, left_out)
         kind = GLOBAL if left_out is None else LEAVE_ONE_OUT

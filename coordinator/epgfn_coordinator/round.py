@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from sqlite3 import Row
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.ledger.entries import DeadlineEntry, StateEntry, encode
@@ -25,6 +25,10 @@ from epgfn_coordinator.journal import Journal
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.schedule import DEADLINE_FACT, EXTENSION_FACT, WAITING_FACT, deadline_of, due, expiries
 from epgfn_coordinator.store import CONTINUITY_FACT, Store
+from epgfn_coordinator.sum_lists import expected, in_words
+
+if TYPE_CHECKING:
+    from epgfn_coordinator.masked_sum import MaskedSum
 
 WITHOUT_RESULT: Final = (FAILED, ABANDONED)
 ABANDONED_FACT: Final = "abandoned"
@@ -130,9 +134,17 @@ class Round:
     """The state of the one round in a coordinator's store."""
 
     def __init__(
-        self, study: Study, store: Store, log: PublishedLog, journal: Journal, clock: Clock | None = None
+        self,
+        study: Study,
+        store: Store,
+        log: PublishedLog,
+        journal: Journal,
+        clock: Clock | None = None,
+        masked: MaskedSum | None = None,
     ) -> None:
+        """`masked`: the round's masked sum, of a study that has one."""
         self._study, self._store, self._log, self._journal = study, store, log, journal
+        self._masked, self._went_on = masked, ""
         self._clock = clock or Clock(store)
         self._doubt = ""
         self._round_id = store.text("round_id")
@@ -142,13 +154,17 @@ class Round:
         state = round_state(self._store)
         if self._store.fact(CONTINUITY_FACT) is not None and state not in (PUBLISHED, *WITHOUT_RESULT):
             return state, RESTORED
+        summing = in_words(self._study, self._store) if self._masked is not None else ""
+        if state == AGGREGATING and summing:
+            return state, f"{self._store.text('detail')}; {summing}"
         if state != OPEN:
             return state, self._store.text("detail")
         accepted, total = len(accepted_nodes(self._store)), len(awaited_nodes(self._study, self._store))
         deadline = deadline_of(self._study, self._store)
         until = f"; the deadline is {spelled(deadline)}" if deadline is not None else ""
         extended = ", extended by the operator" if self._store.fact(DEADLINE_FACT) is not None else ""
-        return state, f"{accepted} of {total} nodes have sent their model{until}{extended}"
+        said = summing or f"{accepted} of {total} nodes have sent their model"
+        return state, f"{said}{until}{extended}"
 
     def extension(self) -> tuple[bytes, bytes]:
         """The ledger entry that extended the deadline last, and its tlog-proof; empty where none did."""
@@ -173,7 +189,10 @@ class Round:
         late = late and due(self._study, self._store) == moment
         closing = [row["number"] for row in requests if row["deadline"] is None]
         state = round_state(self._store)
-        if state == OPEN:
+        self._went_on = ""
+        if state == OPEN and closing and self._masked is not None:
+            self._went_on = self._close_list()
+        if state == OPEN and not self._went_on:
             self._close_if_due(late, bool(closing), bool(reading.doubt))
         elif state == WAITING and late:
             self._fail()
@@ -245,16 +264,30 @@ class Round:
         self.advance(FAILED, why)
         self._journal.decision("failed", why, warn=True)
 
+    def _close_list(self) -> str:
+        """The operator has a masked sum go on without whoever has not sent keys or shares: a sentence that says so, if it does."""
+        assert self._masked is not None
+        with self._store.transaction():
+            said = self._masked.close_early()
+        if said:
+            self._log.publish()
+            self._journal.decision("sum-list", said, warn=True)
+        return said
+
     def _close_if_due(self, late: bool, asked: bool, in_doubt: bool) -> None:
         with self._store.transaction():
             # Counted inside the transaction: an artifact is in before the round closes, or it is refused.
             accepted, excluded = len(accepted_nodes(self._store)), self._store.count("exclusions")
             awaited = len(awaited_nodes(self._study, self._store, in_doubt=in_doubt))
+            if self._masked is not None and not self._masked.is_gathering:
+                awaited = len(expected(self._study, self._store, "uploads"))
             decision = decide(
                 self._study, accepted, excluded=excluded, late=late, asked=asked, awaited=awaited
             )
             if decision is None or round_state(self._store) != OPEN:
                 return
+            if self._masked is not None and decision.state == AGGREGATING:
+                self._masked.close_uploads()
             self._enter(decision.state, decision.why)
         self._log.publish()
         waits = decision.state == WAITING
@@ -274,6 +307,9 @@ class Round:
         state, detail = self.standing()
         done = state not in (OPEN, WAITING)
         answer = f"the round is {state}: {detail}"
+        if self._went_on:
+            self._record(number, True, self._went_on)
+            return
         if state == OPEN:
             quorum = self._study.aggregation.quorum
             answer = f"the round stays open: {detail} and the quorum is {quorum}; wait for more, or for the deadline"

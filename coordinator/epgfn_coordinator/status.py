@@ -8,6 +8,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.base.files import read_bytes
 from epgfn.sealing.pki import certificate_fingerprint
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 from epgfn_coordinator import places
 from epgfn_coordinator.certificates import ends, warnings
 from epgfn_coordinator.clock import Clock, spelled
@@ -21,6 +22,7 @@ from epgfn_coordinator.rounds import all_rounds, name_of
 from epgfn_coordinator.schedule import DEADLINE_FACT, deadline_of, due, expiries, grace_ends, outlook
 from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import TROUBLE_FACT, TURN_FACT, Store
+from epgfn_coordinator.sum_lists import in_words
 
 
 def status(home: Home) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def status(home: Home) -> dict[str, Any]:
             "study_digest": study.digest,
             "round_id": store.text("round_id"),
             "state": store.text("state"),
-            "detail": store.text("detail")
+            "detail": (in_words(study, store) if is_masked(study) else "")
+            or store.text("detail")
             or f"{len(accepted)} of {len(awaited)} nodes have sent their model",
             "serving": home.is_served(),
             "next": outlook(study, store),

@@ -21,6 +21,7 @@ from epgfn.gflownet.device import CPU, computing_on
 from epgfn.gflownet.parallel import from_first, number_from_first, tensors_from_first, workers
 from epgfn.gflownet.training.loop import Progress, TrainingEnded
 from epgfn.learn.aggregate import GlobalResult, train_global
+from epgfn.learn.masked import TOTAL
 from epgfn.learn.policy import upload_spec
 from epgfn.study import Study
 
@@ -107,9 +108,11 @@ def _receive_study() -> Study:
 
 def _receive(study: Study, count: int) -> dict[str, dict[str, Tensor]]:
     places = from_first(torch.zeros(count, dtype=torch.int64)).tolist()
-    return {study.roster[place]: tensors_from_first(None, upload_spec(study)) for place in places}
+    names = [*study.roster, TOTAL]
+    return {names[place]: tensors_from_first(None, upload_spec(study)) for place in places}
 
 
 def _places(study: Study, nodes: Sequence[str]) -> Tensor:
-    """Where these nodes stand in the roster."""
-    return torch.tensor([study.roster.index(node) for node in nodes], dtype=torch.int64)
+    """Where these nodes stand in the roster, and a total behind it."""
+    names = [*study.roster, TOTAL]
+    return torch.tensor([names.index(node) for node in nodes], dtype=torch.int64)

@@ -243,6 +243,7 @@ def _designed(study: Study) -> str:
 def _describe(study: Study) -> None:
     from epgfn.learn.policy import model_weight
     from epgfn.study.knowledge import prior_in_words
+    from epgfn.study.parameters import privacy_in_words
 
     kind = study.kind
     say(
@@ -255,7 +256,7 @@ def _describe(study: Study) -> None:
         f"Variables  {', '.join(study.variable_names)}\n"
         f"Nodes      {', '.join(study.named)}{_places(study)}\n"
         f"Model      {model_weight(study)}\n"
-        f"Privacy    {study.privacy.in_words(study.protected)}"
+        f"Privacy    {privacy_in_words(study)}"
     )
     from epgfn.study.exposure import exposure_of
     from epgfn.study.lacks import notes_of as notes_of_lacks

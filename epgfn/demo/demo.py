@@ -34,6 +34,7 @@ from epgfn.study import Study
 from epgfn.study.lacks import cautious, notes_of, of_node
 from epgfn.study.missing import not_in_figures
 from epgfn.study.new import require_new
+from epgfn.study.parameters import privacy_in_words
 from epgfn.study.records.examine import examine
 from epgfn.study.records.table import Table
 from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table, with_lacked
@@ -194,7 +195,7 @@ def _figures(study: Study, simulation: Simulation, report: Path) -> dict[str, An
         "variables": study.variable_names,
         "designed": study.design.column is not None,
         "noise": study.privacy.is_private,
-        "privacy": study.privacy.in_words(study.protected),
+        "privacy": privacy_in_words(study),
         "notes": _notes(study),
         "audit_ok": audit.ok,
         "audit_checks": len(audit.findings),

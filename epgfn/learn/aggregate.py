@@ -33,6 +33,7 @@ from epgfn.gflownet.training.loop import Options, Parts, Progress, Watch, draw_o
 from epgfn.learn.best_target import moves_of, of_models, of_tables
 from epgfn.learn.effects import statistic_said
 from epgfn.learn.exact import exact_of_table
+from epgfn.learn.masked import TOTAL, decode, pooled_of_total, total_of
 from epgfn.learn.overlap import overlap_of, told
 from epgfn.learn.policy import family_of, initial_policy, validate_upload
 from epgfn.learn.scores import prior_table
@@ -40,7 +41,7 @@ from epgfn.learn.shared import Pooled, pooled
 from epgfn.learn.shared import apart as apart_of
 from epgfn.learn.trust import Judge, Judged, More, parts_of, table_target
 from epgfn.study.objects import space_of
-from epgfn.study.parameters import POOLED, is_shared, why_no_effects
+from epgfn.study.parameters import POOLED, is_masked, is_shared, why_no_effects
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -81,7 +82,8 @@ def train_global(
     """A GFlowNet on the product of the subposteriors that `locals`, tensors by node id, were trained on.
 
     With K of the roster's N nodes present the target is prod_n R_n(x) * pi(x)^(1 - K/N): the posterior given their records. Where the study
-    has all sites share their parameters it is that of their records together, from the statistics that `locals` hold as well.
+    has all sites share their parameters it is that of their records together, from the statistics that `locals` hold as well. Where sums
+    are masked `locals` are the nodes' numbers, or their total under the name `TOTAL`.
     The result does not depend on the order of `locals`. Computed on PyTorch's default device, returned in main memory.
 
     Raises:
@@ -96,8 +98,15 @@ def train_global(
     sent = {node: locals[node] for node in sorted(locals)}
     with computing_on(CPU):
         _check(study, sent)
-        together = _pooled(study, sent) if is_shared(study) else None
-        prior_share = absent_prior_share(study, len(sent)) if study.target_kind.is_modular else None
+        together = None
+        if is_masked(study):
+            together = _of_total(study, sent)
+            sent = {TOTAL: initial_policy(study, together.table, seeded(seed))}
+        elif is_shared(study):
+            together = _pooled(study, sent)
+        # The score of a total has the prior in it once, whoever is in it.
+        present = len(study.roster) if is_masked(study) else len(sent)
+        prior_share = absent_prior_share(study, present) if study.target_kind.is_modular else None
     here = torch.get_default_device()
     models = {
         node: {name: t.to(here) for name, t in apart_of(tensors)[0].items()} for node, tensors in sent.items()
@@ -153,7 +162,11 @@ def train_global(
             found.pop(
                 of_product, None
             )  # towards the product of the nodes' policies, which is not what was trained on
-        found["parameters"] = _beside_own(study, together, product_table, judged)
+        if is_masked(study):
+            found.pop("nodes", None)
+        found["parameters"] = _beside_own(
+            study, together, None if is_masked(study) else product_table, judged
+        )
     found["trust"] = {"target": best.kind if together is None else POOLED, **judged.trust}
     return GlobalResult(on_cpu(policy.tensors()), history, found, judged, judge.more(judged.basis))
 
@@ -178,8 +191,23 @@ def _pooled(study: Study, sent: Mapping[str, Mapping[str, Tensor]]) -> Pooled:
         raise EpgfnError(f"the nodes' statistics together give no score: {error}") from None
 
 
-def _beside_own(study: Study, together: Pooled, product_table: Tensor, judged: Judged) -> dict[str, Any]:
-    """What one set of parameters for all sites makes of the result, beside the product in which each has its own: `target`, `records`,
+def _of_total(study: Study, sent: Mapping[str, Mapping[str, Tensor]]) -> Pooled:
+    """The score of the records of all whose numbers are there, or in the total that is.
+
+    Raises:
+        EpgfnError: they give none. Whose fault that is, nobody can see.
+    """
+    try:
+        return pooled_of_total(study, decode(study, total_of(sent)))
+    except RefusedError as error:
+        raise EpgfnError(str(error)) from None
+
+
+def _beside_own(
+    study: Study, together: Pooled, product_table: Tensor | None, judged: Judged
+) -> dict[str, Any]:
+    """What one set of parameters for all sites makes of the result, beside the product in which each has its own, where the nodes' policies
+    are there to make it: `target`, `records`,
     `between` the sites' means of each variable's variance; the `statistic` of all records, where effects can be told of it; and where both
     are exact `own` by question, with the mean and largest difference and where that is."""
     found: dict[str, Any] = {"target": "shared", "records": together.records}
@@ -187,7 +215,7 @@ def _beside_own(study: Study, together: Pooled, product_table: Tensor, judged: J
         found["between"] = dict(zip(study.variable_names, together.between, strict=True))
     if together.moments is not None and not why_no_effects(study):
         found["statistic"] = statistic_said(together.moments)
-    if judged.basis != "exact":
+    if judged.basis != "exact" or product_table is None:
         return found
     with computing_on(CPU):
         own = exact_of_table(study, product_table.cpu())
@@ -307,7 +335,7 @@ def _start(
 
 def _check(study: Study, models: Mapping[str, Mapping[str, Tensor]]) -> None:
     for node in models:
-        if node not in study.roster:
+        if node not in study.roster and not (is_masked(study) and node == TOTAL):
             raise RefusedError(
                 "not-in-roster",
                 f"node {node} is not in the study's roster; aggregate only the roster's models",

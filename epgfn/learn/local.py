@@ -38,11 +38,13 @@ from epgfn.learn.elsewhere import (
     without_edges,
 )
 from epgfn.learn.exact import Exact, exact_of_objects, exact_of_table
+from epgfn.learn.masked import encode, tensors_of
 from epgfn.learn.policy import family_of, initial_policy, require_possible
 from epgfn.learn.scores import table_from_moments
 from epgfn.learn.target import Target, target_of
 from epgfn.learn.trust import LOCAL_SAMPLES, MULTIPLIED, Judge, parts_of
 from epgfn.study.objects import space_of
+from epgfn.study.parameters import is_masked
 from epgfn.targets.gaussian import Moments
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def train_local(
     stop: threading.Event | None = None,
     checkpoint: Path | None = None,
 ) -> LocalResult:
-    """A GFlowNet on the subposterior R_n(x) = f(D_n | x) pi(x)^(1/N) of one node, N = the length of the roster.
+    """A GFlowNet on the subposterior R_n(x) = f(D_n | x) pi(x)^(1/N) of one node, N = the length of the roster. Of a study whose sums are
+    masked: the numbers of its statistic, and no model.
 
     Args:
         study: decides score, prior, space, policy, objective and how long to train.
@@ -79,6 +82,8 @@ def train_local(
     """
     with computing_on(CPU):  # once, in float64; what follows is on the default device
         target = target_of(study, records)
+        if is_masked(study):  # nothing of a node alone is to be read, so there is nothing to train
+            return LocalResult(tensors_of(encode(study, target.statistic)), [], notes=target.notes)
     shown = progress or notebook_bar("local model")
     return train_on_target(study, target, seed=seed, progress=shown, stop=stop, checkpoint=checkpoint)
 

@@ -12,6 +12,7 @@ That holds of nodes that compute `encode`: under masks nobody sees whether one h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from epgfn.base.errors import RefusedError, UsageError
+from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.learn.shared import (
     CELLS,
     MEAN,
@@ -33,14 +35,39 @@ from epgfn.learn.shared import (
 from epgfn.study.parameters import is_shared
 
 if TYPE_CHECKING:
-    from epgfn.gflownet.policies.spec import TensorSpec
     from epgfn.masking.masks import Vector
     from epgfn.study import Study
 
+NUMBERS: Final = "sum.numbers"
+"""The one tensor of what a node keeps, and, under masks, of what it sends; and of their total."""
+TOTAL: Final = "total"
+"""In the place of a node's name: whose numbers are those of all in the sum."""
 STEPS: Final = 1 << 24
 """In one unit of a sum or a sum of products, on the study's scale."""
 LARGEST_TOTAL: Final = 1 << 62
 """Steps, either way."""
+
+
+def sum_spec(study: Study) -> dict[str, TensorSpec]:
+    """Name, shape and dtype of what a node sends. Errors as `length`."""
+    return {NUMBERS: TensorSpec((length(study),), "int64")}
+
+
+def tensors_of(numbers: Vector) -> dict[str, torch.Tensor]:
+    """(L,) uint64 as a model file holds them."""
+    return {NUMBERS: torch.from_numpy(numbers.view(np.int64).copy())}
+
+
+def numbers_in(tensors: Held) -> Vector:
+    """What `tensors_of` was given."""
+    held: Vector = tensors[NUMBERS].cpu().numpy().view(np.uint64)
+    return held
+
+
+def total_of(sent: Mapping[str, Held]) -> Vector:
+    """The sum modulo 2^64 of what each has."""
+    total: Vector = np.sum([numbers_in(one) for one in sent.values()], axis=0, dtype=np.uint64)
+    return total
 
 
 def length(study: Study) -> int:

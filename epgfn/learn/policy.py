@@ -14,10 +14,11 @@ from epgfn.gflownet.policies.order_potential import scores_of
 from epgfn.gflownet.policies.spec import TensorSpec
 from epgfn.gflownet.policies.validation import check_policy, check_tensors
 from epgfn.gflownet.spaces import DagBySinks
+from epgfn.learn.masked import NUMBERS, sum_spec
 from epgfn.learn.scores import require_mean, require_scorable
 from epgfn.learn.shared import apart, check_statistic, statistic_spec
 from epgfn.study.objects import space_of
-from epgfn.study.parameters import is_shared
+from epgfn.study.parameters import is_masked, is_shared
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -37,7 +38,9 @@ def policy_spec(study: Study) -> dict[str, TensorSpec]:
 
 def upload_spec(study: Study) -> dict[str, TensorSpec]:
     """The same of what a node sends: a policy, and where all sites share their parameters a statistic beside it. Errors as
-    `statistic_spec`."""
+    `statistic_spec`. Where sums are masked, the statistic's numbers and no policy."""
+    if is_masked(study):
+        return sum_spec(study)
     return {**policy_spec(study), **statistic_spec(study)}
 
 
@@ -54,6 +57,11 @@ def model_bytes(study: Study) -> int:
     return sum(_bytes(entry) for entry in upload_spec(study).values())
 
 
+def largest_bytes(study: Study) -> int:
+    """The same of any model file of `study`, a node's or the result. Errors as `upload_spec`."""
+    return max(model_bytes(study), sum(_bytes(entry) for entry in policy_spec(study).values()))
+
+
 def _bytes(entry: TensorSpec) -> int:
     return _SIZES[entry.dtype] * math.prod(entry.shape)
 
@@ -61,6 +69,8 @@ def _bytes(entry: TensorSpec) -> int:
 def model_weight(study: Study) -> str:
     """What a model of `study` weighs, and most of it, as in "22.6 MB, most of it scores of 43,745 sets of parents for each variable"."""
     weight = f"{model_bytes(study) / 1e6:,.1f} MB"
+    if is_masked(study):
+        return f"{weight} of sums over a node's records, under masks"
     space, scores = space_of(study), family_of(study).scores
     if scores is None or not isinstance(space, DagBySinks):
         return weight
@@ -102,11 +112,20 @@ def require_possible(study: Study) -> None:
 
 def validate_upload(study: Study, node_id: str, tensors: Mapping[str, Tensor]) -> None:
     """`validate_policy` of what `node_id` sends; and where all sites share their parameters, that a statistic is beside it, sound and what
-    the policy is made of.
+    the policy is made of. Of numbers under masks only the form can be seen.
 
     Raises:
         RefusedError: as there, or "statistic-not-sound", "statistic-not-the-policys".
     """
+    if is_masked(study):
+        spec = sum_spec(study)[NUMBERS]
+        found = {name: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()}
+        if found != {NUMBERS: (spec.shape, spec.dtype)}:
+            raise RefusedError(
+                "model-tensors",
+                "the file does not hold the numbers of a masked sum of this study; train again with this version",
+            )
+        return
     policy, statistic = apart(tensors)
     validate_policy(study, policy)
     if is_shared(study):

@@ -15,6 +15,7 @@ Entries hold digests, public keys and states, never plaintext. `encode` and `par
     withdrawn-by-node   the same by its node's signed word
     state           the round's state changed
     deadline        the operator extended the round's deadline
+    sum-list        whose part counts in one step of a masked sum
     global          the signed global model; a later one is of a round that takes late models
     leave-one-out   the signed model of everybody but one node
     key-destroyed   the round's private key is gone, so no upload can be opened any more
@@ -186,6 +187,19 @@ class DeadlineEntry(_Entry):
     deadline: Moment
 
 
+SumStep = Literal["keys", "shares", "uploads", "signing", "unmasking"]
+"""Steps of a masked sum, in their order."""
+
+
+class SumListEntry(_Entry):
+    """In this step of a masked sum, exactly these nodes' parts count: SHA-256 of the bundle file that each has signed, by node."""
+
+    kind: Literal["sum-list"] = "sum-list"
+    round_id: RoundId
+    step: SumStep
+    statements: dict[NodeId, Sha256]
+
+
 class GlobalEntry(_Entry):
     """The global model was published: digests of its bundle file and of the model file."""
 
@@ -227,6 +241,7 @@ Entry = (
     | ExcludedEntry
     | StateEntry
     | DeadlineEntry
+    | SumListEntry
     | GlobalEntry
     | LeaveOneOutEntry
     | KeyDestroyedEntry

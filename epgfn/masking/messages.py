@@ -9,8 +9,11 @@ from typing import Any, Final
 from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.encoding import from_base64, to_base64
 from epgfn.base.errors import RefusedError
+from epgfn.masking.masks import KEY_BYTES
 from epgfn.masking.shamir import SHARE_BYTES
 
+KEYS: Final = "epgfn-sum-keys/v1"
+LIST: Final = "epgfn-sum-list/v1"
 SHARES: Final = "epgfn-sum-shares/v1"
 UNMASKING: Final = "epgfn-sum-unmasking/v1"
 SEALED_BYTES: Final = 12 + 2 * SHARE_BYTES + 16
@@ -23,6 +26,41 @@ class Keys:
 
     masking: bytes
     sharing: bytes
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(
+            {"format": KEYS, "masking": to_base64(self.masking), "sharing": to_base64(self.sharing)}
+        )
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Keys:
+        """Raises:
+        RefusedError: "malformed".
+        """
+        said = _of_format(raw, KEYS, {"masking", "sharing"})
+        keys = [from_base64(said[name]) for name in ("masking", "sharing")]
+        masking, sharing = keys
+        if masking is None or sharing is None or {len(masking), len(sharing)} != {KEY_BYTES}:
+            raise _malformed()
+        return cls(masking, sharing)
+
+
+def encode_list(nodes: Collection[str]) -> bytes:
+    """What a node signs to agree that the total is of exactly these; canonical JSON."""
+    return canonical_json({"format": LIST, "nodes": sorted(set(nodes))})
+
+
+def parse_list(raw: bytes) -> tuple[str, ...]:
+    """Raises:
+    RefusedError: "malformed".
+    """
+    nodes = _of_format(raw, LIST, {"nodes"})["nodes"]
+    if not isinstance(nodes, list) or not all(isinstance(node, str) for node in nodes):
+        raise _malformed()
+    if encode_list(nodes) != raw:
+        raise _malformed()
+    return tuple(nodes)
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,10 @@ def _plain_size(suite: str, size: int) -> str:
         return "an unknown number of"
 
 
+MASKED = "sum.numbers"
+"""The one tensor of a file of a masked sum (`epgfn.learn.masked`, which loads torch)."""
+
+
 def _model(head: bytes, length: int) -> Inspected:
     forms, metadata = parse_header(head[: 8 + length])
     told = ", ".join(
@@ -215,6 +219,15 @@ def _model(head: bytes, length: int) -> Inspected:
         for name, (dtype, shape) in sorted(forms.items())
     )
     numbers = sum(math.prod(shape) for _, shape in forms.values())
+    if set(forms) == {MASKED}:
+        said = (
+            "The total of a masked sum: sums over the records of all nodes in it, signed by model.sigstore.json beside it"
+            if metadata["role"] == "total"
+            else "A node's numbers for a masked sum: those in its home are sums over its own records, those that it sends are under masks"
+        )
+        return Inspected(
+            said, [("of the study", metadata["study_digest"]), ("tensors", f"{numbers} numbers: {told}")]
+        )
     whose = (
         "a node's own: whoever reads it has that node's subposterior"
         if metadata["role"] == "local"

@@ -7,6 +7,7 @@
     witnesses/<node>.sigstore.json
     ledger/
     global/{model.safetensors, model.sigstore.json, samples.parquet, summary.json, report.html, *.png}
+    global/total.safetensors   sums/<node>.sigstore.json       of a study whose sums are masked
     global/{comparison.json, comparison.sigstore.json}       of a simulation
     aggregates/<number>/…   leave-one-out/<node>/…          the same files, where the study asks for further models
 
@@ -39,6 +40,9 @@ WITHDRAWALS: Final = "withdrawals"
 ROTATIONS: Final = "rotations"
 """What a party signed, with both keys, to put another signing key in the place of its old one."""
 
+SUMS: Final = "sums"
+"""What nodes signed to agree whose total a masked sum is."""
+
 WITNESSES: Final = "witnesses"
 """What nodes signed to name the keys with which they cosigned the ledger."""
 WITNESS_KEY: Final = "witness.vkey"
@@ -53,6 +57,8 @@ MODEL_BUNDLE: Final = "model.sigstore.json"
 MODEL_SIGNATURE: Final = "model.sig"
 """The model's signature as OpenSSF Model Signing has it, for other people's tools."""
 SAMPLES: Final = "samples.parquet"
+TOTAL: Final = "total.safetensors"
+"""Of a masked sum: the sums over all records, which the model was made of."""
 SUMMARY: Final = "summary.json"
 REPORT: Final = "report.html"
 COMPARISON: Final = "comparison.json"
@@ -113,6 +119,10 @@ class RunLayout:
     def witness(self, node: str) -> Path:
         """What a node signed to name the key with which it cosigns the ledger."""
         return self.root / WITNESSES / f"{node}.sigstore.json"
+
+    def sum_part(self, node: str) -> Path:
+        """What a node signed to agree whose total a masked sum is."""
+        return self.root / SUMS / f"{node}.sigstore.json"
 
     def aggregate(self, number: int) -> Path:
         """The folder of the global model with that number; the first has number 1."""

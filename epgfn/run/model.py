@@ -11,7 +11,7 @@ from safetensors.torch import load
 
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.learn.model import Model
-from epgfn.learn.policy import model_bytes
+from epgfn.learn.policy import largest_bytes
 from epgfn.learn.trust import Basis
 from epgfn.run import layout
 from epgfn.run.lacking import took_part
@@ -43,7 +43,7 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
     if not isinstance(study, Study):
         study = Study.load(study)
     # Numbers may be wider in other people's files; beyond that nothing is a policy of the study.
-    limit = 2 * model_bytes(study) + MAX_HEADER_BYTES + 8
+    limit = 2 * largest_bytes(study) + MAX_HEADER_BYTES + 8
     raw = read_signed(file, "model file", limit, signed(path) if path.is_dir() else None)
     if len(raw) > limit:
         raise RefusedError("malformed", f"{file} is larger than any model of its study")

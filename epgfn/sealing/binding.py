@@ -13,6 +13,8 @@ NONCE_BYTES = 16
 MODEL_PAYLOAD = "application/vnd.epgfn.model+safetensors"
 STATISTIC_PAYLOAD = "application/vnd.epgfn.model-and-statistic+safetensors"
 """A policy and, in the same file, a statistic of the records."""
+MASKED_PAYLOAD = "application/vnd.epgfn.masked-statistic+safetensors"
+"""A statistic of the records under masks, and nothing else."""
 
 _LABEL = b"epgfn binding v1"
 _DIGEST = re.compile(r"[0-9a-f]{64}")

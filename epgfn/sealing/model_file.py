@@ -3,7 +3,7 @@
     header length (8 bytes, little-endian) ‖ header (canonical JSON, padded with spaces to 8 bytes) ‖ tensors
 
 Tensors stand in order of falling element size, then name, little-endian, without gaps. The metadata has exactly three
-keys: format "epgfn-model/v1", study_digest, role ("local" or "global"). Nothing in a header depends on data.
+keys: format "epgfn-model/v1", study_digest, role ("local", "global", or of a masked sum "total"). Nothing in a header depends on data.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.errors import RefusedError
 
 FORMAT: Final = "epgfn-model/v1"
-ROLES: Final = ("local", "global")
+ROLES: Final = ("local", "global", "total")
 MAX_HEADER_BYTES: Final = 1 << 20
 METADATA: Final = "__metadata__"
 ITEM_BYTES: Final = {"F64": 8, "I64": 8, "F32": 4, "I32": 4}

@@ -36,6 +36,7 @@ WITNESS: Final = "urn:epgfn:witness:v1"
 LETTER: Final = "urn:epgfn:letter:v1"
 REPLY: Final = "urn:epgfn:reply:v1"
 ROTATION: Final = "urn:epgfn:rotation:v1"
+SUM_PART: Final = "urn:epgfn:sum-part:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ROUND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the same as a ledger's entries take
@@ -269,6 +270,16 @@ class WitnessPredicate(_Claim):
     vkey: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+class SumPartPredicate(_Claim):
+    """What a node says in one step of a masked sum. Subject: sum-part, the bytes that it says."""
+
+    study_digest: Digest
+    round_id: RoundId
+    node_id: NodeId
+    sender_fingerprint: Digest
+    step: Literal["keys", "shares", "signing", "unmasking"]
+
+
 class LetterPredicate(_Claim):
     """A node writes to its coordinator, where there is no network. Subjects: the parts. The ledger's key names the round, since each
     has its own; `number` grows from one letter of a node to the next; the reply is sealed to `reply_key`, which is made for this letter."""
@@ -378,6 +389,7 @@ Predicate = (
     | LeaveOneOutPredicate
     | ComparisonPredicate
     | WitnessPredicate
+    | SumPartPredicate
     | LetterPredicate
     | ReplyPredicate
     | RotationPredicate
@@ -391,6 +403,7 @@ PREDICATES: Final[dict[str, type[Predicate]]] = {
     LEAVE_ONE_OUT: LeaveOneOutPredicate,
     COMPARISON: ComparisonPredicate,
     WITNESS: WitnessPredicate,
+    SUM_PART: SumPartPredicate,
     LETTER: LetterPredicate,
     REPLY: ReplyPredicate,
     ROTATION: RotationPredicate,

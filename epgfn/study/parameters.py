@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from epgfn.sealing.binding import MODEL_PAYLOAD, STATISTIC_PAYLOAD
+from epgfn.sealing.binding import MASKED_PAYLOAD, MODEL_PAYLOAD, STATISTIC_PAYLOAD
 from epgfn.study.study import Study
 
 
 def is_shared(study: Study) -> bool:
-    """Whether nodes send a statistic beside their policies."""
+    """Whether the result is the posterior of all records together, from nodes' statistics."""
     return getattr(study.target, "parameters", "own") == "shared"
+
+
+def is_masked(study: Study) -> bool:
+    """Whether nodes send their statistic under masks and no policy, so that the coordinator reads the total alone."""
+    return study.aggregation.sums == "masked"
 
 
 def why_no_effects(study: Study) -> str:
@@ -44,11 +49,13 @@ POOLED: Final = "score of all records"
 
 def payload_of(study: Study) -> str:
     """The media type of what a node seals."""
+    if is_masked(study):
+        return MASKED_PAYLOAD
     return STATISTIC_PAYLOAD if is_shared(study) else MODEL_PAYLOAD
 
 
 def statistic_in_words(study: Study) -> str:
-    """What exactly is sent beside the policy, as part of a sentence; empty where nothing is."""
+    """What exactly is sent beside the policy, or under masks in its place, as part of a sentence; empty where nothing is."""
     if not is_shared(study):
         return ""
     arms = ", for each group of arms that a variable's score is taken from," if study.design.column else ""
@@ -71,6 +78,27 @@ def agreement_in_words(study: Study) -> str:
     """What taking part with shared parameters means beyond a policy, in a sentence without its full stop; empty for any other study."""
     if not (what := statistic_in_words(study)):
         return ""
+    if is_masked(study):
+        return f"{_masked_in_words(study, what)}{_published(study)}"
+    return (
+        "this study has target.parameters = 'shared': all sites' records are taken for one population, and beside its policy each node "
+        f"sends the coordinator a statistic of its records: {what}{_published(study)}"
+    )
+
+
+def _masked_in_words(study: Study, what: str) -> str:
+    t, nodes = study.aggregation.quorum, len(study.roster)
+    return (
+        "this study has aggregation.sums = 'masked': all sites' records are taken for one population, and no node sends a model. Each "
+        "sends a statistic of its records under masks that cancel in the sum over nodes, and the coordinator reads the total alone, of all "
+        f"who take part: {what}. That holds as long as fewer than {t} nodes side with a coordinator that keeps to the protocol, or fewer "
+        f"than {2 * t - nodes} with one that does not, and the other names in the roster are who they say. Nodes that side with it can "
+        "take their own numbers off the total, which leaves the sum of the others'. Nobody can check what a node puts under its masks"
+    )
+
+
+def _published(study: Study) -> str:
+    """What readers of the result learn, as the end of a sentence."""
     published = ""
     if not study.privacy.is_private:
         published = (
@@ -78,7 +106,14 @@ def agreement_in_words(study: Study) -> str:
         )
         if not why_no_effects(study):
             published += ", which the result holds as well, for causal effects"
-    return (
-        "this study has target.parameters = 'shared': all sites' records are taken for one population, and beside its policy each node "
-        f"sends the coordinator a statistic of its records: {what}{published}"
-    )
+    return published
+
+
+def privacy_in_words(study: Study) -> str:
+    """What the study's privacy mode means of what a node sends, as a sentence."""
+    if is_masked(study):
+        return (
+            "none: no noise is added to what a node computes from its records. Masks hide it from everybody, the coordinator too; the "
+            "total of all nodes is read, and published."
+        )
+    return study.privacy.in_words(study.protected)

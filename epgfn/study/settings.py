@@ -114,7 +114,10 @@ class AggregationSettings(TrainingSettings):
     model of everybody's so far, signed on its own, beside the first; needs `transport.keep_round_key`.
     `leave_one_out`: also one global model without each node, and how far each node moves the edge probabilities.
 
-    Both publish models that differ by exactly one node's. **Whoever reads both learns that node's subposterior**, up to the
+    `sums`: "plain", or "masked": nodes send no model, only their statistic under masks, of which the coordinator reads the total alone
+    (`docs/formats/masked-sum.md`); needs parameters that all sites share.
+
+    The two before publish models that differ by exactly one node's. **Whoever reads both learns that node's subposterior**, up to the
     error of training: the sealing of its upload then protects it from nobody who gets the run directory. Hence off.
     """
 
@@ -126,6 +129,7 @@ class AggregationSettings(TrainingSettings):
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
     late: Literal["refuse", "new-aggregate"] = "refuse"
     leave_one_out: bool = False
+    sums: Annotated[Literal["plain", "masked"], Field(repr=False)] = "plain"
 
     @field_validator("deadline")
     @classmethod

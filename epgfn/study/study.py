@@ -73,6 +73,7 @@ from epgfn.study.settings import (
     TransportSettings,
     Variable,
 )
+from epgfn.study.sums import check_sums
 from epgfn.study.variables import MOST_VARIABLES
 
 MAX_STUDY_BYTES = MAX_BYTES
@@ -162,6 +163,7 @@ class Study(Settings):
                 self._check_bounds_of_privacy,
                 self._check_objectives,
                 self._check_parameters,
+                partial(check_sums, self),
                 *new,
             )
         )

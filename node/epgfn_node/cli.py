@@ -114,12 +114,13 @@ def _show(study: Study, node_home: NodeHome) -> None:
     """What is to be agreed to, what it would tell, and how."""
     from epgfn.study.exposure import exposure_of
     from epgfn.study.lacks import notes_of
+    from epgfn.study.parameters import privacy_in_words
     from epgfn_node.settings import NodeSettings
 
     told = exposure_of(study)
     data = "" if NodeSettings.of(node_home).data else " --data FILE"
     say(
-        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {study.privacy.in_words(study.protected)}\n"
+        f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {privacy_in_words(study)}\n"
         + (f"Tells   {told}\n" if told else "")
         + "".join(f"Note    {note}.\n" for note in notes_of(study))
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
@@ -396,7 +397,15 @@ def approve(
 
 
 @app.command(epilog="Example: epgfn-node submit --home node-home")
-def submit(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events = False) -> None:
+def submit(
+    home: Home = DEFAULT_HOME,
+    to_file: ToFile = None,
+    wait: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="Where sums are masked: seconds to wait for the other nodes."),
+    ] = 0.0,
+    events: Events = False,
+) -> None:
     """Send what was approved and keep the receipt. Safe to run again after any interruption."""
     from epgfn_node.study import load_agreement
     from epgfn_node.submit import submit as submit_model
@@ -409,7 +418,7 @@ def submit(home: Home = DEFAULT_HOME, to_file: ToFile = None, events: Events = F
 
             write_submission(connection, agreement, to_file, report)
             return
-        submit_model(connection, agreement, report)
+        submit_model(connection, agreement, report, wait=wait)
 
 
 @app.command(epilog="Example: epgfn-node withdraw --home node-home")

@@ -25,6 +25,7 @@ from epgfn.v1 import (
     ledger_pb2_grpc,
     result_pb2_grpc,
     study_pb2_grpc,
+    sum_pb2_grpc,
 )
 
 QUICK_PATIENCE: Final = 2.0  # seconds of trying again when nobody asked to wait
@@ -78,6 +79,7 @@ class Coordinator:
         self.artifact = _stub(artifact_pb2_grpc.ArtifactServiceStub, self._channel)
         self.ledger = _stub(ledger_pb2_grpc.LedgerServiceStub, self._channel)
         self.certificate = _stub(certificate_pb2_grpc.CertificateServiceStub, self._channel)
+        self.sum = _stub(sum_pb2_grpc.SumServiceStub, self._channel)
         self.result = _stub(result_pb2_grpc.ResultServiceStub, self._channel)
 
     def __enter__(self) -> Self:

@@ -29,7 +29,7 @@ from epgfn.run.report.html import (
 from epgfn.sealing.model_header import read_header
 from epgfn.study import Study
 from epgfn.study.lacks import held_by, of_node
-from epgfn.study.parameters import agreement_in_words
+from epgfn.study.parameters import agreement_in_words, is_masked
 from epgfn_node.approval import begun
 from epgfn_node.exposure import TABLE, exposed_table
 from epgfn_node.exposure import in_words as exposed_in_words
@@ -123,6 +123,13 @@ def write(folder: Path, record: Mapping[str, Any]) -> list[Path]:
 
 
 def _readers(agreement: Agreement) -> list[str]:
+    if is_masked(agreement.study):
+        return [
+            "this node's numbers without masks: nobody",
+            "under masks: the coordinator, who holds the round key until it destroys it, and to whom they are uniform noise",
+            "their total over the nodes that take part: the coordinator, and everybody who gets the result",
+            "the signed statement about them: everybody who audits the study",
+        ]
     model = "the model: the coordinator, who holds the round key"
     model += (
         ", keeps it after the round, and may give it to an auditor"
@@ -137,6 +144,9 @@ def _attacks(
 ) -> list[dict[str, Any]]:
     if study.privacy.is_private:
         return [_bounded(found["statement"]["privacy"])]
+    if is_masked(study):
+        why = "what leaves is uniform, whatever the records, to whoever lacks the masks; the total is of all nodes, and not to be had here"
+        return [_tried("reconstruction", "this artifact", None, why)]
     told = exposed_in_words(found["exposed"])
     made = {key: value for key, value in found["exposed"].items() if key != "words" and value is not None}
     reconstruction = _tried(

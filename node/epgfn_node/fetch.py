@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from epgfn.base import failpoints
 from epgfn.base.console import Reporter
@@ -24,6 +24,7 @@ from epgfn.sealing.predicates import WithdrawalPredicate
 from epgfn.sealing.statement import GlobalPredicate, parse_statement, predicate_of
 from epgfn.study import Study
 from epgfn.study.lacks import notes_of
+from epgfn.study.parameters import is_masked
 from epgfn.v1 import result_pb2, study_pb2
 from epgfn_node import ledger
 from epgfn_node.client import LEAST, Coordinator, plain, stall_guard
@@ -32,6 +33,9 @@ from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
+
+if TYPE_CHECKING:
+    from epgfn_node.masked_sum import SumPart
 
 SUBJECT = "model.safetensors"
 POLL = 2.0  # seconds between two looks at the round
@@ -72,7 +76,12 @@ def fetch(
     until = time.monotonic() + wait
     package = load_package(connection, agreement) if home.receipt.exists() else None
     with connection.open(report, max(patience, min(wait, 60.0))) as coordinator:
-        _wait_until_published(connection, coordinator, report, wait)
+        part = None
+        if is_masked(agreement.study) and connection.recorded is None:
+            from epgfn_node.masked_sum import SumPart  # numpy, which few need
+
+            part = SumPart(connection, agreement, coordinator, report)
+        _wait_until_published(connection, coordinator, report, wait, part)
         answer = _result(coordinator, aggregate, until)
         bundle, entry, receipt = bytes(answer.bundle), bytes(answer.entry), bytes(answer.receipt)
         checkpoint = verified_receipt(receipt, entry, connection.trust)
@@ -110,6 +119,8 @@ def fetch(
     write_atomic(kept.receipt, receipt)
     write_atomic(kept.bundle, bundle)
     write_atomic(kept.model, raw)
+    if part is not None:
+        part.forget()
     newest = int(answer.aggregates)
     more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
     report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
@@ -144,8 +155,9 @@ def _result(coordinator: Coordinator, aggregate: int, until: float) -> Any:
 
 
 def _wait_until_published(
-    connection: Connection, coordinator: Coordinator, report: Reporter, wait: float
+    connection: Connection, coordinator: Coordinator, report: Reporter, wait: float, part: SumPart | None
 ) -> None:
+    """`part`: this node's in a masked sum, which may be due meanwhile."""
     until = time.monotonic() + wait
     told, follow_at = "", 0.0
     while True:
@@ -159,6 +171,8 @@ def _wait_until_published(
             return
         if answer.state == study_pb2.ROUND_STATE_FAILED:
             raise RefusedError("round-failed", f"the round ended without a global model: {detail}")
+        if part is not None:
+            part.unmask()
         left = until - time.monotonic()
         if left <= 0:
             raise WaitingError(

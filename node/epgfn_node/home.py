@@ -21,6 +21,7 @@ last-cosigned  keys/witness.key      once this node has cosigned: the newest che
 local/{model.safetensors,history.json,records.sha256,check.json} 0600: never leave this machine
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
 privacy/                             * 0600: of versions before: the ledger of releases, which is the account's now
+local/masked-sum.json                0600: this node's secrets of a masked sum, and what it has said in it
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 outbox/approvals                     there while one of two persons has approved
@@ -173,6 +174,11 @@ class NodeHome:
     def training_state(self) -> Path:
         """What an interrupted training goes on from; gone once the model is written."""
         return self.root / "local" / "training.state"
+
+    @property
+    def masked_sum(self) -> Path:
+        """This node's part in the round's masked sum, its secrets among it; it must never be put back to an earlier state."""
+        return self.root / "local" / "masked-sum.json"
 
     @property
     def history(self) -> Path:

@@ -9,7 +9,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.model_header import DTYPES
 from epgfn.study.lacks import lacked_by, notes_of
-from epgfn.study.parameters import statistic_in_words
+from epgfn.study.parameters import is_masked, statistic_in_words
 from epgfn.study.records.names import listed
 from epgfn_node import statistic as beside
 from epgfn_node.check import PRIVATE, said
@@ -17,7 +17,7 @@ from epgfn_node.check import kept as kept_check
 from epgfn_node.enroll import Connection
 from epgfn_node.exposure import exposed
 from epgfn_node.exposure import in_words as exposed_in_words
-from epgfn_node.outbox import load_package, planned_predicate, read_local_header
+from epgfn_node.outbox import is_approved_to_mask, load_package, planned_predicate, read_local_header
 from epgfn_node.privacy import in_words as in_plain_words
 from epgfn_node.privacy import kept_claim, operator_of
 from epgfn_node.settings import NodeSettings
@@ -35,6 +35,7 @@ NEVER = (
 )
 
 NOT_CHECKED = "they were not looked at when this model was trained; epgfn-node check does"
+NEVER_UNMASKED = "the numbers above without masks, and the secrets of the masks (local/masked-sum.json)"
 NEVER_UNDER_PRIVACY = (
     "the statistic without noise, and anything else computed from the records but the release",
     "the spending log and this node's key to it",
@@ -65,7 +66,9 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         predicate, sealed_sha256 = package.predicate, package.sealed_sha256
         status = "accepted" if home.receipt.exists() else "approved"
     except EpgfnError:
-        pass  # not approved, or no longer: `status` says so
+        if is_masked(study) and is_approved_to_mask(home, digest):
+            status = "approved"
+        # else not approved, or no longer: `status` says so
     found = None if study.privacy.is_private else kept_check(home, study)
     return {
         "status": status,
@@ -90,13 +93,17 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "statement": predicate.model_dump(mode="json"),
         "records_check": found,
         "lacks": lacked_by(study, connection.node_id),
-        "small_counts": small_counts(home, study) or None,
+        "small_counts": (not is_masked(study) and small_counts(home, study)) or None,
         "small_counts_accepted": accepted(home, study),
         "statistic": statistic_in_words(study) or None,
+        "masked": is_masked(study),
         "statistic_accepted": beside.accepted(home, study),
         "unchecked": PRIVATE if study.privacy.is_private else NOT_CHECKED,
         "exposed": exposed(study, raw, forms, None if found is None else int(found["records"])),
-        "never_leaves": [RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ())],
+        "never_leaves": [
+            RECORDS_UNDER_PRIVACY if kept else RECORDS, *NEVER, *(NEVER_UNDER_PRIVACY if kept else ()),
+            *((NEVER_UNMASKED,) if is_masked(study) else ()),
+        ],
     }  # fmt: skip
 
 
@@ -108,6 +115,7 @@ def in_words(facts: dict[str, Any]) -> str:
         "approved": "Approved: `epgfn-node submit` sends it.",
         "accepted": "Sent and accepted by the coordinator.",
     }[facts["status"]]
+    what = "these numbers, under masks" if facts["masked"] else "the trained model"
     lines = [
         f"Study        {facts['study']}",
         f"  digest     {facts['study_digest']}",
@@ -117,8 +125,8 @@ def in_words(facts: dict[str, Any]) -> str:
         status,
         "",
         "What leaves, once, in two files",
-        f"  1. the trained model, {statement['model_size']} bytes, encrypted to {statement['sealed_size']} bytes",
-        f"     SHA-256 before encryption {facts['model_sha256']}",
+        f"  1. {what}, {statement['model_size']} bytes, encrypted to {statement['sealed_size']} bytes",
+        f"     SHA-256 before {'masks and ' if facts['masked'] else ''}encryption {facts['model_sha256']}",
     ]
     if facts["sealed_sha256"]:
         lines.append(f"     SHA-256 as sent           {facts['sealed_sha256']}")
@@ -127,7 +135,9 @@ def in_words(facts: dict[str, Any]) -> str:
         lines.append(f"     - {tensor['name']}: {shape} {tensor['dtype']} ({tensor['numbers']} numbers)")
     if facts["statistic"]:
         lines += [
-            "     In the same file, beside the model, a statistic of your records (the tensors named statistic.*):",
+            "     A statistic of your records, of which the coordinator reads the total over all nodes that take part:"
+            if facts["masked"]
+            else "     In the same file, beside the model, a statistic of your records (the tensors named statistic.*):",
             f"     {facts['statistic']}.",
         ]
         if not facts["statement"]["privacy"].get("epsilon"):
@@ -140,12 +150,18 @@ def in_words(facts: dict[str, Any]) -> str:
         lines.append(
             f"     It says nothing of {listed(facts['lacks'])}, which this node does not have (data.lacks)."
         )
+    if facts["masked"]:
+        lines += [
+            "     Before that, in messages of their own: keys made for this sum, and shares of them sealed to the other nodes. After it:",
+            "     whose total it is, signed, and what takes the masks off that total. None of these depends on your records.",
+        ]
     lines.append("  2. a signed statement, readable by everyone who audits the study, which says")
     lines += [f"     - {name}: {_short(value)}" for name, value in statement.items() if name != "privacy"]
     lines += [f"     - privacy: {_claim(statement['privacy'])}"]
     lines += ["", f"Privacy mode  {facts['privacy']}"]
     told = exposed_in_words(facts["exposed"])
-    lines += ["", "What can be computed from the model", *told] if told else []
+    heading = "What the coordinator learns" if facts["masked"] else "What can be computed from the model"
+    lines += ["", heading, *told] if told else []
     notes = (
         facts["foreign_code"],
         facts["notice"],

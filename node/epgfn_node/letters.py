@@ -42,6 +42,7 @@ from epgfn.sealing.predicates import LETTER, LetterPredicate, ReplyPredicate
 from epgfn.sealing.round_key import HYBRID, RoundPrivateKey
 from epgfn.sealing.round_key_file import read_private_key, write_private_key
 from epgfn.sealing.statement import make_statement, parse_statement, predicate_of
+from epgfn.study.parameters import is_masked
 from epgfn.v1 import (
     artifact_pb2,
     certificate_pb2,
@@ -125,10 +126,16 @@ def write_submission(connection: Connection, agreement: Agreement, path: Path, r
     """Write the letter that sends what was approved.
 
     Raises:
+        UsageError: a masked sum goes by no letter.
         RefusedError: not approved, or sent and accepted already.
         EpgfnError: a file cannot be written.
     """
     home = connection.home
+    if is_masked(agreement.study):
+        raise UsageError(
+            "a masked sum takes several messages between nodes and coordinator, and none of them goes by letter; run epgfn-node submit "
+            "where there is a network"
+        )
     require_none_under_way(home)
     package = load_package(connection, agreement)
     if home.receipt.exists():

@@ -31,7 +31,7 @@ from epgfn.sealing.statement import (
     parse_statement,
     predicate_of,
 )
-from epgfn.study.parameters import payload_of
+from epgfn.study.parameters import is_masked, payload_of
 from epgfn_node import ledger
 from epgfn_node import statistic as beside
 from epgfn_node.approval import collect, named, suffices
@@ -46,6 +46,8 @@ from epgfn_node.training import withdraw_approval
 if TYPE_CHECKING:
     from torch import Tensor
 
+APPROVED: Final = "epgfn-approval/v1"
+TO_MASK: Final = "epgfn-approval-to-mask/v1"
 _SOFTWARE: Final = ("epgfn", "torch", "cryptography", "safetensors", "grpcio")
 
 
@@ -143,8 +145,9 @@ def approve(
     accept_small_counts: bool = False,
     accept_statistic: bool = False,
     approver: str | None = None,
-) -> Package:
-    """Seal and sign the trained model and record the approval. If that is done for this very model, it stays.
+) -> Package | None:
+    """Seal and sign the trained model and record the approval. If that is done for this very model, it stays. Where sums are masked it is
+    sealed when it is sent, once the other nodes' keys are there: None then.
 
     `expected` is the model's SHA-256 as `inspect` showed it; None approves whatever model is there. `accept_small_counts`: a table of
     categories with small counts may leave, now and for this study; `accept_statistic`: so may a statistic beside the model.
@@ -180,24 +183,90 @@ def approve(
                     "already-sent",
                     "what was sent is signed already, and names nobody else any more; withdraw it first if it is to be approved anew",
                 )
-    require_consent(home, agreement.study, accept_small_counts)
+    masked = is_masked(agreement.study)
+    if masked and _to_mask(home, digest) is not None and approver is None:
+        return None
+    if not masked:  # else nobody reads what a node alone has counted
+        require_consent(home, agreement.study, accept_small_counts)
     beside.require_consent(home, agreement.study, accept_statistic)
     approval = collect(home, digest, approver, NodeSettings.of(home).approvals)
     withdraw_approval(home)
+    if masked:
+        by = [] if approval is None else list(approval.by)
+        write_atomic(home.approved, canonical_json({"format": TO_MASK, "model_sha256": digest, "by": by}))
+        report.event("approved", "approved: the numbers are put under masks and sent by epgfn-node submit")
+        return None
     _seal(connection, agreement, raw, approval)
     report.event("sealed", f"encrypted to the round key and signed: {home.sealed}")
-    package = _read_package(connection, digest)
-    note = {
-        "format": "epgfn-approval/v1",
-        "model_sha256": digest,
-        "sealed_sha256": package.sealed_sha256,
-        "bundle_sha256": package.bundle_sha256,
-    }
-    write_atomic(home.approved, canonical_json(note))
+    package = _noted(connection, digest)
     report.event(
         "approved", f"approved for sending: {package.sealed_sha256}", sealed_sha256=package.sealed_sha256
     )
     return package
+
+
+def _noted(connection: Connection, model_sha256: str) -> Package:
+    """What was sealed, once it is noted that this very thing may leave."""
+    package = _read_package(connection, model_sha256)
+    note = {
+        "format": APPROVED,
+        "model_sha256": model_sha256,
+        "sealed_sha256": package.sealed_sha256,
+        "bundle_sha256": package.bundle_sha256,
+    }
+    write_atomic(connection.home.approved, canonical_json(note))
+    return package
+
+
+def _to_mask(home: NodeHome, model_sha256: str) -> tuple[str, ...] | None:
+    """Who has approved by name that these numbers are masked and sent; None where nobody has approved them, or they are masked."""
+    if not home.approved.exists():
+        return None
+    note = parse_canonical_json(read_bytes(home.approved, "approval"))
+    if not isinstance(note, dict) or (note.get("format"), note.get("model_sha256")) != (
+        TO_MASK,
+        model_sha256,
+    ):
+        return None
+    return tuple(note["by"])
+
+
+def is_masked_outside(home: NodeHome) -> bool:
+    """Whether what leaves lies in the outbox, under masks and sealed."""
+    if not home.approved.exists():
+        return False
+    note = parse_canonical_json(read_bytes(home.approved, "approval"))
+    return isinstance(note, dict) and note.get("format") == APPROVED
+
+
+def is_approved_to_mask(home: NodeHome, model_sha256: str) -> bool:
+    """Whether these numbers may leave, as soon as they are under masks."""
+    return _to_mask(home, model_sha256) is not None
+
+
+def approved_to_mask(connection: Connection, agreement: Agreement) -> tuple[bytes, Approval | None]:
+    """The file of the approved numbers, without masks, and who has approved by name.
+
+    Raises:
+        WaitingError: "not-approved".
+        RefusedError: the file was changed.
+    """
+    home = connection.home
+    require_accepted(home, agreement.study)
+    raw, _ = read_local_model(home, agreement, connection.node_id)
+    by = _to_mask(home, sha256_hex(raw))
+    needed = NodeSettings.of(home).approvals
+    if by is None or (needed > 1 and len(by) < needed):
+        raise _not_approved(home)
+    return raw, Approval(by=by) if by else None
+
+
+def seal_masked(
+    connection: Connection, agreement: Agreement, masked: bytes, approval: Approval | None
+) -> Package:
+    """Seal and sign the file of masked numbers in the place of those that were approved."""
+    _seal(connection, agreement, masked, approval)
+    return _noted(connection, sha256_file(connection.home.model))
 
 
 def load_package(connection: Connection, agreement: Agreement) -> Package:
@@ -210,17 +279,18 @@ def load_package(connection: Connection, agreement: Agreement) -> Package:
     home = connection.home
     require_accepted(home, agreement.study)
     if not home.approved.exists():
-        raise WaitingError(
-            "not-approved",
-            f"nobody has approved sending yet; look with: epgfn-node inspect --home {home.root}, then run: "
-            f"epgfn-node approve --home {home.root}",
-        )
+        raise _not_approved(home)
     note = parse_canonical_json(read_bytes(home.approved, "approval"))
+    if isinstance(note, dict) and note.get("format") == TO_MASK:
+        raise WaitingError(
+            "not-masked",
+            f"the numbers are approved and not under masks yet; run: epgfn-node submit --home {home.root}",
+        )
     if not home.model.exists() or not home.sealed.exists() or not home.upload_bundle.exists():
         raise _stale(home)
     package = _read_package(connection, sha256_file(home.model))
     found = {
-        "format": "epgfn-approval/v1",
+        "format": APPROVED,
         "model_sha256": package.model_sha256,
         "sealed_sha256": package.sealed_sha256,
         "bundle_sha256": package.bundle_sha256,
@@ -282,6 +352,14 @@ def _read_package(connection: Connection, model_sha256: str) -> Package:
 
 def _reference(checkpoint: Checkpoint) -> CheckpointRef:
     return CheckpointRef(origin=checkpoint.origin, size=checkpoint.size, root=to_base64(checkpoint.root))
+
+
+def _not_approved(home: NodeHome) -> WaitingError:
+    return WaitingError(
+        "not-approved",
+        f"nobody has approved sending yet; look with: epgfn-node inspect --home {home.root}, then run: "
+        f"epgfn-node approve --home {home.root}",
+    )
 
 
 def _stale(home: NodeHome) -> RefusedError:

@@ -118,7 +118,7 @@ def run(home: NodeHome, plan: Plan, report: Reporter) -> None:
                 accept_small_counts=plan.accept_small_counts,
                 accept_statistic=plan.accept_statistic,
             )
-    submit(connection, agreement, report, plan.patience)
+    submit(connection, agreement, report, plan.patience, plan.wait)
     fetch(connection, agreement, report, plan.wait, plan.patience)
     report.event("done", "done")
 

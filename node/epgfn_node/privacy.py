@@ -18,6 +18,7 @@ from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_secret, remove, write_secret
 from epgfn.base.passphrase import key_passphrase
 from epgfn.study import Study
+from epgfn.study.parameters import privacy_in_words
 from epgfn.study.privacy import meaning
 from epgfn_node.home import ROUNDS, NodeHome
 from epgfn_node.settings import NodeSettings
@@ -261,7 +262,7 @@ def kept_claim(home: NodeHome, study: Study, model_sha256: str) -> KeptClaim | N
 def in_words(study: Study, kept: KeptClaim | None, operator: Operator | None) -> str:
     """What the model's claim means and what the records have spent so far, for `inspect`."""
     if kept is None:
-        return study.privacy.in_words(study.protected)
+        return privacy_in_words(study)
     claim = kept.claim
     words = f"{claim.mode}: {meaning(claim.epsilon, claim.delta, claim.adjacency, claim.unit)}"
     if operator is None:

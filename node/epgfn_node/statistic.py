@@ -1,11 +1,12 @@
-"""Consent, once for a study, to a statistic of the records that leaves beside the policy: where all sites share their parameters."""
+"""Consent, once for a study in which all sites share their parameters, to a statistic of the records that leaves beside the policy, or
+under masks in its place."""
 
 from __future__ import annotations
 
 from epgfn.base.errors import WaitingError
 from epgfn.base.files import write_atomic
 from epgfn.study import Study
-from epgfn.study.parameters import is_shared, statistic_in_words
+from epgfn.study.parameters import is_masked, is_shared, statistic_in_words
 from epgfn_node.home import NodeHome
 
 FLAG = "--accept-statistic"
@@ -31,6 +32,13 @@ def require_consent(home: NodeHome, study: Study, given: bool) -> None:
     """
     if not concerns(study) or accepted(home, study):
         return
+    if not given and is_masked(study):
+        raise WaitingError(
+            "statistic",
+            f"this study asks for a statistic of your records under masks, for the coordinator to read its total over nodes: "
+            f"{statistic_in_words(study)}. Look with epgfn-node inspect --home {home.root}, which says what that rests on; if it may "
+            f"leave, add {FLAG} to approve or run (accept_statistic = true in node.toml)",
+        )
     if not given:
         raise WaitingError(
             "statistic",

@@ -8,24 +8,28 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from epgfn.base.console import Reporter
-from epgfn.base.errors import RefusedError, WaitingError
+from epgfn.base.errors import RefusedError, UsageError, WaitingError
 from epgfn.base.files import remove, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.rpc import PIECE, UNARY_DEADLINE
+from epgfn.study.parameters import is_masked
 from epgfn.v1 import artifact_pb2
 from epgfn_node import ledger
 from epgfn_node.client import STALL, UNCERTAIN, Coordinator, Stalled
 from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
-from epgfn_node.outbox import Package, load_package
+from epgfn_node.outbox import Package, is_masked_outside, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
 from epgfn_node.study import Agreement
 from epgfn_node.withdraw import require_none_under_way
+
+if TYPE_CHECKING:
+    from epgfn_node.masked_sum import SumPart
 
 MOST_CHECKING = 1800.0  # seconds that a node waits in one go while the coordinator says that it is checking
 ASK_AGAIN = 1.0  # seconds; the coordinator answers only when it is done, or after some time of its own
@@ -34,8 +38,15 @@ MAX_UPLOAD_ID = 128  # characters; the name goes with every piece, so a long one
 MAX_ROUNDS = 1000  # of Begin and Upload, each of which got on by at least one byte
 
 
-def submit(connection: Connection, agreement: Agreement, report: Reporter, patience: float = 0.0) -> Package:
-    """Send what was approved, keep the receipt, and return what was sent.
+def submit(
+    connection: Connection,
+    agreement: Agreement,
+    report: Reporter,
+    patience: float = 0.0,
+    wait: float = 0.0,
+) -> Package:
+    """Send what was approved, keep the receipt, and return what was sent. Where sums are masked, the other nodes' keys and shares are
+    waited for first, up to `wait` seconds.
 
     Raises:
         RefusedError: not approved, or the coordinator refuses, or its receipt does not prove what it should, or its
@@ -45,8 +56,20 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
     """
     home = connection.home
     require_none_under_way(home)
-    package = load_package(connection, agreement)
+    masked = is_masked(agreement.study)
+    if masked and connection.recorded is not None:
+        raise UsageError(
+            "a masked sum takes several messages, and none of them goes by letter; use the network"
+        )
+    to_mask = masked and not home.receipt.exists() and not is_masked_outside(home)
+    package = None if to_mask else load_package(connection, agreement)
     with connection.open(report, patience) as coordinator:
+        part = _part(connection, agreement, coordinator, report) if masked else None
+        if package is None:
+            assert part is not None
+            ledger.follow(home, coordinator, connection.trust)
+            part.mask(wait)
+            package = load_package(connection, agreement)
         if not home.receipt.exists():
             # A coordinator whose log was rewritten gets nothing.
             ledger.follow(home, coordinator, connection.trust)
@@ -54,8 +77,18 @@ def submit(connection: Connection, agreement: Agreement, report: Reporter, patie
             _keep_receipt(connection, package, coordinator, bytes(answer.receipt), bytes(answer.entry))
         else:
             remove(home.sending)  # killed after the receipt was written
+        if part is not None:
+            part.unmask()
     report.event("accepted", f"accepted; the receipt is {home.receipt}", sealed_sha256=package.sealed_sha256)
     return package
+
+
+def _part(
+    connection: Connection, agreement: Agreement, coordinator: Coordinator, report: Reporter
+) -> SumPart:
+    from epgfn_node.masked_sum import SumPart  # numpy, which few need
+
+    return SumPart(connection, agreement, coordinator, report)
 
 
 def _send(home: NodeHome, package: Package, coordinator: Coordinator, report: Reporter) -> Any:

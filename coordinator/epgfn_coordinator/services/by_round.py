@@ -9,11 +9,19 @@ from typing import Any, Protocol
 
 import grpc
 
-from epgfn.v1 import artifact_pb2_grpc, ledger_pb2_grpc, result_pb2_grpc, study_pb2, study_pb2_grpc
+from epgfn.v1 import (
+    artifact_pb2_grpc,
+    ledger_pb2_grpc,
+    result_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
+    sum_pb2_grpc,
+)
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.services.artifact import ArtifactServicer
 from epgfn_coordinator.services.calls import CallError, guarded
 from epgfn_coordinator.services.ledger import LedgerServicer
+from epgfn_coordinator.services.masked_sum import SumServicer
 from epgfn_coordinator.services.result import ResultServicer
 from epgfn_coordinator.services.study import StudyServicer
 from epgfn_coordinator.streams import StreamWatch
@@ -30,6 +38,7 @@ class Desk:
     artifact: ArtifactServicer
     result: ResultServicer
     ledger: LedgerServicer
+    sum: SumServicer
 
 
 class Desks(Protocol):
@@ -169,3 +178,11 @@ class LedgerByRound(_Handing, ledger_pb2_grpc.LedgerServiceServicer):
     """LedgerService of all rounds."""
 
     GetCheckpoint = _to("ledger", "GetCheckpoint")
+
+
+class SumByRound(_Handing, sum_pb2_grpc.SumServiceServicer):
+    """SumService of all rounds."""
+
+    GetSum = _to("sum", "GetSum")
+    GetStatement = _to("sum", "GetStatement")
+    Send = _to("sum", "Send")

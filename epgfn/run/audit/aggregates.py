@@ -29,6 +29,7 @@ from epgfn.run.audit.contents import (
     require_samples,
     require_summary,
 )
+from epgfn.run.audit.masked import require_total
 from epgfn.run.audit.rules import Failed, is_prefix, quoted_checkpoint, require, require_all, require_model
 from epgfn.run.layout import (
     ABANDONED,
@@ -42,6 +43,7 @@ from epgfn.run.layout import (
     PUBLISHED,
     SAMPLES,
     SUMMARY,
+    TOTAL,
 )
 from epgfn.run.summary import MAX_SUMMARY_BYTES
 from epgfn.sealing.keys import VerifyKey
@@ -51,6 +53,7 @@ from epgfn.sealing.model_signing import verify_model
 from epgfn.sealing.predicates import GlobalPredicate, LeaveOneOutPredicate, RoundPredicate
 from epgfn.sealing.statement import Statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 
 MAX_SAMPLES_BYTES = 1 << 30
 SAMPLE_BYTES = 64 << 10
@@ -175,6 +178,7 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
     samples were, without those."""
     place, entry = which.place, which.entry
     names = [MODEL] + [name for name in (MODEL_SIGNATURE, SAMPLES, SUMMARY) if name in statement.subjects]
+    names += [TOTAL] if is_masked(ground.study) else []
     if which.left_out is not None and SAMPLES in names:
         names.remove(SAMPLES)
     limits = _limits(ground.study)
@@ -193,13 +197,14 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
 
 def _limits(study: Study) -> dict[str, int]:
     """How large the files of a model of `study` can be: whoever signs larger ones does not make an auditor read them."""
-    from epgfn.learn.policy import model_bytes
+    from epgfn.learn.policy import largest_bytes
 
     return {
-        MODEL: model_bytes(study) + MAX_HEADER_BYTES + 8,
+        MODEL: largest_bytes(study) + MAX_HEADER_BYTES + 8,
         SAMPLES: min(MAX_SAMPLES_BYTES, (1 << 20) + SAMPLE_BYTES * study.aggregation.samples),
         SUMMARY: MAX_SUMMARY_BYTES,
         MODEL_SIGNATURE: MAX_SIGNATURE_BYTES,
+        TOTAL: largest_bytes(study) + MAX_HEADER_BYTES + 8,
     }
 
 
@@ -211,6 +216,8 @@ def _require_contents(
     model, tensors = require_model(files[MODEL], study, f"{place}/{MODEL}")
     if MODEL_SIGNATURE in files:
         _require_signature(ground, files[MODEL_SIGNATURE], place, which.entry.model_sha256)
+    if TOTAL in files:
+        require_total(files[TOTAL], study, tensors, f"{place}/{TOTAL}")
     more = {"left_out": which.left_out, "number": which.number}
     summary = samples = None
     if SUMMARY in files:

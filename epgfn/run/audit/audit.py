@@ -51,6 +51,7 @@ from epgfn.run.audit.aggregates import (
 )
 from epgfn.run.audit.enrolments import enrolled_at, enrolments, in_words, named
 from epgfn.run.audit.kept import Kept, Own, check_kept, check_own
+from epgfn.run.audit.masked import check_signatures, signers
 from epgfn.run.audit.rotations import check_rotations, leading_to, rotation_file
 from epgfn.run.audit.rules import (
     Failed,
@@ -86,6 +87,8 @@ from epgfn.run.layout import (
     SEALED,
     STUDY_BUNDLE,
     SUMMARY,
+    SUMS,
+    TOTAL,
     TRAINING_PNG,
     UPLOAD_BUNDLE,
     UPLOADS,
@@ -105,6 +108,7 @@ from epgfn.sealing.predicates import (
 from epgfn.sealing.rotation import Chain
 from epgfn.sealing.statement import Statement, parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 from epgfn.study.study import MAX_STUDY_BYTES
 
 COORDINATOR_KEY = f"{layout.KEYS}/{layout.COORDINATOR_KEY}"
@@ -228,6 +232,8 @@ class _Audit:
                     f"withdrawal {entry.node_id}",
                     lambda index=index, entry=entry: self._withdrawal(index, entry),  # type: ignore[misc]
                 )
+        if self.study is not None and is_masked(self.study):
+            self._check("masked-sum", self._masked_sum)
         self._check("global", self._global)
         for which in published(self.entries)[1:]:
             self._check(
@@ -546,6 +552,11 @@ class _Audit:
             f"so ask {node} whether it wanted that"
         )
 
+    def _masked_sum(self) -> str:
+        _, study, manifest = self._ground()
+        self._require_entries()
+        return check_signatures(self._bytes, self.entries, study, manifest)
+
     def _accepted(self, node: str) -> tuple[int, AcceptedEntry]:
         """The accepted entry that the node's files belong to: the one that counts, else the last withdrawn one."""
         for index, entry in live(self.entries).items():
@@ -663,6 +674,9 @@ class _Audit:
             for index, entry in enumerate(self.entries)
             if isinstance(entry, CoordinatorRotatedEntry | RotatedEntry)
         }
+        if is_masked(study):
+            known |= {f"{SUMS}/{node}.sigstore.json" for node in signers(self.entries)}
+            known |= {f"{place}/{TOTAL}" for place in places}
         if GLOBAL in places:
             known |= set(COMPARED)
         count, folders, needed = 0, set[Path](), {self.root}

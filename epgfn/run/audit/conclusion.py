@@ -12,6 +12,7 @@ from epgfn.run.audit.audit import About, AuditReport
 from epgfn.run.layout import GLOBAL, SAMPLES, SUMMARY
 from epgfn.study import Study
 from epgfn.study.lacks import notes_of
+from epgfn.study.parameters import is_masked
 
 PROVED: Final = "Proved"
 KEYS: Final = "By the keys of"
@@ -50,7 +51,8 @@ def _proved(about: About, vouched: Container[str]) -> list[Line]:
     used = sorted(e.node_id for e in live(entries, before=models[0].index).values()) if models else []
     others = sorted(set(study.roster) - set(used))
     if models:
-        result = f"the result is signed as one of the models of {_names(used)}"
+        what = "total of the masked numbers" if is_masked(study) else "models"
+        result = f"the result is signed as one of the {what} of {_names(used)}"
         result += (
             f", and of no other node; {_names(others)} took no part in it"
             if others
@@ -117,7 +119,13 @@ def _keys(about: About) -> list[Line]:
 
 def _words(about: About) -> list[Line]:
     refused = sorted({e.node_id for e in about.entries if isinstance(e, RefusedEntry)})
-    said = ["that the result was computed from these models"] if published(about.entries) else []
+    masked = is_masked(about.study)
+    of = (
+        "that the total, from which the scores were computed here again, is that of the sealed uploads"
+        if masked
+        else "that the result was computed from these models"
+    )
+    said = [of] if published(about.entries) else []
     said += [
         "that it will not open them for itself although it keeps the round key"
         if about.manifest.keep_round_key
@@ -127,7 +135,12 @@ def _words(about: About) -> list[Line]:
     said += ["how far the result is from the exact posterior (a simulation)"] if about.compared else []
     return [
         Line(WORD, f"the coordinator: {', '.join(said)}"),
-        Line(WORD, f"each node: that it trained as agreed, on its own records{_privacy(about.study)}"),
+        Line(
+            WORD,
+            "each node: that what it put under its masks is the statistic of its own records"
+            if masked
+            else f"each node: that it trained as agreed, on its own records{_privacy(about.study)}",
+        ),
     ]
 
 
@@ -137,6 +150,12 @@ def _unknown(about: About) -> list[Line]:
         if not about.study.privacy.is_private
         else "who has read which model before: the coordinator could, up to the noise that its node has drawn"
     )
+    if is_masked(about.study):
+        t, nodes = about.study.aggregation.quorum, len(about.study.roster)
+        readable = (
+            f"whether {t} nodes or more have sided with the coordinator, or {2 * t - nodes} with one that lied: they could have read what "
+            "single nodes sent; whether each name in the roster was another party; and what a node put under its masks"
+        )
     dropped = "whether the records are true, or something was dropped before it came into the ledger"
     if not about.kept and not about.witnesses:
         dropped += "; whether others were shown another ledger (hold their receipts against it: --receipts)"

@@ -20,6 +20,8 @@ from epgfn.ledger.entries import (
     RoundEntry,
     StateEntry,
     StudyEntry,
+    SumListEntry,
+    SumStep,
     WithdrawnByNodeEntry,
     WithdrawnEntry,
 )
@@ -27,6 +29,7 @@ from epgfn.run.audit.rules import require
 from epgfn.run.layout import ABANDONED, AGGREGATING, FAILED, OPEN, PUBLISHED, WAITING
 from epgfn.sealing.predicates import RoundPredicate
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 
 NEXT = {
     OPEN: {OPEN, AGGREGATING, WAITING, FAILED, ABANDONED},
@@ -37,6 +40,8 @@ NEXT = {
     ABANDONED: set[str](),
 }
 """The states a round may enter from each; its ledger says "open" once more at the beginning."""
+STEPS: tuple[SumStep, ...] = ("keys", "shares", "uploads", "signing", "unmasking")
+"""The lists of a masked sum, in the order in which they close."""
 
 
 def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) -> None:
@@ -52,6 +57,9 @@ def require_story(entries: list[Entry], study: Study, manifest: RoundPredicate) 
     Where the study takes late models, nodes may send after the result, too, and more results follow; where it asks for it,
     models without each node come between the first result and its publication. A round key is destroyed once: after the last
     model that needs it and before the result is published, or after the round ended without one.
+
+    Where sums are masked, the lists of the sum close once each, in their order and with a quorum at least, each of nodes of the one before:
+    keys and shares before any upload, uploads with the round and of exactly those accepted, the rest before the result.
 
     Raises:
         Failed: an entry that has no place in such a story.
@@ -91,6 +99,10 @@ class _Round:
     excluded: set[str] = field(default_factory=set)
     """Nodes, like the next."""
     left_out: set[str] = field(default_factory=set)
+    sent: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the signed statement of each upload in `accepted`."""
+    lists: dict[SumStep, set[str]] = field(default_factory=dict)
+    """Nodes of each closed list of a masked sum."""
 
     def go_on(self, entry: Entry, where: str) -> None:
         require(not isinstance(entry, StudyEntry | RoundEntry), f"{where} begins a second study or round")
@@ -122,6 +134,8 @@ class _Round:
                 self._enter(entry, where)
             case DeadlineEntry():
                 self._extend(entry, where)
+            case SumListEntry():
+                self._close_list(entry, where)
             case GlobalEntry():
                 self._publish(where)
             case LeaveOneOutEntry():
@@ -194,17 +208,29 @@ class _Round:
             entry.sealed_sha256 not in self.taken_back,
             f"{where} accepts an upload that its node has withdrawn",
         )
+        if is_masked(self.study):
+            require(
+                entry.node_id in self.lists.get("shares", ()) and "uploads" not in self.lists,
+                f"{where} accepts masked numbers of {entry.node_id} that could not be summed",
+            )
         self.accepted[entry.node_id] = entry.sealed_sha256
+        self.sent[entry.node_id] = entry.bundle_sha256
 
     def _withdraw(self, entry: WithdrawnEntry, where: str) -> None:
-        require(self.state == OPEN, f"{where} withdraws an upload after the round was closed")
+        require(
+            self.state == OPEN and "uploads" not in self.lists,
+            f"{where} withdraws an upload after the round was closed",
+        )
         require(
             self.accepted.pop(entry.node_id, None) == entry.sealed_sha256,
             f"{where} withdraws what was not accepted",
         )
 
     def _take_back(self, entry: WithdrawnByNodeEntry, where: str) -> None:
-        require(self.state in (OPEN, WAITING), f"{where} withdraws an upload of a round that is {self.state}")
+        require(
+            self.state in (OPEN, WAITING) and "uploads" not in self.lists,
+            f"{where} withdraws an upload of a round that is {self.state}",
+        )
         require(
             entry.node_id in self.enrolled,
             f"{where} withdraws an upload by the word of a node that had not enrolled, or whose key was revoked",
@@ -219,6 +245,7 @@ class _Round:
     def _exclude(self, entry: ExcludedEntry, where: str) -> None:
         fits = (self.state == AGGREGATING and not self.results) or self._takes_late
         require(fits, f"{where} excludes an upload while nothing is aggregated")
+        require(not is_masked(self.study), f"{where} excludes an upload from a total that it is in")
         require(
             self.accepted.get(entry.node_id) == entry.sealed_sha256 and entry.node_id not in self.excluded,
             f"{where} excludes what was not accepted, or was excluded before",
@@ -228,6 +255,14 @@ class _Round:
     def _enter(self, entry: StateEntry, where: str) -> None:
         before, state = self.state, entry.state
         require(state in NEXT[before], f"{where} takes the round from {before} to {state}")
+        if is_masked(self.study):
+            fits = (state == AGGREGATING) <= ("uploads" in self.lists) and (
+                (state, before) != (WAITING, AGGREGATING)
+            )
+            require(
+                fits,
+                f"{where} takes a masked sum from {before} to {state} without, or after, its list of uploads",
+            )
         counted = len(self.accepted) - len(self.excluded)
         enough = before == OPEN and counted >= self.study.aggregation.quorum
         require(state != WAITING or not enough, f"{where} lets a round wait that has enough uploads")
@@ -246,7 +281,34 @@ class _Round:
         require(deadline is None or later > deadline, f"{where} puts the deadline earlier than it was")
         self.deadline, self.extended = later, True
 
+    def _close_list(self, entry: SumListEntry, where: str) -> None:
+        step, nodes = entry.step, set(entry.statements)
+        require(is_masked(self.study), f"{where} is of a masked sum, and the study has none")
+        fits = len(self.lists) < len(STEPS) and STEPS[len(self.lists)] == step
+        require(fits, f"{where} closes the masked sum's list of {step} out of its order")
+        state = AGGREGATING if step in ("signing", "unmasking") else OPEN
+        require(
+            self.state == state and not self.results,
+            f"{where} closes the masked sum's list of {step} in a round that is {self.state}",
+        )
+        before = self.lists[STEPS[len(self.lists) - 1]] if self.lists else set(self.enrolled)
+        among = self.lists["uploads"] if step == "unmasking" else before
+        require(
+            nodes <= among and len(nodes) >= self.study.aggregation.quorum,
+            f"{where} closes the masked sum's list of {step} with nodes that have no part in it, or with too few",
+        )
+        if step == "uploads":
+            sent = {node: self.sent[node] for node in self.accepted}
+            require(
+                dict(entry.statements) == sent, f"{where} sums other uploads than those that are accepted"
+            )
+        self.lists[step] = nodes
+
     def _publish(self, where: str) -> None:
+        require(
+            not is_masked(self.study) or "unmasking" in self.lists,
+            f"{where} publishes the result of a masked sum that has no total",
+        )
         fits = self._takes_late if self.results else self.state == AGGREGATING
         require(fits, f"{where} publishes a second result, or one of a round that is not aggregating")
         self.results += 1

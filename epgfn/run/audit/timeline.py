@@ -20,6 +20,7 @@ from epgfn.ledger.entries import (
     RoundEntry,
     StateEntry,
     StudyEntry,
+    SumListEntry,
     WithdrawnByNodeEntry,
     WithdrawnEntry,
 )
@@ -64,6 +65,8 @@ def entry_in_words(entry: Entry) -> str:
             return f"the round is {entry.state}" + (f" ({detail})" if detail else "")
         case DeadlineEntry():
             return f"the deadline is extended to {entry.deadline}"
+        case SumListEntry():
+            return f"of the masked sum's {entry.step} count those of {', '.join(entry.statements)}"
         case GlobalEntry():
             return f"a global model is signed: {_short(entry.model_sha256)}"
         case LeaveOneOutEntry():

@@ -11,6 +11,7 @@ from epgfn.run.report.html import Markup, facts
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.words import words_of
+from epgfn.study.parameters import is_masked
 
 SURE, OUT = 0.95, 0.05
 """From where on a pair of variables counts as adjacent for sure, and up to where as not adjacent."""
@@ -100,4 +101,6 @@ def _nodes(run: Run) -> str:
         )
     if len(run.aggregated) < 2:
         return "Only one node's model is in the result."
+    if is_masked(run.study):
+        return "Not known: sums are masked, so nobody saw what a single node's records say."
     return said or "Not known: this run did not compare their models."

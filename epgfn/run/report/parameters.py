@@ -7,7 +7,7 @@ from typing import Any, Final
 from epgfn.run.report.html import Markup, paragraph
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number, plain
-from epgfn.study.parameters import is_shared, why_no_effects
+from epgfn.study.parameters import is_masked, is_shared, why_no_effects
 
 MUCH: Final = 0.05
 """Of a variable's variance between the sites' means: more than that is told."""
@@ -22,6 +22,13 @@ def parameters(run: Run) -> Markup | str:
         "All sites' records are taken for one population with one set of coefficients (target.parameters = 'shared'): each node sent a "
         "statistic of its records, sealed with its model, and what is published is the posterior of all records together, from their sum."
     )
+    if is_masked(run.study):
+        said = (
+            "All sites' records are taken for one population with one set of coefficients (target.parameters = 'shared'), and sums are "
+            "masked: each node sent a statistic of its records under masks that cancel in the sum, so the coordinator read the total "
+            "alone, which lies beside the model. What is published is the posterior of all records together. How far the sites lie apart "
+            "nobody can see."
+        )
     if not why_no_effects(run.study) and found.get("statistic"):
         said += (
             " What would change in one variable if another were raised by one: epgfn effects says it of this run, from the sum that "

@@ -19,6 +19,7 @@ from epgfn.sealing.keys import VerifyKey
 from epgfn.sealing.predicates import UploadPredicate
 from epgfn.sealing.statement import parse_statement, predicate_of
 from epgfn.study import Study
+from epgfn.study.parameters import is_masked
 from epgfn.study.privacy import meaning
 
 NONE = (
@@ -26,6 +27,12 @@ NONE = (
     "Records never left a node, and uploads were encrypted on the way. But a trained policy carries its subposterior: whoever "
     "can open a node's upload, such as the coordinator, can read that node's posterior over {objects}. It is a summary of its "
     "records, and nothing bounds what it gives away about one of them.",
+)
+MASKED = (
+    "Mode “none”: no differential privacy, and sums are masked.",
+    "Records never left a node, and no node sent a model. Each sent sums over its records under masks, of which the coordinator read the "
+    "total of all nodes, as long as too few of them sided with it. The total is published, exactly: nothing bounds what it gives away "
+    "about one record of all nodes together.",
 )
 HEAD = ("node", "epsilon", "delta", "mechanism")
 ASSUMES = (
@@ -87,7 +94,7 @@ def privacy(study: Study, promises: Sequence[Promise]) -> Markup:
         else "The study has the key that opens the uploads destroyed after aggregation; the ledger records when."
     )
     if asked.epsilon is None or asked.delta is None:
-        headline, text = NONE
+        headline, text = MASKED if is_masked(study) else NONE
         return chapter(
             "privacy",
             "Privacy",

@@ -34,7 +34,7 @@ from epgfn.study.lacks import in_words as lacks_in_words
 from epgfn.study.lacks import notes_of
 from epgfn.study.missing import in_words as blanks_in_words
 from epgfn.study.missing import not_in_figures
-from epgfn.study.parameters import is_shared
+from epgfn.study.parameters import is_masked, is_shared
 
 SIMULATED = (
     "This run is a simulation by somebody who held all records, and so can say how far the global model is from the exact posterior; no "
@@ -186,10 +186,11 @@ def sent(run: Run) -> Markup:
         for index, entry in run.deadlines
     ]
     beside = " and a statistic of its records" if is_shared(run.study) else ""
+    what = "a statistic of its records under masks" if is_masked(run.study) else f"its trained model{beside}"
     return subsection(
         "Who sent what",
         paragraph(
-            f"Each node sent one file: its trained model{beside}, sealed to the round's key and signed. ",
+            f"Each node sent one file: {what}, sealed to the round's key and signed. ",
             f"No {words_of(run.study).unit} was sent.",
             _absent(run),
         ),
@@ -201,6 +202,8 @@ def sent(run: Run) -> Markup:
 def _absent(run: Run) -> str:
     if not run.absent:
         return ""
+    if is_masked(run.study):
+        return f" {', '.join(run.absent)} {'is' if len(run.absent) == 1 else 'are'} not in the total."
     share = f"{len(run.absent)}/{len(run.uploads)}"
     return (
         f" {', '.join(run.absent)} {'is' if len(run.absent) == 1 else 'are'} not in the product. Each model carries "
@@ -311,6 +314,11 @@ def meaning(run: Run) -> Markup:
             "The posterior of the pooled records. Every node has coefficients of its own, so "
             f"{len(run.aggregated)} nodes are less certain of an edge than the same records at one: this posterior expects "
             f"{number(float(run.edges.sum()))} edges."
+        )
+    if is_masked(run.study):
+        shows_not.append(
+            "That the total is that of the sealed uploads, that each is the statistic of a node's own records, and that too few nodes have "
+            "sided with the coordinator to read single ones: masks hide all of that from everybody."
         )
     left_out = run.study.kind.left_out(run.study)
     if left_out:

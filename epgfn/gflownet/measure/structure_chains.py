@@ -47,11 +47,29 @@ START_SWEEPS, ROUND, ROUNDS = 5, 25, 8
 ENOUGH: Final = 0.02
 """No more rounds where halves of the populations differ by less in every edge."""
 
-SWEEPS: Final = (2, 10)
-"""At each temperature, and where populations then do not agree."""
+
+class Effort(NamedTuple):
+    """`sweeps` at each temperature, of `times` as many chains."""
+
+    sweeps: int
+    times: int
+
+
+EFFORTS: Final = (Effort(2, 1), Effort(10, 1), Effort(10, 8))
+"""The second where populations do not agree after the first, and so on. More chains help where more sweeps do not: how far a population's
+share of each mode is off at the target is set where modes part, by how many chains are there then."""
+LEAST_ROUNDS: Final = 2
+"""With more chains fewer rounds say as much, but no fewer than these."""
 HOPELESS: Final = 0.3
-"""Halves that are so far apart after a round do not come to agree."""
+"""Halves that are so far apart after a round do not come to agree, but for those of the last effort, after which there is none."""
 REMEMBERED: Final = 2
+
+
+class Thinned(NamedTuple):
+    """Of how many chains one is handed on as it ended, and of how many one graph after each round: neighbours came from one, once."""
+
+    chains: int
+    graphs: int
 
 
 class Lists(NamedTuple):
@@ -257,15 +275,22 @@ def run(
 ) -> Annealed:
     """From an even number of `populations`, for at most so many `rounds` (`ROUNDS`), and no more where halves differ by `enough`.
 
-    Where they end further apart than `CHAINS_AGREE`, others are cooled more slowly, and what these say holds, agreed or not.
+    Where they end further apart than `CHAINS_AGREE`, more is done by `EFFORTS`, and what the last say holds, agreed or not. However many
+    chains that takes, as many graphs and as large populations are handed on.
     """
     if chains is None:
         chains = CHAINS * 2 if tables.n_variables <= FEW else CHAINS
     most = ROUNDS if rounds is None else rounds
-    for sweeps in SWEEPS:
-        randoms = [np.random.default_rng([seed, sweeps, number]) for number in range(populations)]
-        hopeless = math.inf if sweeps == SWEEPS[-1] else HOPELESS
-        found = _run(tables, chains, sweeps, randoms, most, enough, hopeless)
+    for sweeps, times in EFFORTS:
+        last = (sweeps, times) == EFFORTS[-1]
+        randoms = [
+            np.random.default_rng([seed, sweeps, number] + [times] * (times > 1))
+            for number in range(populations)
+        ]
+        fewer = most if times == 1 else min(most, max(LEAST_ROUNDS, most // times))
+        thinned = Thinned(times, max(1, times * fewer // most))
+        hopeless = math.inf if last else HOPELESS
+        found = _run(tables, chains * times, sweeps, randoms, fewer, enough, hopeless, thinned)
         if found.apart <= CHAINS_AGREE:
             break
     return found
@@ -280,6 +305,7 @@ def _run(
     rounds: int,
     enough: float,
     hopeless: float,
+    thinned: Thinned,
 ) -> Annealed:
     """No more rounds either where halves differ by `hopeless`."""
     found = tables.cooled(chains, sweeps, randoms)
@@ -292,13 +318,23 @@ def _run(
         for number, random in enumerate(randoms):
             counts[number] += tables.move(found[number], ROUND, random)
         done += ROUND * chains
-        graphs.append(torch.cat([tables.graphs(population) for population in found]))
+        graphs.append(
+            torch.cat(
+                [tables.graphs(population.rows(slice(None, None, thinned.graphs))) for population in found]
+            )
+        )
         difference = _halves_apart(counts / done)
         if not enough < float(difference.max()) < hopeless:
             break
     edges = (counts / done).mean(0)
     largest, total = float(difference.max()), float(difference.sum())
-    return Annealed(edges, largest, total / max(1, v * (v - 1)), torch.cat(graphs), found)
+    return Annealed(
+        edges,
+        largest,
+        total / max(1, v * (v - 1)),
+        torch.cat(graphs),
+        [population.rows(slice(None, None, thinned.chains)) for population in found],
+    )
 
 
 def _halves_apart(edges: Tensor) -> Tensor:

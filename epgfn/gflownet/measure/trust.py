@@ -104,7 +104,8 @@ def verdict_of(
             not known and such objects were looked at. chains_error, chains_weighted_error: of any probability before and after weighting
             against Markov chains that agree among themselves, where the exact answer is not known; `chains_apart` how far halves of them
             differ, and so how far they may be off, which a model that is near them shares; `chains_silent` where they do not agree, so
-            that nobody knows.
+            that nobody knows: the objects that the model was taught, and that it is judged by, come from the same chains, and what these
+            missed nobody has seen.
     """
     holds = weights_hold(effective_samples, khat)
     if largest_error is not None:
@@ -117,14 +118,9 @@ def verdict_of(
             return "good"
         after = chains_error if chains_weighted_error is None else chains_weighted_error
         return "usable after weighting" if holds and after <= LARGEST_ERROR else "not to be relied on"
-    if not holds or moved > 2 * LARGEST_ERROR or (missing or 0.0) > LARGEST_ERROR:
+    if chains_silent or not holds or moved > 2 * LARGEST_ERROR or (missing or 0.0) > LARGEST_ERROR:
         return "not to be relied on"  # so far off, there may be more that nothing shows
-    good = (
-        not chains_silent
-        and missing is not None
-        and moved <= LARGEST_ERROR
-        and effective_samples >= ENOUGH_SAMPLES
-    )
+    good = missing is not None and moved <= LARGEST_ERROR and effective_samples >= ENOUGH_SAMPLES
     return "good" if good else "usable after weighting"
 
 

@@ -55,6 +55,18 @@ def test_modes_far_apart_are_weighed_as_they_are() -> None:
     assert float((found.edges - truth).abs().max()) < 0.1 + found.apart
 
 
+@pytest.mark.parametrize(("v", "spread", "seed"), [(8, 8.0, 1), (9, 6.0, 2)])
+def test_where_few_chains_do_not_agree_more_of_them_do(v: int, spread: float, seed: int) -> None:
+    """And are right. As many graphs are handed on as by few."""
+    table = drawn_table(v, 3, spread, seed)
+    chains, few = Chains(table, 3), [np.random.default_rng([1, 2, number]) for number in range(4)]
+    first = structure_chains._run(chains, 16, 2, few, 8, 0.02, 9.0, structure_chains.Thinned(1, 1))
+    found = run(chains, seed=1, chains=16)
+    assert first.apart > 0.1 >= found.apart
+    assert float((found.edges - edges_of(table, 3)).abs().max()) < 0.05
+    assert len(found.graphs) == len(first.graphs) and len(found.populations[0].rank) == 16
+
+
 def test_where_an_edge_is_impossible_it_never_appears() -> None:
     table = drawn_table(5, 2, 2.0, seed=3)
     space = DagBySinks(5, 2)

@@ -96,9 +96,10 @@ def test_what_chains_may_be_off_themselves_is_added(apart: float, grade: str) ->
     assert verdict_of(**figures, chains_weighted_error=0.01, chains_apart=apart) == grade
 
 
-def test_where_chains_do_not_agree_nothing_is_called_good() -> None:
+def test_where_chains_do_not_agree_nothing_is_to_be_relied_on() -> None:
+    """However even the weights: of 28 variables such a model's published probabilities were off by .24, and chains .47 apart."""
     found = verdict_of(effective_samples=4096, khat=0.1, moved=0.0, missing=0.0, chains_silent=True)
-    assert found == "usable after weighting"
+    assert found == POOR
 
 
 def test_heavy_weights_few_samples_or_a_large_move_are_not_to_be_relied_on() -> None:

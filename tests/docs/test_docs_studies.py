@@ -46,5 +46,5 @@ def test_every_example_is_a_study_whose_data_are_read(path: Path) -> None:
     assert policy_spec(study)
     for node in study.roster:
         for file in path.parent.glob(f"{node}.*"):
-            assert len(load_records(file, study)) >= 30
+            assert len(load_records(file, study, node)) >= 30
             assert file.stat().st_size < 100_000

@@ -38,6 +38,7 @@ from epgfn.ledger.entries import (
 from epgfn.ledger.log import TileLog, export_log
 from epgfn.ledger.merkle import MerkleTree, leaf_hash
 from epgfn.ledger.note import NoteSigner
+from epgfn.run.lacking import summarised
 from epgfn.sealing.binding import MODEL_PAYLOAD, Binding
 from epgfn.sealing.bundle import sign_statement
 from epgfn.sealing.envelope import seal
@@ -333,6 +334,7 @@ class RunDirectory:
             "samples": study.aggregation.samples,
             "variables": study.variable_names,
             "noun": study.kind.noun,
+            **summarised(study, used),
             "software": {"epgfn": "0.1.0"},
             **({"number": int(place.removeprefix("aggregates/"))} if place.startswith("aggregates/") else {}),
         }

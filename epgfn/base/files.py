@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,20 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of the file at `path`, read in pieces, as 64 lower-case hexadecimal digits."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """A plain file, or a link to one, open for reading. Of a pipe, which might never say anything, a device or a folder nothing is read and
+    nobody waits for it.
+
+    Raises:
+        OSError: it is no plain file, missing or unreadable.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+    return os.fdopen(handle, "rb")
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -97,7 +112,7 @@ def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
     """The bytes of a file the user named; `what` says in the error what it was meant to be (such as "study file").
 
     `most`: of a file that somebody else wrote, how many bytes it may have. Of a longer one, one byte more is read and no memory is taken
-    for the rest, so that whoever checks the size finds it too large.
+    for the rest, so that whoever checks the size finds it too large; and it has to be a plain file, or a link to one.
 
     Raises:
         UsageError: it is missing or unreadable.
@@ -105,7 +120,7 @@ def read_bytes(path: Path, what: str, most: int | None = None) -> bytes:
     try:
         if most is None:
             return path.read_bytes()
-        with path.open("rb") as source:
+        with open_plain(path) as source:
             # As far as the file goes: `read` takes memory for all that it is asked for.
             return source.read(min(most, os.fstat(source.fileno()).st_size) + 1)
     except OSError as error:

@@ -44,6 +44,14 @@ MOST_CERTAIN = 12
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
 
 
+def _say_whether_signed(run_dir: Path) -> None:
+    """To whoever is shown what a directory says, where no signature stands behind it."""
+    from epgfn.run.published import signed
+
+    if run_dir.is_dir() and signed(run_dir) is None:
+        say(f"Nothing in {run_dir} is signed: nobody vouches for what it says.", err=True)
+
+
 class Format(StrEnum):
     """File formats of `epgfn sample`."""
 
@@ -150,6 +158,7 @@ def sample(
 
     if form is Format.parquet and out is None:
         raise UsageError("parquet is a binary format; name a file with --out")
+    _say_whether_signed(run_dir)
     basis, verdict = drawn_from(run_dir)
     basis = "samples" if own else basis
     if basis != "samples":
@@ -182,6 +191,7 @@ def ask(
     from epgfn.run.lacking import notes_of_run
     from epgfn.run.model import drawn_from, load_model
 
+    _say_whether_signed(run_dir)
     _, verdict = drawn_from(run_dir)
     model = load_model(run_dir)
     notes = notes_of_run(run_dir, model.study)
@@ -222,6 +232,7 @@ def effects(
     from epgfn.run.result import load_run
 
     run = load_run(run_dir)
+    _say_whether_signed(run_dir)
     statistic_said(run)  # where there are no effects, that is what to say first
     if of is None:
         raise UsageError(
@@ -264,6 +275,7 @@ def exact(run_dir: RunDir, as_json: AsJson = False) -> None:
     from epgfn.run.model import load_model
     from epgfn.study.objects import written
 
+    _say_whether_signed(run_dir)
     model = load_model(run_dir)
     _say(notes_of_run(run_dir, model.study))
     state, probability = terminating_distribution(model)
@@ -325,6 +337,7 @@ def export(
     from epgfn.run.exports import export as write
     from epgfn.run.result import load_run
 
+    _say_whether_signed(run_dir)
     run = load_run(run_dir)
     written = write(run, to.value, out, Options(least, draws, seed))
     _say([said.removesuffix(".") for said in (EXPORTS[to.value].caution, run.caveat) if said])

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epgfn.base.files import write_atomic
+from epgfn.base.files import open_plain, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
 from epgfn.ledger.errors import LedgerError
 from epgfn.ledger.merkle import MerkleTree, leaf_hash
@@ -278,7 +278,7 @@ def _files(directory: Path) -> set[str]:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as source:
+        with open_plain(path) as source:
             # As far as the file goes: `read` takes memory for all that it is asked for.
             data = source.read(min(limit, os.fstat(source.fileno()).st_size) + 1)
     except OSError as error:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from epgfn.base import failpoints
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError
-from epgfn.base.files import sha256_hex
+from epgfn.base.files import open_plain, sha256_hex
 from epgfn.sealing.binding import Binding
 from epgfn.sealing.bundle import MAX_BYTES as MAX_BUNDLE_BYTES
 from epgfn.sealing.encoding import from_base64, length_prefixed, to_base64
@@ -83,7 +83,7 @@ class Letter(NamedTuple):
         begins, size = self.parts[number]
         left = size - offset
         try:
-            with self.path.open("rb") as source:
+            with open_plain(self.path) as source:
                 source.seek(begins + offset)
                 while left > 0:
                     data = source.read(min(PIECE, left))
@@ -161,7 +161,7 @@ def read_letter(path: Path) -> Letter:
         RefusedError: "truncated": it ends too early; "malformed": it goes on where it should end.
     """
     try:
-        with path.open("rb") as source:
+        with open_plain(path) as source:
             size = os.fstat(source.fileno()).st_size
             if source.read(len(MAGIC)) != MAGIC:
                 raise UsageError(

@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from epgfn.base.errors import EpgfnError, one_line
-from epgfn.base.files import sha256_hex
+from epgfn.base.files import open_plain, sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
     CoordinatorRotatedEntry,
@@ -762,7 +762,7 @@ class _Audit:
             state = path.lstat()
             require(stat.S_ISREG(state.st_mode), f"{name} is not a plain file")
             require(state.st_size <= limit, f"{name} is larger than {limit} bytes")
-            with path.open("rb") as source:
+            with open_plain(path) as source:
                 yield source, state.st_size
         except OSError as error:
             raise Failed(

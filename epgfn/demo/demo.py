@@ -34,7 +34,7 @@ from epgfn.study import Study
 from epgfn.study.lacks import cautious, notes_of, of_node
 from epgfn.study.missing import not_in_figures
 from epgfn.study.new import require_new
-from epgfn.study.parameters import privacy_in_words
+from epgfn.study.parameters import is_masked, privacy_in_words
 from epgfn.study.records.examine import examine
 from epgfn.study.records.table import Table
 from epgfn.study.records.tables import bounded_of, load_table, records_of, split_table, with_lacked
@@ -131,8 +131,9 @@ def run_study(
         models = {
             node: load_model(simulation.homes[node] / "local" / "model.safetensors", study)
             for node in summary["aggregated"]
+            if not is_masked(study)  # whose nodes train no model
         }
-        known = {node: records[node] for node in models}
+        known = {node: records[node] for node in summary["aggregated"]}
         comparison = _compare(study, known, models, load_model(out), reference)
         histories = {
             node: json.loads((home / "local" / "history.json").read_bytes())

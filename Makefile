@@ -11,6 +11,8 @@
 #   make release-check   requirements.lock fits pyproject.toml and has hashes, two builds give the same wheel, an SBOM (CycloneDX) in dist/
 #   make lock     newer versions into requirements.lock, with hashes (needs the package registry)
 #   make images   both container images, their base pinned by images.lock, their packages by requirements.lock
+#   make compose-test   docker-compose.yml and examples/deploy/compose/ in containers, with kills, stops and an audit (needs an engine: DOCKER=, COMPOSE=,
+#                 IMAGE_BUILD= name its commands; ten minutes)
 #   make bench    the accuracy and aggregation tables of docs/, one seed (an hour or more; BENCH_FLAGS="--seeds 3" for three)
 #   make check    what CI checks besides: format, lint, types, import directions, generated stubs, the wire contract
 # A smaller PyTorch, without CUDA:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -24,10 +26,10 @@ SOAK_MINUTES ?= 10
 FUZZ_MINUTES ?= 10
 BIN := .venv/bin
 
-.PHONY: demo test wheel-test outside soak fuzz lock release-check images bench check format stubs clean help compose-prepare
+.PHONY: demo test wheel-test outside soak fuzz lock release-check images compose-test bench check format stubs clean help compose-prepare
 
 help:
-	@sed -n '1,17p' Makefile
+	@sed -n '1,19p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "epgfn needs Python 3.11 or newer; install it, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 2; }
@@ -98,6 +100,10 @@ release-check: .venv-release/.there
 
 images:
 	@tests/release.sh images
+
+DOCKER ?= docker
+compose-test: .venv/.run
+	@DOCKER="$(DOCKER)" COMPOSE="$(COMPOSE)" IMAGE_BUILD="$(IMAGE_BUILD)" PIP_FLAGS="$(PIP_FLAGS)" tests/compose.sh
 
 bench: .venv/.run
 	@OMP_NUM_THREADS=1 $(BIN)/epgfn bench accuracy $(BENCH_FLAGS)

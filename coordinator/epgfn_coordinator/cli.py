@@ -434,6 +434,13 @@ def serve(
             help="Show metrics for Prometheus at http://127.0.0.1:PORT/metrics (0 picks a port; default: nowhere).",
         ),
     ] = None,
+    until_fetched: Annotated[
+        bool,
+        typer.Option(
+            "--until-fetched",
+            help="End, with exit code 0, once every node whose model counts has fetched the global one.",
+        ),
+    ] = False,
 ) -> None:
     """Enrol nodes, take their models, train and publish the global one, of every round in the home. Stop with Ctrl-C; start again to go on.
 
@@ -468,6 +475,7 @@ def serve(
             clock_is_right=clock_is_right,
             backup_is_newest=backup_is_newest,
             metrics_port=metrics_port,
+            until_fetched=until_fetched,
         )
         ends.close()
         if still_at_work():

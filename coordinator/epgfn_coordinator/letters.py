@@ -210,6 +210,7 @@ class Letters:
             answer.rotation.SetInParent()
             return None, f"{said.node_id} signs with {signer.signing_key.fingerprint}"
         answer.result.CopyFrom(desk.result.of(said.node_id, message.question.aggregate))
+        live.store.note_fetched(said.node_id)
         return desk.result.model(message.question.aggregate), "the global model is in the reply"
 
     def _succeeding_key(

@@ -29,7 +29,7 @@ from epgfn_coordinator.live_round import AGGREGATION, LAST_STEP, LiveRound, Shar
 from epgfn_coordinator.loading import load
 from epgfn_coordinator.people import revoked_in, share, unshared_revocations
 from epgfn_coordinator.revocation import Requests
-from epgfn_coordinator.round import round_state
+from epgfn_coordinator.round import everybody_has_it, round_state
 from epgfn_coordinator.services.by_round import (
     ArtifactByRound,
     ByRound,
@@ -67,14 +67,17 @@ def serve(
     clock_is_right: bool = False,
     backup_is_newest: bool = False,
     metrics_port: int | None = None,
+    until_fetched: bool = False,
 ) -> None:
     """Serve all rounds in `home` until `stop` is set (by SIGTERM or SIGINT too, in the main thread). `trainer` makes what
-    trains global models, `together`: with other processes.
+    trains global models, `together`: with other processes. `until_fetched`: or until every node has its result.
     `clock_is_right`: the operator vouches for the machine's clock as it is now; `backup_is_newest`: that nothing was entered in the ledger
     after the backup from which this home was restored. `metrics_port`: where on loopback to show metrics.
 
     Raises:
         EpgfnError: the ports are taken, a file is missing or unreadable, or aggregation failed; run again to go on.
+        EpgfnError: with `until_fetched`: a round has ended without a result.
+        KeyboardInterrupt: with `until_fetched`: it was stopped before.
     """
     stop = stop or threading.Event()
     if threading.current_thread() is threading.main_thread():
@@ -88,7 +91,10 @@ def serve(
                 clock_is_right=clock_is_right,
                 backup_is_newest=backup_is_newest,
                 metrics_port=metrics_port,
+                until_fetched=until_fetched,
             )
+            if until_fetched and not coordinator.everybody_has_it():
+                raise KeyboardInterrupt
         finally:
             coordinator.close()
 
@@ -231,8 +237,9 @@ class Coordinator:
         clock_is_right: bool = False,
         backup_is_newest: bool = False,
         metrics_port: int | None = None,
+        until_fetched: bool = False,
     ) -> None:
-        """Serve until `stop` is set."""
+        """Serve until `stop` is set, or with `until_fetched` until every node has its result."""
         for each in self._rounds:
             try:
                 each.begin(clock_is_right=clock_is_right, backup_is_newest=backup_is_newest)
@@ -261,7 +268,7 @@ class Coordinator:
         if config != self._config:
             config.save(self._home.config)
         with metrics.served(self._home, self._standing, metrics_port) as metrics_address:
-            self._serve(listener, config, upkeep, stop, metrics_address)
+            self._serve(listener, config, upkeep, stop, metrics_address, until_fetched)
 
     def _serve(
         self,
@@ -270,6 +277,7 @@ class Coordinator:
         upkeep: Upkeep,
         stop: threading.Event,
         metrics_address: str,
+        until_fetched: bool,
     ) -> None:
         enrollment = self._enrollment(config)
         self._letters = LetterBox(self._home, self.letters(enrollment))
@@ -292,7 +300,7 @@ class Coordinator:
             if any(each.may_train for each in self._rounds):
                 # Beside the first calls: nobody should have to wait for it later.
                 threading.Thread(target=load, name=LOADING, daemon=True).start()
-            self._keep_moving(stop, upkeep)
+            self._keep_moving(stop, upkeep, until_fetched)
         finally:
             listener.stop()
 
@@ -405,6 +413,14 @@ class Coordinator:
                 "key-replaced", f"{node_id} signs with {rotation.in_words}", caller=node_id, node=node_id
             )
 
+    def everybody_has_it(self) -> bool:
+        """Whether every node has its result, in every round.
+
+        Raises:
+            EpgfnError: a round has ended without a result.
+        """
+        return all(everybody_has_it(each.store) for each in self._rounds)
+
     def close(self) -> None:
         """Give the states back."""
         for each in self._rounds:
@@ -423,7 +439,7 @@ class Coordinator:
                 self._first_state = Store(self._home.state)
         return self._first_state
 
-    def _keep_moving(self, stop: threading.Event, upkeep: Upkeep) -> None:
+    def _keep_moving(self, stop: threading.Event, upkeep: Upkeep, until_fetched: bool) -> None:
         requests = Requests(self.revoke)
         try:
             while not stop.is_set():
@@ -456,6 +472,8 @@ class Coordinator:
                     self._room.is_missing(missing)
                 elif going:
                     self._room.is_there()
+                if until_fetched and self.everybody_has_it():
+                    break
                 self._shared.wake.wait(TICK)
                 self._shared.wake.clear()
         finally:

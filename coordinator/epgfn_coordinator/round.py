@@ -51,6 +51,17 @@ def round_state(store: Store) -> str:
     return store.text("state")
 
 
+def everybody_has_it(store: Store) -> bool:
+    """Whether the global model is there, and every node whose model counts has taken it.
+
+    Raises:
+        EpgfnError: there will be none.
+    """
+    if round_state(store) in WITHOUT_RESULT:
+        raise EpgfnError(f"the round has ended without a result: {store.text('detail')}")
+    return round_state(store) == PUBLISHED and set(accepted_nodes(store)) <= set(store.fetched())
+
+
 def accepted_nodes(store: Store) -> list[str]:
     """Ids of the nodes whose model is accepted and counts, sorted."""
     rows = store.rows(

@@ -60,6 +60,7 @@ def status(home: Home) -> dict[str, Any]:
             "enrolled": enrolled,
             "revoked": revoked_nodes(store),
             "accepted": accepted,
+            "fetched": store.fetched(),
             "missing": sorted(set(awaited) - set(accepted) - set(excluded)),
             "places": _places(study, store),
             "free_places": [node for node in study.roster if node not in awaited],

@@ -27,6 +27,8 @@ TURN_FACT: Final = "turn"
 """There while a round waits for others to be aggregated, whose names it holds."""
 SERVED_FACT: Final = "served"
 """There once a process has begun to serve the round."""
+FETCHED_FACT: Final = "fetched "
+"""With a node's id behind it: there once that node has taken the global model."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (
@@ -235,6 +237,18 @@ class Store:
         """Set a named value."""
         raw = value.encode("utf-8") if isinstance(value, str) else value
         self.write("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", name, raw)
+
+    def fetched(self) -> list[str]:
+        """The nodes that have taken the global model, in order."""
+        rows = self.rows("SELECT name FROM facts WHERE name LIKE ? ORDER BY name", f"{FETCHED_FACT}%")
+        return [str(row["name"]).removeprefix(FETCHED_FACT) for row in rows]
+
+    def note_fetched(self, node_id: str) -> None:
+        """A node has taken the global model. Said once; where there is no room for it now, the next time it comes."""
+        name = f"{FETCHED_FACT}{node_id}"
+        with contextlib.suppress(NoRoomError):
+            if self.fact(name) is None:
+                self.set_fact(name, "")
 
     def append_entry(self, entry: bytes) -> int:
         """Append a ledger entry and return its index. Call inside a transaction with whatever the entry records.

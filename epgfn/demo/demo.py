@@ -68,6 +68,23 @@ def node_names(count: int) -> list[str]:
     return [f"clinic-{number:03d}" for number in range(1, count + 1)]
 
 
+def demo_study(nodes: int, seed: int, quick: bool = False) -> Study:
+    """The example's study with a roster of `nodes`; `quick`: only `QUICK_STEPS` of training."""
+    study = Study.load(example_dir() / STUDY_NAME).with_changes(
+        {"roster": node_names(nodes), "seed": seed, "aggregation": {"quorum": max(1, (3 * nodes + 3) // 4)}}
+    )
+    brief = {"steps": QUICK_STEPS}
+    return study.with_changes({"training": brief, "aggregation": brief}) if quick else study
+
+
+def demo_records(nodes: int, seed: int) -> dict[str, bytes]:
+    """Each node's part of the example's records, as a CSV file."""
+    parts = split_table(example_dir() / "sachs.csv", nodes, seed)
+    return {
+        name: part.to_csv(index=False).encode() for name, part in zip(node_names(nodes), parts, strict=True)
+    }
+
+
 def run_demo(nodes: int, out: Path, seed: int, quiet: bool, quick: bool = False) -> dict[str, Any]:
     """The Sachs study over `nodes` nodes in `out`; returns what `epgfn demo --json` prints. `quick`: only `QUICK_STEPS` of training.
 
@@ -77,21 +94,14 @@ def run_demo(nodes: int, out: Path, seed: int, quiet: bool, quick: bool = False)
     """
     if not 1 <= nodes <= 64:
         raise UsageError("the demo runs 1 to 64 nodes; choose --nodes in that range")
-    source = example_dir()
-    names = node_names(nodes)
-    study = Study.load(source / STUDY_NAME).with_changes(
-        {"roster": names, "seed": seed, "aggregation": {"quorum": max(1, (3 * nodes + 3) // 4)}}
-    )
-    if quick:
-        brief = {"steps": QUICK_STEPS}
-        study = study.with_changes({"training": brief, "aggregation": brief})
+    study, parts = demo_study(nodes, seed, quick), demo_records(nodes, seed)
     data_dir = out.with_name(out.name + ".data")
     if data_dir.exists() and any(data_dir.iterdir()):
         raise UsageError(f"{data_dir} is not empty; choose another folder with --out")
-    files = {name: data_dir / f"{name}.csv" for name in names}
-    for name, part in zip(names, split_table(source / "sachs.csv", nodes, seed), strict=True):
-        write_atomic(files[name], part.to_csv(index=False).encode())
-    with (source / "consensus_edges.csv").open(newline="") as table:
+    files = {name: data_dir / f"{name}.csv" for name in parts}
+    for name, part in parts.items():
+        write_atomic(files[name], part)
+    with (example_dir() / "consensus_edges.csv").open(newline="") as table:
         reference = [(row["cause"], row["effect"]) for row in csv.DictReader(table)]
     figures = run_study(study, files, out, quiet=quiet, reference=reference)
     if quick:

@@ -47,6 +47,7 @@ FORMS: Final[tuple[tuple[str, Relation], ...]] = (
     ("{} -> {}", _edge),
     ("{} - {}", lambda g, of: adjacent(g)[:, of[0], of[1]]),
     ("{} and {} are adjacent", lambda g, of: adjacent(g)[:, of[0], of[1]]),
+    ("{} is adjacent to {}", lambda g, of: adjacent(g)[:, of[0], of[1]]),
     ("{} is a parent of {}", _edge),
     ("{} is a child of {}", lambda g, of: g[:, of[1], of[0]]),
     ("{} is an ancestor of {}", lambda g, of: ancestors(g)[:, of[0], of[1]]),
@@ -55,6 +56,8 @@ FORMS: Final[tuple[tuple[str, Relation], ...]] = (
     ("a path leads from {} to {}", lambda g, of: reaches(g, of[0], of[1], [])),
 )
 """What may be said, the longest of those that begin alike first; one line each."""
+MOST_NAMED: Final = 20
+"""Variables that are listed where a question is not understood."""
 AVOIDING: Final = re.compile(r"^(?P<path>a path leads from .+?) avoiding (?P<others>.+)$")
 
 
@@ -90,8 +93,9 @@ def question(text: str, names: Sequence[str]) -> Question:
                 raise UsageError("a question is about different variables; one is named twice")
             return Question(relation, of)
     forms = "; ".join(form.format(*"abc") for form, _ in FORMS)
+    shown = [*names[:MOST_NAMED], *(["..."] if len(names) > MOST_NAMED else [])]
     raise UsageError(
-        f"cannot read {text!r}; it is none of these with names of the study's variables: {forms}"
+        f"cannot read {text!r}; it is none of these with names of the study's variables, which are {', '.join(shown)}: {forms}"
     )
 
 

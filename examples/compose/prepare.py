@@ -1,4 +1,4 @@
-"""Fill deploy/ for docker-compose.yml: a study for three nodes, each node's part of the example data, and fresh passphrases.
+"""Fill deploy/ for the docker-compose.yml beside this: a study for three nodes, parts of the example data, and fresh passphrases.
 
 Run through `make compose-prepare`. The folder is readable by its owner only. What lies inside must be readable by the containers'
 user, who is not root, so the protection is that of the folder.
@@ -16,13 +16,14 @@ from epgfn.study.records.tables import split_table
 
 NODES = 3
 SEED = 1
+UP = "docker compose -f examples/compose/docker-compose.yml --project-directory ."
 
 
 def main() -> None:
     deploy = Path("deploy")
     if deploy.exists():
         raise SystemExit(
-            "deploy/ exists already; remove it first to start anew (and run: docker compose down --volumes)"
+            f"deploy/ exists already; remove it first to start anew (and run: {UP} down --volumes)"
         )
     deploy.mkdir(mode=0o700)
     source, names = example_dir(), node_names(NODES)
@@ -38,7 +39,7 @@ def main() -> None:
     shared_folder(deploy / "out")
     # Accepting the study is the operator's act; here one person is all operators at once.
     write_atomic(Path(".env"), f"EPGFN_ACCEPT_STUDY={study.digest}\n".encode())
-    print(f"deploy/ is ready; the accepted study is {study.digest}\nnext: docker compose up --build")
+    print(f"deploy/ is ready; the accepted study is {study.digest}\nnext: {UP} up --build")
 
 
 def shared_folder(path: Path) -> None:

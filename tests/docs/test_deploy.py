@@ -22,7 +22,7 @@ PROGRAMS = {"epgfn-coordinator": coordinator, "epgfn-node": node}
 COMMAND = re.compile(r"^(?:ExecStart|Exec|HealthCmd)=(.*(?:epgfn-coordinator|epgfn-node) .*)$", re.MULTILINE)
 QUADLET_KEYS = {
     "Image", "ContainerName", "Exec", "Volume", "Secret", "Environment", "PublishPort", "HealthCmd", "HealthInterval", "HealthTimeout",
-    "HealthStartPeriod", "ReadOnly", "Tmpfs", "DropCapability", "NoNewPrivileges", "StopTimeout", "VolumeName",
+    "HealthStartPeriod", "UserNS", "ReadOnly", "Tmpfs", "DropCapability", "NoNewPrivileges", "StopTimeout", "VolumeName",
 }  # fmt: skip
 """Of [Container] and [Volume], as podman-systemd.unit(5) spells them."""
 
@@ -67,3 +67,56 @@ def test_commands_have_the_options_that_units_give_them(unit: Path) -> None:
         verb, given = words[at + 1], [word for word in words[at + 2 :] if word.startswith("--")]
         known = {name for option in program.commands[verb].params for name in option.opts}
         assert given and set(given) <= known, (line, known)
+
+
+ROOT = DEPLOY.parents[1]
+COMPOSE = [ROOT / "docker-compose.yml", *sorted(DEPLOY.glob("compose/*.yml"))]
+HARDENED = (
+    "init: true", "read_only: true", "cap_drop: [ALL]", 'security_opt: ["no-new-privileges:true"]', "mem_limit: ", "pids_limit: ",
+    "stop_grace_period: ",
+)  # fmt: skip
+LISTED = re.compile(r"^ +(?:command|test): \[(?:CMD, )?(.*)\]", re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", COMPOSE, ids=lambda path: path.name)
+def test_every_compose_file_hardens_its_services(file: Path) -> None:
+    text = file.read_text()
+    assert [line for line in HARDENED if line not in text] == []
+    services = re.findall(
+        r"^  [a-z-]+:\n((?:    .*\n|\n)+)", text.partition("\nservices:\n")[2], re.MULTILINE
+    )
+    own = [each for each in services if re.search(r"^    (?:command|image): ", each, re.MULTILINE)]
+    assert len(own) == (6 if file.name == "docker-compose.yml" else 1)
+    for service in own:
+        assert "<<: *" in service or all(line in service for line in HARDENED)
+        assert "privileged: true" not in service and ("cap_add" in service) == ('user: "0"' in service)
+
+
+@pytest.mark.parametrize("file", COMPOSE, ids=lambda path: path.name)
+def test_commands_of_compose_files_have_the_options_that_they_are_given(file: Path) -> None:
+    for line in LISTED.findall(file.read_text()):
+        words = [word.strip().strip('"') for word in line.split(",")]
+        program: Any = typer.main.get_command(coordinator if words[0] == "epgfn-coordinator" else node)
+        verb, *rest = words[1:] if words[0] == "epgfn-coordinator" else words
+        if words[0] not in ("python", "chown") and not words[0].startswith("clinic-"):
+            known = {name for option in program.commands[verb].params for name in option.opts}
+            assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, line
+
+
+def test_a_site_is_the_same_with_a_checkout_and_without() -> None:
+    of_a_site = [
+        [line for line in path.read_text().splitlines() if "--invite=" in line or "/site/passphrase" in line]
+        for path in (ROOT / "docker-compose.yml", DEPLOY / "compose" / "node.yml")
+    ]
+    assert of_a_site[0] == of_a_site[1] and len(of_a_site[0]) == 2
+
+
+def test_both_images_share_their_layers() -> None:
+    node_image, coordinator_image = (
+        (ROOT / party / "Dockerfile").read_text() for party in ("node", "coordinator")
+    )
+
+    def shared(text: str) -> str:
+        return text[text.index("ARG BASE") : text.index("\nVOLUME ")]
+
+    assert shared(node_image) == shared(coordinator_image)

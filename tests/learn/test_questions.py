@@ -116,7 +116,7 @@ def test_names_that_hold_words_of_a_question_or_blanks() -> None:
     ("text", "why"),
     [
         ("a causes b", "cannot read 'a causes b'; it is none of these"),
-        ("a -> c", "cannot read"),
+        ("a -> c", "cannot read .* with names of the study's variables, which are a, b: "),
         ("a -> a", "named twice"),
         ("a path leads from a to b avoiding b", "where it begins or ends"),
         ("a path leads from a to b avoiding z", "no variable 'z'"),

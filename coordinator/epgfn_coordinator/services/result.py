@@ -96,6 +96,7 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
                 SENT.inc(len(data))
                 progress()  # the piece before has been taken
                 offset += len(data)
+        self._store.note_fetched(caller.node_id)
 
     def _made(self, number: int) -> Row:
         """The global model with that number; 0 and 1 are the first."""

@@ -15,13 +15,14 @@ from parties import REFUSED, WAITING, WRONG_USE, CoordinatorProcess, Node
 from small import PRIVATE_STUDY
 
 NODES = ["north", "south", "east"]
+NEW = ["west", "centre"]  # for the test of enrolling alone, since a name enrolls once
 LOUD = "column b: its spread is "
 FACTOR = "divided by 38.67 (cholesterol in mg/dL and mmol/L)"
 
 
 @pytest.fixture(scope="module")
 def study(small_study: Study) -> Study:
-    return small_study.with_changes({"roster": NODES, "aggregation": {"close_when": "all"}})
+    return small_study.with_changes({"roster": NODES + NEW, "aggregation": {"close_when": "all"}})
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_home_of_before_is_shown_as_not_looked_at(tmp_path: Path) -> None:
 def test_enrolling_tells_the_next_command_as_it_is_to_be_typed(
     coordinator: CoordinatorProcess, study: Study, odd: Path, tmp_path: Path
 ) -> None:
-    for node, data in (("north", True), ("south", False)):
+    for node, data in zip(NEW, (True, False), strict=True):
         one = Node(tmp_path / node)
         one.ok("init", *(["--data", str(odd)] if data else []))
         said = one.ok("enroll", "--invite", str(coordinator.invite(node, tmp_path / f"{node}.json")))

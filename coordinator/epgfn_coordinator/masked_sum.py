@@ -154,7 +154,8 @@ class MaskedSum:
         """Keep what a node says, and close its step's list if it was the last. Idempotent.
 
         Raises:
-            RefusedError: it is not what the node signed, or `epgfn.masking.gathering` takes it not, or not now.
+            RefusedError: it is not what the node signed, or `epgfn.masking.gathering` takes it not, or not now; "other-key": the node has
+                changed its key since it said its first.
             CallError: "waiting", "restored", "revoked": nothing is taken.
         """
         node = caller.node_id
@@ -176,6 +177,7 @@ class MaskedSum:
                 self._require_taking(step)
                 if not is_current(self._store, node, caller.signing_key):
                     raise revoked_error(node)
+                self._require_same_key(step, caller)
                 new = _with(self._gathered(), step, node, payload)
                 if new is self._gathered() or self._has_said(step, node):
                     return
@@ -263,6 +265,17 @@ class MaskedSum:
             raise RefusedError(
                 "round-closed",
                 "the round takes no more; ask the coordinator's operator whether another one opens",
+            )
+
+    def _require_same_key(self, step: SumStep, caller: Caller) -> None:
+        """The others refuse what is signed with another key than the sum was begun with, and could not go on with it."""
+        begun = self._store.row(
+            "SELECT key_position FROM sum_parts WHERE step = 'keys' AND node_id = ?", caller.node_id
+        )
+        if step != "keys" and begun is not None and begun["key_position"] != self._key_position(caller):
+            raise RefusedError(
+                "other-key",
+                f"{caller.node_id} has changed its signing key since it sent its keys for this masked sum, and sits the rest of it out",
             )
 
     def _gathered(self) -> Gathering:

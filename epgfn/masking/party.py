@@ -29,6 +29,7 @@ from epgfn.masking.masks import (
     NONCE_BYTES,
     Terms,
     Vector,
+    agree,
     commitment,
     open_from,
     pair_mask,
@@ -75,7 +76,13 @@ class Party:
 
     @property
     def public(self) -> Keys:
-        """What everybody may know."""
+        """What everybody may know.
+
+        Raises:
+            RefusedError: "sum-order": the sum is over, and the keys are anybody's.
+        """
+        if self.is_over:
+            raise _too_early()
         return Keys(public_of(self.masking_secret), public_of(self.sharing_secret))
 
     def with_keys(self, keys: Mapping[str, Keys], random: RandomBytes) -> Party:
@@ -83,7 +90,8 @@ class Party:
 
         Raises:
             RefusedError: "other-list": it was another before. "own-key": this node's own keys are missing or others. "sum-too-small": they
-                are fewer than the threshold. "sum-list": a node that is not in the roster, or two with one key.
+                are fewer than the threshold. "sum-list": a node that is not in the roster, or two with one key. "bad-key": one is no
+                usable key.
         """
         if self.keys is not None:
             if dict(self.keys) != dict(keys):
@@ -110,6 +118,7 @@ class Party:
             one, other = of_key[terms.place(node)], of_seed[terms.place(node)]
             sealed = b""
             if node != self.node:
+                agree(self.masking_secret, keys[node].masking)  # refused now, not when the numbers are masked
                 nonce = random(NONCE_BYTES)
                 sealed = seal_to(
                     terms, self.sharing_secret, keys[node].sharing, self.node, node, one + other, nonce
@@ -217,6 +226,11 @@ class Party:
         seeds = {node: self.held[node][1] for node in listed}
         keys = {node: pair[0] for node, pair in self.held.items() if node not in seeds}
         return dataclasses.replace(self, said=Unmasking(seeds, keys).encode())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its secrets are gone."""
+        return not any(self.seed)
 
     def without_secrets(self) -> Party:
         """What is kept once the sum is over: what was agreed to, and nothing that opens anything."""

@@ -22,6 +22,7 @@ local/{model.safetensors,history.json,records.sha256,check.json} 0600: never lea
 local/privacy-claim.json             0600: under differential privacy, the claim of the model beside it
 privacy/                             * 0600: of versions before: the ledger of releases, which is the account's now
 local/masked-sum.json                0600: this node's secrets of a masked sum, and what it has said in it
+local/masked-sum-signers.json        0600: which keys the other nodes sign with in that sum
 local/training.state                 0600: there while a training is unfinished, so that a restart goes on with it
 outbox/{model.sealed,upload.sigstore.json,approved}  what leaves, once approved
 outbox/approvals                     there while one of two persons has approved
@@ -179,6 +180,11 @@ class NodeHome:
     def masked_sum(self) -> Path:
         """This node's part in the round's masked sum, its secrets among it; it must never be put back to an earlier state."""
         return self.root / "local" / "masked-sum.json"
+
+    @property
+    def sum_signers(self) -> Path:
+        """Fingerprints of the keys with which each node has begun the round's masked sum; with no others they go on in it."""
+        return self.root / "local" / "masked-sum-signers.json"
 
     @property
     def history(self) -> Path:

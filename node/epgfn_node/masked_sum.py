@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from epgfn.base.canonical import canonical_json, parse_canonical_json
 from epgfn.base.console import Reporter
 from epgfn.base.errors import EpgfnError, RefusedError, WaitingError
 from epgfn.base.files import read_secret, sha256_file, sha256_hex, write_secret
@@ -37,6 +38,7 @@ from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import approved_to_mask, seal_masked
 from epgfn_node.receipts import verified_receipt
+from epgfn_node.settings import NodeSettings
 from epgfn_node.study import Agreement
 
 POLL: Final = 1.0  # seconds between two looks
@@ -95,7 +97,7 @@ class SumPart:
             RefusedError: "left-out", "other-list", "swapped" and others: the coordinator asks for another total, and gets nothing.
         """
         party = kept(self._home)
-        if party is None or party.input_sha256 is None or self._home.withdrawal.exists():
+        if party is None or party.is_over or party.input_sha256 is None or self._home.withdrawal.exists():
             return
         self._look()
         uploads = self._lists.get("uploads")
@@ -199,6 +201,11 @@ class SumPart:
         if party is None:
             party = Party.begin(terms, self._me, secrets.token_bytes)
             write_secret(self._home.masked_sum, party.encode())
+        if party.is_over:
+            raise RefusedError(
+                "sum-over",
+                "this node's part in the masked sum is over, and its secrets are gone; nothing is sent",
+            )
         if (party.terms, party.node) != (terms, self._me):
             raise RefusedError(
                 "other-round",
@@ -225,6 +232,8 @@ class SumPart:
                 raise _not_a_list()
             if entry.step in found or STEPS.get(each.step) != entry.step:
                 raise _not_a_list()
+            if not set(entry.statements) <= set(self._agreement.study.roster):
+                raise _not_a_list()  # before anything is asked about each of them
             found[entry.step] = entry
             if self._lists.get(entry.step) != entry:
                 shown.append(verified_receipt(bytes(each.receipt), bytes(each.entry), self._connection.trust))
@@ -271,13 +280,46 @@ class SumPart:
             require_part(bundle, payload, self._predicate(step, node, key.fingerprint), key)
             self._payloads[step, node] = payload
         self._follow(shown)
+        self._require_signers(step, prints)
+
+    def _require_signers(self, step: SumStep, prints: dict[str, str]) -> None:
+        """Each node's statements are signed with one key from the first to the last, which is the one that this node's operator says it is.
+
+        Otherwise a coordinator that enters further keys of others in its ledger could have their lists signed by itself.
+
+        Raises:
+            RefusedError: "wrong-key": one is signed with another.
+        """
+        file = self._home.sum_signers
+        known: dict[str, str] = parse_canonical_json(read_secret(file)) if file.exists() else {}
+        said = NodeSettings.of(self._home).sum_keys
+        others = {node: key for node, key in prints.items() if node != self._me}
         if step == "keys":
-            others = "; ".join(f"{node} {key}" for node, key in prints.items() if node != self._me)
+            shown = "; ".join(f"{node} {key}" for node, key in others.items())
             self._report.event(
                 "sum-nodes",
                 "the masked sum is with nodes of these signing keys, which the coordinator has enrolled; whether they are theirs, only "
-                f"they can tell you: {others}",
+                f"they can tell you: {shown}; this node's own is {prints.get(self._me, '')}",
             )
+            if said:
+                for node, key in others.items():
+                    if said.get(node, "").lower() != key:
+                        what = "another key than" if node in said else "a key, and you have not set one, in"
+                        raise RefusedError(
+                            "wrong-key",
+                            f"the coordinator shows {node} with {what} [sum_keys] of {self._home.settings.name}: {key}; nothing of this "
+                            f"node's numbers is sent. Ask {node} which is its own, and set that one if it says so",
+                        )
+            if not known:
+                write_secret(file, canonical_json(prints))
+                return
+        for node, key in others.items():
+            if known.get(node, key) != key:
+                raise RefusedError(
+                    "wrong-key",
+                    f"what the coordinator shows of {node} in the step '{step}' of the masked sum is signed with another key than what it "
+                    "said first; nothing is sent, tell the other nodes and your auditor",
+                )
 
     def _key_of(self, node: str, entry: bytes, receipt: bytes) -> tuple[VerifyKey, Checkpoint]:
         """A key that is the node's by the ledger, and the checkpoint under which it is."""

@@ -16,6 +16,8 @@ privacy_budget_epsilon = 4.0    # differential privacy: the most that all releas
 privacy_budget_delta = 1e-5     # at this delta, for good from the first release on; default: that of the first study
 privacy_ledger = "/data/ledger" # folder of the spending log; default: the account's, for whichever home
 privacy_population = "ward-b"   # whose records these are, where they are of others than all before: epgfn-node privacy population new
+[sum_keys]                      # at the end: fingerprints of the other nodes' signing keys, as they told you; a masked sum
+bergen = "<SHA-256>"            # with any other key, or with a node that is not here, is refused
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ INHERITED: Final = (
     "privacy_ledger",
     "privacy_population",
     "approvals",
+    "sum_keys",
 )
 """What a round that a node has joined takes from the node's own settings, unless it says otherwise. Nobody agrees to a study, to sending or
 to odd records for more than one round."""
@@ -67,6 +70,7 @@ class NodeSettings(BaseModel):
     privacy_budget_delta: Annotated[float, Field(gt=0, le=1e-2)] | None = None
     privacy_ledger: Path | None = None
     privacy_population: str = ""
+    sum_keys: dict[str, Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]] = {}
 
     @classmethod
     def of(cls, home: NodeHome) -> NodeSettings:

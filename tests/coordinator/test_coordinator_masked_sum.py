@@ -258,6 +258,32 @@ def test_each_says_each_thing_once_and_only_members_read_what_takes_no_masks_off
     assert reason(error) == "round-closed"
 
 
+def test_a_node_that_changes_its_key_sits_the_rest_out(sum_: Sum) -> None:
+    """The others would refuse what another key has signed, and the round would stop."""
+    sum_.send_keys()
+    new = SigningKey.generate()
+    with sum_.store.transaction():
+        sum_.store.write("DELETE FROM nodes WHERE node_id = 'north'")
+        enter(
+            sum_.store,
+            "north",
+            {
+                "tls_fingerprint": new.public.fingerprint,
+                "signing_fingerprint": new.public.fingerprint,
+                "signing_key": new.public.pem,
+                "certificate": b"",
+            },
+        )
+    sum_.keys["north"] = new
+    with pytest.raises(RefusedError) as error:
+        sum_.send_shares(("north",))
+    assert reason(error) == "other-key"
+    three = ("east", "south", "west")
+    sum_.send_shares(three)
+    with sum_.store.transaction():
+        assert "without north" in sum_.coordinator.close_early()
+
+
 def test_another_list_than_that_of_the_uploads_cannot_be_signed(sum_: Sum) -> None:
     sum_.send_keys()
     sum_.send_shares()

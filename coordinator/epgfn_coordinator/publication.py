@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import threading
 from functools import cache, partial
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
-from epgfn.base.errors import EpgfnError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.gflownet.training.loop import TrainingEnded, TrainingProgress
 from epgfn.learn.aggregate import UnusableModels
@@ -25,6 +25,7 @@ from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.entries import ExcludedEntry, GlobalEntry, KeyDestroyedEntry, LeaveOneOutEntry, encode
 from epgfn.run import layout
 from epgfn.run.layout import (
+    FAILED,
     MODEL,
     MODEL_BUNDLE,
     MODEL_SIGNATURE,
@@ -59,6 +60,9 @@ from epgfn_coordinator.store import Store
 from epgfn_coordinator.together import Trainer
 from epgfn_coordinator.verify import Verifier
 
+NO_TOTAL: Final = frozenset({"share-wrong", "statistic-not-sound"})
+"""Why a masked sum has no total, or one that no records have: what a node sent cannot be taken back."""
+
 
 class Publication:
     """Aggregates a closed round and publishes the result. Its methods may be called again after any interruption."""
@@ -84,7 +88,8 @@ class Publication:
         self._round, self._journal, self._trainer = current, journal, trainer
 
     def run(self, stop: threading.Event) -> None:
-        """Take the round from aggregating to published; or let it wait for its operator, where what is left of it cannot be combined.
+        """Take the round from aggregating to published; or let it wait for its operator, where what is left of it cannot be combined; or
+        let it fail, where a masked sum has no total that records can have.
 
         Models that cannot be combined with the others are excluded by name, and it begins anew without them.
 
@@ -103,9 +108,9 @@ class Publication:
                 self._wait(f"{len(nodes)} models can be combined, fewer than the quorum of {quorum}")
                 return
             try:
+                self._train(layout.GLOBAL, models(), "aggregating", stop, nodes=nodes)
                 if self._masked is not None:
                     write_total(self._home.aggregate(layout.GLOBAL), self._study, models())
-                self._train(layout.GLOBAL, models(), "aggregating", stop, nodes=nodes)
             except UnusableModels as error:
                 if self._masked is not None:  # the total is of exactly these uploads
                     raise EpgfnError(str(error)) from None
@@ -115,6 +120,11 @@ class Publication:
                 if self._masked is not None:  # there is no other total, however long the round is open
                     raise
                 self._wait(f"the models cannot be combined: {error}")
+                return
+            except RefusedError as error:
+                if self._masked is None or error.reason not in NO_TOTAL:
+                    raise
+                self._fail(f"the masked sum has no total: {error}")
                 return
             self._sign(layout.GLOBAL, nodes, checkpoint)
             break
@@ -197,6 +207,11 @@ class Publication:
         why = f"{why}; the round waits for the coordinator's operator, who can extend the deadline or abandon the round"
         self._round.advance(WAITING, why)
         self._journal.decision("waiting", why, warn=True)
+
+    def _fail(self, why: str) -> None:
+        """There is no other total of the same uploads, however often and by whomever it is computed."""
+        self._round.advance(FAILED, why)
+        self._journal.decision("failed", why, warn=True)
 
     def _leave_out(
         self, node: str, models: dict[str, dict[str, Tensor]], checkpoint: Checkpoint, stop: threading.Event

@@ -195,12 +195,18 @@ def _of_total(study: Study, sent: Mapping[str, Mapping[str, Tensor]]) -> Pooled:
     """The score of the records of all whose numbers are there, or in the total that is.
 
     Raises:
-        EpgfnError: they give none. Whose fault that is, nobody can see.
+        RefusedError: "statistic-not-sound": they give none. Whose fault that is, nobody can see.
     """
     try:
         return pooled_of_total(study, decode(study, total_of(sent)))
     except RefusedError as error:
-        raise EpgfnError(str(error)) from None
+        raise RefusedError("statistic-not-sound", str(error)) from None
+    except (EpgfnError, ValueError, ArithmeticError):
+        raise RefusedError(
+            "statistic-not-sound",
+            "the total of the masked sum gives no score: a node sent what it did not compute from its records; there is no result, run "
+            "another round",
+        ) from None
 
 
 def _beside_own(

@@ -139,7 +139,7 @@ def decode(study: Study, total: Vector) -> dict[str, torch.Tensor]:
         raise RefusedError(
             error.reason,
             "the total of the masked sum is that of no records: masks were left on it, or a node sent what it did not compute from its "
-            "records; abandon the round, and run another",
+            "records; there is no result, run another round",
         ) from None
     return held
 

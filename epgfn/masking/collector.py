@@ -79,6 +79,6 @@ def _joined(terms: Terms, shares: Mapping[str, bytes]) -> bytes:
 def _broken(node: str, what: str) -> RefusedError:
     return RefusedError(
         "share-wrong",
-        f"the shares of the {what} of {node} do not give it: {node} has dealt shares that do not fit each other, and this round cannot "
-        "end; abandon it, and ask that node",
+        f"the shares of the {what} of {node} do not give it: {node} has dealt shares that do not fit each other; there is no result, ask "
+        "that node, and run another round",
     )

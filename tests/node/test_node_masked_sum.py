@@ -76,9 +76,9 @@ class Hospitals:
             done = self.nodes[node_id].command(verb)
             assert done.returncode == code, (node_id, done.returncode, done.stdout, done.stderr)
 
-    def kill_at(self, step: str, node: Node) -> None:
-        """A node is killed in `submit` when it has come to that step."""
-        fork = Fork(NODE, ["submit", "--home", str(node.home)], self.folder / "fork", f"kill:1:{step}")
+    def kill_at(self, step: str, node: Node, verb: str = "submit") -> None:
+        """A node is killed in this command when it has come to that step."""
+        fork = Fork(NODE, [verb, "--home", str(node.home)], self.folder / "fork", f"kill:1:{step}")
         fork.end()
         assert fork.died, fork.said
 
@@ -145,8 +145,16 @@ def test_the_posterior_of_all_records_whoever_is_killed(tmp_path: Path) -> None:
         all_of_them.each("submit", 0, [a, b, c])
         all_of_them.coordinator.kill()  # before anything takes masks off
         all_of_them.coordinator.start()
-        for node_id in (a, b, c, a, b, c):
-            all_of_them.nodes[node_id].command("fetch")  # sign, and then unmask
+        # A node is killed when it has decided whose total it signs, and when it has decided what takes masks off; it says both afterwards.
+        all_of_them.kill_at("renamed local/masked-sum.json", first, "fetch")
+        decided = Party.parse(read_secret(first.home / "local" / "masked-sum.json"))
+        assert decided.signed == tuple(sorted(all_of_them.study.roster)) and decided.said is None
+        for node_id in (a, b, c):
+            all_of_them.nodes[node_id].command("fetch")
+        all_of_them.kill_at("renamed local/masked-sum.json", first, "fetch")
+        assert Party.parse(read_secret(first.home / "local" / "masked-sum.json")).said is not None
+        for node_id in (a, b):
+            all_of_them.nodes[node_id].command("fetch")
         for node in all_of_them.nodes.values():
             node.ok("fetch", "--wait", "300")
         over = Party.parse(read_secret(first.home / "local" / "masked-sum.json"))

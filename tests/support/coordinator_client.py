@@ -432,8 +432,9 @@ class FakeNode:
             metadata = {"format": FORMAT, "study_digest": study.digest, "role": "local"}
             plaintext = write_model(tensors or random_tensors(study, seed), metadata)
         fingerprint = self.signing.public.fingerprint
+        payload_type = changes.get("payload_type", MODEL_PAYLOAD)
         binding = Binding(
-            study.digest, manifest.round_id, self.node_id, fingerprint, manifest.round_key_id, MODEL_PAYLOAD
+            study.digest, manifest.round_id, self.node_id, fingerprint, manifest.round_key_id, payload_type
         )
         sealed = seal(plaintext, manifest.public_key, binding)
         origin, size, root = self.checkpoint().checkpoint.decode().split("\n")[:3]

@@ -91,8 +91,8 @@ def made_up_records(study: Study, seed: int, n: int = RECORDS) -> Tensor:
         return (1 << bases).to(torch.uint8)
     columns = [
         torch.randn(n, generator=generator, dtype=torch.float64)
-        if variable.categories is None
-        else torch.randint(len(variable.categories), (n,), generator=generator)
+        if variable.is_number
+        else torch.randint(len(variable.categories or ()), (n,), generator=generator)
         for variable in study.variables
     ]
     return torch.stack(columns, 1)
@@ -111,7 +111,7 @@ def write_records(study: Study, records: Tensor, path: Path) -> Path:
         path.write_text("".join(lines), encoding="utf-8")
         return path
     table = {
-        v.name: off_scale(column, v) if v.categories is None else [v.categories[i] for i in column]
+        v.name: off_scale(column, v) if v.categories is None else [v.categories[int(i)] for i in column]
         for v, column in zip(study.variables, rows.T, strict=True)
     }
     path = path.with_suffix(".csv")

@@ -107,6 +107,7 @@ def init(
             exposure_of(parsed),
             parsed.disclosure,
             parsed.caution,
+            parsed.one_way,
             *notes_of(parsed),
         ),
     ):
@@ -183,6 +184,7 @@ def add(
             exposure_of(parsed),
             parsed.disclosure,
             parsed.caution,
+            parsed.one_way,
             *notes_of(parsed),
         ),
     ):
@@ -726,7 +728,7 @@ def export(
 
         pack(out, crate)
     agreed = Study.load(current.study)
-    notes = [note for note in (agreed.disclosure, agreed.caution, *notes_of(agreed)) if note]
+    notes = [note for note in (agreed.disclosure, agreed.caution, agreed.one_way, *notes_of(agreed)) if note]
     if as_json:
         say(json.dumps({"run_dir": str(out), "state": state, "notes": notes}, indent=2))
         return

@@ -40,6 +40,33 @@ def gaussian(x: Records, child: int, parents: Sequence[int], variables: int) -> 
     )
 
 
+def proper_gaussian(x: Records, child: int, parents: Sequence[int]) -> float:
+    """The same with an intercept ~ N(0, noise), as the conditional Gaussian score has at its defaults; no constant is left out."""
+    n, p = len(x), len(parents)
+    degrees = p + 3.0
+    y, z = x[:, child].astype(float), x[:, list(parents)].astype(float)
+    spread = np.eye(n) + np.ones((n, n)) + z @ z.T
+    return float(
+        gammaln((n + degrees) / 2)
+        - gammaln(degrees / 2)
+        - n / 2 * np.log(np.pi)
+        - 0.5 * np.linalg.slogdet(spread)[1]
+        - (n + degrees) / 2 * np.log(1.0 + y @ np.linalg.solve(spread, y))
+    )
+
+
+def mixed(x: Records, child: int, parents: Sequence[int], sizes: Sequence[int]) -> float:
+    """Of categories (`sizes` above 0) `categorical`; of a number the regressions on its number parents, one for each combination of its
+    category parents. In nats; minus infinity for a category with a number among its parents."""
+    others = [j for j in parents if not sizes[j]]
+    if sizes[child]:
+        return -np.inf if others else categorical(x, child, parents, sizes)
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(x):
+        rows.setdefault(tuple(int(row[j]) for j in parents if sizes[j]), []).append(number)
+    return sum(proper_gaussian(x[some], child, others) for some in rows.values())
+
+
 def categorical(
     x: Records, child: int, parents: Sequence[int], sizes: Sequence[int], weight: float = 1.0
 ) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
-from epgfn.bench.families import categorical, gaussian
+from epgfn.bench.families import categorical, gaussian, mixed
 from epgfn.bench.releases.studies import STUDIES
 from epgfn.privacy.of_study.networks import DiscreteNetwork, GaussianNetwork
 from epgfn.privacy.of_study.synthetic import worlds_of
@@ -366,6 +366,48 @@ def categories(seed: int) -> Case:
     return graphs("categories", parts, 'target.kind = "bdeu"\n', told)
 
 
+def mixed_columns(seed: int) -> Case:
+    """5 to 7 variables at three nodes with 40 to 200 records each, about half of them of two or three categories: numbers follow categories
+    and other numbers, with means, coefficients and noise of each category's own, and at each node somewhat differently."""
+    rng = np.random.default_rng(seed)
+    v = 5 + seed % 3
+    sizes = [int(rng.integers(2, 4)) if j < v // 2 else 0 for j in range(v)]
+    sizes = [sizes[j] for j in rng.permutation(v)]
+    others, numbers = ([j for j in range(v) if bool(sizes[j]) is which] for which in (True, False))
+    network = DiscreteNetwork(tuple(sizes[j] for j in others), rng)
+    follows = {j: (rng.random(len(others)) < 0.5, rng.random(place) < 0.5) for place, j in enumerate(numbers)}
+    weights = {j: 0.5 * rng.normal(size=(2, 3, v)) for j in numbers}
+    parts = list[Records]()
+    for _ in range(3):
+        n = int(rng.integers(40, 201))
+        x = np.zeros((n, v))
+        x[:, others] = network.draw(n, rng)
+        for place, j in enumerate(numbers):
+            of, on = follows[j]
+            x[:, j] = rng.normal(size=n) + rng.normal(0, 0.1)
+            for i, there in zip(others, of, strict=True):
+                kind = x[:, i].astype(int)
+                x[:, j] = there * weights[j][0, kind, i] + x[:, j] * (1 + there * 0.4 * (kind == 1))
+            for i, there in zip(numbers[:place], on, strict=True):
+                slope = weights[j][1, x[:, others[0]].astype(int), i]
+                x[:, j] += there * slope * x[:, i]
+        parts.append(x)
+    told = [
+        f'{{ name = "v{j}", categories = {[str(c) for c in range(size)]} }}'
+        if size
+        else f'{{ name = "v{j}", centre = 0, scale = 1 }}'
+        for j, size in enumerate(sizes)
+    ]
+    case = graphs("mixed", parts, 'target.kind = "conditional-gaussian"\n', told)
+
+    def possible(child: str, parents: frozenset[str]) -> bool:
+        return not sizes[int(child[1:])] or all(sizes[int(parent[1:])] for parent in parents)
+
+    return case._replace(
+        possible=possible, families=lambda node, child, parents: mixed(parts[node], child, parents, sizes)
+    )
+
+
 def opposed(seed: int) -> Case:
     """Ten variables whose dependences are others at each of three sites."""
     rng = np.random.default_rng(seed)
@@ -451,6 +493,7 @@ CASES: dict[str, tuple[Make, int]] = {
     "shared-categories": (shared_categories, 5),
     "lacking": (lacking, 6),
     "lacking-categories": (lacking_categories, 6),
+    "mixed": (mixed_columns, 5),
     "multiset": (summed("multiset"), 4),
     "multisets-opposed": (multisets_opposed, 4),
     "multisets-skewed": (multisets_skewed, 4),

@@ -31,6 +31,7 @@ class About(StrEnum):
 
     numbers = "numbers"
     categories = "categories"
+    both = "both"
 
 
 @app.callback()
@@ -95,9 +96,7 @@ def draft(
             metavar="NAME=A,B,...", help="All categories that may occur in a column; repeat for more."
         ),
     ] = None,
-    about: Annotated[
-        About | None, typer.Option(help="Which columns to take (default: whichever are more).")
-    ] = None,
+    about: Annotated[About | None, typer.Option(help="Which columns to take (default: both).")] = None,
     from_my_data: Annotated[
         bool,
         typer.Option(
@@ -270,6 +269,7 @@ def _describe(study: Study) -> None:
             exposure_of(study),
             study.disclosure,
             study.caution,
+            study.one_way,
             *notes_of_lacks(study),
         ),
     ):

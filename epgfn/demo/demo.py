@@ -237,6 +237,7 @@ def _notes(study: Study) -> list[str]:
             study.resemblance,
             study.disclosure,
             study.caution,
+            study.one_way,
             noise if study.privacy.is_private else "",
             not_in_figures(study),
             *notes_of(study),

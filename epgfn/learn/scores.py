@@ -28,6 +28,7 @@ from epgfn.study.objects import space_of
 from epgfn.study.records.names import listed
 from epgfn.targets import TARGETS
 from epgfn.targets.bdeu import bdeu
+from epgfn.targets.conditional_gaussian import conditional_gaussian
 from epgfn.targets.gaussian import DegenerateError, Moments
 from epgfn.targets.priors import PRIORS, by_edge, general_log_odds, log_odds
 
@@ -73,8 +74,8 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
     """phi_j(Pa) = log f(D_j | D_Pa) + log pi_j(Pa) / n_parties, one party's local log-scores in nats.
 
     Args:
-        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, or categories;
-            (n, V + 1) in a study with a design, the last column each record's arm. Blanks are NaN, or below 0, where the study has them:
+        study: names target, prior and fan-in. records: (n, V) as `load_records` gives them: numbers on the study's scale, categories, or
+            both; (n, V + 1) in a study with a design, the last column each record's arm. Blanks are NaN, or below 0, where there are any:
             what filled-in tables say together is `imputed`. A column that is blank throughout is of a variable that the node lacks.
         n_parties: N, the length of the roster; the product of N subposteriors then carries the prior once.
 
@@ -97,9 +98,9 @@ def score_table(study: Study, records: Tensor | npt.NDArray[np.float64], n_parti
         arms = x[:, -1].long() if has_arms else None
         return table_from_scores(study, _by_rows(study, x[:, : len(study.variables)], arms), n_parties)
     if not study.columns.numeric:
-        categories, size = torch.tensor(categories_of(study)), study.target.sample_size
-        scores = of_sets(study, lambda sets: bdeu(x, categories, sets, sample_size=size))
-        return table_from_scores(study, scores, n_parties)
+        return table_from_scores(
+            study, _of_rows(study, x, Regime((), (*range(len(study.variables)),))), n_parties
+        )
     return table_from_moments(study, moments_of(study, x), n_parties)
 
 
@@ -230,16 +231,22 @@ def _by_rows(study: Study, records: Tensor, arms: Tensor | None) -> Tensor:
 
 def _of_rows(study: Study, records: Tensor, regime: Regime) -> Tensor:
     """(V, K) log-likelihoods of these rows, of the regime's variables; undefined elsewhere."""
-    if not study.columns.numeric:
+    if not study.columns.numeric and not study.columns.mixed:
         categories, size = torch.tensor(categories_of(study)), study.target.sample_size
         return of_sets(study, lambda sets: bdeu(records, categories, sets, sample_size=size))
-    require_mean(study)
+    if not study.columns.mixed:
+        require_mean(study)
     judged = torch.zeros(len(study.variables), dtype=torch.bool)
     judged[list(regime.variables)] = True
     names = list(study.design.sets)
     of_arms = f" of {' and '.join(names[arm] for arm in regime.arms)}" if regime.arms else ""
     where = f"in the {'complete ' if study.data.missing == 'complete-rows' else ''}rows{of_arms}"
     try:
+        if study.columns.mixed:
+            sizes = torch.tensor(categories_of(study))
+            return of_sets(
+                study, lambda sets: conditional_gaussian(records, sizes, sets, study.target, judged)
+            )
         moments = Moments.of_records(records, judged)
         return of_sets(study, lambda sets: TARGETS[study.target.kind](moments, sets, study.target))
     except DegenerateError as error:
@@ -270,8 +277,8 @@ def of_sets(study: Study, score: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def categories_of(study: Study) -> tuple[int, ...]:
-    """How many categories each variable has, in a study of them."""
-    return tuple(len(variable.categories or ()) for variable in study.variables)
+    """How many categories each variable has, in a study of them; 0 of one that scores take as a number."""
+    return tuple(0 if v.is_number else len(v.categories or ()) for v in study.variables)
 
 
 def moments_of(study: Study, records: Tensor) -> Moments:

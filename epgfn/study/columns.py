@@ -1,4 +1,4 @@
-"""What the variables of a study are: numbers, bounded numbers, categories, one category, or taxa; and what they must say then."""
+"""What the variables of a study are: numbers, bounded numbers, categories, both, one category, or taxa; and what they must say then."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 class Columns:
     """One sort of columns. `check(study)` raises ValueError where a variable says too little, or something that has no meaning for it.
 
-    numeric: cells are numbers, which a study puts on its scale; else categories, or characters of an alignment.
+    numeric: cells are numbers, which a study puts on its scale; else categories, or characters of an alignment. mixed: of some variables
+        the one, of some the other, as each says.
     single: records are (n,), of the one variable there is; else (n, V).
     alignment: a file is FASTA, a sequence a variable; else a table.
-    must_vary: records score variables against each other, so none may be constant and there are at least as many as variables.
-    scaled: what a score says hangs on the public scale of the numbers, so every variable must say its own.
+    must_vary: records score numbers against each other, so none may be constant and there are at least as many as variables.
+    scaled: what a score says hangs on the public scale of the numbers, so every variable of numbers must say its own.
     unit: what a record is called.
     """
 
     name: str
     check: Callable[[Study], None]
     numeric: bool = False
+    mixed: bool = False
     single: bool = False
     alignment: bool = False
     must_vary: bool = False
@@ -37,7 +39,9 @@ class Columns:
 
 def _numbers(study: Study) -> None:
     what = f"target '{study.target.kind}' takes numbers, so it has no categories; use target.kind = 'bdeu'"
-    require_none(of_variable(v.name, what) for v in study.variables if v.categories is not None)
+    if study.kind.has_edges and not study.privacy.is_private:
+        what += ", or 'conditional-gaussian' for categories and numbers together, or give it scores"
+    require_none(of_variable(v.name, what) for v in study.variables if not v.is_number)
 
 
 def _bounded(study: Study) -> None:
@@ -65,7 +69,17 @@ def check_logarithms(study: Study) -> None:
 
 def _categories(study: Study) -> None:
     what = f"target '{study.target.kind}' takes categories: list them as categories = [...], with nothing else but the name"
+    if study.kind.has_edges and not study.privacy.is_private:
+        what += "; or use target.kind = 'conditional-gaussian' for categories and numbers together"
     require_none(of_variable(v.name, what) for v in study.variables if v.categories is None or not v.is_plain)
+
+
+def _mixed(study: Study) -> None:
+    what = (
+        "lists categories, so it has nothing else but the name; or say scores = [...], one number for each category, and it is taken as a "
+        "number on the scale of these"
+    )
+    require_none(of_variable(v.name, what) for v in study.variables if not v.is_number and not v.is_plain)
 
 
 def _one_category(study: Study) -> None:
@@ -94,5 +108,6 @@ def _taxa(study: Study) -> None:
 NUMBERS = Columns("numbers", _numbers, numeric=True, must_vary=True, scaled=True)
 BOUNDED = Columns("bounded", _bounded, numeric=True)
 CATEGORIES = Columns("categories", _categories)
+MIXED = Columns("mixed", _mixed, mixed=True, must_vary=True, scaled=True)
 ONE_CATEGORY = Columns("one-category", _one_category, single=True)
 TAXA = Columns("taxa", _taxa, alignment=True, unit="site")

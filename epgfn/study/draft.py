@@ -48,6 +48,11 @@ _WHY_NOT: Final[dict[Sort, str]] = {
     "category": "categories, and this study is about numbers",
     "number": "numbers, and this study is about categories",
 }
+_WANTED: Final[dict[str, Sequence[Sort]]] = {
+    "numbers": ["number"],
+    "categories": ["category"],
+    "both": ["number", "category"],
+}
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,11 @@ def draft_study(
     public: Public = Public(),
     *,
     from_my_data: bool = False,
-    about: Literal["numbers", "categories"] | None = None,
+    about: Literal["numbers", "categories", "both"] | None = None,
 ) -> Draft:
     """A study of graphs over the columns that all the files have.
 
-    about: which columns it takes; None: numbers, unless there are more of categories.
+    about: which columns it takes; None: all of numbers and of categories.
 
     Raises:
         UsageError: a file is no table; what a person says is of no column, or makes no sense; or too few columns are left.
@@ -91,9 +96,8 @@ def draft_study(
     _require_once(ranges, lists, public)
     seen = {column.name: column for column in columns}
     columns = [_as_told(column, ranges, lists) for column in columns]
-    numeric = sum(column.sort == "number" for column in columns)
-    chosen = about or ("numbers" if numeric >= sum(c.sort == "category" for c in columns) else "categories")
-    wanted: Sort = "number" if chosen == "numbers" else "category"
+    chosen = about or "both"
+    wanted = _WANTED[chosen]
     taken: list[Column] = []
     left_out = [(column, "not in all files") for column in some]
     for column in columns:
@@ -105,13 +109,14 @@ def draft_study(
         else:
             left_out.append((column.name, why))
     if len(taken) < 2:
+        which = "numbers or categories" if chosen == "both" else chosen
         raise UsageError(
-            f"{_files(paths)} leave{'s' if len(paths) == 1 else ''} {len(taken)} column{'' if len(taken) == 1 else 's'} of {chosen}, and a "
+            f"{_files(paths)} leave{'s' if len(paths) == 1 else ''} {len(taken)} column{'' if len(taken) == 1 else 's'} of {which}, and a "
             f"study of graphs needs two at least{_told(left_out)}"
         )
     parts, still, odd = [], [], list[str]()
     for column in taken:
-        if wanted == "number":
+        if column.sort == "number":
             column, said = _without_suspects(column)
             odd += [
                 f"{text}; {'left out of its centre and scale' if from_my_data and column.name not in ranges else 'look at it'}"
@@ -119,12 +124,12 @@ def draft_study(
             ]
         lines, complete = (
             _of_numbers(column, ranges.get(column.name), from_my_data)
-            if wanted == "number"
+            if column.sort == "number"
             else _of_categories(column, lists.get(column.name), from_my_data)
         )
         parts.append("\n".join(["[[variables]]", f"name = {_text(column.name)}", *lines]))
         still += [] if complete else [column.name]
-    head = _head(name, paths, wanted, len(taken), commas, from_my_data, left_out)
+    head = _head(name, paths, taken, commas, from_my_data, left_out)
     notes = [
         f"column '{column.name}' has {column.blanks} cell{'s' if column.blanks > 1 else ''} without a value, and training takes no record "
         "that has one"
@@ -199,8 +204,7 @@ def _of_categories(
 def _head(
     name: str,
     paths: Sequence[Path],
-    wanted: Sort,
-    count: int,
+    taken: Sequence[Column],
     commas: bool,
     from_my_data: bool,
     left_out: Sequence[tuple[str, str]],
@@ -220,21 +224,31 @@ def _head(
         "",
         "[space]",
         'kind = "dag-by-sinks"',
-        f"max_parents = {min(3, count - 1)}",
+        f"max_parents = {min(3, len(taken) - 1)}",
         "",
         "[target]",
-        'kind = "bge"' if wanted == "number" else 'kind = "bdeu"',
+        *_target({column.sort for column in taken}),
     ]
-    if wanted == "number":
-        lines.append('mean = "unknown"')
     if commas:
         lines += ["", "[data]", 'decimal = ","']
     return "\n".join(said + lines)
 
 
-def _unfit(column: Column, wanted: Sort) -> str | None:
+def _target(sorts: set[Sort]) -> list[str]:
+    """The score of what the study takes, in lines."""
+    if sorts == {"number"}:
+        return ['kind = "bge"', 'mean = "unknown"']
+    if sorts == {"category"}:
+        return ['kind = "bdeu"']
+    return [
+        'kind = "conditional-gaussian"    # categories and numbers together; no number leads to a category. Where one has to, as to an',
+        '                                 # outcome, give that variable scores: categories = ["no", "yes"], scores = [0, 1], centre, scale',
+    ]
+
+
+def _unfit(column: Column, wanted: Sequence[Sort]) -> str | None:
     """Why a column is left out."""
-    if column.sort != wanted:
+    if column.sort not in wanted:
         return _WHY_NOT[column.sort]
     if (
         not column.name.isprintable()
@@ -244,7 +258,7 @@ def _unfit(column: Column, wanted: Sort) -> str | None:
         or "->" in column.name
     ):
         return "its name does not do for a variable: at most 64 characters, neither ';' nor '->'"
-    if wanted == "category" and any(
+    if column.sort == "category" and any(
         len(v) > 64 or not v.isprintable() or hidden_in(v) for v in column.values
     ):
         return "its values do not do for categories: at most 64 characters"

@@ -5,6 +5,8 @@ no probability at all, in any party's model.
     tiers        no edge from a later tier into an earlier one; a variable that is in none is bound by none
     forbidden    edges that are not there, required: edges that are; "*" for either end means every other variable
     roots        variables without parents, leaves: variables without children
+
+Where categories and numbers are scored together, the score itself rules out every edge from a number to a category.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from epgfn.study.mistakes import Mistake, did_you_mean, require_none
+from epgfn.study.records.names import listed
 
 if TYPE_CHECKING:
     from epgfn.study import Study
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 ANY: Final = "*"
 HARD: Final = ("candidates", "tiers", "forbidden", "required", "roots", "leaves")
 """Settings of [prior] that rule graphs out."""
+BY_SCORE: Final = "the score, in which no number leads to a category"
+"""What bars an edge of a study of categories and numbers together."""
+MOST_NAMED: Final = 8
+"""Variables that a sentence names."""
 MOST_CYCLES: Final = 5
 """Cycles that are named at once."""
 
@@ -38,9 +45,18 @@ class Knowledge(NamedTuple):
 
 def knowledge_of(study: Study) -> Knowledge | None:
     """None where the study rules no graph out, beyond its limit on parents."""
-    if not any(getattr(study.prior, name) for name in HARD):
+    if not any(getattr(study.prior, name) for name in HARD) and not by_score(study):
         return None
     return _resolved(study)
+
+
+def by_score(study: Study) -> list[Edge]:
+    """Edges that the study's score rules out, whatever [prior] says: from numbers to categories where it takes both."""
+    if not study.columns.mixed:
+        return []
+    numbers = [number for number, v in enumerate(study.variables) if v.is_number]
+    others = [number for number, v in enumerate(study.variables) if not v.is_number]
+    return [(i, j) for i in numbers for j in others]
 
 
 def check_knowledge(study: Study) -> None:
@@ -76,7 +92,22 @@ def in_words(study: Study) -> str:
     if known.required:
         out += ", and " + ("1 has to be" if len(known.required) == 1 else f"{len(known.required)} have to be")
     named = [name for name in HARD if getattr(study.prior, name)]
+    if by_score(study):
+        named.append(BY_SCORE)
     return f"{out} ({', '.join(named)})"
+
+
+def one_way(study: Study) -> str:
+    """What the score decides of directions, in a sentence without its full stop; empty where it decides nothing."""
+    numbers, others = ([v.name for v in study.variables if v.is_number is which] for which in (True, False))
+    if not study.columns.mixed or not numbers or not others:
+        return ""
+    return (
+        f"the score has no edge from a number ({listed(numbers, MOST_NAMED)}) to a category ({listed(others, MOST_NAMED)}): between two "
+        "such variables an edge can only lead from the category to the number, so its direction, and what follows from it for the "
+        "directions of other edges, is what the study takes for granted and no finding. A category that numbers lead to, as an outcome, "
+        "needs scores"
+    )
 
 
 def prior_in_words(study: Study, objects: str) -> str:
@@ -106,7 +137,7 @@ def pairs(study: Study, edge: Sequence[str]) -> Iterator[Edge]:
 def _resolved(study: Study) -> Knowledge:
     prior, names = study.prior, study.variable_names
     at = {name: number for number, name in enumerate(names)}
-    barred: dict[Edge, str] = {}
+    barred: dict[Edge, str] = dict.fromkeys(by_score(study), BY_SCORE)
     for edge in prior.forbidden:
         barred |= dict.fromkeys(pairs(study, edge), "forbidden")
     tier = {at[name]: number for number, group in enumerate(prior.tiers) for name in group}
@@ -181,6 +212,15 @@ def _contradictions(study: Study) -> Iterator[Mistake]:
             yield Mistake(
                 "prior.required",
                 f"the edge '{names[i]}' -> '{names[j]}' is ruled out by {known.barred[i, j]}",
+            )
+    for i, j in by_score(study):
+        if known.barred[i, j] == BY_SCORE and (j, i) in known.barred:
+            yield Mistake(
+                "prior",
+                f"no edge could join '{names[i]}' and '{names[j]}': [prior] rules out the one from '{names[j]}' ({known.barred[j, i]}), "
+                "and the score the one into it, as no number leads to a category; where the two depend on each other, other edges would be "
+                f"there instead. Give '{names[j]}' scores, or '{names[i]}' categories, or let '{names[j]}' lead to '{names[i]}'; or, where "
+                f"'{names[i]}' has no effect on '{names[j]}', say so: forbidden = [[\"{names[i]}\", \"{names[j]}\"]]",
             )
     most = study.space.max_parents
     for j, name in enumerate(names):

@@ -9,7 +9,7 @@ says of these pairs is in doubt, and every place that shows the result says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -87,7 +87,8 @@ def _over_held(raw: bytes, lacked: tuple[str, ...]) -> Study:
     values["space"] = {**values.get("space", {}), "max_parents": min(whole.space.max_parents, len(held) - 1)}
     degrees = getattr(whole.target, "alpha_w", None)
     if degrees is not None:  # of a block of the precision's prior, as many fewer as it has fewer variables
-        values["target"] = {**values["target"], "alpha_w": degrees - len(lacked)}
+        numbers = sum(v.is_number for v in whole.variables if v.name in lacked)
+        values["target"] = {**values["target"], "alpha_w": degrees - numbers}
     values["prior"] = _known_of(whole, held)
     data = {key: v for key, v in values.get("data", {}).items() if key not in ("lacks", "accept_confounding")}
     if data.get("missing") == "category" and not any(
@@ -163,8 +164,28 @@ def check_lacks(study: Study) -> None:
             what = "has no two variables between which an edge is in question, so its records say nothing; leave the node out"
             found.append(Mistake(f"{where}.{node}", what))
     require_none(found)
+    if study.columns.mixed:
+        require_none(_mixtures(study))
     if not study.data.accept_confounding:
         require_none(_refused(study, doubt) for doubt in doubts(study))
+
+
+def _mixtures(study: Study) -> Iterator[Mistake]:
+    """Where categories and numbers are scored together, what is left of a number when a category that it follows is not there is a mixture
+    of normal distributions, which no score here is of; so what is lacked has no effect on what is there."""
+    may, names = _possible(study), study.variable_names
+    for node in study.data.lacks:
+        held = held_by(study, node)
+        lacked = [i for i in range(len(names)) if i not in set(held)]
+        found = [(i, j) for i in lacked for j in held if may[i][j]]
+        if found:
+            i, j = found[0]
+            what = (
+                f"{node} lacks '{names[i]}', which may have an effect on '{names[j]}', and where categories and numbers are scored "
+                "together what a lacked variable leaves is no distribution that the score is of; say under [prior] that what is lacked has "
+                "no effect on what the node has (leaves, a last tier, or forbidden edges), or leave the node or the variable out"
+            )
+            yield Mistake(f"data.lacks.{node}", what)
 
 
 def _refused(study: Study, doubt: Doubt) -> Mistake:

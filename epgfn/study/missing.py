@@ -98,7 +98,7 @@ def check_missing(study: Study) -> None:
 
 def category_of_blanks(variable: Variable) -> int | None:
     """The place of the category that stands for a blank; None: it has none."""
-    categories = variable.categories or ()
+    categories = () if variable.is_number else variable.categories or ()
     return next((at for at, name in enumerate(categories) if name.strip().lower() in MARKS), None)
 
 

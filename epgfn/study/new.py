@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from epgfn.base.errors import UsageError
-from epgfn.study.kinds.dag import GaussianSettings
+from epgfn.study.kinds.dag import GaussianSettings, MixedSettings
 from epgfn.study.mistakes import Mistake, Mistakes, all_of, of_variable, require_none
 from epgfn.study.resemblance import check_names
 from epgfn.study.scales import check_scales, require_scales
@@ -80,6 +80,14 @@ def unlike(settings: Any, written: Any, where: str = "") -> Iterator[Mistake]:
 
 def _check_target(study: Study) -> None:
     target = study.target
+    if isinstance(target, MixedSettings):
+        least = sum(v.is_number for v in study.variables) + 1
+        if target.alpha_w is not None and not least < target.alpha_w <= MOST_DEGREES:
+            what = (
+                f"must be above the number of variables of numbers plus one ({least}) and at most {MOST_DEGREES:,.0f}; leave it out for "
+                f"{least + 1}"
+            )
+            require_none([Mistake("target.alpha_w", what)])
     if not isinstance(target, GaussianSettings):
         return
     others = {name for kind, names in OWN.items() if kind != target.kind for name in names}

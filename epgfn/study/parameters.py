@@ -26,6 +26,11 @@ def why_no_effects(study: Study) -> str:
     """Why no effects can be told from a result of this study, in a sentence; empty where they can."""
     if not study.kind.has_edges:
         return "effects are asked of graphs, and this study is not about graphs"
+    if study.columns.mixed:
+        return (
+            "effects are told of numbers alone; where a study has categories too they would need a statistic of all records for each "
+            "combination of categories, and no result holds these"
+        )
     if not study.columns.numeric:
         return "effects are told of numbers; for categories they would need the counts of all records, and no result holds these"
     if not is_shared(study):

@@ -27,7 +27,9 @@ from pydantic import (
 from epgfn.study.kinds.base import PrivacyMode, TargetKind
 
 _WHY: Final = {
-    "statistic": "it is a function neither of sums of products of the records' numbers nor of a table of how many records show what",
+    "statistic": (
+        "it is a function neither of sums of products of the records' numbers alone nor of a table of how many records show what"
+    ),
     "answers": "it fits parameters to all records at once, so it is not a sum of one bounded term per record",
     "gradient": "it fits parameters to all records at once, so no record has a gradient of its own to clip",
 }

@@ -29,7 +29,8 @@ def unscaled(study: Study) -> dict[str, list[str]]:
     """What each variable leaves out of `centre` and `scale`, by name; empty where all is said or the kind of study needs neither."""
     if not study.columns.scaled:
         return {}
-    lacks = {v.name: [key for key in ("centre", "scale") if key not in v.model_fields_set] for v in study.variables}  # fmt: skip
+    numbers = [v for v in study.variables if v.is_number]
+    lacks = {v.name: [key for key in ("centre", "scale") if key not in v.model_fields_set] for v in numbers}
     return {name: keys for name, keys in lacks.items() if keys}
 
 

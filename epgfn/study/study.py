@@ -51,7 +51,7 @@ from epgfn.study.kinds import (
 )
 from epgfn.study.kinds.dag import DagBySinksSettings, GaussianSettings
 from epgfn.study.kinds.plugins import named
-from epgfn.study.knowledge import check_knowledge
+from epgfn.study.knowledge import check_knowledge, one_way
 from epgfn.study.lacks import check_lacks
 from epgfn.study.missing import check_missing
 from epgfn.study.mistakes import PLACEHOLDER, Mistake, all_of, of_variable, read, require_none
@@ -217,6 +217,11 @@ class Study(Settings):
     def _check_parameters(self) -> None:
         if getattr(self.target, "parameters", "own") == "own":
             return
+        if self.columns.mixed:
+            raise ValueError(
+                f"target.parameters = 'shared' takes a statistic of each node's records that adds up, and for target '{self.target.kind}' "
+                "none is sent yet; take parameters = 'own'"
+            )
         if not self.kind.carries_scores:
             raise ValueError(
                 "target.parameters = 'shared' trains the common model on a table of scores, which models of 'dag-by-sinks' are made of; "
@@ -447,6 +452,11 @@ class Study(Settings):
     def caution(self) -> str:
         """What was measured and speaks against believing this study's posterior, in a sentence; empty if nothing is known."""
         return self.kind.caution(self)
+
+    @property
+    def one_way(self) -> str:
+        """Which directions of edges the score decides beforehand, in a sentence; empty if none."""
+        return one_way(self)
 
     @property
     def variable_names(self) -> list[str]:

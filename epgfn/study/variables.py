@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -34,7 +35,8 @@ class Variable(Settings):
     `lower` and `upper` are public bounds in the column's own units. Where nodes release with noise every variable has them, and
     a number beyond is moved to the bound before anything else happens to it.
 
-    `categories`: what may stand in a column that holds no numbers, in a public order; such a column has nothing else. In a study of
+    `categories`: what may stand in a column that holds no numbers, in a public order; such a column has nothing else, unless it has
+    `scores`: one number for each category, ascending, which the category stands for from then on, as numbers of a column do. In a study of
     trees a variable is a taxon and has a name only.
     """
 
@@ -46,6 +48,7 @@ class Variable(Settings):
     lower: float | None = None
     upper: float | None = None
     categories: Annotated[list[Category], Field(min_length=2, max_length=1024)] | None = None
+    scores: list[float] | None = None
 
     @field_validator("name")
     @classmethod
@@ -64,10 +67,22 @@ class Variable(Settings):
             raise ValueError("a category is listed twice")
         if self.categories is not None and any(c != c.strip() for c in self.categories):
             raise ValueError("a category begins or ends with a space")
+        if self.scores is not None:
+            if self.categories is None or len(self.scores) != len(self.categories):
+                raise ValueError("scores are one number for each of the categories, which it lists")
+            if any(low >= high for low, high in itertools.pairwise(self.scores)):
+                raise ValueError(
+                    "scores of ordered categories ascend; list the categories in their order, or leave scores out"
+                )
         return self
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing is said of it that belongs to a column of numbers."""
-        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper"}
+        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper", "scores"}
         return not self.model_fields_set & numeric
+
+    @property
+    def is_number(self) -> bool:
+        """Whether scores take it as a number: a column of numbers, or of categories with `scores`."""
+        return self.categories is None or self.scores is not None

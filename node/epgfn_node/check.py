@@ -61,13 +61,22 @@ def _small_counts(table: Table, study: Study) -> dict[str, Any] | None:
     """Combinations of categories that few records show, of as many columns as the scores speak of together; None: there are none."""
     if study.columns.numeric or not study.target_kind.is_modular:
         return None
+    import numpy as np
+
     from epgfn.study.records.small_counts import small_counts
 
-    categories = [len(variable.categories or ()) for variable in study.variables]
-    found = small_counts(table.columns, categories, study.space.max_parents + 1)
+    places = [place for place, variable in enumerate(study.variables) if not variable.is_number]
+    if not places:
+        return None
+    categories = [len(study.variables[place].categories or ()) for place in places]
+    columns_read = [table.columns[place] for place in places]
+    whole = np.all([column >= 0 for column in columns_read], axis=0)  # no count is of what is blank
+    if not whole.any():
+        return None
+    found = small_counts([column[whole] for column in columns_read], categories, study.space.max_parents + 1)
     if found is None:
         return None
-    columns = [study.variable_names[place] for place in found.columns]
+    columns = [study.variable_names[places[place]] for place in found.columns]
     return {"columns": columns, "combinations": found.combinations, "smallest": found.smallest}
 
 

@@ -122,7 +122,7 @@ def _show(study: Study, node_home: NodeHome) -> None:
     say(
         f"Study   {study.name}\nDigest  {study.digest}\nPrivacy {privacy_in_words(study)}\n"
         + (f"Tells   {told}\n" if told else "")
-        + "".join(f"Note    {note}.\n" for note in notes_of(study))
+        + "".join(f"Note    {note}.\n" for note in filter(None, (study.one_way, *notes_of(study))))
         + f"\nRead {node_home.study}. If you agree to it, run:\n"
         f"  epgfn-node train --home {node_home.root}{data} --accept-study {study.digest}"
     )

@@ -88,6 +88,7 @@ def inspect(connection: Connection, agreement: Agreement, settings: NodeSettings
         "resemblance": study.resemblance,
         "disclosure": study.disclosure,
         "caution": study.caution,
+        "one_way": study.one_way,
         "of_lacks": notes_of(study),
         "foreign_code": study.foreign,
         "statement": predicate.model_dump(mode="json"),
@@ -168,6 +169,7 @@ def in_words(facts: dict[str, Any]) -> str:
         facts["resemblance"],
         facts["disclosure"],
         facts["caution"],
+        facts["one_way"],
         *facts["of_lacks"],
     )
     for note in filter(None, notes):

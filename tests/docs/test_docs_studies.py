@@ -20,10 +20,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/study*.toml")
 
 def test_every_kind_of_study_is_shown() -> None:
     studies = [Study.from_bytes(text.encode()) for text, *_ in SHOWN]
-    assert len(SHOWN) == PAGE.count("```toml") == 6
+    assert len(SHOWN) == PAGE.count("```toml") == 7
     assert {study.space.kind for study in studies} | {"dag-by-edges"} == set(KINDS)
     assert {study.target.kind for study in studies} == {kind.targets[0].name for kind in KINDS.values()} | {
-        "bdeu"
+        "bdeu",
+        "conditional-gaussian",
     }
 
 

@@ -52,7 +52,7 @@ def filled(text: str) -> str:
 
 
 def test_columns_of_numbers_are_variables_and_all_others_are_named_with_the_reason(path: Path) -> None:
-    draft = draft_study([path], "first")
+    draft = draft_study([path], "first", about="numbers")
     assert draft.variables == draft.open == ["age", "LDL µ", "triglycerides", "net"]
     why = dict(draft.left_out)
     assert set(why) == {"patient", "born", "sex", "stage", "remark", "unit"}
@@ -61,7 +61,7 @@ def test_columns_of_numbers_are_variables_and_all_others_are_named_with_the_reas
 
 
 def test_a_draft_is_refused_until_its_scales_are_filled_in_and_then_is_a_study(path: Path) -> None:
-    draft = draft_study([path], "first")
+    draft = draft_study([path], "first", about="numbers")
     found = check_study(draft.text.encode())
     assert [str(m) for m in found.mistakes] == [
         f"variable '{name}', {key}: is still to be filled in"
@@ -88,7 +88,7 @@ def test_nothing_of_the_records_is_in_a_draft(path: Path, table: pd.DataFrame) -
 
 def test_a_public_range_gives_the_scale(path: Path) -> None:
     ranges = {"LDL \u03bc": (40.0, 250.0), "triglycerides": (30.0, 600.0), "age": (20, 90), "net": (-50, 50)}
-    draft = draft_study([path], "first", Public(ranges))
+    draft = draft_study([path], "first", Public(ranges), about="numbers")
     assert draft.open == []
     study = Study.from_bytes(draft.text.encode())
     age, ldl, triglycerides, net = study.variables
@@ -103,7 +103,7 @@ def test_a_public_range_gives_the_scale(path: Path) -> None:
 def test_scales_from_the_records_only_if_asked_for_and_the_file_says_so(
     path: Path, table: pd.DataFrame
 ) -> None:
-    draft = draft_study([path], "first", from_my_data=True)
+    draft = draft_study([path], "first", from_my_data=True, about="numbers")
     assert (
         "FROM THE RECORDS: centre and scale are the mean and standard deviation" in draft.text
         and draft.open == []
@@ -144,7 +144,7 @@ def test_what_a_person_says_and_the_file_does_not_is_told(path: Path) -> None:
     assert draft_study([path], "s", public, about="categories").notes == [
         "column 'sex' has 'm', which --categories does not list: training refuses a file with a category that is not listed"
     ]
-    assert draft_study([path], "s", Public({}, {"sex": ["f", "m"]})).notes == [
+    assert draft_study([path], "s", Public({}, {"sex": ["f", "m"]}), about="numbers").notes == [
         "what was said of column 'sex' is not used, as the study does not take it"
     ]
     for public, what in (
@@ -175,13 +175,24 @@ def test_categories_are_listed_by_people(path: Path) -> None:
     assert load_records(path, study).shape == (N, 2)
 
 
+def test_a_table_of_numbers_and_categories_is_a_study_of_both_unless_one_is_asked_for(path: Path) -> None:
+    draft = draft_study([path], "both", from_my_data=True)
+    study = Study.from_bytes(draft.text.encode())
+    assert study.variable_names == ["age", "LDL µ", "triglycerides", "net", "sex", "stage"]
+    assert study.target.kind == "conditional-gaussian" and study.columns.mixed
+    assert [v.name for v in study.variables if not v.is_number] == ["sex", "stage"]
+    assert set(dict(draft.left_out)) == {"patient", "born", "remark", "unit"}
+    records = load_records(path, study)
+    assert records.shape == (N, 6) and set(records[:, 4]) == {0.0, 1.0}
+
+
 def test_several_files_are_one_table_in_whatever_form(table: pd.DataFrame, tmp_path: Path) -> None:
     north, south = tmp_path / "north.csv", tmp_path / "south.csv"
     table.to_csv(north, index=False, sep=";", decimal=",")
     table.drop(columns="age")[table.columns[::-1].drop("age")].to_csv(
         south, index=False, sep=";", decimal=","
     )
-    draft = draft_study([north, south], "two")
+    draft = draft_study([north, south], "two", about="numbers")
     assert (
         draft.variables == ["LDL µ", "triglycerides", "net"] and ("age", "not in all files") in draft.left_out
     )
@@ -189,7 +200,7 @@ def test_several_files_are_one_table_in_whatever_form(table: pd.DataFrame, tmp_p
     assert (study.roster, study.data.decimal) == (["north", "south"], ",")
     assert len(load_records(south, study)) == N
     table.to_parquet(tmp_path / "north.parquet")
-    assert draft_study([tmp_path / "north.parquet"], "p").variables == [
+    assert draft_study([tmp_path / "north.parquet"], "p", about="numbers").variables == [
         "age",
         "LDL µ",
         "triglycerides",

@@ -27,9 +27,9 @@ def bif(run: RunResult, options: Options) -> bytes:
     """
     require_graphs(run, "bif")
     variables = run.study.variables
-    if any(variable.categories is None for variable in variables):
+    if any(variable.is_number for variable in variables):
         raise UsageError(
-            "BIF knows categories alone, and this study is about numbers; choose graphml, dot or cpdag-csv"
+            "BIF knows categories alone, and this study is about numbers too; choose graphml, dot or cpdag-csv"
         )
     names = tokens(run.study.variable_names, "BIF")
     values = [words(variable.categories or [], "BIF") for variable in variables]

@@ -48,6 +48,9 @@ def _ways(run: Run, pairs: list[Pair]) -> str:
     if not there:
         return "There is no pair whose direction could be asked for."
     told, open_ = [p for p in there if p.told], [p for p in there if not p.told]
+    numbers = {v.name for v in run.study.variables if v.is_number}
+    fixed = [p for p in open_ if run.study.columns.mixed and p.child in numbers and p.parent not in numbers]
+    open_ = [p for p in open_ if p not in fixed]
     said = [f"It can be told for {len(told) or 'none'} of {len(there)} probable edges"]
     if told:
         said.append(
@@ -61,6 +64,11 @@ def _ways(run: Run, pairs: list[Pair]) -> str:
             " and more" if len(open_) > NAMED else ""
         )
         text += f" For {named} it cannot: graphs that imply the same independences have the edge either way."
+    if fixed:
+        named = ", ".join(f"{p.parent} → {p.child}" for p in fixed[:NAMED]) + (
+            " and more" if len(fixed) > NAMED else ""
+        )
+        text += f" Of {named} the study's score knows one direction alone, from a category to a number, and records could not tell."
     return text
 
 

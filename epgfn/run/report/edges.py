@@ -34,6 +34,11 @@ DESIGNED = (
     "had been set."
 )
 
+MIXED = (
+    "Between a category and a number the study's score knows one direction alone, from the category to the number. Compelled leaves "
+    "out what that alone tells, of such edges and of others."
+)
+
 
 def pairs(run: Run) -> list[Pair]:
     """Each two variables, the most probably adjacent first."""
@@ -119,6 +124,7 @@ def _edge_table(run: Run) -> Markup:
         orders["the nodes' difference"] = lambda row: -row.spread
     rows = {name: [cells(row) for row in sorted(kept, key=order)] for name, order in orders.items()}  # type: ignore[arg-type]
     known = EQUIVALENCE if run.study.design.column is None else f"{EQUIVALENCE} {DESIGNED}"
+    known += f" {MIXED}" if run.study.one_way else ""
     caption = (
         f"{known} The {len(kept)} most probable of {len(every)} possible edges; {probable} are at .5 or more."
     )

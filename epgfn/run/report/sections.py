@@ -323,6 +323,8 @@ def meaning(run: Run) -> Markup:
     left_out = run.study.kind.left_out(run.study)
     if left_out:
         shows_not.append(left_out)
+    if one_way := run.study.one_way:
+        shows_not.append(f"Which way edges between categories and numbers go: {one_way}.")
     shows_not += [f"{note}." for note in notes_of(run.study, run.aggregated)]
     if blanks := not_in_figures(run.study):
         shows_not.append(f"What blanks cost: {blanks}.")

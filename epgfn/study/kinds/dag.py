@@ -1,7 +1,7 @@
 """Directed acyclic graphs over the variables, with at most `max_parents` parents each.
 
 `dag-by-sinks` (needs a modular score) adds one variable with all its parents at a time, `dag-by-edges` an edge. Scores are those
-of `epgfn.targets`: linear-Gaussian ones from sums of products, BDeu from counts.
+of `epgfn.targets`: linear-Gaussian ones from sums of products, BDeu from counts, and one of categories and numbers from both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from epgfn.study.columns import CATEGORIES, NUMBERS
+from epgfn.study.columns import CATEGORIES, MIXED, NUMBERS
 from epgfn.study.kinds.base import Kind, Questions, SpaceSettings, TargetKind, TargetSettings
 
 if TYPE_CHECKING:
@@ -73,6 +73,18 @@ class BdeuSettings(TargetSettings):
     parameters: Parameters = "own"
 
 
+class MixedSettings(TargetSettings):
+    """`sample_size` of categories, as for BDeu; `alpha_mu`, `t` and `alpha_w` (None: 2 more than variables are numbers) of numbers, as for
+    BGe; see `epgfn.targets.conditional_gaussian`."""
+
+    kind: Literal["conditional-gaussian"]
+    sample_size: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    alpha_mu: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    alpha_w: Annotated[float, Field(gt=0)] | None = None
+    t: Annotated[float, Field(gt=0)] = 1.0
+    parameters: Parameters = "own"
+
+
 def _gaussian(name: str, words: str) -> TargetKind:
     return TargetKind(
         name,
@@ -98,6 +110,14 @@ TARGETS = (
         {"statistic": "counts"},
         planned=("sample_size",),
     ),
+    TargetKind(
+        "conditional-gaussian",
+        MixedSettings,
+        MIXED,
+        "conditional Gaussian, the Bayesian score of categories and numbers together, in which no number leads to a category",
+        "",
+        {},
+    ),
 )
 CAUSES = (
     "Causes, unless the study's assumptions hold: no hidden common cause, and the study's form of noise and dependence. Graphs that "
@@ -122,6 +142,16 @@ kind = "KIND"
 max_parents = 2
 [target]
 kind = "bdeu"
+"""
+_MIXED = """
+variables = [
+  {name = "smokes", categories = ["no", "yes"]}, {name = "dose", centre = 0, scale = 1}, {name = "response", centre = 0, scale = 1},
+]
+[space]
+kind = "KIND"
+max_parents = 2
+[target]
+kind = "conditional-gaussian"
 """
 
 
@@ -207,7 +237,7 @@ def _dag(name: str, settings: type[SpaceSettings], policies: tuple[str, ...], gr
         reward="score",
         assumes=CAUSES,
         smaller="fewer variables",
-        example=tuple(text.replace("KIND", name) for text in (_NUMBERS, _CATEGORIES)),
+        example=tuple(text.replace("KIND", name) for text in (_NUMBERS, _CATEGORIES, _MIXED)),
         **more,
     )
 

@@ -64,7 +64,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     order, extra = match_columns(header.cells, names_of(study), path)
     notes = check_extra(extra, study.data.extra_columns == "refuse", path)
     below, faults = _Below(raw, text, header, order, path), Faults(path)
-    plainly = study.columns.numeric and len(order) == len(study.variables)
+    plainly = all(v.categories is None for v in variables) and len(order) == len(variables)
     if plainly and study.data.decimal != "," and (numbers := below.numbers()):
         return Table(numbers, notes, "line", below.lines)
     cells = below.quickly() or below.slowly(faults, study.privacy.is_private)
@@ -72,7 +72,7 @@ def read_csv(raw: bytes, path: Path, study: Study) -> Table:
     numeric = [c for c, v in zip(cells, variables, strict=True) if v.categories is None]
     decimal = _decimal(numeric, path, study)
     columns = [
-        _parsed(column, variable, below, faults, decimal, *allowed(study, at))
+        scored(_parsed(column, variable, below, faults, decimal, *allowed(study, at)), variable)
         for at, (column, variable) in enumerate(zip(cells, variables, strict=True))
     ]
     doubts = require_readable(faults, study, len(columns[0]), lambda: _hint(numeric, decimal))
@@ -106,6 +106,13 @@ def _instead(variable: Variable) -> str:
     if variable.categories is None:
         return f"{public_value(variable):g}, the middle of its bounds"
     return f"{variable.categories[0]}, its first category"
+
+
+def scored(column: Numbers, variable: Variable) -> Numbers:
+    """Places of categories as the scores that they stand for, (n,) float64, blanks NaN; any other column as it is."""
+    if variable.scores is None:
+        return column
+    return np.append(np.asarray(variable.scores, dtype=np.float64), np.nan)[column.astype(np.int64)]
 
 
 def read_of(study: Study) -> list[Variable]:

@@ -105,7 +105,7 @@ def examine(table: Table, study: Study) -> Examined:
     warnings = [Warned(doubt, True) for doubt in table.doubts]
     apart: set[int] = set()
     for at, (raw, variable) in enumerate(zip(table.columns, study.variables, strict=True)):
-        if study.columns.numeric:
+        if variable.is_number and study.columns.unit == "record":
             rows = rows_not_set(study, variable.name, table)
             if len(rows):  # what was set may have any values
                 left = table if len(rows) == table.size else table.only(rows)
@@ -118,12 +118,13 @@ def examine(table: Table, study: Study) -> Examined:
     if not (study.columns.alignment or study.columns.single):
         counts = _multiplicities(table.columns)
         again = table.size - len(counts)
-        warnings += _repeated(counts, table.columns, study.columns.numeric)
+        warnings += _repeated(counts, table.columns, any(v.is_number for v in study.variables))
     if study.columns.must_vary:
         warnings += _too_few(table, study)
     untouched = np.flatnonzero(np.isin(np.arange(table.size), _set_somewhere(study, table), invert=True))
     if study.columns.must_vary and len(untouched):
-        warnings += _collinear([column[untouched] for column in table.columns], study.variables)
+        numbers = _numbers_of(table, study)
+        warnings += _collinear([column[untouched] for column, _ in numbers], [v for _, v in numbers])
     if study.columns.scaled and len(untouched):
         warnings += _decided_by_few(table, study, apart | set(_set_somewhere(study, table).tolist()))
     return Examined(
@@ -142,6 +143,11 @@ def _set_somewhere(study: Study, table: Table) -> npt.NDArray[np.int64]:
     """Rows in which something was set."""
     setting = [at for at, variables in enumerate(study.design.sets.values()) if variables]
     return np.zeros(0, np.int64) if table.arms is None else np.flatnonzero(np.isin(table.arms, setting))
+
+
+def _numbers_of(table: Table, study: Study) -> list[tuple[Floats, Variable]]:
+    """The columns that scores take as numbers."""
+    return [(c, v) for c, v in zip(table.columns, study.variables, strict=True) if v.is_number]
 
 
 def _facts(raw: Numbers, variable: Variable, unread: int) -> ColumnFacts:
@@ -304,7 +310,11 @@ def _of_far(far: Places, x: Floats, kept: Places, variable: Variable, table: Tab
 
 def _decided_by_few(table: Table, study: Study, apart: set[int]) -> Iterator[Warned]:
     """Records that alone make two columns look related, or hide that they are, but those in `apart`, which are named already."""
-    scaled = np.stack([on_scale(c, v) for c, v in zip(table.columns, study.variables, strict=True)])
+    numbers = _numbers_of(table, study)
+    if len(numbers) < 2:
+        return
+    variables = [v for _, v in numbers]
+    scaled = np.stack([on_scale(c, v) for c, v in numbers])
     kept = np.flatnonzero(np.isfinite(scaled).all(0) & ~np.isin(np.arange(table.size), list(apart)))
     pairs: dict[tuple[int, ...], list[Leverage]] = {}
     for each in leverages(scaled[:, kept]):
@@ -316,7 +326,7 @@ def _decided_by_few(table: Table, study: Study, apart: set[int]) -> Iterator[War
         many = len(places) > 1
         others = len(found) - 1
         yield Warned(
-            f"columns {study.variables[most.i].name} and {study.variables[most.j].name}: {_records(which, table)} alone "
+            f"columns {variables[most.i].name} and {variables[most.j].name}: {_records(which, table)} alone "
             f"{'make' if many else 'makes'} their correlation {most.r:.2f}; without {'them' if many else 'it'} it is {most.rest:.2f}"
             + (
                 f" (and likewise of {others} other pair{'s' if others > 1 else ''} of columns)"
@@ -398,6 +408,8 @@ def _repeated(counts: Numbers, columns: Sequence[Numbers], numeric: bool) -> Ite
 
 
 def _collinear(columns: Sequence[Numbers], variables: Sequence[Variable]) -> Iterator[Warned]:
+    if len(columns) < 2:
+        return
     scaled = np.stack([on_scale(c, v) for c, v in zip(columns, variables, strict=True)])
     scaled = scaled[:, np.isfinite(scaled).all(0)]
     if scaled.shape[1] < FEWEST:

@@ -19,6 +19,7 @@ from epgfn.study.records.csv_file import (
     public_value,
     read_of,
     require_readable,
+    scored,
     table_of,
 )
 from epgfn.study.records.faults import Faults
@@ -52,13 +53,11 @@ def read_parquet(raw: bytes, path: Path, study: Study) -> Table:
         columns.append(
             _numbers(column, variable, faults, study.data.missing in WITH_BLANKS)
             if variable.categories is None
-            else parse_cells(
-                _texts(column, variable.name, path),
+            else scored(
+                parse_cells(
+                    _texts(column, variable.name, path), variable, rows, faults, ".", *allowed(study, number)
+                ),
                 variable,
-                rows,
-                faults,
-                ".",
-                *allowed(study, number),
             )
         )
     doubts = require_readable(faults, study, table.num_rows)

@@ -1,7 +1,7 @@
 """One institution's records: read a table against the study's variables and put them on the study's public scale.
 
 x = (transform(raw / transform_scale) - centre) / scale, all constants from the study, never from the data. Categories become their
-places in the study's list, and an alignment (FASTA) a row of codes for each site. A refusal
+places in the study's list, or where they have them their scores, and an alignment (FASTA) a row of codes for each site. A refusal
 names the file and all places that are wrong, by column and by the line in which an editor shows them, and never a value: errors end up
 in logs, and logs travel. What a file may look like is `csv_file`, `parquet_file`, `alignments` and `names`.
 """
@@ -38,9 +38,10 @@ def load_records(path: Path | str, study: Study, node: str | None = None) -> Num
 
     Returns:
         Numbers: (n, V) float64, transformed and scaled, finite, n >= V for graphs, no constant column. Categories: (n, V) int64,
-        or (n,) where the study has one variable by its kind. Taxa: (sites, V) uint8 as `targets.alignment` codes them. A study with a
-        design has one column more, the last: the place of each record's arm. Where the study has blanks they are NaN, or -1, and so is
-        all of a column that `node` lacks, whose file this is; it is not read, even if it is there.
+        or (n,) where the study has one variable by its kind. Both together: (n, V) float64, places of categories as they are.
+        Taxa: (sites, V) uint8 as `targets.alignment` codes them. A study with a design has one column more, the last: the place of
+        each record's arm. Where the study has blanks they are NaN, or -1, and so is all of a column that `node` lacks, whose file
+        this is; it is not read, even if it is there.
 
     Raises:
         UsageError: the file is missing, unreadable or of another form; a column is missing or doubled, or extra where the study
@@ -71,7 +72,7 @@ def with_lacked(records: Numbers, study: Study, node: str | None) -> Numbers:
 def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
     """`load_records` of a file that is read already, whatever the study says of scales. Errors as there."""
     path, columns = Path(path), table.columns
-    if not study.columns.numeric:
+    if not study.columns.numeric and not study.columns.mixed:
         _check_complete(table, path, study)
         return _with_arms(_together(columns, study), table)
     must_vary = study.columns.must_vary
@@ -82,11 +83,18 @@ def records_of(table: Table, path: Path | str, study: Study) -> Numbers:
     if must_vary:
         _check_complete(table, path, study)
         _check_varies(columns, table, path, study)
-    scaled = [on_scale(values, v) for values, v in zip(columns, study.variables, strict=True)]
+    scaled = [_scaled(values, v) for values, v in zip(columns, study.variables, strict=True)]
     _check_on_scale(table, scaled, path, study)
     if must_vary:
         _check_varies(scaled, table, path, study)
     return _with_arms(np.stack(scaled, axis=1), table)
+
+
+def _scaled(column: Numbers, variable: Variable) -> Floats:
+    """Numbers on the study's scale; places of categories as they are, blanks NaN."""
+    if variable.is_number:
+        return on_scale(column, variable)
+    return np.where(column < 0, np.nan, column.astype(np.float64))
 
 
 def _check_complete(table: Table, path: Path, study: Study) -> None:
@@ -224,7 +232,7 @@ def _check_varies(columns: list[Numbers], table: Table, path: Path, study: Study
     constant = [
         f"'{v.name}'"
         for c, v in zip(columns, study.variables, strict=True)
-        if np.nanmin(c) == np.nanmax(c) and not is_set_throughout(study, v.name, table.arms)
+        if v.is_number and np.nanmin(c) == np.nanmax(c) and not is_set_throughout(study, v.name, table.arms)
     ]
     if constant:
         which = f"column {constant[0]} is" if len(constant) == 1 else f"columns {listed(constant)} are"

@@ -19,21 +19,19 @@ from epgfn.run.layout import (
     MODEL_BUNDLE,
     MODEL_SIGNATURE,
     PUBLISHED,
-    RECEIPT,
     SAMPLES,
     SEALED,
     SUMMARY,
     TOTAL,
-    UPLOAD_BUNDLE,
     RunLayout,
 )
 from epgfn_coordinator import places
 from epgfn_coordinator.home import Home
 from epgfn_coordinator.keys import LEDGER_PUBLIC
 from epgfn_coordinator.round import round_state
+from epgfn_coordinator.run_files import signed_by_nodes
 from epgfn_coordinator.signing import round_key_of
 from epgfn_coordinator.store import Store
-from epgfn_coordinator.sum_lists import nodes_of
 
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.1  # seconds; what the serving process has committed it publishes at once
 
@@ -97,21 +95,11 @@ def _write(home: Home, store: Store, run: Path, *, published: bool) -> None:
         *store.rows("SELECT node_id, signing_key FROM nodes"),
     ]:
         write_atomic(RunLayout(run).node_key(row["node_id"]), bytes(row["signing_key"]))
-    for row in store.rows("SELECT * FROM artifacts"):
-        folder = RunLayout(run).upload(row["node_id"])
-        _copy(home.artifact(row["sealed_sha256"]), folder / SEALED)
-        write_atomic(folder / UPLOAD_BUNDLE, bytes(row["bundle"]))
-        if row["receipt"] is not None:
-            write_atomic(folder / RECEIPT, bytes(row["receipt"]))
-    for row in store.rows("SELECT position, bundle FROM rotations"):
-        write_atomic(RunLayout(run).rotation(row["position"]), bytes(row["bundle"]))
-    for row in store.rows("SELECT position, bundle FROM withdrawals"):
-        write_atomic(RunLayout(run).withdrawal(row["position"]), bytes(row["bundle"]))
-    signers = nodes_of(store, "signing") or ()
-    for row in store.rows("SELECT node_id, bundle FROM sum_parts WHERE step = 'signing'"):
-        if row["node_id"] not in signers:
-            continue
-        write_atomic(RunLayout(run).sum_part(row["node_id"]), bytes(row["bundle"]))
+    for row in store.rows("SELECT node_id, sealed_sha256 FROM artifacts"):
+        _copy(home.artifact(row["sealed_sha256"]), RunLayout(run).upload(row["node_id"]) / SEALED)
+    for file in signed_by_nodes(store):
+        with file.open() as signed:
+            write_atomic(run / file.name, signed.read())
     for place in places.all_made(store) if published else []:
         for name in (MODEL, MODEL_BUNDLE, SAMPLES, SUMMARY):
             if name != SAMPLES or not place.startswith(LEAVE_ONE_OUT):

@@ -64,5 +64,6 @@ def add(
     Example: epgfn ledger add runs/study north.cosignature.json south.cosignature.json
     """
     from epgfn.run.cosigning import add_cosignatures
+    from epgfn.run.participant import run_directory
 
-    say(f"cosigned by {', '.join(add_cosignatures(run_dir, files))}")
+    say(f"cosigned by {', '.join(add_cosignatures(run_directory(run_dir), files))}")

@@ -34,8 +34,20 @@ app.add_typer(ledger_app)
 app.add_typer(privacy_app)
 app.add_typer(study_app)
 
+
+def _run_directory(path: Path) -> Path:
+    """Of a node's home the copy of the run that it has fetched."""
+    from epgfn.run.participant import run_directory
+
+    return run_directory(path)
+
+
 RunDir = Annotated[
-    Path, typer.Argument(help="A run directory made by `epgfn demo` or `epgfn-coordinator export`.")
+    Path,
+    typer.Argument(
+        help="A run directory made by `epgfn demo` or `epgfn-coordinator export`, or the home of a node that has fetched the result.",
+        callback=_run_directory,
+    ),
 ]
 MAX_POLICY_BYTES = 1 << 20
 MOST_CERTAIN = 12

@@ -10,6 +10,7 @@
     global/total.safetensors   sums/<node>.sigstore.json       of a study whose sums are masked
     global/{comparison.json, comparison.sigstore.json}       of a simulation
     aggregates/<number>/…   leave-one-out/<node>/…          the same files, where the study asks for further models
+    participant.json                                          only in a node's copy, which holds no other node's sealed model
 
 docs/formats/run-directory.md says what each file holds.
 """
@@ -46,6 +47,11 @@ SUMS: Final = "sums"
 WITNESSES: Final = "witnesses"
 """What nodes signed to name the keys with which they cosigned the ledger."""
 WITNESS_KEY: Final = "witness.vkey"
+
+PARTICIPANT: Final = "participant.json"
+"""Says that this is the copy of a node that took part, and whose."""
+RESULT: Final = "result"
+"""Where a node's home has its copy."""
 
 GLOBAL: Final = "global"
 """The model of everybody who had sent when the round closed."""

@@ -16,6 +16,7 @@ from epgfn.learn.trust import Basis
 from epgfn.run import layout
 from epgfn.run.lacking import took_part
 from epgfn.run.layout import RunLayout
+from epgfn.run.participant import run_directory
 from epgfn.run.published import NO_SUMMARY, read_signed, signed, signed_summary
 from epgfn.run.summary import SAMPLES_FROM
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
@@ -24,7 +25,8 @@ from epgfn.study.lacks import cautious
 
 
 def load_model(path: Path | str, study: Study | Path | str | None = None) -> Model:
-    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`) or a model file.
+    """The model at `path`: a run directory (with `study.toml` and `global/model.safetensors`), the home of a node that has fetched one, or
+    a model file.
 
     A model file needs its `study`, as an object or a path, unless `study.toml` lies beside it or one directory up.
 
@@ -36,7 +38,7 @@ def load_model(path: Path | str, study: Study | Path | str | None = None) -> Mod
         UsageError: a file is missing or is no model file.
         RefusedError: the file holds no policy of the study, names another one, or is not the one that was signed.
     """
-    path = Path(path)
+    path = run_directory(Path(path))
     file = RunLayout(path).model if path.is_dir() else path
     if study is None:
         study = _study_beside(file)

@@ -23,6 +23,7 @@ from epgfn.base.errors import RefusedError, UsageError
 from epgfn.run import layout
 from epgfn.run.lacking import took_part, with_columns
 from epgfn.run.layout import RunLayout
+from epgfn.run.participant import run_directory
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, probabilities_of
 from epgfn.study import Study
 from epgfn.study.lacks import cautious, notes_of
@@ -43,7 +44,8 @@ EDGE_LEAST = 0.05
 
 
 def load_run(path: Path | str) -> RunResult:
-    """The run directory at `path`, made by `epgfn demo`, `epgfn simulate` or `epgfn-coordinator export`.
+    """The run directory at `path`, made by `epgfn demo`, `epgfn simulate` or `epgfn-coordinator export`, or the copy of it that the node
+    whose home lies at `path` has fetched.
 
     >>> run = epgfn.load_run("runs/first")
     >>> run
@@ -54,9 +56,9 @@ def load_run(path: Path | str) -> RunResult:
     True
 
     Raises:
-        UsageError: no study lies there, or it is malformed.
+        UsageError: no study lies there, or it is malformed, or it is the home of a node that has fetched no whole result.
     """
-    root = Path(path)
+    root = run_directory(Path(path))
     study = RunLayout(root).study
     if not study.is_file():
         raise UsageError(

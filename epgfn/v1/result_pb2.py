@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/result.proto\x12\x08\x65pgfn.v1\"7\n\x10GetResultRequest\x12\x11\n\taggregate\x18\x01 \x01(\r\x12\x10\n\x08round_id\x18\x02 \x01(\t\"\xe4\x01\n\x11GetResultResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x12\n\nmodel_size\x18\x04 \x01(\x04\x12\x12\n\naggregates\x18\x05 \x01(\r\x12\x11\n\texclusion\x18\x06 \x01(\x0c\x12\x19\n\x11\x65xclusion_receipt\x18\x07 \x01(\x0c\x12\x12\n\nwithdrawal\x18\x08 \x01(\x0c\x12\x1a\n\x12withdrawal_receipt\x18\t \x01(\x0c\x12\x19\n\x11withdrawal_bundle\x18\n \x01(\x0c\"F\n\x0f\x44ownloadRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\taggregate\x18\x02 \x01(\r\x12\x10\n\x08round_id\x18\x03 \x01(\t\"0\n\x10\x44ownloadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x9a\x01\n\rResultService\x12\x44\n\tGetResult\x12\x1a.epgfn.v1.GetResultRequest\x1a\x1b.epgfn.v1.GetResultResponse\x12\x43\n\x08\x44ownload\x12\x19.epgfn.v1.DownloadRequest\x1a\x1a.epgfn.v1.DownloadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65pgfn/v1/result.proto\x12\x08\x65pgfn.v1\"K\n\x10GetResultRequest\x12\x11\n\taggregate\x18\x01 \x01(\r\x12\x10\n\x08round_id\x18\x02 \x01(\t\x12\x12\n\nwith_files\x18\x03 \x01(\x08\"\xe4\x01\n\x11GetResultResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\x12\x12\n\nmodel_size\x18\x04 \x01(\x04\x12\x12\n\naggregates\x18\x05 \x01(\r\x12\x11\n\texclusion\x18\x06 \x01(\x0c\x12\x19\n\x11\x65xclusion_receipt\x18\x07 \x01(\x0c\x12\x12\n\nwithdrawal\x18\x08 \x01(\x0c\x12\x1a\n\x12withdrawal_receipt\x18\t \x01(\x0c\x12\x19\n\x11withdrawal_bundle\x18\n \x01(\x0c\"\\\n\x0f\x44ownloadRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\taggregate\x18\x02 \x01(\r\x12\x10\n\x08round_id\x18\x03 \x01(\t\x12\x14\n\x0c\x66iles_follow\x18\x04 \x01(\x08\"0\n\x10\x44ownloadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"2\n\x10ListFilesRequest\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\x08\"5\n\x11ListFilesResponse\x12 \n\x05\x66iles\x18\x01 \x03(\x0b\x32\x11.epgfn.v1.RunFile\"5\n\x07RunFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"G\n\x14\x44ownloadFilesRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x10\n\x08round_id\x18\x03 \x01(\t\"C\n\x15\x44ownloadFilesResponse\x12\x0c\n\x04\x66ile\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x32\xb4\x02\n\rResultService\x12\x44\n\tGetResult\x12\x1a.epgfn.v1.GetResultRequest\x1a\x1b.epgfn.v1.GetResultResponse\x12\x43\n\x08\x44ownload\x12\x19.epgfn.v1.DownloadRequest\x1a\x1a.epgfn.v1.DownloadResponse0\x01\x12\x44\n\tListFiles\x12\x1a.epgfn.v1.ListFilesRequest\x1a\x1b.epgfn.v1.ListFilesResponse\x12R\n\rDownloadFiles\x12\x1e.epgfn.v1.DownloadFilesRequest\x1a\x1f.epgfn.v1.DownloadFilesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'epgfn.v1.result_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETRESULTREQUEST']._serialized_start=35
-  _globals['_GETRESULTREQUEST']._serialized_end=90
-  _globals['_GETRESULTRESPONSE']._serialized_start=93
-  _globals['_GETRESULTRESPONSE']._serialized_end=321
-  _globals['_DOWNLOADREQUEST']._serialized_start=323
-  _globals['_DOWNLOADREQUEST']._serialized_end=393
-  _globals['_DOWNLOADRESPONSE']._serialized_start=395
-  _globals['_DOWNLOADRESPONSE']._serialized_end=443
-  _globals['_RESULTSERVICE']._serialized_start=446
-  _globals['_RESULTSERVICE']._serialized_end=600
+  _globals['_GETRESULTREQUEST']._serialized_end=110
+  _globals['_GETRESULTRESPONSE']._serialized_start=113
+  _globals['_GETRESULTRESPONSE']._serialized_end=341
+  _globals['_DOWNLOADREQUEST']._serialized_start=343
+  _globals['_DOWNLOADREQUEST']._serialized_end=435
+  _globals['_DOWNLOADRESPONSE']._serialized_start=437
+  _globals['_DOWNLOADRESPONSE']._serialized_end=485
+  _globals['_LISTFILESREQUEST']._serialized_start=487
+  _globals['_LISTFILESREQUEST']._serialized_end=537
+  _globals['_LISTFILESRESPONSE']._serialized_start=539
+  _globals['_LISTFILESRESPONSE']._serialized_end=592
+  _globals['_RUNFILE']._serialized_start=594
+  _globals['_RUNFILE']._serialized_end=647
+  _globals['_DOWNLOADFILESREQUEST']._serialized_start=649
+  _globals['_DOWNLOADFILESREQUEST']._serialized_end=720
+  _globals['_DOWNLOADFILESRESPONSE']._serialized_start=722
+  _globals['_DOWNLOADFILESRESPONSE']._serialized_end=789
+  _globals['_RESULTSERVICE']._serialized_start=792
+  _globals['_RESULTSERVICE']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

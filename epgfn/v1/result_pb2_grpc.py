@@ -45,6 +45,16 @@ class ResultServiceStub(object):
                 request_serializer=epgfn_dot_v1_dot_result__pb2.DownloadRequest.SerializeToString,
                 response_deserializer=epgfn_dot_v1_dot_result__pb2.DownloadResponse.FromString,
                 _registered_method=True)
+        self.ListFiles = channel.unary_unary(
+                '/epgfn.v1.ResultService/ListFiles',
+                request_serializer=epgfn_dot_v1_dot_result__pb2.ListFilesRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_result__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.DownloadFiles = channel.unary_stream(
+                '/epgfn.v1.ResultService/DownloadFiles',
+                request_serializer=epgfn_dot_v1_dot_result__pb2.DownloadFilesRequest.SerializeToString,
+                response_deserializer=epgfn_dot_v1_dot_result__pb2.DownloadFilesResponse.FromString,
+                _registered_method=True)
 
 
 class ResultServiceServicer(object):
@@ -65,6 +75,20 @@ class ResultServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFiles(self, request, context):
+        """ListFiles names the files of the run directory that whoever took part gets to see, as they are now. They change when the ledger grows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadFiles(self, request, context):
+        """DownloadFiles streams some of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +101,16 @@ def add_ResultServiceServicer_to_server(servicer, server):
                     servicer.Download,
                     request_deserializer=epgfn_dot_v1_dot_result__pb2.DownloadRequest.FromString,
                     response_serializer=epgfn_dot_v1_dot_result__pb2.DownloadResponse.SerializeToString,
+            ),
+            'ListFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFiles,
+                    request_deserializer=epgfn_dot_v1_dot_result__pb2.ListFilesRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_result__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'DownloadFiles': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadFiles,
+                    request_deserializer=epgfn_dot_v1_dot_result__pb2.DownloadFilesRequest.FromString,
+                    response_serializer=epgfn_dot_v1_dot_result__pb2.DownloadFilesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +168,60 @@ class ResultService(object):
             '/epgfn.v1.ResultService/Download',
             epgfn_dot_v1_dot_result__pb2.DownloadRequest.SerializeToString,
             epgfn_dot_v1_dot_result__pb2.DownloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/epgfn.v1.ResultService/ListFiles',
+            epgfn_dot_v1_dot_result__pb2.ListFilesRequest.SerializeToString,
+            epgfn_dot_v1_dot_result__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/epgfn.v1.ResultService/DownloadFiles',
+            epgfn_dot_v1_dot_result__pb2.DownloadFilesRequest.SerializeToString,
+            epgfn_dot_v1_dot_result__pb2.DownloadFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

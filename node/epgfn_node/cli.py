@@ -454,7 +454,11 @@ def fetch(
     to_file: ToFile = None,
     events: Events = False,
 ) -> None:
-    """Fetch the global model and verify that it was made from exactly what the nodes sent."""
+    """Fetch the result and verify that it was made from exactly what the nodes sent: the global model, and this node's copy of the run.
+
+    The copy, in `result/` of the home, has all that is published and all that was signed, but nothing that other nodes sent sealed:
+    `epgfn report`, `sample`, `ask`, `effects`, `export` and `audit` take the home.
+    """
     from epgfn_node.fetch import fetch as fetch_model
     from epgfn_node.study import load_agreement
 
@@ -479,17 +483,25 @@ def fetch(
 @app.command(epilog="Example: epgfn-node audit runs/study --home node-home")
 def audit(
     run_dir: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="What the coordinator's operator has exported.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="What the coordinator's operator has exported (default: this node's own copy of the result).",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check a run directory as `epgfn audit` does, and that it holds what this node sent, under its key, and all the ledger it has seen."""
+    """Check a run directory as `epgfn audit` does, and that it holds what this node sent, under its key, and all the ledger it has seen.
+
+    Without RUN_DIR it is this node's copy, as `fetch` has brought it, which lacks what other nodes sent sealed.
+    """
     from epgfn.run.audit.lines import as_json as json_of
     from epgfn.run.audit.lines import as_lines, require_passed
     from epgfn_node.audit import audit as audit_with
 
-    report = audit_with(NodeHome(home), run_dir)
+    report = audit_with(NodeHome(home), run_dir or home)
     say(json.dumps(json_of(report)) if as_json else "\n".join(as_lines(report)))
     require_passed(report)
 
@@ -497,7 +509,10 @@ def audit(
 @app.command(epilog="Example: epgfn-node cosign runs/study --home node-home")
 def cosign(
     run_dir: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="What the coordinator's operator has exported.")
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="What the coordinator's operator has exported, or a node's home."
+        ),
     ],
     home: Home = DEFAULT_HOME,
     out: Annotated[

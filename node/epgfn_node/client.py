@@ -56,6 +56,10 @@ class Stalled(EpgfnError):
         )
 
 
+class NotOffered(EpgfnError):
+    """The coordinator is of an earlier version and does not know the call."""
+
+
 class Coordinator:
     """A channel to the coordinator that `target` names; with an identity both ends show their certificates. Use as a context manager.
 
@@ -99,6 +103,7 @@ class Coordinator:
 
         Raises:
             RefusedError: the coordinator said no; `reason` and sentence are its own.
+            NotOffered: it does not know this call.
             EpgfnError: nobody answered within the patience, or the call failed.
         """
         self.about(request)
@@ -137,6 +142,10 @@ class Coordinator:
         if call.code() == grpc.StatusCode.CANCELLED:
             return EpgfnError(
                 f"the coordinator at {self.address} stopped in the middle of a transfer; run again to go on from there"
+            )
+        if call.code() == grpc.StatusCode.UNIMPLEMENTED:
+            return NotOffered(
+                f"the coordinator at {self.address} is of an earlier version, which does not do that; ask its operator for a newer one"
             )
         failure = as_error(error, self.address)
         if isinstance(failure, RefusedError):

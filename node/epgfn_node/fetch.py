@@ -17,7 +17,7 @@ from epgfn.ledger.entries import ExcludedEntry, WithdrawnByNodeEntry
 from epgfn.ledger.entries import parse as parse_entry
 from epgfn.ledger.proof import verify_proof
 from epgfn.rpc import MAX_PIECE
-from epgfn.run.layout import SEALED
+from epgfn.run.layout import SEALED, RunLayout
 from epgfn.sealing.bundle import verify_bundle
 from epgfn.sealing.model_header import MAX_HEADER_BYTES
 from epgfn.sealing.predicates import WithdrawalPredicate
@@ -32,6 +32,7 @@ from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
+from epgfn_node.result import bring
 from epgfn_node.study import Agreement
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def fetch(
     aggregate: int = 1,
     sent_earlier: str | None = None,
 ) -> Path:
-    """Wait up to `wait` seconds for the global model, verify it and keep it in global/; its path.
+    """Wait up to `wait` seconds for the global model, verify it and keep it in global/; its path. And with it the whole result: this node's
+    copy of the run directory, in result/ (`epgfn_node.result`).
 
     `aggregate`: a later one, of a study that takes late models, by number; it is kept in aggregates/<number>/. `sent_earlier`: SHA-256 of
     what this node sent under keys that were revoked since, from a home that is lost.
@@ -114,19 +116,38 @@ def fetch(
         raw = _download(
             kept.model, coordinator, agreement.study, model_sha256, int(answer.model_size), report, aggregate
         )
-    _require_policy(raw, agreement.study)
-    write_atomic(kept.entry, entry)
-    write_atomic(kept.receipt, receipt)
-    write_atomic(kept.bundle, bundle)
-    write_atomic(kept.model, raw)
-    if part is not None:
-        part.forget()
-    newest = int(answer.aggregates)
-    more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
-    report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
+        _require_policy(raw, agreement.study)
+        write_atomic(kept.entry, entry)
+        write_atomic(kept.receipt, receipt)
+        write_atomic(kept.bundle, bundle)
+        write_atomic(kept.model, raw)
+        if part is not None:
+            part.forget()
+        newest = int(answer.aggregates)
+        more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
+        report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
+        place = RunLayout(home.root).aggregate(aggregate).relative_to(home.root).as_posix()
+        whole = bring(connection, agreement, coordinator, report, place, bundle)
+    _tell_result(connection, whole, report)
     for note in notes_of(agreement.study, _took_part(bundle, connection)):
         report.event("caveat", f"{note}.")
     return kept.model
+
+
+def _tell_result(connection: Connection, whole: Path | None, report: Reporter) -> None:
+    root = connection.home.root
+    if whole is not None:
+        look = f"look at it with epgfn report {root}, check it with epgfn-node audit --home {root}"
+        report.event("result", f"the whole result is in {whole}; {look}")
+        return
+    why = (
+        "this coordinator is of an earlier version and hands out"
+        if connection.recorded is None
+        else "the coordinator is of an earlier version, or the result too large for a letter: the reply holds"
+    )
+    report.event(
+        "model-alone", f"{why} the global model alone; ask its operator for the run directory that it exports"
+    )
 
 
 def _kept(home: NodeHome, aggregate: int) -> _Kept:
@@ -388,7 +409,9 @@ def _download(
             part.unlink()
         with part.open("ab") as target:
             call = coordinator.result.Download(
-                coordinator.about(result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate))
+                coordinator.about(
+                    result_pb2.DownloadRequest(offset=target.tell(), aggregate=aggregate, files_follow=True)
+                )
             )
             with stall_guard(call) as fed:
                 fed_at = target.tell()

@@ -30,7 +30,9 @@ outbox/withdrawal.sigstore.json      there while a withdrawal is under way
 letters/{last.json,reply.key}        the last letter that was written, and the key (0600) that opens its reply
 receipts/                            proof that the ledger holds what was sent, and the global model's entry
 receipts/withdrawn-<sha256>/         proof that an artifact was withdrawn, and the receipt it had
-global/{model.safetensors,model.sigstore.json}       verified result
+global/{model.safetensors,model.sigstore.json}       verified global model
+result                               link to a folder in .results/, whole and verified: this node's copy of the run directory
+.results/                            such a copy, and one that is being made
 aggregates/<number>/                 verified later results, of a study that takes late models
 """
 
@@ -46,6 +48,7 @@ from typing import Final
 
 from epgfn.base.errors import EpgfnError, UsageError
 from epgfn.base.replacing import finish_replacing
+from epgfn.run.layout import RESULT
 
 SETTINGS: Final = "node.toml"
 ROUNDS: Final = "rounds"
@@ -279,6 +282,16 @@ class NodeHome:
     @property
     def global_bundle(self) -> Path:
         return self.root / "global" / "model.sigstore.json"
+
+    @property
+    def result(self) -> Path:
+        """This node's copy of the run directory, once it is fetched: a link, so that it changes in one step."""
+        return self.root / RESULT
+
+    @property
+    def results(self) -> Path:
+        """Where copies of the run directory lie, and one is made."""
+        return self.root / ".results"
 
     @property
     def is_initialised(self) -> bool:

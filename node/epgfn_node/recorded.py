@@ -10,7 +10,7 @@ from typing import Any, Final
 from epgfn.base.errors import RefusedError, WaitingError
 from epgfn.rpc import PIECE, WAITING_REASONS
 from epgfn.v1 import artifact_pb2, letter_pb2, result_pb2
-from epgfn_node.client import Coordinator, plain
+from epgfn_node.client import Coordinator, NotOffered, plain
 
 CALLED: Final = "this round"
 """What sentences call the other end, which has no address."""
@@ -38,6 +38,8 @@ class Recorded(Coordinator):
             RefusedError: what the coordinator said no with; or "stale-reply": the reply does not answer this.
         """
         reply = self._reply
+        if method == "ListFiles":
+            raise NotOffered("the reply holds no files beside the global model")
         found = _ANSWERS[method](reply, request) if method in _ANSWERS else None
         if found is not None:
             return found

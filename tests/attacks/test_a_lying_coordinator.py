@@ -496,3 +496,107 @@ def test_after_all_that_the_truth_is_taken(liar: Liar, published: Node) -> None:
     published.ok("fetch")
     assert (published.home / "global/model.safetensors").exists()
     assert not list(published.home.rglob("*.part"))
+
+
+def listing(change: Callable[[list[Any]], list[Any]]) -> dict[str, Callable[[Liar], Lie]]:
+    """Another list of the files of the run."""
+    return lie("ListFiles", files=lambda _, true: change(list(true.files)))
+
+
+def more(name: str, size: int = 1) -> dict[str, Callable[[Liar], Lie]]:
+    return listing(lambda files: [*files, result_pb2.RunFile(name=name, size=size, sha256=bytes(32))])
+
+
+def without(name: str) -> dict[str, Callable[[Liar], Lie]]:
+    return listing(lambda files: [each for each in files if each.name != name])
+
+
+def other(name: str, raw: bytes) -> dict[str, Callable[[Liar], Lie]]:
+    """The file `name` as other bytes, which are listed as they are sent."""
+
+    def sent(request: Any, truth: Callable[[], Any], _: grpc.ServicerContext) -> Iterator[Any]:
+        for piece in truth():
+            changed = request.names[piece.file] == name
+            yield replaced(piece, data=raw) if changed else piece
+
+    listed = lie(
+        "ListFiles",
+        files=lambda _, true: [
+            replaced(each, size=len(raw), sha256=bytes.fromhex(sha256_hex(raw)))
+            if each.name == name
+            else each
+            for each in true.files
+        ],
+    )
+    return {**listed, "DownloadFiles": lambda _: sent}
+
+
+def sent_files(*given: tuple[int, int, bytes]) -> dict[str, Callable[[Liar], Lie]]:
+    made = [result_pb2.DownloadFilesResponse(file=file, offset=at, data=data) for file, at, data in given]
+    return {"DownloadFiles": lambda _: lambda *_: iter(made)}
+
+
+def files_without_end(*_: Any) -> Iterator[Any]:
+    offset = 0
+    while True:
+        yield result_pb2.DownloadFilesResponse(file=0, offset=offset, data=b"x" * 1000)
+        offset += 1000
+
+
+NOT_OURS = "is not a file of this run that a node gets, or too large"
+FILES: dict[str, tuple[dict[str, Callable[[Liar], Lie]], str]] = {
+    "a file outside": (more("../../evil"), NOT_OURS),
+    "an absolute path": (more("/tmp/evil"), NOT_OURS),
+    "a path through a folder": (more("global/../../evil"), NOT_OURS),
+    "a private key": (more("keys/signing.key"), NOT_OURS),
+    "what another node sent": (more("uploads/south/model.sealed"), NOT_OURS),
+    "a page": (more("global/report.html"), NOT_OURS),
+    "a ledger outside": (more("ledger/tile/../../evil"), "is no file of a ledger"),
+    "a terabyte": (
+        listing(lambda files: [replaced(f, size=1 << 40) if f.name == "global/summary.json" else f for f in files]),
+        NOT_OURS,
+    ),
+    "a ledger without end": (
+        listing(lambda files: [replaced(f, size=1 << 40) if f.name.startswith("ledger/tile") else f for f in files]),
+        "is no file of a ledger, or larger",
+    ),
+    "a file twice": (listing(lambda files: [*files, files[-1]]), "names a file twice"),
+    "nothing": (listing(lambda _: []), "its ledger does not verify"),
+    "no receipt of another": (without("uploads/south/receipt.tlog-proof"), "upload south"),
+    "no statement on the model": (without("global/model.sigstore.json"), "another one than the node has verified"),
+    "no samples": (without("global/samples.parquet"), "global/samples.parquet"),
+    "another summary": (other("global/summary.json", b"{}"), "global/summary.json is not the file that the coordinator signed"),
+    "another statement": (other("uploads/south/upload.sigstore.json", b"{}"), "is not the statement that the ledger accepted"),
+    "another checkpoint": (other("ledger/checkpoint", b"\n\n"), "its ledger does not verify"),
+    "out of order": (sent_files((1, 0, b"x")), "out of order"),
+    "from the middle": (sent_files((0, 7, b"x")), "out of order"),
+    "a piece of megabytes": (sent_files((0, 0, b"x" * 3 * MIB)), "out of order"),
+    "empty pieces": (sent_files((0, 0, b"")), "out of order"),
+    "bytes without end": ({"DownloadFiles": lambda _: files_without_end}, "out of order"),
+    "no bytes": (sent_files(), "does not send"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_a_run_that_is_not_this_one_is_not_kept(liar: Liar, published: Node, what: str) -> None:
+    """Whatever it lists and sends: the home is as it was, and nothing lies outside of it."""
+    lies, why = FILES[what]
+    shutil.rmtree(published.home / ".results", ignore_errors=True)
+    before, around = published.files(), sorted(published.home.parent.iterdir())
+    assert why in told(liar, published, lies, "fetch")
+    after = {
+        name: raw for name, raw in published.files().items() if not name.startswith(".results/building/")
+    }
+    assert after.keys() == before.keys() and sorted(published.home.parent.iterdir()) == around
+    assert sum(len(raw) for name, raw in published.files().items() if name not in after) < MIB
+
+
+def test_a_coordinator_of_before_gives_the_model_alone_and_that_is_said(liar: Liar, published: Node) -> None:
+    def unknown(_: Any, __: Callable[[], Any], context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    shutil.rmtree(published.home / ".results", ignore_errors=True)
+    with liar.telling(ListFiles=unknown):
+        assert "hands out the global model alone" in published.ok("fetch")
+    assert not (published.home / "result").exists()
+    assert "the whole result is in" in published.ok("fetch")

@@ -72,7 +72,10 @@ def call(node: FakeNode, method: Any, requests: list[Any]) -> None:
     address = node.invitation["enroll_address" if enrolling else "address"]
     own = () if enrolling else (node.tls.private_pem(), node.certificate)
     credentials = rpc.channel_credentials(node.invitation["ca_pem"].encode(), *own)
-    streams_in, streams_out = method.full_name.endswith("Upload"), method.full_name.endswith("Download")
+    streams_in, streams_out = (
+        method.full_name.endswith("Upload"),
+        method.full_name.endswith(("Download", "DownloadFiles")),
+    )
     answer = message_factory.GetMessageClass(method.output_type)
     with grpc.secure_channel(address, credentials) as channel:
         make = (

@@ -14,7 +14,8 @@ from small import PRIVATE_STUDY
 CHOSEN = (
     "renamed local/training.state", "renamed local/history.json", "renamed local/model.safetensors", "renamed outbox/model.sealed",
     "written outbox/approved", "renamed outbox/sending", "renamed receipts/entry.json", "renamed receipts/receipt.tlog-proof",
-    "append global/.*.part", "renamed global/model.sigstore.json",
+    "append global/.*.part", "renamed global/model.sigstore.json", "append global/samples.parquet", "renamed building/participant.json",
+    "renamed .results/*", "rename home/result",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_file
+from epgfn.run.audit.audit import audit_run
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.statement import GLOBAL, make_statement, parse_statement
@@ -64,6 +65,10 @@ def test_a_late_node_is_told_before_and_gets_both_models(
     assert sha256_file(north.home / "global/model.safetensors") == first
     export(Home(tmp_path / "coordinator"), tmp_path / "run")
     assert sha256_file(tmp_path / "run/aggregates/2/model.safetensors") == second
+    for node in (north, south):  # with either number they get the whole run as it is
+        result = node.home / "result"
+        assert sha256_file(result / "aggregates/2/model.safetensors") == second
+        assert sha256_file(result / "global/model.safetensors") == first and audit_run(node.home).ok
 
     # North sent in time, and no statement makes it late: neither without it in the first model nor in the second.
     home = NodeHome(north.home)

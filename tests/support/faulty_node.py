@@ -10,6 +10,9 @@ from pathlib import Path
 
 from coordinator_client import ledger_kinds, make_home
 from epgfn.base.files import sha256_file
+from epgfn.run.audit.audit import require_bound
+from epgfn.run.audit.kept import Kept
+from epgfn.sealing.keys import VerifyKey
 from epgfn.study import Study
 from epgfn_coordinator.invitation import invite
 from epgfn_coordinator.store import Store
@@ -86,6 +89,8 @@ class FaultyNode:
             size = int(checkpoint.read_text().split("\n")[1])
             assert size >= self._seen
             self._seen = size
+        if (self.node.home / "result").is_symlink():  # all of it or nothing
+            assert (self.node.home / "result/global/summary.json").exists()
         if (self.node.home / STAYS[0]).exists():
             for name in STAYS:
                 if (self.node.home / name).exists():
@@ -104,6 +109,13 @@ class FaultyNode:
         assert sha256_file(home / "global" / model) == sha256_file(self.home.result / model)
         for unfinished in ("outbox/sending", "local/training.state"):
             assert not (home / unfinished).exists(), unfinished
+        kept = [Kept("seen", (home / "last-checkpoint").read_bytes())]
+        require_bound(
+            home / "result",
+            VerifyKey.from_pem((home / "trust/coordinator.pem").read_bytes()).fingerprint,
+            kept,
+        )
+        assert len(list((home / ".results").iterdir())) == 1
         spent = self.node.spending / "privacy-ledger.jsonl"
         assert spent.exists() == self.study.privacy.is_private
         if spent.exists():

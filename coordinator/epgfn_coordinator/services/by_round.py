@@ -172,6 +172,8 @@ class ResultByRound(_Handing, result_pb2_grpc.ResultServiceServicer):
 
     GetResult = _to("result", "GetResult")
     Download = _to("result", "Download")
+    ListFiles = _to("result", "ListFiles")
+    DownloadFiles = _to("result", "DownloadFiles")
 
 
 class LedgerByRound(_Handing, ledger_pb2_grpc.LedgerServiceServicer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from sqlite3 import Row
@@ -9,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from epgfn.base.errors import RefusedError
+from epgfn.base.errors import EpgfnError, RefusedError
 from epgfn.rpc import PIECE
 from epgfn.run.layout import MODEL
 from epgfn.v1 import result_pb2, result_pb2_grpc
@@ -19,6 +20,7 @@ from epgfn_coordinator.home import Home
 from epgfn_coordinator.identity import Identity
 from epgfn_coordinator.published_ledger import PublishedLog
 from epgfn_coordinator.round import WITHOUT_RESULT, Round
+from epgfn_coordinator.run_files import RunFile, files_for_nodes
 from epgfn_coordinator.services.calls import CallError, guarded, guarded_stream
 from epgfn_coordinator.store import Store
 from epgfn_coordinator.streams import StreamWatch
@@ -96,7 +98,65 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
                 SENT.inc(len(data))
                 progress()  # the piece before has been taken
                 offset += len(data)
-        self._store.note_fetched(caller.node_id)
+        if not request.files_follow:
+            self._store.note_fetched(caller.node_id)
+
+    @guarded
+    def ListFiles(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """See result.proto."""
+        caller = self._identity.caller(context)
+        self._require_published()
+        if request.kept:
+            self._store.note_fetched(caller.node_id)
+            return result_pb2.ListFilesResponse()
+        return self.listing()[0]
+
+    def listing(self) -> tuple[Any, list[RunFile]]:
+        """The answer to ListFiles, and the files that it names.
+
+        Raises:
+            EpgfnError: one cannot be read.
+        """
+        answer, found = result_pb2.ListFilesResponse(), list(self._files())
+        try:
+            for file in found:
+                size, digest = file.measured()
+                answer.files.add(name=file.name, size=size, sha256=digest)
+        except OSError as error:
+            raise EpgfnError(f"cannot read {error.filename}: {error.strerror}") from None
+        return answer, found
+
+    def _files(self) -> Iterator[RunFile]:
+        return files_for_nodes(self._home, self._store, self._log.proof_since(0)[0])
+
+    @guarded_stream
+    def DownloadFiles(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """See result.proto."""
+        caller = self._identity.caller(context)
+        self._require_published()
+        files = {file.name: file for file in self._files()}
+        with self._watch.of(context, f"files {caller.node_id}") as progress:
+            for number, name in enumerate(request.names):
+                if name not in files:  # it was of a shorter ledger, or there never was one
+                    raise CallError(
+                        grpc.StatusCode.NOT_FOUND,
+                        "no-such-file",
+                        "what was listed is not there any more, since the ledger has grown; fetch again",
+                    )
+                begin = 0 if number else request.offset
+                with files[name].open() as source:
+                    if begin > source.seek(0, os.SEEK_END):
+                        raise CallError(
+                            grpc.StatusCode.OUT_OF_RANGE,
+                            "bad-offset",
+                            "the file is shorter than the part you have; fetch it again from the beginning",
+                        )
+                    offset = source.seek(begin)
+                    while data := source.read(PIECE):
+                        yield result_pb2.DownloadFilesResponse(file=number, offset=offset, data=data)
+                        SENT.inc(len(data))
+                        progress()
+                        offset += len(data)
 
     def _made(self, number: int) -> Row:
         """The global model with that number; 0 and 1 are the first."""

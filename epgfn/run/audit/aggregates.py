@@ -96,6 +96,10 @@ class Ground:
     coordinator: VerifyKey
     vouched: dict[str, str]
     """SHA-256 by path of every file in a statement whose check has passed."""
+    is_copy: bool = False
+    """Whether this is a node's copy, which has no models without a single node, only what was signed of them."""
+    draws: bool = True
+    """Whether to draw from each model, and hold its samples and its summary against that."""
 
 
 def last_state(entries: list[Entry]) -> str:
@@ -161,13 +165,13 @@ def check_aggregate(ground: Ground, which: Aggregate) -> str:
         "node that is left out": getattr(said, "left_out", None) == which.left_out,
     }
     require_all(found, f"{place}/{MODEL_BUNDLE} does not fit the ledger and the study")
-    _require_contents(ground, which, said, files)
-    ground.vouched.update({f"{place}/{name}": digest for name, digest in statement.subjects.items()})
+    if MODEL in files:
+        _require_contents(ground, which, said, files)
+        ground.vouched.update({f"{place}/{name}": digest for name, digest in statement.subjects.items()})
     named = ", ".join(sorted(nodes))
     if which.left_out is not None:
-        return (
-            f"the coordinator signed a model of the same uploads without that of {which.left_out} ({named})"
-        )
+        here = "" if MODEL in files else "; the model itself is not in a node's copy"
+        return f"the coordinator signed a model of the same uploads without that of {which.left_out} ({named}){here}"
     if which.place == GLOBAL:
         return f"the coordinator signed the global model of exactly the accepted uploads ({named})"
     return f"the coordinator signed a further global model of exactly the uploads accepted by then ({named})"
@@ -177,11 +181,17 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
     """The files that a statement names, as they lie there. Models of before summaries were signed come without theirs, and of before
     samples were, without those."""
     place, entry = which.place, which.entry
+    if ground.is_copy and which.left_out is not None:
+        require(
+            statement.subjects.get(MODEL) == entry.model_sha256,
+            f"{place}/{MODEL_BUNDLE} is of another model than the ledger names",
+        )
+        return {}
     names = [MODEL] + [name for name in (MODEL_SIGNATURE, SAMPLES, SUMMARY) if name in statement.subjects]
     names += [TOTAL] if is_masked(ground.study) else []
     if which.left_out is not None and SAMPLES in names:
         names.remove(SAMPLES)
-    limits = _limits(ground.study)
+    limits = limits_of(ground.study)
     # What is not the signed file is not read, however much of it there is.
     found = {name: ground.digest(f"{place}/{name}", limits[name]) for name in names}
     wrong = [
@@ -195,7 +205,7 @@ def _signed_files(ground: Ground, which: Aggregate, statement: Statement) -> dic
     return {name: ground.read(f"{place}/{name}", limits[name]) for name in names}
 
 
-def _limits(study: Study) -> dict[str, int]:
+def limits_of(study: Study) -> dict[str, int]:
     """How large the files of a model of `study` can be: whoever signs larger ones does not make an auditor read them."""
     from epgfn.learn.policy import largest_bytes
 
@@ -225,7 +235,7 @@ def _require_contents(
         summary = require_summary(files[SUMMARY], study, said, digest, more, f"{place}/{SUMMARY}")
     if SAMPLES in files:
         samples = require_samples(files[SAMPLES], study, f"{place}/{SAMPLES}")
-    if summary is None and samples is None:
+    if not ground.draws or (summary is None and samples is None):
         return
     drawn = draw(model, tensors)
     if summary is not None:

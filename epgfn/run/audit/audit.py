@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
-from epgfn.base.errors import EpgfnError, one_line
+from epgfn.base.errors import EpgfnError, RefusedError, one_line
 from epgfn.base.files import open_plain, sha256_hex
 from epgfn.ledger.entries import (
     AcceptedEntry,
@@ -78,6 +79,7 @@ from epgfn.run.layout import (
     MODEL,
     MODEL_BUNDLE,
     MODEL_SIGNATURE,
+    PARTICIPANT,
     POOLED_PNG,
     RECEIPT,
     REPORT,
@@ -95,6 +97,7 @@ from epgfn.run.layout import (
     WITHDRAWALS,
     WITNESSES,
 )
+from epgfn.run.participant import owner_of, run_directory
 from epgfn.sealing.bundle import read_unverified, verify_bundle
 from epgfn.sealing.envelope import MAGIC, MAX_HEADER_BYTES
 from epgfn.sealing.keys import VerifyKey
@@ -149,6 +152,8 @@ class About:
     witnesses: tuple[str, ...] = ()
     followed: Chain | None = None
     """From the key that the auditor gave to the coordinator's of this round, where that is another."""
+    copy_of: str | None = None
+    """The node whose copy of the run it was, which lacks what others sent sealed."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,35 @@ def audit_run(
     `kept`: receipts and checkpoints that others have (`epgfn.run.audit.kept.gather`), each of which gets a check of its own. `own`: what
     the node that audits knows of itself. `policy`: which logs and witnesses the auditor trusts.
 
+    Of a node's home it is the copy of the run that the node has fetched; what cannot be checked there, since it lacks what other nodes sent
+    sealed, is told by a check of its own.
+
     Never raises for what the files hold: a malformed file is a finding that is not ok.
+
+    Raises:
+        UsageError: `run_dir` is the home of a node that has no copy of the run.
     """
-    audit = _Audit(Path(run_dir), coordinator_fingerprint, kept, own, policy)
+    audit = _Audit(run_directory(Path(run_dir)), coordinator_fingerprint, kept, own, policy)
     audit.run()
     return AuditReport(audit.findings, audit.vouched, audit.about())
+
+
+def require_bound(run_dir: Path, coordinator_fingerprint: str, kept: Sequence[Kept]) -> None:
+    """Every file of the node's copy in `run_dir` is one that the coordinator's key or the ledger vouches for, and the ledger extends what
+    was `kept`: all that an audit checks but what takes drawing from models, and what is for others to do after publication (to cosign the
+    ledger, to make the next model of late uploads).
+
+    Raises:
+        RefusedError: "not-verified": a check failed, and which.
+    """
+    audit = _Audit(run_dir, coordinator_fingerprint, kept, is_bound_only=True)
+    audit.run()
+    failed = [finding for finding in audit.findings if not finding.ok]
+    if failed:
+        raise RefusedError(
+            "not-verified",
+            f"what the coordinator sends as the run does not verify, and is not kept: {failed[0].check}: {failed[0].message}",
+        )
 
 
 @dataclass
@@ -199,6 +228,7 @@ class _Audit:
     kept: Sequence[Kept] = ()
     own: Own | None = None
     policy: Policy | None = None
+    is_bound_only: bool = False
     findings: list[Finding] = field(default_factory=list)
     coordinator: VerifyKey | None = None
     followed: Chain | None = None
@@ -208,19 +238,22 @@ class _Audit:
     entries: list[Entry] = field(default_factory=list)
     nodes_enrolled: frozenset[str] = frozenset()
     witnesses: tuple[str, ...] = ()
+    copy_of: str | None = None
     vouched: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """All checks in order; a check whose groundwork failed fails too and says which groundwork."""
         self._check("coordinator-key", self._coordinator_key)
         self._check("study", self._study)
+        if os.path.lexists(self.root / PARTICIPANT):
+            self._check("copy", self._copy)
         self._check("round", self._round)
         self._check("ledger", self._ledger)
         self._check("ledger-entries", self._ledger_entries)
         self._check("node-keys", self._node_keys)
         if self._any_rotated():
             self._check("rotations", self._rotations)
-        if self._may_be_cosigned():
+        if self._may_be_cosigned() and not self.is_bound_only:
             self._check("witnesses", self._witnesses)
         if self.policy is not None:
             self._check("policy", self._policy)
@@ -240,7 +273,7 @@ class _Audit:
                 which.place.replace("/", " "),
                 lambda which=which: check_aggregate(self._ground_of_aggregates(), which),  # type: ignore[misc]
             )
-        if len(published(self.entries)) > 1 or self._asks_for_more():
+        if (len(published(self.entries)) > 1 or self._asks_for_more()) and not self.is_bound_only:
             self._check("complete", lambda: check_complete(self._ground_of_aggregates()))
         if any((self.root / name).exists() for name in COMPARED):
             self._check("comparison", self._comparison)
@@ -270,6 +303,7 @@ class _Audit:
             compared=COMPARED[0] in self.vouched,
             witnesses=self.witnesses,
             followed=self.followed,
+            copy_of=self.copy_of,
         )
 
     def _check(self, name: str, check: Callable[[], str]) -> None:
@@ -329,6 +363,17 @@ class _Audit:
         require(predicate.name == study.name, f"{STUDY_BUNDLE} names another study than {layout.STUDY}")
         self.study = study
         return f"{layout.STUDY} has the digest {digest} and the coordinator signed it"
+
+    def _copy(self) -> str:
+        """Whose copy this is; what is not in it is not known to be what was signed."""
+        study = given(self.study, "study")
+        self.copy_of = owner_of(self.root, study)
+        without = " and, of models with one node left out, what the coordinator signed, not the models"
+        return (
+            f"for information: this is {self.copy_of}'s copy. Of other nodes it holds what they signed, not the sealed models"
+            f"{without if study.aggregation.leave_one_out else ''}: that those are what was signed cannot be checked here, only in the run "
+            "directory that the coordinator exports"
+        )
 
     def _round(self) -> str:
         study = given(self.study, "study")
@@ -454,7 +499,11 @@ class _Audit:
         self._require_entries()
         index, entry = self._accepted(node)
         name = f"{UPLOADS}/{node}/{SEALED}"
-        head, size, digest = self._sealed(name, study.transport.max_upload_bytes)
+        # A node's copy has no sealed models of others; what is there has to be the right one.
+        is_here = self.copy_of is None or os.path.lexists(self.root / name)
+        head, size, digest = b"", entry.size, entry.sealed_sha256
+        if is_here:
+            head, size, digest = self._sealed(name, study.transport.max_upload_bytes)
         bundle = self._bytes(f"{UPLOADS}/{node}/{UPLOAD_BUNDLE}")
         require(
             (digest, size) == (entry.sealed_sha256, entry.size),
@@ -474,7 +523,8 @@ class _Audit:
             bindings(said, study, manifest, node, key, entry), f"what {node} signed does not fit this round"
         )
         private = require_privacy(said, study, node)
-        require_header(head, manifest.suite, node)
+        if is_here:
+            require_header(head, manifest.suite, node)
         seen = quoted_checkpoint(said.checkpoint)
         require(
             seen.size <= index and is_prefix(seen, view),
@@ -492,7 +542,9 @@ class _Audit:
             later = "replaced" if enrolled.replaced else "REVOKED"
             withdrawn += f"; that key was {later} later, by ledger entry {enrolled.until}"
         by = f"; approved, as {node} says, by {' and by '.join(said.approval.by)}" if said.approval else ""
-        return f"signed by {node}'s key for this round, accepted as ledger entry {index}, the receipt proves it{private}{by}{withdrawn}"
+        absent = "" if is_here else f"; the sealed model itself is not in {self.copy_of}'s copy"
+        signed = f"signed by {node}'s key for this round"
+        return f"{signed}, accepted as ledger entry {index}, the receipt proves it{private}{by}{withdrawn}{absent}"
 
     def _sealed(self, name: str, limit: int) -> tuple[bytes, int, str]:
         """The beginning of a sealed model, its size, its SHA-256. What is behind its header cannot be read here, and is not held."""
@@ -614,6 +666,8 @@ class _Audit:
             self._signed,
             given(self.coordinator, "coordinator-key"),
             self.vouched,
+            is_copy=self.copy_of is not None,
+            draws=not self.is_bound_only,
         )
 
     def _round_key(self) -> str:
@@ -653,8 +707,12 @@ class _Audit:
         """Nothing lies in the folder that no check above has read; the ledger's own folder is checked by `ledger`."""
         study = given(self.study, "study")
         known = {layout.STUDY, STUDY_BUNDLE, ROUND_BUNDLE, COORDINATOR_KEY, LEDGER_KEY}
+        known |= {PARTICIPANT} if self.copy_of is not None else set()
         places = self._places()
         for place in places:
+            if self.copy_of is not None and place.startswith(LEAVE_ONE_OUT):
+                known.add(f"{place}/{MODEL_BUNDLE}")
+                continue
             names = (MODEL, MODEL_BUNDLE, SUMMARY) + (() if place.startswith(LEAVE_ONE_OUT) else (SAMPLES,))
             known |= {f"{place}/{name}" for name in names}
             if not self._says_nothing_of(place, MODEL_SIGNATURE):  # models of before have none

@@ -68,6 +68,8 @@ def _proved(about: About, vouched: Container[str]) -> list[Line]:
         if sent
         else "no node's model counts"
     )
+    if about.copy_of is not None and sent:
+        unchanged = f"what {_names(sent)} signed was not changed since, and the ledger has acknowledged each"
     kept = (
         f"the ledger of {len(entries)} entries is in one piece, signed as a whole"
         if not about.kept
@@ -157,6 +159,8 @@ def _unknown(about: About) -> list[Line]:
             "single nodes sent; whether each name in the roster was another party; and what a node put under its masks"
         )
     dropped = "whether the records are true, or something was dropped before it came into the ledger"
+    if about.copy_of is not None:
+        dropped += f"; whether the sealed models of others, which are not in {about.copy_of}'s copy, are those that were signed"
     if not about.kept and not about.witnesses:
         dropped += "; whether others were shown another ledger (hold their receipts against it: --receipts)"
     models = published(about.entries)

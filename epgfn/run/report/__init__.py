@@ -11,6 +11,7 @@ from pathlib import Path
 from epgfn.base.files import write_atomic
 from epgfn.run.comparison.graphs import Comparison
 from epgfn.run.layout import EDGES_PNG, INFLUENCE_PNG, MARGINALS_PNG, POOLED_PNG, TRAINING_PNG, RunLayout
+from epgfn.run.participant import run_directory
 from epgfn.run.report import (
     agreement,
     answer,
@@ -41,7 +42,7 @@ def write_report(run_dir: Path | str, *, out: Path | str | None = None) -> Path:
         RefusedError: study and round are not what the coordinator signed, so that there is nothing to show.
         EpgfnError: the report cannot be written.
     """
-    run_dir = Path(run_dir)
+    run_dir = run_directory(Path(run_dir))
     target = RunLayout(run_dir).report if out is None else Path(out)
     html, pictures = report_of(read_run(run_dir))
     for name, png in pictures.items():

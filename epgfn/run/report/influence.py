@@ -19,6 +19,7 @@ from epgfn.study import Study
 DRAWN = 50
 """Nodes in the figure; the table has all."""
 TOO_FEW = "only one node's model is in the global one, so there is nothing left when it is left out"
+NOT_HERE = "a node's copy of the run does not hold the models without a single node, which would tell that node's records"
 UNSIGNED = "the summaries of the models without each node are not all signed, or do not verify"
 
 
@@ -47,6 +48,8 @@ def read_influence(verified: Verified, study: Study, nodes: list[str]) -> Influe
         return None
     if len(nodes) < 2:
         return Influence({}, skipped=TOO_FEW)
+    if verified.audit.about is not None and verified.audit.about.copy_of is not None:
+        return Influence({}, skipped=NOT_HERE)
     whole = verified.summary(GLOBAL)
     without = {node: verified.summary(f"{LEAVE_ONE_OUT}/{node}") for node in nodes}
     known = {node: summary for node, summary in without.items() if summary is not None}

@@ -48,7 +48,8 @@ History = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Upload:
-    """What one node of the roster sent. `sealed_sha256` is computed from the file; None where there is no such file."""
+    """What one node of the roster sent. `sealed_sha256` is computed from the file, in a node's copy of another's what that has signed; None
+    where there is nothing of it."""
 
     node_id: str
     aggregated: bool
@@ -103,6 +104,8 @@ class Run:
     """What the audit checked, passed or not."""
     failures: list[str] = field(default_factory=list)
     """What did not verify, a sentence each."""
+    copy_of: str | None = None
+    """The node whose copy of the run this is."""
     left_out: list[str] = field(default_factory=list)
     """What lies in the run directory and is not shown, with the reason."""
 
@@ -205,6 +208,7 @@ def read_run(run_dir: Path) -> Run:
         influence=read_influence(verified, study, nodes) if models else None,
         promises=read_promises(verified, study),
         later=read_later(verified, models),
+        copy_of=None if verified.audit.about is None else verified.audit.about.copy_of,
         left_out=[*left_out, *_unsigned(verified, summary, bool(models))],
     )
 
@@ -278,14 +282,24 @@ def _upload(run_dir: Path, node: str, aggregated: bool, ledger: Ledger, verified
     known = not verified.problem("ledger", "ledger-entries", "node-keys")
     fingerprint = _fingerprint(RunLayout(run_dir).node_key(node)) if known else None
     sealed, problem = folder / SEALED, verified.problem(f"upload {node}")
-    if problem or not sealed.is_file():
+    signed = _signed(node, ledger, verified)
+    if problem or not (sealed.is_file() or signed):
         return Upload(node, aggregated, fingerprint=fingerprint, problem=problem)
-    digest = sha256_file(sealed)
+    digest, size = signed or (sha256_file(sealed), sealed.stat().st_size)
     index = next(
         (i for i, entry in ledger.numbered(AcceptedEntry) if (entry.node_id, entry.sealed_sha256) == (node, digest)), None
     )  # fmt: skip
     receipt = _receipt(folder / RECEIPT, index, ledger)
-    return Upload(node, aggregated, sealed.stat().st_size, digest, index, receipt, fingerprint)
+    return Upload(node, aggregated, size, digest, index, receipt, fingerprint)
+
+
+def _signed(node: str, ledger: Ledger, verified: Verified) -> tuple[str, int] | None:
+    """In a node's copy, digest and size of what a node sent, as it has signed them and the ledger has accepted."""
+    about = verified.audit.about
+    if about is None or about.copy_of is None:
+        return None
+    found = [entry for entry in live(ledger.entries).values() if entry.node_id == node]
+    return (found[0].sealed_sha256, found[0].size) if found else None
 
 
 def _receipt(path: Path, index: int | None, ledger: Ledger) -> str:

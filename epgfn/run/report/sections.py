@@ -320,6 +320,10 @@ def meaning(run: Run) -> Markup:
             "That the total is that of the sealed uploads, that each is the statistic of a node's own records, and that too few nodes have "
             "sided with the coordinator to read single ones: masks hide all of that from everybody."
         )
+    if run.copy_of is not None:
+        shows_not.append(
+            f"Whether what other nodes sent sealed is what they signed: this is the report of {run.copy_of}'s copy, which does not hold it."
+        )
     left_out = run.study.kind.left_out(run.study)
     if left_out:
         shows_not.append(left_out)

@@ -31,10 +31,12 @@ from epgfn.sealing.envelope import seal
 from epgfn.sealing.keys import SigningKey, VerifyKey
 from epgfn.sealing.letter import (
     MAX_MESSAGE_BYTES,
+    MAX_RUN_BYTES,
     MESSAGE,
     MODEL,
     SEALED_MESSAGE,
     SEALED_RESULT,
+    SEALED_RUN,
     Letter,
     read_letter,
     reply_binding,
@@ -126,7 +128,10 @@ class Letters:
             reason, told = error.reason, str(error)
             answer.refusal.reason, answer.refusal.sentence = reason, told
         self._add_ledger(current, message, answer)
-        self._write(said, letter, answer, model, out, signing)
+        run = None  # read after the checkpoint, which the ledger in it extends
+        if model is not None and message.question.with_files:
+            run = current.desk.result.packed(message.question.aggregate, MAX_RUN_BYTES)
+        self._write(said, letter, answer, model, run, out, signing)
         return Answered(said.node_id, said.kind, told, reason)
 
     def _round_of(self, said: LetterPredicate) -> Counter:
@@ -280,6 +285,7 @@ class Letters:
         letter: Letter,
         answer: letter_pb2.Reply,
         model: Path | None,
+        run: bytes | None,
         out: Path,
         signing: SigningKey,
     ) -> None:
@@ -295,6 +301,8 @@ class Letters:
         plain = {SEALED_MESSAGE: answer.SerializeToString(deterministic=True)}
         if model is not None:
             plain[SEALED_RESULT] = model.read_bytes()
+        if run is not None:
+            plain[SEALED_RUN] = run
         for name, raw in plain.items():
             parts[name] = seal(raw, recipient, reply_binding(reply, recipient.key_id, name))
         subjects = {name: sha256_hex(raw) for name, raw in parts.items() if isinstance(raw, bytes)}

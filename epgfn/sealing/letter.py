@@ -32,9 +32,11 @@ from epgfn.sealing.predicates import ReplyPredicate
 MAGIC: Final = b"epgfn-letter/v1\n"
 MESSAGE, MODEL = "message", "model.sealed"
 """The parts of a node's letter: what it asks, and the sealed model that it sends."""
-SEALED_MESSAGE, SEALED_RESULT = "message.sealed", "result.sealed"
-"""The parts of a reply: what is answered, and the global model."""
-MAX_PARTS: Final = 2
+SEALED_MESSAGE, SEALED_RESULT, SEALED_RUN = "message.sealed", "result.sealed", "run.sealed"
+"""The parts of a reply: what is answered, the global model, and the other files of the run, where the letter asks for them."""
+MAX_PARTS: Final = 3
+MAX_RUN_BYTES: Final = 256 << 20
+"""Of the files of a run in a reply: larger ones go by network alone."""
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Of a letter's message: the same as one message of a call may have."""
 PIECE: Final = 256 << 10

@@ -23,15 +23,19 @@ from epgfn.base.errors import EpgfnError, RefusedError, UsageError
 from epgfn.base.files import read_bytes, remove, sha256_file, sha256_hex, write_atomic
 from epgfn.base.passphrase import key_passphrase
 from epgfn.rpc import ENROLLMENT_LABEL
+from epgfn.run.layout import MODEL as RESULT_MODEL
+from epgfn.run.layout import RunLayout
 from epgfn.sealing.bundle import sign_statement, verify_bundle
 from epgfn.sealing.envelope import open_sealed, sealed_size
 from epgfn.sealing.keys import SigningKey
 from epgfn.sealing.letter import (
     MAX_MESSAGE_BYTES,
+    MAX_RUN_BYTES,
     MESSAGE,
     MODEL,
     SEALED_MESSAGE,
     SEALED_RESULT,
+    SEALED_RUN,
     Letter,
     read_letter,
     reply_binding,
@@ -169,7 +173,7 @@ def write_question(
     Raises:
         EpgfnError: a file cannot be written.
     """
-    message = letter_pb2.Letter(question=result_pb2.GetResultRequest(aggregate=aggregate))
+    message = letter_pb2.Letter(question=result_pb2.GetResultRequest(aggregate=aggregate, with_files=True))
     _write_enrolled(connection, agreement, QUESTION, message, path, report)
 
 
@@ -304,8 +308,9 @@ def receive_reply(
         )
     invitation, trust = Invitation.load(home.invitation), Trust(home)
     said = _verified(letter, last, home, invitation, trust)
-    answer, model = _opened(letter, said, home)
-    recorded = Recorded(answer, model, "")
+    answer, model, run = _opened(letter, said, home)
+    place = RunLayout(home.root).aggregate(max(last.aggregate, 1)).relative_to(home.root)
+    recorded = Recorded(answer, model, "", run, (place / RESULT_MODEL).as_posix())
     if last.kind == ENROLMENT and home.is_enrolled:
         keys = load_keys(home)
         enrolling.get_certificate(home, invitation, settings, keys, trust, report, 0.0, recorded=recorded)
@@ -364,9 +369,13 @@ def _verified(
     if with_result:
         study = load_agreement(home, trust).study
         letter.require_size(1, sealed_size(HYBRID, largest_model(study)))
-    letter.require_parts(
-        statement.subjects, (SEALED_MESSAGE, SEALED_RESULT) if with_result else (SEALED_MESSAGE,)
-    )
+    names: tuple[str, ...] = (SEALED_MESSAGE, SEALED_RESULT, SEALED_RUN)
+    if with_result and len(letter.parts) == len(names):
+        # The list beside the files is of one message at most.
+        letter.require_size(2, sealed_size(HYBRID, MAX_RUN_BYTES + MAX_MESSAGE_BYTES))
+    else:
+        names = names[: 2 if with_result else 1]
+    letter.require_parts(statement.subjects, names)
     return said
 
 
@@ -374,7 +383,8 @@ def _study_digest(home: NodeHome, invitation: Invitation) -> str:
     return sha256_file(home.study) if home.study.exists() else invitation.study_digest
 
 
-def _opened(letter: Letter, said: ReplyPredicate, home: NodeHome) -> tuple[letter_pb2.Reply, bytes]:
+def _opened(letter: Letter, said: ReplyPredicate, home: NodeHome) -> tuple[letter_pb2.Reply, bytes, bytes]:
+    """What is answered, the global model and the other files of the run; empty what is not there."""
     key = read_private_key(home.reply_key, key_passphrase(home.signing_key), "key of the reply")
 
     def part(number: int, name: str) -> bytes:
@@ -387,4 +397,5 @@ def _opened(letter: Letter, said: ReplyPredicate, home: NodeHome) -> tuple[lette
         raise RefusedError(
             "malformed", f"the reply in {letter.path} does not parse; ask the coordinator's operator"
         ) from None
-    return answer, part(1, SEALED_RESULT) if len(letter.parts) > 1 else b""
+    model = part(1, SEALED_RESULT) if len(letter.parts) > 1 else b""
+    return answer, model, part(2, SEALED_RUN) if len(letter.parts) > 2 else b""

@@ -3,9 +3,11 @@ checks the answers of calls checks these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final
+
+from google.protobuf.message import DecodeError
 
 from epgfn.base.errors import RefusedError, WaitingError
 from epgfn.rpc import PIECE, WAITING_REASONS
@@ -19,10 +21,19 @@ CALLED: Final = "this round"
 class Recorded(Coordinator):
     """What a reply holds, as the answers of calls."""
 
-    def __init__(self, reply: letter_pb2.Reply, model: bytes, round_id: str) -> None:
-        """`model`: the global model's file, if it came along."""
+    def __init__(
+        self, reply: letter_pb2.Reply, model: bytes, round_id: str, run: bytes = b"", apart: str = ""
+    ) -> None:
+        """`model`: the global model's file, `apart` in a run directory, and `run`: the other files of that, if they came along.
+
+        Raises:
+            RefusedError: "malformed": `run` is not of the form of docs/formats/letter.md.
+        """
         self.round_id, self.address, self.patience = round_id, CALLED, 0.0
         self._reply, self._model = reply, model
+        self._listed: Any
+        self._run: dict[str, memoryview]
+        self._listed, self._run = _unpacked(run, apart) if run else (None, {})
         for service in ("enrollment", "study", "artifact", "certificate", "ledger", "result"):
             setattr(self, service, _Answers(self))
 
@@ -38,8 +49,10 @@ class Recorded(Coordinator):
             RefusedError: what the coordinator said no with; or "stale-reply": the reply does not answer this.
         """
         reply = self._reply
-        if method == "ListFiles":
+        if method == "ListFiles" and self._listed is None:
             raise NotOffered("the reply holds no files beside the global model")
+        if method == "ListFiles":
+            return self._listed
         found = _ANSWERS[method](reply, request) if method in _ANSWERS else None
         if found is not None:
             return found
@@ -55,6 +68,10 @@ class Recorded(Coordinator):
         """The model's bytes, as `Download` streams them."""
         return _Pieces(self._model, int(request.offset))
 
+    def download_files(self, request: Any) -> _FilePieces:
+        """Files' bytes, as `DownloadFiles` streams them."""
+        return _FilePieces(self._run, list(request.names), int(request.offset))
+
 
 class _Answers:
     """One service's stub."""
@@ -65,6 +82,8 @@ class _Answers:
     def __getattr__(self, method: str) -> Any:
         if method == "Download":
             return lambda request, **_: self._recorded.download(request)
+        if method == "DownloadFiles":
+            return lambda request, **_: self._recorded.download_files(request)
         return lambda request, **_: self._recorded.answer(method, request)
 
 
@@ -80,6 +99,46 @@ class _Pieces:
 
     def cancel(self) -> None:
         """Nothing is under way."""
+
+
+class _FilePieces:
+    """What `DownloadFiles` returns."""
+
+    def __init__(self, files: Mapping[str, memoryview], names: list[str], offset: int) -> None:
+        self._files, self._names, self._offset = files, names, offset
+
+    def __iter__(self) -> Iterator[result_pb2.DownloadFilesResponse]:
+        for number, name in enumerate(self._names):
+            data = self._files.get(name, memoryview(b""))
+            for start in range(0 if number else self._offset, len(data), PIECE):
+                piece = bytes(data[start : start + PIECE])
+                yield result_pb2.DownloadFilesResponse(file=number, offset=start, data=piece)
+
+    def cancel(self) -> None:
+        """Nothing is under way."""
+
+
+def _unpacked(run: bytes, apart: str) -> tuple[Any, dict[str, memoryview]]:
+    """The list of a run's files, and the bytes of each but that of the global model `apart`, which is another part of the reply."""
+    listed, at = result_pb2.ListFilesResponse(), 8 + int.from_bytes(run[:8], "big")
+    try:
+        listed.ParseFromString(run[8:at])
+    except DecodeError:
+        raise _malformed() from None
+    files: dict[str, memoryview] = {}
+    for each in listed.files:
+        if each.name != apart:
+            files[each.name] = memoryview(run)[at : at + each.size]
+            at += each.size
+    if at != len(run):
+        raise _malformed()
+    return listed, files
+
+
+def _malformed() -> RefusedError:
+    return RefusedError(
+        "malformed", "the files of the run in the reply do not parse; ask the coordinator's operator"
+    )
 
 
 def _field(name: str) -> Any:

@@ -155,6 +155,18 @@ def test_one_node_by_letters_and_one_by_network_make_one_round(
         south.home / "global/model.safetensors"
     )
     assert export(home, tmp_path / "run") == "published" and audit_run(tmp_path / "run").ok
+    by_letter, by_network = (
+        {
+            path.relative_to(node.home / "result"): path.read_bytes()
+            for path in (node.home / "result").rglob("*")
+            if path.is_file()
+        }
+        for node in (north, south)
+    )
+    apart = {Path(f"uploads/{node}/model.sealed") for node in ("north", "south")} | {Path("participant.json")}
+    assert by_letter.keys() ^ by_network.keys() == apart - {Path("participant.json")}
+    assert all(by_letter[name] == by_network[name] for name in by_letter.keys() - apart)
+    assert audit_run(north.home).ok
     north.ok("audit", str(tmp_path / "run"))
     assert [ledger_kinds(home).count(kind) for kind in ("enrolled", "accepted", "refused")] == [2, 2, 0]
     secrets = [
@@ -225,6 +237,8 @@ def test_letters_that_are_not_what_they_say_are_turned_away(
     bad.write_bytes(raw[: part.begins + 9] + bytes([raw[part.begins + 9] ^ 1]) + raw[part.begins + 10 :])
     assert "was changed on its way" in courier.refused(bad)
     bad.write_bytes(raw + b"\0" * 8)
+    assert "has other parts" in courier.refused(bad)
+    bad.write_bytes(raw + b"\0" * 16)
     assert "not a letter of version 1" in courier.refused(bad)
     bad.write_bytes(b"")
     assert on_coordinator("receive", str(bad), "--home", str(made.home)).returncode == WRONG_USE

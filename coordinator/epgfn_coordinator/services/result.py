@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,34 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
         except OSError as error:
             raise EpgfnError(f"cannot read {error.filename}: {error.strerror}") from None
         return answer, found
+
+    def packed(self, aggregate: int, most: int) -> bytes | None:
+        """All files for a letter that has the model of `aggregate` already: the answer to ListFiles behind its length, and what it names
+        but that model, one after the other. None where these are more than `most` bytes.
+
+        Raises:
+            EpgfnError: one cannot be read.
+        """
+        answer, found, size = result_pb2.ListFilesResponse(), [b""], 0
+        apart = f"{self._made(aggregate)['place']}/{MODEL}"
+        try:
+            for file in self._files():
+                if file.name == apart:
+                    length, digest = file.measured()
+                    answer.files.add(name=file.name, size=length, sha256=digest)
+                    continue
+                with file.open() as source:
+                    raw = source.read(most + 1)
+                size += len(raw)
+                if size > most:
+                    return None
+                answer.files.add(name=file.name, size=len(raw), sha256=hashlib.sha256(raw).digest())
+                found.append(raw)
+        except OSError as error:
+            raise EpgfnError(f"cannot read {error.filename}: {error.strerror}") from None
+        listed = answer.SerializeToString(deterministic=True)
+        found[0] = len(listed).to_bytes(8, "big") + listed
+        return b"".join(found)
 
     def _files(self) -> Iterator[RunFile]:
         return files_for_nodes(self._home, self._store, self._log.proof_since(0)[0])

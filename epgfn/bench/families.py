@@ -40,12 +40,13 @@ def gaussian(x: Records, child: int, parents: Sequence[int], variables: int) -> 
     )
 
 
-def proper_gaussian(x: Records, child: int, parents: Sequence[int]) -> float:
-    """The same with an intercept ~ N(0, noise), as the conditional Gaussian score has at its defaults; no constant is left out."""
+def proper_gaussian(x: Records, child: int, parents: Sequence[int], group: Records) -> float:
+    """The same with an intercept ~ N(0, noise) for each `group` (n,) of records, as the conditional Gaussian score has at its defaults; no
+    constant is left out."""
     n, p = len(x), len(parents)
     degrees = p + 3.0
     y, z = x[:, child].astype(float), x[:, list(parents)].astype(float)
-    spread = np.eye(n) + np.ones((n, n)) + z @ z.T
+    spread = np.eye(n) + (group[:, None] == group) + z @ z.T
     return float(
         gammaln((n + degrees) / 2)
         - gammaln(degrees / 2)
@@ -55,16 +56,17 @@ def proper_gaussian(x: Records, child: int, parents: Sequence[int]) -> float:
     )
 
 
-def mixed(x: Records, child: int, parents: Sequence[int], sizes: Sequence[int]) -> float:
-    """Of categories (`sizes` above 0) `categorical`; of a number the regressions on its number parents, one for each combination of its
-    category parents. In nats; minus infinity for a category with a number among its parents."""
+def mixed(x: Records, child: int, parents: Sequence[int], sizes: Sequence[int], own: bool = False) -> float:
+    """Of categories (`sizes` above 0) `categorical`; of a number the regression on its number parents, with an intercept for each
+    combination of its category parents, or all its `own` for each. In nats; -inf for a category with a number among its parents."""
     others = [j for j in parents if not sizes[j]]
     if sizes[child]:
         return -np.inf if others else categorical(x, child, parents, sizes)
-    rows: dict[tuple[int, ...], list[int]] = {}
+    group, known = np.zeros(len(x), dtype=int), dict[tuple[int, ...], int]()
     for number, row in enumerate(x):
-        rows.setdefault(tuple(int(row[j]) for j in parents if sizes[j]), []).append(number)
-    return sum(proper_gaussian(x[some], child, others) for some in rows.values())
+        group[number] = known.setdefault(tuple(int(row[j]) for j in parents if sizes[j]), len(known))
+    parts = [group == one for one in known.values()] if own else [np.ones(len(x), dtype=bool)]
+    return sum(proper_gaussian(x[rows], child, others, group[rows]) for rows in parts)
 
 
 def categorical(

@@ -368,7 +368,8 @@ def categories(seed: int) -> Case:
 
 def mixed_columns(seed: int) -> Case:
     """5 to 7 variables at three nodes with 40 to 200 records each, about half of them of two or three categories: numbers follow categories
-    and other numbers, with means, coefficients and noise of each category's own, and at each node somewhat differently."""
+    and other numbers, with means, coefficients and noise of each category's own, and at each node somewhat differently; even seeds with the
+    score whose groups differ in their means, odd ones with that whose groups have all their own."""
     rng = np.random.default_rng(seed)
     v = 5 + seed % 3
     sizes = [int(rng.integers(2, 4)) if j < v // 2 else 0 for j in range(v)]
@@ -398,13 +399,16 @@ def mixed_columns(seed: int) -> Case:
         else f'{{ name = "v{j}", centre = 0, scale = 1 }}'
         for j, size in enumerate(sizes)
     ]
-    case = graphs("mixed", parts, 'target.kind = "conditional-gaussian"\n', told)
+    own = seed % 2 == 1
+    score = f'target = {{ kind = "conditional-gaussian", covariance = "{"own" if own else "common"}" }}\n'
+    case = graphs("mixed", parts, score, told)
 
     def possible(child: str, parents: frozenset[str]) -> bool:
         return not sizes[int(child[1:])] or all(sizes[int(parent[1:])] for parent in parents)
 
     return case._replace(
-        possible=possible, families=lambda node, child, parents: mixed(parts[node], child, parents, sizes)
+        possible=possible,
+        families=lambda node, child, parents: mixed(parts[node], child, parents, sizes, own),
     )
 
 

@@ -79,7 +79,14 @@ def _mixed(study: Study) -> None:
         "lists categories, so it has nothing else but the name; or say scores = [...], one number for each category, and it is taken as a "
         "number on the scale of these"
     )
-    require_none(of_variable(v.name, what) for v in study.variables if not v.is_number and not v.is_plain)
+    wrong = [of_variable(v.name, what) for v in study.variables if not v.is_number and not v.is_plain]
+    if study.target.covariance == "own":
+        scored = (
+            "has scores, and target.covariance = 'own' gives each combination of categories noise of its own: one in which all records are "
+            "alike, as without an event, would then seem to know it exactly; take covariance = 'common'"
+        )
+        wrong += [of_variable(v.name, scored) for v in study.variables if v.scores is not None]
+    require_none(wrong)
 
 
 def _one_category(study: Study) -> None:

@@ -59,6 +59,13 @@ def by_score(study: Study) -> list[Edge]:
     return [(i, j) for i in numbers for j in others]
 
 
+def by_score_alone(study: Study) -> list[Edge]:
+    """Those of them that [prior] leaves."""
+    edges = by_score(study)
+    known = _resolved(study).barred if edges else {}
+    return [edge for edge in edges if known[edge] == BY_SCORE]
+
+
 def check_knowledge(study: Study) -> None:
     """Raises:
     Mistakes: names that are no variables, or that no graph keeps what is said.
@@ -92,16 +99,17 @@ def in_words(study: Study) -> str:
     if known.required:
         out += ", and " + ("1 has to be" if len(known.required) == 1 else f"{len(known.required)} have to be")
     named = [name for name in HARD if getattr(study.prior, name)]
-    if by_score(study):
+    if by_score_alone(study):
         named.append(BY_SCORE)
     return f"{out} ({', '.join(named)})"
 
 
 def one_way(study: Study) -> str:
     """What the score decides of directions, in a sentence without its full stop; empty where it decides nothing."""
-    numbers, others = ([v.name for v in study.variables if v.is_number is which] for which in (True, False))
-    if not study.columns.mixed or not numbers or not others:
+    edges, names = by_score_alone(study), study.variable_names
+    if not edges:
         return ""
+    numbers, others = ([names[i] for i in sorted(ends)] for ends in map(set, zip(*edges, strict=True)))
     return (
         f"the score has no edge from a number ({listed(numbers, MOST_NAMED)}) to a category ({listed(others, MOST_NAMED)}): between two "
         "such variables an edge can only lead from the category to the number, so its direction, and what follows from it for the "
@@ -213,8 +221,8 @@ def _contradictions(study: Study) -> Iterator[Mistake]:
                 "prior.required",
                 f"the edge '{names[i]}' -> '{names[j]}' is ruled out by {known.barred[i, j]}",
             )
-    for i, j in by_score(study):
-        if known.barred[i, j] == BY_SCORE and (j, i) in known.barred:
+    for i, j in by_score_alone(study):
+        if (j, i) in known.barred:
             yield Mistake(
                 "prior",
                 f"no edge could join '{names[i]}' and '{names[j]}': [prior] rules out the one from '{names[j]}' ({known.barred[j, i]}), "

@@ -1,17 +1,19 @@
 """Conditional Gaussian: the marginal likelihood of a network of categories and numbers, in which no number is the parent of a category.
 
-A category's parents are categories, and its score is BDeu. A number's parents may be both. For each combination c of its category
-parents the n_c records that show it have a regression of their own on its number parents x_Pa:
+A category's parents are categories, and its score is BDeu. A number's parents may be both. With c the combination of its category parents
+that a record shows, x_Pa its number parents, and `covariance` "common":
 
-    x_j = b_0 + b^T x_Pa + e,   e ~ N(0, s),   b_0 ~ N(0, s / alpha_mu),   b ~ N(0, s / t I),   1 / s ~ Gamma(a / 2, rate t / 2),
+    x_j = b_c + b^T x_Pa + e,   e ~ N(0, s),   b_c ~ N(0, s / alpha_mu),   b ~ N(0, s / t I),   1 / s ~ Gamma(a / 2, rate t / 2),
 
-a = alpha_w - N + |Pa| + 1, N how many of the variables are numbers. This is BGe (`epgfn.targets.bge`) in each of these groups of records,
-with R_c = t I + S_c + n_c alpha_mu / (n_c + alpha_mu) m_c m_c^T, and what no record shows adds nothing:
+a = alpha_w - N + |Pa| + 1, N how many of the variables are numbers. This is BGe (`epgfn.targets.bge`) with a mean for each combination,
 
-    sum over c of log p(D_c, Pa + j) - log p(D_c, Pa).
+    R = t I + sum over c of (S_c + n_c alpha_mu / (n_c + alpha_mu) m_c m_c^T),
 
-Lauritzen & Wermuth, Annals of Statistics 17 (1989), for the distributions; Bottcher, AISTATS 2001, for scores of such networks, whose prior
-this is but for its weight, which is the same in each combination.
+S_c the scatter of the n_c records that show c about their mean m_c; what no record shows adds nothing. With `covariance` "own" each
+combination has coefficients b and noise s of its own as well: the sum over c of BGe's scores of its records, R_c in place of R.
+
+Lauritzen & Wermuth, Annals of Statistics 17 (1989), for the distributions, homogeneous ones and others; Bottcher, AISTATS 2001, for scores
+of such networks, whose prior this is but for its weight, which is the same in each combination.
 
 The mean cannot be left unknown with a flat prior as in BGe: graphs differ by how many means they have, and the factor that each of
 them leaves undetermined would decide between graphs.
@@ -20,7 +22,7 @@ them leaves undetermined would decide between graphs.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +46,8 @@ class Settings(Protocol):
     def t(self) -> float: ...
     @property
     def sample_size(self) -> float: ...
+    @property
+    def covariance(self) -> Literal["common", "own"]: ...
 
 
 def conditional_gaussian(
@@ -96,12 +100,15 @@ def _numbered(rows: Tensor) -> Tensor:
 
 
 def _of_groups(y: Tensor, group: Tensor, sets: Tensor, settings: Settings) -> Tensor:
-    """(N, M) float64: the score of each of (n, N) numbers with parents among them, (M, N) bool, the records of each `group` (n,) with
-    parameters of their own."""
+    """(N, M) float64: the score of each of (n, N) numbers with parents among them, (M, N) bool, the records of each `group` (n,) with means
+    of their own, or with coefficients and noise of their own too."""
     n, mean, scatter = _moments(y, group)
     alpha_mu, t, count = settings.alpha_mu, settings.t, y.shape[1]
     pull = n * alpha_mu / (n + alpha_mu)
     r = scatter + pull[:, None, None] * mean[:, :, None] * mean[:, None]
+    means = (torch.log(alpha_mu / (n + alpha_mu)) / 2).sum()
+    if settings.covariance == "common":
+        n, r = n.sum(0, keepdim=True), r.sum(0, keepdim=True)
     r = r + t * torch.eye(count, dtype=torch.float64)
     distinct, where = families(sets)
     log_det = _log_dets(r, distinct)  # (C, M')
@@ -113,11 +120,10 @@ def _of_groups(y: Tensor, group: Tensor, sets: Tensor, settings: Settings) -> Te
         - torch.lgamma((below + 1) / 2)
         - n / 2 * math.log(math.pi)
         + (below + size + 1) / 2 * math.log(t)
-        + torch.log(alpha_mu / (n + alpha_mu)) / 2
         + (n + below) / 2 * log_det[:, where[0]]
     ).sum(0)
     heads = [((n + below + 1) / 2 * log_det[:, whose]).sum(0) for whose in where[1:]]
-    return ends - torch.stack(heads)
+    return ends + means - torch.stack(heads)
 
 
 def _moments(y: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -96,6 +96,10 @@ def test_an_edge_from_a_number_to_a_category_is_ruled_out_and_that_is_said() -> 
     assert "6 of 20 edges cannot be there" in in_words(study()) and "no number leads" in in_words(study())
     said = study().one_way
     assert "age, bmi and stage" in said and "sex and smokes" in said and "no finding" in said
+    some = study('prior.tiers = [["sex", "smokes"], ["age", "bmi"]]')
+    assert "a number (stage) to a category" in some.one_way
+    known = study('prior.tiers = [["sex", "smokes"], ["age", "bmi", "stage"]]')
+    assert known.one_way == "" and "no number leads" not in in_words(known)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,7 @@ def test_an_edge_from_a_number_to_a_category_is_ruled_out_and_that_is_said() -> 
         ('prior.required = [["age", "sex"]]', "ruled out by the score, in which no number leads"),
         ('prior.tiers = [["age"], ["smokes"]]', "no edge could join 'age' and 'smokes'"),
         ('prior.roots = ["bmi"]', "no edge could join 'bmi' and 'sex'"),
+        ('target.covariance = "own"', "'stage': has scores, and target.covariance = 'own'"),
         ("target.mean = 'known'", "has no meaning|unknown|not permitted|no setting"),
     ],
 )

@@ -24,7 +24,9 @@ SIZES = (0, 2, 0, 3, 0)
 
 
 def settings(**changes: Any) -> Any:
-    return SimpleNamespace(**{"alpha_mu": 1.0, "alpha_w": None, "t": 1.0, "sample_size": 1.0, **changes})
+    return SimpleNamespace(
+        **{"alpha_mu": 1.0, "alpha_w": None, "t": 1.0, "sample_size": 1.0, "covariance": "common", **changes}
+    )
 
 
 def records(n: int, seed: int) -> np.ndarray:
@@ -38,7 +40,8 @@ def records(n: int, seed: int) -> np.ndarray:
 
 def by_densities(x: np.ndarray, j: int, parents: tuple[int, ...], s: Any) -> float:
     """log p(D_j | D_Pa): of categories rows counted one after another, of numbers the multivariate t density that a regression with
-    intercept N(0, s / alpha_mu), coefficients N(0, s / t) and 1 / s ~ Gamma(a / 2, t / 2) gives all records of a combination at once."""
+    intercepts N(0, s / alpha_mu), coefficients N(0, s / t) and 1 / s ~ Gamma(a / 2, t / 2) gives all records at once, or all of a
+    combination."""
     shown: dict[tuple[float, ...], list[int]] = {}
     for row, values in enumerate(x):
         shown.setdefault(tuple(values[i] for i in parents if SIZES[i]), []).append(row)
@@ -54,15 +57,24 @@ def by_densities(x: np.ndarray, j: int, parents: tuple[int, ...], s: Any) -> flo
     count = SIZES.count(0)
     a = (count + 2.0 if s.alpha_w is None else s.alpha_w) - count + len(z) + 1
     total = 0.0
+    same = np.zeros((len(x), len(x)))
     for rows in shown.values():
+        same[np.ix_(rows, rows)] = 1 / s.alpha_mu
+    for rows in [range(len(x))] if s.covariance == "common" else shown.values():
         given = x[np.ix_(rows, z)]
-        spread = np.eye(len(rows)) + 1 / s.alpha_mu + given @ given.T / s.t
+        spread = np.eye(len(rows)) + same[np.ix_(rows, rows)] + given @ given.T / s.t
         total += multivariate_t.logpdf(x[rows, j], np.zeros(len(rows)), s.t / a * spread, df=a)
     return total
 
 
 @pytest.mark.parametrize(
-    "chosen", [{}, {"alpha_mu": 0.3, "t": 2.0, "sample_size": 5.0}, {"alpha_w": 7.5, "t": 0.4}]
+    "chosen",
+    [
+        {},
+        {"covariance": "own"},
+        {"alpha_mu": 0.3, "t": 2.0, "sample_size": 5.0},
+        {"alpha_w": 7.5, "t": 0.4, "alpha_mu": 2.0, "covariance": "own"},
+    ],
 )
 def test_every_score_is_the_density_of_its_records(chosen: dict[str, float]) -> None:
     s, x, sets = settings(**chosen), records(60, 1), parent_sets(5, 3)
@@ -93,13 +105,15 @@ def test_of_three_records_it_is_the_integral_over_intercept_coefficient_and_vari
     assert found == pytest.approx(math.log(whole), abs=1e-3)
 
 
-def test_graphs_that_imply_the_same_independences_have_one_score_where_no_number_leads_to_a_category() -> (
-    None
-):
+@pytest.mark.parametrize("covariance", ["common", "own"])
+def test_graphs_that_imply_the_same_independences_have_one_score_where_no_number_leads_to_a_category(
+    covariance: str,
+) -> None:
     sizes = (0, 2, 0, 3)
     x = records(80, 2)[:, :4]
     sets = parent_sets(4, 3)
-    table = conditional_gaussian(torch.from_numpy(x), torch.tensor(sizes), sets, settings())
+    s = settings(covariance=covariance)
+    table = conditional_gaussian(torch.from_numpy(x), torch.tensor(sizes), sets, s)
     column = {tuple(row): k for k, row in enumerate(sets.tolist())}
     classes: dict[Any, list[float]] = {}
     for graph in enumerate_dags(4):
@@ -118,6 +132,19 @@ def test_graphs_that_imply_the_same_independences_have_one_score_where_no_number
     assert max(map(len, classes.values())) > 3
     for scores in classes.values():
         assert max(scores) - min(scores) < 1e-9
+
+
+def test_an_outcome_of_two_that_hangs_on_nothing_has_no_causes_by_groups_in_which_it_did_not_occur() -> None:
+    """With noise of their own, groups without the outcome would seem to know it exactly."""
+    rng = np.random.default_rng(5)
+    one, two, three = (rng.integers(0, size, 250) for size in (2, 3, 3))
+    event = (rng.random(250) < 0.05) * 1.0
+    x = torch.from_numpy(np.column_stack([one, two, three, (event - 0.05) / 0.22]))
+    sets, gain = torch.tensor([[False] * 4, [True, True, True, False]]), {}
+    for covariance in ("common", "own"):
+        found = conditional_gaussian(x, torch.tensor([2, 3, 3, 0]), sets, settings(covariance=covariance))[3]
+        gain[covariance] = float(found[1] - found[0])
+    assert gain["common"] < -5 and gain["own"] > 20
 
 
 def test_what_no_record_shows_adds_nothing() -> None:

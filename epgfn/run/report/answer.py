@@ -11,6 +11,7 @@ from epgfn.run.report.html import Markup, facts
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
 from epgfn.run.report.words import words_of
+from epgfn.study.knowledge import by_score_alone
 from epgfn.study.parameters import is_masked
 
 SURE, OUT = 0.95, 0.05
@@ -48,8 +49,9 @@ def _ways(run: Run, pairs: list[Pair]) -> str:
     if not there:
         return "There is no pair whose direction could be asked for."
     told, open_ = [p for p in there if p.told], [p for p in there if not p.told]
-    numbers = {v.name for v in run.study.variables if v.is_number}
-    fixed = [p for p in open_ if run.study.columns.mixed and p.child in numbers and p.parent not in numbers]
+    names = run.study.variable_names
+    by_score = {(names[j], names[i]) for i, j in by_score_alone(run.study)}
+    fixed = [p for p in open_ if (p.parent, p.child) in by_score]
     open_ = [p for p in open_ if p not in fixed]
     said = [f"It can be told for {len(told) or 'none'} of {len(there)} probable edges"]
     if told:

@@ -75,13 +75,15 @@ class BdeuSettings(TargetSettings):
 
 class MixedSettings(TargetSettings):
     """`sample_size` of categories, as for BDeu; `alpha_mu`, `t` and `alpha_w` (None: 2 more than variables are numbers) of numbers, as for
-    BGe; see `epgfn.targets.conditional_gaussian`."""
+    BGe; `covariance`: whether combinations of a number's category parents differ in its mean alone, or have coefficients and noise of their
+    own; see `epgfn.targets.conditional_gaussian`."""
 
     kind: Literal["conditional-gaussian"]
     sample_size: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     alpha_mu: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     alpha_w: Annotated[float, Field(gt=0)] | None = None
     t: Annotated[float, Field(gt=0)] = 1.0
+    covariance: Literal["common", "own"] = "common"
     parameters: Parameters = "own"
 
 

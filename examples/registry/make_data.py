@@ -2,7 +2,7 @@
 
     sex, age_band -> smoking      sex, age_band -> bmi      age_band, bmi -> pressure      bmi -> hba1c      smoking, pressure -> event_3y
 
-How strongly bmi leads to hba1c is another in women than in men, and another at each hospital.
+How strongly bmi leads to hba1c is another in women than in men (so sex leads to hba1c, too). All differs somewhat between hospitals.
 
     python examples/registry/make_data.py
 

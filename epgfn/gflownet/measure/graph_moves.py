@@ -28,6 +28,7 @@ Floats32 = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
 
 LEAST = -9.0
 """Nats below the best of those allowed to which a sum is worked out."""

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from epgfn.gflownet.device import CPU
-from epgfn.gflownet.measure import graph_moves
+from epgfn.gflownet.measure import block_moves, graph_moves
 from epgfn.gflownet.measure.graph_moves import Floats, Floats32, Ranks, Words
 from epgfn.gflownet.measure.trust import CHAINS_AGREE
 from epgfn.gflownet.spaces.parent_sets import parent_sets
@@ -49,15 +49,21 @@ ENOUGH: Final = 0.02
 
 
 class Effort(NamedTuple):
-    """`sweeps` at each temperature, of `times` as many chains."""
+    """`sweeps` at each temperature, of `times` as many chains, and whether whole `blocks` of variables move too."""
 
     sweeps: int
     times: int
+    blocks: bool = False
 
 
-EFFORTS: Final = (Effort(2, 1), Effort(10, 1), Effort(10, 8))
+EFFORTS: Final = (Effort(2, 1), Effort(10, 1), Effort(10, 8), Effort(3, 4, blocks=True))
 """The second where populations do not agree after the first, and so on. More chains help where more sweeps do not: how far a population's
-share of each mode is off at the target is set where modes part, by how many chains are there then."""
+share of each mode is off at the target is set where modes part, by how many chains are there then. Blocks go from mode to mode at the
+target."""
+NEAR: Final = 6
+"""Others from which a variable's blocks are made up: those that, as its only parent or child, say most of it."""
+BLOCKS_AFTER: Final = 5
+"""Sweeps at the target from blocks to blocks, of which each time there are as many as variables."""
 LEAST_ROUNDS: Final = 2
 """With more chains fewer rounds say as much, but no fewer than these."""
 HOPELESS: Final = 0.3
@@ -161,6 +167,7 @@ class Chains:
         self._holding_tail: Floats32 = np.empty((v, v, self.lists.holding.shape[2] + 1), np.float32)
         self._logs = self._weights = self.lists.log_scores
         self._beta = 0.0
+        self._near = self._nearest()
 
     @property
     def n_variables(self) -> int:
@@ -205,6 +212,34 @@ class Chains:
         )
         return torch.from_numpy(counts)
 
+    def move_blocks(self, population: Population, random: np.random.Generator) -> None:
+        """In place, V blocks of each graph, on scores as they were last moved on."""
+        if self.n_variables > 1:
+            block_moves.redraw_all(
+                *population,
+                self.lists.sets,
+                self._logs,
+                self._weights,
+                self._tail,
+                self._near,
+                self.n_variables,
+                random,
+            )
+
+    def _nearest(self) -> Ranks:
+        """(V, N) of each variable the others `NEAR` it, by what the best set that holds one is worth, either way round."""
+        best = (
+            np.take_along_axis(self.lists.log_scores, self.lists.holding[:, :, 0].astype(np.int64), 1)
+            if self.lists.holding.shape[2]
+            else np.zeros((self.n_variables, self.n_variables))
+        )
+        worth = np.maximum(best, best.T)
+        np.fill_diagonal(worth, -np.inf)
+        near: Ranks = np.argsort(-worth, axis=1, kind="stable")[:, : min(NEAR, self.n_variables - 1)].astype(
+            np.int32
+        )
+        return near
+
     def _fewest_parents(self) -> Ranks:
         """(V,) the place of each variable's smallest set that is possible: none at all, unless parents are required."""
         possible = np.isfinite(self.lists.log_scores)
@@ -239,8 +274,11 @@ class Chains:
     def _turns(self, beta: float) -> bool:
         return self._most <= WARM or beta * self._most >= WARM
 
-    def cooled(self, chains: int, sweeps: int, randoms: Sequence[np.random.Generator]) -> list[Population]:
-        """Populations that have cooled down from without edges to the target, with so many sweeps at each temperature."""
+    def cooled(
+        self, chains: int, sweeps: int, randoms: Sequence[np.random.Generator], blocks: bool = False
+    ) -> list[Population]:
+        """Populations that have cooled down from without edges to the target, with so many sweeps at each temperature, and with `blocks`
+        where edges are turned too."""
         found = [self.without_edges(chains) for _ in randoms]
         beta = 1.0 if self._most <= HOT else HOT / self._most
         for population, random in zip(found, randoms, strict=True):
@@ -251,6 +289,8 @@ class Chains:
             for number, random in enumerate(randoms):
                 found[number] = _drawn_anew(found[number], (after - beta) * scores[number], random)
                 self.move(found[number], sweeps, random, after)
+                if blocks and self._turns(after):
+                    self.move_blocks(found[number], random)
             beta = after
         return found
 
@@ -281,16 +321,17 @@ def run(
     if chains is None:
         chains = CHAINS * 2 if tables.n_variables <= FEW else CHAINS
     most = ROUNDS if rounds is None else rounds
-    for sweeps, times in EFFORTS:
-        last = (sweeps, times) == EFFORTS[-1]
+    for effort in EFFORTS:
+        sweeps, times, blocks = effort
+        last = effort == EFFORTS[-1]
         randoms = [
             np.random.default_rng([seed, sweeps, number] + [times] * (times > 1))
             for number in range(populations)
         ]
-        fewer = most if times == 1 else min(most, max(LEAST_ROUNDS, most // times))
+        fewer = most if times == 1 else min(most, max(LEAST_ROUNDS * (1 + blocks), most // times))
         thinned = Thinned(times, max(1, times * fewer // most))
         hopeless = math.inf if last else HOPELESS
-        found = _run(tables, chains * times, sweeps, randoms, fewer, enough, hopeless, thinned)
+        found = _run(tables, chains * times, sweeps, randoms, fewer, enough, hopeless, thinned, blocks)
         if found.apart <= CHAINS_AGREE:
             break
     return found
@@ -306,9 +347,10 @@ def _run(
     enough: float,
     hopeless: float,
     thinned: Thinned,
+    blocks: bool = False,
 ) -> Annealed:
     """No more rounds either where halves differ by `hopeless`."""
-    found = tables.cooled(chains, sweeps, randoms)
+    found = tables.cooled(chains, sweeps, randoms, blocks)
     for population, random in zip(found, randoms, strict=True):
         tables.move(population, ROUND, random)
     v = tables.n_variables
@@ -316,7 +358,11 @@ def _run(
     done, graphs = 0, []
     for _ in range(rounds):
         for number, random in enumerate(randoms):
-            counts[number] += tables.move(found[number], ROUND, random)
+            for _ in range(ROUND // BLOCKS_AFTER if blocks else 0):
+                tables.move_blocks(found[number], random)
+                counts[number] += tables.move(found[number], BLOCKS_AFTER, random)
+            if not blocks:
+                counts[number] += tables.move(found[number], ROUND, random)
         done += ROUND * chains
         graphs.append(
             torch.cat(

@@ -50,6 +50,27 @@ def parse_canonical_json(raw: bytes) -> Any:
     return value
 
 
+def parse_json(raw: bytes) -> Any:
+    """A JSON value in whatever form others write it, but no key twice: of two, one reader takes the first and another the last.
+
+    Raises:
+        ValueError: it is no JSON, or says a key twice; nothing of it is quoted.
+    """
+    try:
+        return json.loads(raw, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError:
+        raise ValueError("not JSON, or a key is there twice") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
+
+
 def _require_text_keys(obj: Any, left: int = MAX_DEPTH) -> None:
     # json.dumps would turn 1 and True into text without a word, and two keys could become one.
     if left < 0:

@@ -3,6 +3,7 @@
     crowd     many nodes submit a model at once; the coordinator's peak memory over what it takes when idle
     stream    one node's large upload, in turns with the same stream to a bare gRPC server over the same mTLS, which keeps nothing
     restart   from SIGKILL to the first answer, with many accepted models, each of which still has its receipt
+    masked    many nodes whose sums are masked, beside as many that send their statistic with a model (`masked.py`)
 
 Models of the crowd are real policies of a study, sealed and signed by each node, and verified before they count. The large upload is
 bytes of chance: no study makes a model of that size, so after the whole of it has arrived the coordinator reads it, finds its digest
@@ -27,6 +28,7 @@ import tomli_w
 import torch
 
 from epgfn.base.errors import EpgfnError, RefusedError
+from epgfn.bench.masked import masked as beside_plain
 from epgfn.bench.transport_parties import (
     BareServer,
     CoordinatorProcess,
@@ -59,7 +61,7 @@ _STUDY: Final = {
 
 class Setting(NamedTuple):
     """How much of each: `nodes` at once with a policy of width `hidden` (1,024: 4 MiB), MiB of the large upload and its turns, accepted
-    models at the restart and how often it is killed. 0 leaves a part out."""
+    models at the restart and how often it is killed, nodes of a masked sum. 0 leaves a part out."""
 
     nodes: int = 100
     hidden: int = 1024
@@ -67,6 +69,7 @@ class Setting(NamedTuple):
     turns: int = 3
     artifacts: int = 1000
     kills: int = 3
+    masked: int = 20
 
 
 def transport(
@@ -83,6 +86,7 @@ def transport(
             (setting.nodes, crowd),
             (setting.stream_mib, stream),
             (setting.artifacts, restart),
+            (setting.masked, masked),
         ):
             if not wanted:
                 continue
@@ -113,11 +117,23 @@ def shown(row: dict[str, Any]) -> str:
             f"{mib('streaming_over_idle_mib')} while it arrives, {mib('checking_over_idle_mib')} while it is read, which takes "
             f"{row['checked_s']:.1f} s ({row['refused']})"
         )
+    if row["part"] == "masked":
+        known = row["cpu_s"] is not None
+        cpu = f"{row['cpu_s']:.0f} s beside {row['plain_cpu_s']:.0f}" if known else "an unknown amount"
+        return (
+            f"masked   {row['nodes']} nodes, from approved to fetched: {row['seconds']:.1f} s, without masks {row['plain_seconds']:.1f}: "
+            f"ratio {row['ratio']:.2f}; {cpu} of CPU time of all parties"
+        )
     computed = "unknown" if row["back_cpu_s"] is None else f"{row['back_cpu_s']:.1f} s"
     return (
         f"restart  {row['artifacts']} models, {row['kills']} kills: answers after {row['back_s']:.2f} s ({row['back_s_max']:.2f} at most; "
         f"CPU time {computed}), {row['receipts_lost']} receipts lost"
     )
+
+
+def masked(folder: Path, setting: Setting) -> dict[str, Any]:
+    """`setting.masked` nodes take part in a masked sum, and as many in one that is not."""
+    return beside_plain(folder, setting.masked)
 
 
 def crowd(folder: Path, setting: Setting) -> dict[str, Any]:

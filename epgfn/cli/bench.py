@@ -395,11 +395,17 @@ def transport(
         int, typer.Option(help="Accepted models before a restart; 0 leaves that out.", min=0)
     ] = 1000,
     kills: Annotated[int, typer.Option(help="How often the coordinator is killed then.", min=1)] = 3,
+    masked: Annotated[
+        int,
+        typer.Option(
+            metavar="NODES", help="Nodes of a masked sum, beside a plain one; 0 leaves that out.", min=0
+        ),
+    ] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
-    """Uploads to a real coordinator: many at once and its memory, one large one beside a bare gRPC stream, back after SIGKILL.
+    """Uploads to a real coordinator: many at once and its memory, one large one beside a bare gRPC stream, back after SIGKILL, masked sums.
 
-    Example: epgfn bench transport --nodes 20 --stream 64 --artifacts 0
+    Example: epgfn bench transport --nodes 20 --stream 64 --artifacts 0 --masked 0
     """
     from epgfn.bench.transport import Setting, shown
     from epgfn.bench.transport import transport as measure
@@ -408,7 +414,7 @@ def transport(
         if not as_json:
             print(shown(row), flush=True)
 
-    rows = measure(Setting(nodes, hidden, stream, turns, artifacts, kills), on_row)
+    rows = measure(Setting(nodes, hidden, stream, turns, artifacts, kills, masked), on_row)
     if as_json:
         print(json.dumps({"rows": rows}))
 

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from epgfn.base.canonical import parse_canonical_json
+from epgfn.base.canonical import parse_canonical_json, parse_json
 from epgfn.base.errors import EpgfnError, RefusedError, UsageError, one_line
 from epgfn.base.files import read_bytes, sha256_file, sha256_hex, write_atomic
 from epgfn.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -315,9 +315,9 @@ def _json(raw: bytes, key: _Key) -> Inspected | None:
     if not raw.lstrip().startswith(b"{"):
         return None
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise UsageError("the file begins as JSON and is none") from None
+        value = parse_json(raw)
+    except ValueError:
+        raise UsageError("the file begins as JSON and is none, or says a key twice") from None
     if "dsseEnvelope" in value:
         return _bundle(raw, key)
     if value.get("_type"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from epgfn.base.canonical import parse_json
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.learn.model import Model
 from epgfn.learn.policy import largest_bytes
@@ -87,7 +87,7 @@ def drawn_from(run_dir: Path) -> tuple[Basis, str | None]:
 def _study_named(raw: bytes) -> str | None:
     """The study's digest in the metadata of a safetensors file that was read; None if there is none."""
     length = int.from_bytes(raw[:8], "little")
-    metadata = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    metadata = parse_json(raw[8 : 8 + length]).get("__metadata__", {})
     digest: str | None = metadata.get("study_digest")
     return digest
 

@@ -7,12 +7,13 @@ a node with many or unusual records moves the posterior as much as one that chea
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+
+from epgfn.base.canonical import parse_json
 
 MARGINAL_SAMPLES: Final = 10_000
 """Objects behind the probabilities of edges, clades and so on in a summary: a standard error of at most .005 each."""
@@ -37,12 +38,9 @@ def read_summary(raw: bytes) -> dict[str, Any]:
     """The summary in the bytes of a file.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON object, or says a key twice.
     """
-    try:
-        value = json.loads(raw)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    value = parse_json(raw)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     return value

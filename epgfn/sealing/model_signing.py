@@ -10,11 +10,10 @@ Source: https://github.com/ossf/model-signing-spec, model_signing 1.1 (`_signing
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from typing import Any, Final
 
-from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.canonical import canonical_json, parse_canonical_json, parse_json
 from epgfn.base.errors import RefusedError
 from epgfn.base.files import sha256_hex
 from epgfn.sealing.bundle import MEDIA_TYPE, PAYLOAD_TYPE, pae
@@ -61,9 +60,9 @@ def verify_model(signature: bytes, name: str, digest: str, key: VerifyKey) -> No
 def is_model_signature(raw: bytes) -> bool:
     """Whether a JSON file says that it is such a signature, of whatever and by whomever."""
     try:
-        found: Any = json.loads(raw)
+        found: Any = parse_json(raw)
         payload = from_base64(found["dsseEnvelope"]["payload"], "payload of the model's signature")
-        return bool(json.loads(payload)["predicateType"] == PREDICATE_TYPE)
+        return bool(parse_json(payload)["predicateType"] == PREDICATE_TYPE)
     except (RefusedError, ValueError, RecursionError, KeyError, TypeError):
         return False
 

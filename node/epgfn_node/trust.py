@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from epgfn.base.canonical import parse_json
 from epgfn.base.errors import RefusedError, UsageError
 from epgfn.base.files import read_bytes, read_secret, sha256_hex, write_atomic
 from epgfn.ledger.note import NoteVerifier
@@ -59,6 +60,7 @@ class Invitation(BaseModel):
         try:
             if len(raw) > MAX_BYTES:
                 raise ValueError
+            parse_json(raw)  # which takes no key twice
             return cls.model_validate_json(raw)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]

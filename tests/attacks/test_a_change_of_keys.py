@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attacks import refusal, refusals
+from epgfn.base.canonical import canonical_json, parse_canonical_json
+from epgfn.base.errors import RefusedError
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.audit.conclusion import conclusion
 from epgfn.sealing.keys import SigningKey
-from epgfn.sealing.rotation import sign_rotation
+from epgfn.sealing.rotation import read_rotation, sign_rotation
 from run_directory import TIME, RunDirectory
 
 KEYS = [SigningKey.generate() for _ in range(3)]
+THIEF = SigningKey.generate()
 
 
 def made(root: Path, change: Callable[[RunDirectory], None] = lambda run: None) -> RunDirectory:
@@ -86,8 +91,6 @@ def test_a_fork_within_one_ledger(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [2, 3])
 def test_a_statement_is_missing_or_another(true: RunDirectory, tmp_path: Path, index: int) -> None:
-    import shutil
-
     copy = Path(shutil.copytree(true.root, tmp_path / "copy"))
     path = copy / f"rotations/{index}.sigstore.json"
     raw = path.read_bytes()
@@ -101,15 +104,55 @@ def test_a_statement_is_missing_or_another(true: RunDirectory, tmp_path: Path, i
     assert refusal(copy)[0] == "files"
 
 
+def spliced(one: bytes, other: bytes, take: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
+    """The first statement with parts of the other."""
+    first, second = parse_canonical_json(one), parse_canonical_json(other)
+    take(first["dsseEnvelope"], second["dsseEnvelope"])
+    return canonical_json(first)
+
+
+SPLICES: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
+    "the new key's signature": lambda a, b: a["signatures"].__setitem__(1, b["signatures"][1]),
+    "the old key's signature": lambda a, b: a["signatures"].__setitem__(0, b["signatures"][0]),
+    "both signatures": lambda a, b: a.update(signatures=b["signatures"]),
+    "the text": lambda a, b: a.update(payload=b["payload"]),
+    "one signature more": lambda a, b: a["signatures"].append(b["signatures"][1]),
+    "one signature fewer": lambda a, b: a["signatures"].pop(),
+    "the signatures exchanged": lambda a, b: a["signatures"].reverse(),
+}
+
+
+@pytest.mark.parametrize("what", SPLICES)
+def test_parts_of_one_change_in_another(true: RunDirectory, tmp_path: Path, what: str) -> None:
+    """Of two changes that the old key has signed, one to a key of the attacker's: made of parts, and put in the other's place."""
+    honest = (true.root / "rotations/2.sigstore.json").read_bytes()
+    others = sign_rotation("coordinator", KEYS[0], THIEF, TIME, "a test")
+    copy = Path(shutil.copytree(true.root, tmp_path / "copy"))
+    for one, other in ((honest, others), (others, honest)):
+        made_up = spliced(one, other, SPLICES[what])
+        with pytest.raises(RefusedError):
+            read_rotation(made_up)
+        (copy / "rotations/2.sigstore.json").write_bytes(made_up)
+        assert "rotations" in refusals(copy)
+
+
+def test_changes_in_each_others_place(true: RunDirectory, tmp_path: Path) -> None:
+    """The coordinator's two, and the node's in the place of one of the coordinator's."""
+    files = sorted((true.root / "rotations").iterdir())
+    assert len(files) == 3
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        copy = Path(shutil.copytree(true.root, tmp_path / f"{one}-{other}"))
+        for here, there in ((one, other), (other, one)):
+            (copy / "rotations" / files[here].name).write_bytes(files[there].read_bytes())
+        assert "rotations" in refusals(copy)
+
+
 def test_changes_of_which_the_ledger_says_nothing(copy: Path) -> None:
     (copy / "rotations").mkdir()
     (copy / "rotations/2.sigstore.json").write_bytes(
         sign_rotation("coordinator", KEYS[0], KEYS[1], TIME, "x")
     )
     assert set(refusals(copy)) == {"rotations", "files"}
-
-
-THIEF = SigningKey.generate()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from epgfn.base.errors import EpgfnError
 from epgfn.base.files import sha256_hex
 from epgfn.ledger.checkpoint import Checkpoint
 from epgfn.ledger.cosignature import CosignerKey
+from epgfn.ledger.log import TileLog
 from epgfn.ledger.note import NoteSigner, split_note
 from epgfn.run.audit.audit import audit_run
 from epgfn.run.audit.conclusion import conclusion
@@ -140,6 +141,28 @@ def test_what_is_no_cosignature_of_this_node_and_ledger_is_not_taken(
     for raw in (b"", b"{}", b"[" * 10_000, b"x" * (1 << 17)):
         garbage.write_bytes(raw)
         refused(root, garbage)
+
+
+def test_a_true_cosignature_of_an_older_head_says_nothing_of_what_came_later(
+    asked: RunDirectory, root: Path, tmp_path: Path
+) -> None:
+    """North has cosigned what the ledger was before its last entries. Handed in later, or below the newest head, it does not count."""
+    older = TileLog(tmp_path / "older", asked.ledger).publish([bytes(entry) for entry in asked.entries][:-2])
+    head = head_of(root)
+    assert older.size == head.size - 2 and older.origin == head.origin
+    key = CosignerKey.generate(f"{asked.ledger.name}/witness/north")
+    (handed := tmp_path / "handed").mkdir()
+    assert "is not valid" in refused(root, cosigned(asked, "north", handed, older, key))
+    add_cosignatures(
+        root, [cosigned(asked, "south", handed, head), cosigned(asked, "north", handed, head, key)]
+    )
+    assert audit_run(root).ok
+    path = root / "ledger/checkpoint"
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if b"/witness/north" in line)
+    lines[at] = key.cosign(older)
+    path.write_bytes(b"".join(lines))
+    assert "is not valid" in refusals(root)["witnesses"]
 
 
 def test_two_nodes_with_one_key_are_one_witness(asked: RunDirectory, root: Path, tmp_path: Path) -> None:

@@ -389,6 +389,28 @@ def test_the_coordinators_view_of_a_node_is_uniform_in_a_thousand_transcripts() 
     assert chi_square(numbers["north"].tobytes()) < 1e-12  # and this test would see it
 
 
+def test_whole_transcripts_are_uniform_to_a_coordinator_with_two_nodes_on_its_side() -> None:
+    """Of a hundred whole sums: all of north's messages that are not public keys or hashes, what two nodes
+    hold of its secrets, and its numbers without the masks that these two know, before anything takes masks off."""
+    messages, held, stripped = b"", b"", b""
+    for seed in range(100):
+        found = Sum(seed=20_000 + seed)
+        found.share()
+        found.mask({node: np.arange(6, dtype=np.uint64) % 3 for node in NODES})
+        messages += b"".join(found.shares["north"].to[node].sealed for node in ("east", "south", "west"))
+        messages += found.masked["north"].astype("<u8").tobytes()
+        left = found.masked["north"].copy()
+        for node in ("east", "west"):
+            party = found.parties[node]
+            assert party.held is not None
+            # The 33rd byte is 0 or 1: elements of the field are below 2^256 + 297.
+            held += b"".join(share[1:] for share in party.held["north"])
+            left += pair_mask(TERMS, party.masking_secret, found.keys["north"].masking, node, "north")
+        stripped += left.astype("<u8").tobytes()
+    for seen in (messages, held, stripped):
+        assert chi_square(seen) > 1e-3
+
+
 def test_the_view_of_the_test_above_is_what_a_party_sends() -> None:
     found = Sum()
     found.share()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epgfn.base.canonical import parse_json
 from epgfn.base.errors import UsageError
 from epgfn.base.files import sha256_file, sha256_hex, write_atomic
 from epgfn.run.comparison.graphs import Comparison
@@ -64,7 +65,7 @@ def read_comparison(raw: bytes, study: Study) -> Compared:
         UsageError: they are of another form, or of another study's variables.
     """
     try:
-        value = json.loads(raw)
+        value = parse_json(raw)
         of = Comparison if study.kind.has_edges else ObjectComparison
         comparison: AnyComparison = of.from_json(value["comparison"])
         histories = {

@@ -64,7 +64,7 @@ wait_until() { # SECONDS WHAT COMMAND...
     done
 }
 is_healthy() { [ "$(inspected coordinator '{{.State.Health.Status}}')" = healthy ]; }
-has_said() { "$docker" logs "$(container "$1")" 2>&1 | grep -q "$2"; }
+has_said() { grep -q "$2" <<<"$("$docker" logs "$(container "$1")" 2>&1)"; } # not in a pipe, of which grep would close the end too early
 has_ended() { [ "$(inspected "$1" '{{.State.Status}}')" = exited ]; }
 all_have_ended() { for each in "${parties[@]}"; do has_ended "$each" || return 1; done; }
 parties=(coordinator clinic-a clinic-b clinic-c)
@@ -153,10 +153,11 @@ print(demo_records(1, 1)["clinic-a"].decode(), end="")' >"$work/records.csv"
     waits in_site # the service's own command: it enrols, and asks for the study to be accepted
     in_site train --accept-study "$digest"
     waits in_site
-    in_site inspect | grep -q "what would leave\|$digest" || fail "inspect shows nothing"
+    shown=$(in_site inspect) # in whole: a pipe that is closed early is an error of the client's
+    grep -q "What leaves" <<<"$shown" && grep -q "$digest" <<<"$shown" || fail "inspect shows nothing"
     in_site approve --as "Ada Lovelace, data manager"
     "${site[@]}" up -d >/dev/null 2>&1
-    has_result() { "$docker" logs "$("${site[@]}" ps -q site)" 2>&1 | grep -q "the global model is in"; }
+    has_result() { grep -q "the global model is in" <<<"$("$docker" logs "$("${site[@]}" ps -q site)" 2>&1)"; }
     wait_until 240 "the node has the result" has_result
     in_central export --out /exchange/run
     as_theirs cp -r /work/exchange/run /work/run

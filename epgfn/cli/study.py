@@ -150,9 +150,9 @@ def knowledge(
         typer.Option(help="Write what the study rules out to this CSV, tiers and all else spelt out."),
     ] = None,
 ) -> None:
-    """Say which edges a study requires and rules out; turn bnlearn's lists into a [prior] for it, or write such lists.
+    """Say which edges a study requires and rules out; turn bnlearn's lists into its prior, or write such lists.
 
-    With lists to read, the [prior] that says the same is printed, to be put into the study file; the file itself is not changed.
+    With lists to read, the table prior that says the same is printed, to be put into the study file; the file itself is not changed.
 
     Example: epgfn study knowledge study.toml --whitelist white.csv --blacklist black.csv
     """

@@ -38,6 +38,10 @@ GIVES_AWAY: Final = (
     "those that occur in them: whoever reads the study, which all parties and the public do, reads that. Do not use it under "
     "differential privacy, which does not cover it"
 )
+BLANKS: Final = (
+    'training refuses a file with blanks unless the study says under [data] what they mean, as in missing = "complete-rows" '
+    "(docs/studies.md#blanks)"
+)
 _WHY_NOT: Final[dict[Sort, str]] = {
     "date": "dates or times",
     "identifier": "looks like an identifier",
@@ -89,7 +93,7 @@ def draft_study(
     Raises:
         UsageError: a file is no table; what a person says is of no column, or makes no sense; or too few columns are left.
     """
-    columns, some, commas = read_columns(paths)
+    columns, some, with_comma = read_columns(paths)
     known = Names([column.name for column in columns])
     ranges = {_named(key, columns, known): _checked(key, value) for key, value in public.ranges.items()}
     lists = {_named(key, columns, known): _listed(key, value) for key, value in public.categories.items()}
@@ -129,13 +133,20 @@ def draft_study(
         )
         parts.append("\n".join(["[[variables]]", f"name = {_text(column.name)}", *lines]))
         still += [] if complete else [column.name]
-    head = _head(name, paths, taken, commas, from_my_data, left_out)
+    head = _head(name, paths, taken, all(with_comma), from_my_data, left_out)
     notes = [
-        f"column '{column.name}' has {column.blanks} cell{'s' if column.blanks > 1 else ''} without a value, and training takes no record "
-        "that has one"
+        f"column '{column.name}' has {column.blanks} cell{'s' if column.blanks > 1 else ''} without a value"
         for column in taken
         if column.blanks
     ]
+    if notes:
+        notes.append(BLANKS)
+    if any(with_comma) and not all(with_comma):
+        some_do = listed([path.name for path, has in zip(paths, with_comma, strict=True) if has], 8)
+        notes.append(
+            f"{some_do} {'writes' if sum(with_comma) == 1 else 'write'} decimals with a comma and the other files do not: each is read as "
+            "it is, but under a privacy mode the study names one mark (decimal under [data]), and then files have to be written alike"
+        )
     notes += odd
     notes += [text for name, value in ranges.items() for text in _of_range(seen[name], value)]
     notes += [text for name, value in lists.items() for text in _of_list(seen[name], value)]

@@ -102,6 +102,14 @@ def category_of_blanks(variable: Variable) -> int | None:
     return next((at for at, name in enumerate(categories) if name.strip().lower() in MARKS), None)
 
 
+def hint_for(study: Study) -> str:
+    """What to add where blanks stop a node though a study can say what they mean; empty where this one could not."""
+    could = study.kind.has_edges and not study.privacy.is_private
+    if not could or study.data.missing != "refuse" or getattr(study.target, "parameters", "own") == "shared":
+        return ""
+    return "; or agree on a study that says what blanks mean, as in missing = 'complete-rows' under [data]"
+
+
 def in_words(study: Study) -> str:
     """What becomes of blanks, for people; empty where they are refused."""
     return ASSUMED.get(study.data.missing, "")

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import epgfn
 import epgfn.cli.main
@@ -42,6 +44,24 @@ COMMANDS = [found for name, app in PROGRAMS.items() for found in commands(app, n
 @pytest.mark.parametrize(("command", "text"), COMMANDS, ids=[command for command, _ in COMMANDS])
 def test_help_has_an_example_of_the_command(command: str, text: str) -> None:
     assert re.search(rf"Examples?:\s+(\S+=\S+ )*{re.escape(command)}\b", text), text
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_whole_what_stands_in_brackets(program: str) -> None:
+    """Where rich takes a table's name for a style, it is gone."""
+
+    def leaves(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
+        yield path, command
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from leaves(inner, [*path, name])
+
+    for path, command in leaves(typer.main.get_command(PROGRAMS[program]), []):
+        texts = [command.help, command.epilog, *(getattr(option, "help", "") for option in command.params)]
+        wanted = [word for text in texts for word in re.findall(r"\[[^\]]*\]", text or "")]
+        if wanted:
+            wide = {"COLUMNS": "400", "TERMINAL_WIDTH": "400"}
+            shown = CliRunner().invoke(PROGRAMS[program], [*path, "--help"], env=wide).output
+            assert [word for word in wanted if word not in shown] == [], path
 
 
 @pytest.mark.parametrize("module", ["epgfn", "epgfn_node", "epgfn_coordinator"])

@@ -89,7 +89,8 @@ def test_a_draft_says_what_is_left_to_do_and_is_never_written_over(
     data.write_text("LDL,age\n130.5,41\n99.5,43\n121.0,\n")
     code, said, _ = study(capsys, "draft", data, "--out", out, "--range", "LDL=40:250")
     assert code == 0 and 'where it says "?": age' in said and f"next: epgfn study check {out}" in said
-    assert "column 'age' has 1 cell without a value, and training" in said and "cells" not in out.read_text()
+    assert "column 'age' has 1 cell without a value\n" in said and "cells" not in out.read_text()
+    assert said.count('missing = "complete-rows"') == 1
     assert study(capsys, "check", out)[0] == 1
     assert "choose another file with --out" in study(capsys, "draft", data, "--out", out)[2]
     code, said, _ = study(capsys, "draft", data, "--out", tmp_path / "own.toml", "--from-my-data")

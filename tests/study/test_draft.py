@@ -86,6 +86,21 @@ def test_nothing_of_the_records_is_in_a_draft(path: Path, table: pd.DataFrame) -
         assert draft_study([path], "s", about=about).text == draft_study([other], "s", about=about).text
 
 
+def test_files_that_write_decimals_in_two_ways_are_read_each_as_it_is(tmp_path: Path) -> None:
+    """A study that names one mark would refuse the other file; under a privacy mode it has to, and the owner is told."""
+    north, south = tmp_path / "north.csv", tmp_path / "south.csv"
+    north.write_text("age;bmi;note\n" + "".join(f"{30 + i},5;{20 + i % 9},25;a,b\n" for i in range(30)))
+    south.write_text("age,bmi,note\n" + "".join(f"{40 + i}.5,{21 + i % 9}.75,c\n" for i in range(30)))
+    draft = draft_study([north, south], "mixed", Public({"age": (20, 90), "bmi": (18, 40)}), about="numbers")
+    assert draft.variables == ["age", "bmi"] and "decimal" not in draft.text
+    assert any("north.csv writes decimals with a comma" in note for note in draft.notes)
+    study = Study.from_bytes(draft.text.encode())
+    ages = [load_records(path, study)[0, 0] for path in (north, south)]
+    assert ages == [(30.5 - 55) / 17.5, (40.5 - 55) / 17.5]
+    alike = draft_study([north, north], "alike", Public({"age": (20, 90), "bmi": (18, 40)}), about="numbers")
+    assert 'decimal = ","' in alike.text and not any("decimals" in note for note in alike.notes)
+
+
 def test_a_public_range_gives_the_scale(path: Path) -> None:
     ranges = {"LDL \u03bc": (40.0, 250.0), "triglycerides": (30.0, 600.0), "age": (20, 90), "net": (-50, 50)}
     draft = draft_study([path], "first", Public(ranges), about="numbers")

@@ -50,13 +50,20 @@ class Column:
     blanks: int
 
 
-def read_columns(paths: Sequence[Path]) -> tuple[list[Column], list[str], bool]:
-    """The columns that all files have, as one; the names of those that only some have; and whether numbers have a decimal comma.
+def read_columns(paths: Sequence[Path]) -> tuple[list[Column], list[str], list[bool]]:
+    """The columns that all files have, as one; the names of those that only some have; and of each file whether its numbers have a decimal
+    comma. Where only some files have it, theirs are read as if they were written with a point.
 
     Raises:
         UsageError: a file is missing or is no table with a header line, or they have no column in common. No value is in the message.
     """
     tables = [_cells(path) for path in paths]
+    with_comma = [any(map(_has_commas, table.values())) for table in tables]
+    if any(with_comma) and not all(with_comma):
+        tables = [
+            {name: _with_points(cells) for name, cells in table.items()} if has else table
+            for table, has in zip(tables, with_comma, strict=True)
+        ]
     first, others = tables[0], [(Names(list(table)), list(table.values())) for table in tables[1:]]
     together: dict[str, list[str]] = {}
     some = []
@@ -72,7 +79,14 @@ def read_columns(paths: Sequence[Path]) -> tuple[list[Column], list[str], bool]:
     if not together:
         raise UsageError("the files have no column in common; check that they are of the same study")
     commas = any(_has_commas(cells) for cells in together.values())
-    return [_column(name, cells, commas) for name, cells in together.items()], some, commas
+    return [_column(name, cells, commas) for name, cells in together.items()], some, with_comma
+
+
+def _with_points(cells: Sequence[str]) -> list[str]:
+    """A column of a file whose numbers have decimal commas, in which they have points; one that is not of numbers as it is."""
+    pointed = [cell if cell.lower() in MARKS else cell.replace(",", ".") for cell in cells]
+    is_numbers = all(NUMBER.fullmatch(cell) for cell in pointed if cell and cell.lower() not in MARKS)
+    return pointed if is_numbers else list(cells)
 
 
 def _cells(path: Path) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ import pyarrow.csv as pacsv
 from epgfn.base.errors import UsageError
 from epgfn.study import Study
 from epgfn.study.design import arm_variable, notes_of
-from epgfn.study.missing import MARKS, WITH_BLANKS, category_of_blanks
+from epgfn.study.missing import MARKS, WITH_BLANKS, category_of_blanks, hint_for
 from epgfn.study.missing import notes_of as notes_of_blanks
 from epgfn.study.records.faults import Fault, Faults
 from epgfn.study.records.names import Names, check_extra, fold, found_in, match_columns
@@ -91,7 +91,7 @@ def require_readable(
     """
     more = hint() if len(faults) else ""
     if not study.privacy.is_private:
-        faults.check(more)
+        faults.check(more + (hint_for(study) if faults.has_blanks() else ""))
         return []
     instead = {variable.name: _instead(variable) for variable in study.variables}
     return faults.tolerated(records, instead, more)

@@ -60,6 +60,10 @@ class Faults:
     def __len__(self) -> int:
         return len(self._empty) + sum(map(len, self._cells.values())) + sum(map(len, self._rows.values()))
 
+    def has_blanks(self) -> bool:
+        """Whether a cell without a value is among them."""
+        return any(fault in ("blank", "missing") for _, fault in self._cells)
+
     def check(self, hint: str = "") -> None:
         """Raises:
         UsageError: something is wrong. `hint`: one more thing to say then.

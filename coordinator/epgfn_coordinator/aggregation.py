@@ -24,6 +24,7 @@ from epgfn.learn.model import Model
 from epgfn.learn.trust import Basis, More, basis_of_samples, edge_matrix
 from epgfn.run.lacking import summarised
 from epgfn.run.layout import MODEL, SAMPLES, SUMMARY, TOTAL
+from epgfn.run.relations import RELATIONS, relations_of
 from epgfn.run.summary import COMPELLED, MARGINAL_SAMPLES, SAMPLES_FROM, TOP
 from epgfn.sealing.model_file import write_model
 from epgfn.sealing.model_header import FORMAT
@@ -133,22 +134,28 @@ def write_result(
     write_atomic(directory / MODEL, model_file)
     model = Model(study, result.tensors)
     basis = basis_of_samples(study, result.judged.trust["verdict"], result.judged.basis)
+    beside: dict[str, Any] = {}
     if samples:
-        _write_samples(directory / SAMPLES, model, study, basis)
+        beside = {SAMPLES_FROM: basis, **_write_samples(directory / SAMPLES, model, study, basis)}
     summary = _summary(
         study, round_id, sorted(models if nodes is None else nodes), result, model, sha256_hex(model_file)
     )
-    summary.update({**({SAMPLES_FROM: basis} if samples else {}), **(more or {})})
+    summary.update({**beside, **(more or {})})
     write_atomic(directory / SUMMARY, (json.dumps(summary, indent=2, default=_plain) + "\n").encode("utf-8"))
 
 
-def _write_samples(path: Path, model: Model, study: Study, basis: Basis) -> None:
+def _write_samples(path: Path, model: Model, study: Study, basis: Basis) -> dict[str, Any]:
+    """Draw them; what the summary says of them, if they are graphs."""
     frame = model.sample(study.aggregation.samples, study.seed, basis).rows()
     temporary = path.with_name(f".{path.name}.tmp")
     frame.to_parquet(temporary, index=False)
     write_atomic(path, temporary.read_bytes())
     temporary.unlink()
     sync_directory(path.parent)
+    if not study.kind.has_edges:
+        return {}
+    counts = {str(text): int(count) for text, count in frame[study.kind.column].value_counts().items()}
+    return {RELATIONS: relations_of(counts, study)}
 
 
 def _summary(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import epgfn
@@ -96,6 +97,8 @@ def test_python_takes_the_home(finished: Finished) -> None:
     run, whole = epgfn.load_run(finished.north.home), epgfn.load_run(finished.run)
     assert run.table.equals(whole.table) and run.verdict == whole.verdict and run.audit.ok
     assert len(run.samples) == len(whole.samples)
+    upstream = np.array(run.summary["graph_relations"]["ancestor_probabilities"])
+    assert (upstream >= run.samples.adjacency.mean(0) - 1e-9).all()  # an edge is a path
     drawn = [each.sample(5, seed=1).adjacency.tolist() for each in (run.model, epgfn.load_model(run.path))]
     assert drawn[0] == drawn[1] == whole.model.sample(5, seed=1).adjacency.tolist()
 

@@ -25,6 +25,7 @@ from epgfn.ledger.log import LogView
 from epgfn.run.audit.contents import (
     draw,
     require_agreement,
+    require_relations,
     require_sampled,
     require_samples,
     require_summary,
@@ -235,6 +236,8 @@ def _require_contents(
         summary = require_summary(files[SUMMARY], study, said, digest, more, f"{place}/{SUMMARY}")
     if SAMPLES in files:
         samples = require_samples(files[SAMPLES], study, f"{place}/{SAMPLES}")
+    if summary is not None:
+        require_relations(summary, None if samples is None else samples[0], study, f"{place}/{SUMMARY}")
     if not ground.draws or (summary is None and samples is None):
         return
     drawn = draw(model, tensors)

@@ -43,6 +43,8 @@ ROUNDING: Final = {"float64": 1e-6, "float32": 5e-3}
 WEIGHTED_SLACK = 0.02
 """Weighted averages scatter more than shares; what they may differ by beyond that."""
 MOST_FREQUENT = 20
+SAME: Final = 1e-9
+"""By how much shares that are counted twice may differ."""
 ELSEWHERE = {
     "product": "exact_largest_error",
     "weighted": "moved_by_weights",
@@ -124,6 +126,39 @@ def require_samples(raw: bytes, study: Study, name: str) -> tuple[dict[str, int]
         require(False, f"{name} does not hold what a model of this study samples: {error}")
         raise
     return counts, shares
+
+
+def require_relations(
+    summary: Mapping[str, Any], counts: Mapping[str, int] | None, study: Study, name: str
+) -> None:
+    """What the summary `name` says of graphs beyond their edges is what the samples beside it, `counts` by text, say; summaries of earlier
+    versions say nothing of it.
+
+    Raises:
+        Failed: it is not, or there are no samples.
+    """
+    from epgfn.run.relations import RELATIONS, relations_of
+
+    if RELATIONS not in summary:
+        return
+    known = counts is not None and study.kind.has_edges
+    require(
+        known and _alike(summary[RELATIONS], relations_of(counts or {}, study)),
+        f"{name} does not say of graphs what the samples beside it say",
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same but for the rounding of numbers."""
+    if isinstance(other, float):
+        return isinstance(one, int | float) and not isinstance(one, bool) and abs(one - other) <= SAME
+    if type(one) is not type(other):
+        return False
+    if isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in other)
+    if isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(one == other)
 
 
 def draw(model: Model, tensors: Mapping[str, Tensor]) -> Drawn:

@@ -10,12 +10,15 @@ from epgfn.run.report.disagreement import contradictions, in_words, judged
 from epgfn.run.report.html import Markup, facts
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number
+from epgfn.run.report.upstream import colliders
 from epgfn.run.report.words import words_of
 from epgfn.study.knowledge import by_score_alone
 from epgfn.study.parameters import is_masked
 
 SURE, OUT = 0.95, 0.05
 """From where on a pair of variables counts as adjacent for sure, and up to where as not adjacent."""
+SHAPES = 3
+"""v-structures that a sentence names."""
 NAMED = 6
 """Pairs that a sentence names."""
 
@@ -61,6 +64,8 @@ def _ways(run: Run, pairs: list[Pair]) -> str:
             + (" and more" if len(told) > NAMED else "")
         )
     text = "".join(said) + "."
+    if told and (shapes := colliders(run)[:SHAPES]):
+        text += f" By {', '.join(f'{shape} ({number(share)})' for shape, share in shapes)}, and what follows."
     if open_:
         named = ", ".join(f"{p.parent} – {p.child}" for p in open_[:NAMED]) + (
             " and more" if len(open_) > NAMED else ""

@@ -20,6 +20,7 @@ from epgfn.run.report.network import network
 from epgfn.run.report.parameters import parameters
 from epgfn.run.report.run import Run
 from epgfn.run.report.text import number, signed
+from epgfn.run.report.upstream import upstream
 from epgfn.study.lacks import doubted, seen_by
 
 LEAST_EDGES, MOST_EDGES = 12, 60
@@ -60,6 +61,7 @@ def edges(run: Run) -> Markup:
                 _edge_table(run),
             ),
             frequent(run),
+            upstream(run),
             subsection("All edges at once", heatmap(run.study.variable_names, run.edges)),
         )
         if part

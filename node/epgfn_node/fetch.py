@@ -32,7 +32,6 @@ from epgfn_node.enroll import Connection
 from epgfn_node.home import NodeHome
 from epgfn_node.outbox import Package, load_package
 from epgfn_node.receipts import require_entry, verified_receipt
-from epgfn_node.result import bring
 from epgfn_node.study import Agreement
 
 if TYPE_CHECKING:
@@ -127,6 +126,8 @@ def fetch(
         more = f"; there is a later one, get it with --aggregate {newest}" if newest > aggregate else ""
         report.event("fetched", f"the global model is in {kept.model}{more}", model_sha256=model_sha256)
         place = RunLayout(home.root).aggregate(aggregate).relative_to(home.root).as_posix()
+        from epgfn_node.result import bring  # loads NumPy and PyTorch, which no other command needs
+
         whole = bring(connection, agreement, coordinator, report, place, bundle)
     _tell_result(connection, whole, report)
     for note in notes_of(agreement.study, _took_part(bundle, connection)):

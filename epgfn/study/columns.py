@@ -40,7 +40,9 @@ class Columns:
 def _numbers(study: Study) -> None:
     what = f"target '{study.target.kind}' takes numbers, so it has no categories; use target.kind = 'bdeu'"
     if study.kind.has_edges and not study.privacy.is_private:
-        what += ", or 'conditional-gaussian' for categories and numbers together, or give it scores"
+        what += (
+            ", or 'conditional-gaussian' for categories and numbers together, or give its categories numbers"
+        )
     require_none(of_variable(v.name, what) for v in study.variables if not v.is_number)
 
 
@@ -76,16 +78,16 @@ def _categories(study: Study) -> None:
 
 def _mixed(study: Study) -> None:
     what = (
-        "lists categories, so it has nothing else but the name; or say scores = [...], one number for each category, and it is taken as a "
+        "lists categories, so it has nothing else but the name; or say numbers = [...], one for each category, and it is taken as a "
         "number on the scale of these"
     )
     wrong = [of_variable(v.name, what) for v in study.variables if not v.is_number and not v.is_plain]
     if study.target.covariance == "own":
         scored = (
-            "has scores, and target.covariance = 'own' gives each combination of categories noise of its own: one in which all records are "
+            "has numbers for its categories, and target.covariance = 'own' gives each combination of categories noise of its own: one in which all records are "
             "alike, as without an event, would then seem to know it exactly; take covariance = 'common'"
         )
-        wrong += [of_variable(v.name, scored) for v in study.variables if v.scores is not None]
+        wrong += [of_variable(v.name, scored) for v in study.variables if v.numbers is not None]
     require_none(wrong)
 
 

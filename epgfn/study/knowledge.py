@@ -114,7 +114,7 @@ def one_way(study: Study) -> str:
         f"the score has no edge from a number ({listed(numbers, MOST_NAMED)}) to a category ({listed(others, MOST_NAMED)}): between two "
         "such variables an edge can only lead from the category to the number, so its direction, and what follows from it for the "
         "directions of other edges, is what the study takes for granted and no finding. A category that numbers lead to, as an outcome, "
-        "needs scores"
+        "needs numbers = [...], one for each"
     )
 
 
@@ -227,7 +227,7 @@ def _contradictions(study: Study) -> Iterator[Mistake]:
                 "prior",
                 f"no edge could join '{names[i]}' and '{names[j]}': [prior] rules out the one from '{names[j]}' ({known.barred[j, i]}), "
                 "and the score the one into it, as no number leads to a category; where the two depend on each other, other edges would be "
-                f"there instead. Give '{names[j]}' scores, or '{names[i]}' categories, or let '{names[j]}' lead to '{names[i]}'; or, where "
+                f"there instead. Give the categories of '{names[j]}' numbers, or '{names[i]}' categories, or let '{names[j]}' lead to '{names[i]}'; or, where "
                 f"'{names[i]}' has no effect on '{names[j]}', say so: forbidden = [[\"{names[i]}\", \"{names[j]}\"]]",
             )
     most = study.space.max_parents

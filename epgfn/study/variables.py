@@ -36,7 +36,7 @@ class Variable(Settings):
     a number beyond is moved to the bound before anything else happens to it.
 
     `categories`: what may stand in a column that holds no numbers, in a public order; such a column has nothing else, unless it has
-    `scores`: one number for each category, ascending, which the category stands for from then on, as numbers of a column do. In a study of
+    `numbers`: one for each category, ascending, which the category stands for from then on, as numbers of a column do. In a study of
     trees a variable is a taxon and has a name only.
     """
 
@@ -48,7 +48,7 @@ class Variable(Settings):
     lower: float | None = None
     upper: float | None = None
     categories: Annotated[list[Category], Field(min_length=2, max_length=1024)] | None = None
-    scores: list[float] | None = None
+    numbers: list[float] | None = None
 
     @field_validator("name")
     @classmethod
@@ -67,22 +67,22 @@ class Variable(Settings):
             raise ValueError("a category is listed twice")
         if self.categories is not None and any(c != c.strip() for c in self.categories):
             raise ValueError("a category begins or ends with a space")
-        if self.scores is not None:
-            if self.categories is None or len(self.scores) != len(self.categories):
-                raise ValueError("scores are one number for each of the categories, which it lists")
-            if any(low >= high for low, high in itertools.pairwise(self.scores)):
+        if self.numbers is not None:
+            if self.categories is None or len(self.numbers) != len(self.categories):
+                raise ValueError("numbers are one for each of the categories, which it lists")
+            if any(low >= high for low, high in itertools.pairwise(self.numbers)):
                 raise ValueError(
-                    "scores of ordered categories ascend; list the categories in their order, or leave scores out"
+                    "numbers of ordered categories ascend; list the categories in their order, or leave numbers out"
                 )
         return self
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing is said of it that belongs to a column of numbers."""
-        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper", "scores"}
+        numeric = {"transform", "transform_scale", "centre", "scale", "lower", "upper", "numbers"}
         return not self.model_fields_set & numeric
 
     @property
     def is_number(self) -> bool:
-        """Whether scores take it as a number: a column of numbers, or of categories with `scores`."""
-        return self.categories is None or self.scores is not None
+        """Whether scores take it as a number: a column of numbers, or of categories with `numbers`."""
+        return self.categories is None or self.numbers is not None

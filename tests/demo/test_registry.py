@@ -34,7 +34,7 @@ def expected(study: Study, most: int) -> dict[str, float]:
         cells = pd.read_csv(FOLDER / f"{node}.csv").head(most)
         for variable in study.variables:
             if variable.categories is not None:
-                places = variable.scores or range(len(variable.categories))
+                places = variable.numbers or range(len(variable.categories))
                 cells[variable.name] = cells[variable.name].map(
                     dict(zip(variable.categories, places, strict=True))
                 )

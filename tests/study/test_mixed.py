@@ -23,7 +23,7 @@ roster = ["a", "b", "c"]
 variables = [
   {name = "sex", categories = ["f", "m"]}, {name = "age", centre = 50, scale = 10},
   {name = "smokes", categories = ["no", "once", "yes"]}, {name = "bmi", centre = 27, scale = 4},
-  {name = "stage", categories = ["I", "II", "IV"], scores = [1, 2, 4], centre = 2, scale = 1},
+  {name = "stage", categories = ["I", "II", "IV"], numbers = [1, 2, 4], centre = 2, scale = 1},
 ]
 target.kind = "conditional-gaussian"
 """
@@ -114,7 +114,10 @@ def test_an_edge_from_a_number_to_a_category_is_ruled_out_and_that_is_said() -> 
         ('prior.required = [["age", "sex"]]', "ruled out by the score, in which no number leads"),
         ('prior.tiers = [["age"], ["smokes"]]', "no edge could join 'age' and 'smokes'"),
         ('prior.roots = ["bmi"]', "no edge could join 'bmi' and 'sex'"),
-        ('target.covariance = "own"', "'stage': has scores, and target.covariance = 'own'"),
+        (
+            'target.covariance = "own"',
+            "'stage': has numbers for its categories, and target.covariance = 'own'",
+        ),
         ("target.mean = 'known'", "has no meaning|unknown|not permitted|no setting"),
     ],
 )
@@ -140,10 +143,10 @@ def test_what_it_can_have_is_taken(more: str) -> None:
 
 def test_mistakes_of_its_variables_are_named() -> None:
     text = TEXT.replace('categories = ["f", "m"]', 'categories = ["f", "m"], centre = 1').replace(
-        "scores = [1, 2, 4]", "scores = [1, 4, 2]"
+        "numbers = [1, 2, 4]", "numbers = [1, 4, 2]"
     )
     said = [str(mistake) for mistake in check_study(text.encode()).mistakes]
-    assert any("'stage'" in each and "scores of ordered categories ascend" in each for each in said)
+    assert any("'stage'" in each and "numbers of ordered categories ascend" in each for each in said)
     assert any("'sex'" in each and "nothing else but the name" in each for each in said)
     unscaled = TEXT.replace(", centre = 2, scale = 1", "")
     said = [str(mistake) for mistake in check_study(unscaled.encode()).mistakes]

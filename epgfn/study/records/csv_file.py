@@ -109,10 +109,10 @@ def _instead(variable: Variable) -> str:
 
 
 def scored(column: Numbers, variable: Variable) -> Numbers:
-    """Places of categories as the scores that they stand for, (n,) float64, blanks NaN; any other column as it is."""
-    if variable.scores is None:
+    """Places of categories as the numbers that stand for them, (n,) float64, blanks NaN; any other column as it is."""
+    if variable.numbers is None:
         return column
-    return np.append(np.asarray(variable.scores, dtype=np.float64), np.nan)[column.astype(np.int64)]
+    return np.append(np.asarray(variable.numbers, dtype=np.float64), np.nan)[column.astype(np.int64)]
 
 
 def read_of(study: Study) -> list[Variable]:

@@ -1,7 +1,7 @@
 """One institution's records: read a table against the study's variables and put them on the study's public scale.
 
 x = (transform(raw / transform_scale) - centre) / scale, all constants from the study, never from the data. Categories become their
-places in the study's list, or where they have them their scores, and an alignment (FASTA) a row of codes for each site. A refusal
+places in the study's list, or where they have them their numbers, and an alignment (FASTA) a row of codes for each site. A refusal
 names the file and all places that are wrong, by column and by the line in which an editor shows them, and never a value: errors end up
 in logs, and logs travel. What a file may look like is `csv_file`, `parquet_file`, `alignments` and `names`.
 """

@@ -61,7 +61,7 @@ EFFORTS: Final = (Effort(2, 1), Effort(10, 1), Effort(10, 8), Effort(3, 4, block
 share of each mode is off at the target is set where modes part, by how many chains are there then. Blocks go from mode to mode at the
 target."""
 NEAR: Final = 6
-"""Others from which a variable's blocks are made up: those that, as its only parent or child, say most of it."""
+"""Others from which a variable's blocks are made up: those that, as its only parent or child, tell most of it or are told most of by it."""
 BLOCKS_AFTER: Final = 5
 """Sweeps at the target from blocks to blocks, of which each time there are as many as variables."""
 LEAST_ROUNDS: Final = 2
@@ -214,7 +214,7 @@ class Chains:
 
     def move_blocks(self, population: Population, random: np.random.Generator) -> None:
         """In place, V blocks of each graph, on scores as they were last moved on."""
-        if self.n_variables > 1:
+        if self._near.shape[1]:
             block_moves.redraw_all(
                 *population,
                 self.lists.sets,
@@ -227,17 +227,23 @@ class Chains:
             )
 
     def _nearest(self) -> Ranks:
-        """(V, N) of each variable the others `NEAR` it, by what the best set that holds one is worth, either way round."""
-        best = (
-            np.take_along_axis(self.lists.log_scores, self.lists.holding[:, :, 0].astype(np.int64), 1)
-            if self.lists.holding.shape[2]
-            else np.zeros((self.n_variables, self.n_variables))
+        """(V, N) of each variable the others `NEAR` it, by how much more one of two is worth with the other as its only parent, beside
+        those that are required, than with none."""
+        lists, v = self.lists, self.n_variables
+        if not lists.holding.shape[2]:
+            return np.zeros((v, 0), np.int32)
+        size = np.stack(
+            [np.unpackbits(of.view(np.uint8), axis=1).sum(1, dtype=np.uint8) for of in lists.sets]
         )
-        worth = np.maximum(best, best.T)
+        child = np.arange(v)[:, None]
+        smallest = size[child[:, :, None], lists.holding].argmin(
+            2
+        )  # of equal ones the first, which is the best
+        place = np.take_along_axis(lists.holding, smallest[:, :, None], 2)[:, :, 0]
+        worth = lists.log_scores[child, place] - lists.log_scores[child, self._least[:, None]]
+        worth = np.maximum(worth, worth.T)
         np.fill_diagonal(worth, -np.inf)
-        near: Ranks = np.argsort(-worth, axis=1, kind="stable")[:, : min(NEAR, self.n_variables - 1)].astype(
-            np.int32
-        )
+        near: Ranks = np.argsort(-worth, axis=1, kind="stable")[:, : min(NEAR, v - 1)].astype(np.int32)
         return near
 
     def _fewest_parents(self) -> Ranks:

@@ -144,7 +144,7 @@ class Coordinator:
                 f"the coordinator at {self.address} stopped in the middle of a transfer; run again to go on from there"
             )
         if call.code() == grpc.StatusCode.UNIMPLEMENTED:
-            return NotOffered(
+            return self._why() or NotOffered(  # so answers the port for enrolling, too
                 f"the coordinator at {self.address} is of an earlier version, which does not do that; ask its operator for a newer one"
             )
         failure = as_error(error, self.address)

@@ -197,7 +197,7 @@ def test_ids_that_nobody_can_read_are_refused_without_being_shown(tmp_path: Path
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    raw = pa.array([b"\xff77%d" % i for i in range(9)], pa.binary())
+    raw = pa.array([b"\xffsecret%d" % i for i in range(9)], pa.binary())
     column = (
         pa.Array.from_buffers(pa.string(), 9, raw.buffers())
         if ids == "text"
@@ -209,7 +209,8 @@ def test_ids_that_nobody_can_read_are_refused_without_being_shown(tmp_path: Path
     )
     with pytest.raises(UsageError, match="'patient' cannot be read") as refused:
         load_table(tmp_path / "records", STUDY)
-    assert "77" not in str(refused.value) and refused.value.__cause__ is None
+    said = str(refused.value).removeprefix(str(tmp_path))
+    assert "secret" not in said and str(1 << 30) not in said and refused.value.__cause__ is None
 
 
 def test_spaces_and_accents_written_otherwise_make_no_other_person(tmp_path: Path) -> None:

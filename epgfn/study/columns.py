@@ -84,8 +84,8 @@ def _mixed(study: Study) -> None:
     wrong = [of_variable(v.name, what) for v in study.variables if not v.is_number and not v.is_plain]
     if study.target.covariance == "own":
         scored = (
-            "has numbers for its categories, and target.covariance = 'own' gives each combination of categories noise of its own: one in which all records are "
-            "alike, as without an event, would then seem to know it exactly; take covariance = 'common'"
+            "has numbers for its categories, and target.covariance = 'own' gives each combination of categories noise of its own: one in "
+            "which all records are alike, as without an event, would then seem to know it exactly; take covariance = 'common'"
         )
         wrong += [of_variable(v.name, scored) for v in study.variables if v.numbers is not None]
     require_none(wrong)

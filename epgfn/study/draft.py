@@ -253,7 +253,7 @@ def _target(sorts: set[Sort]) -> list[str]:
         return ['kind = "bdeu"']
     return [
         'kind = "conditional-gaussian"    # categories and numbers together; no number leads to a category. Where one has to, as to an',
-        '                                 # outcome, give that variable numbers: categories = ["no", "yes"], numbers = [0, 1], centre, scale',
+        '                                 # outcome, give it numbers: categories = ["no", "yes"], numbers = [0, 1], centre, scale',
     ]
 
 

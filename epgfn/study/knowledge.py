@@ -227,8 +227,9 @@ def _contradictions(study: Study) -> Iterator[Mistake]:
                 "prior",
                 f"no edge could join '{names[i]}' and '{names[j]}': [prior] rules out the one from '{names[j]}' ({known.barred[j, i]}), "
                 "and the score the one into it, as no number leads to a category; where the two depend on each other, other edges would be "
-                f"there instead. Give the categories of '{names[j]}' numbers, or '{names[i]}' categories, or let '{names[j]}' lead to '{names[i]}'; or, where "
-                f"'{names[i]}' has no effect on '{names[j]}', say so: forbidden = [[\"{names[i]}\", \"{names[j]}\"]]",
+                f"there instead. Give the categories of '{names[j]}' numbers, or '{names[i]}' categories, or let '{names[j]}' "
+                f"lead to '{names[i]}'; or, where '{names[i]}' has no effect on '{names[j]}', say so: "
+                f'forbidden = [["{names[i]}", "{names[j]}"]]',
             )
     most = study.space.max_parents
     for j, name in enumerate(names):

@@ -49,22 +49,25 @@ ENOUGH: Final = 0.02
 
 
 class Effort(NamedTuple):
-    """`sweeps` at each temperature, of `times` as many chains, and whether whole `blocks` of variables move too."""
+    """`sweeps` at each temperature, of `times` as many chains, and `blocks`, as a share of the variables, of which the parents are drawn
+    together there, and at the target after every `BLOCKS_AFTER` sweeps."""
 
     sweeps: int
     times: int
-    blocks: bool = False
+    blocks: float
 
 
-EFFORTS: Final = (Effort(2, 1), Effort(10, 1), Effort(10, 8), Effort(3, 4, blocks=True))
+EFFORTS: Final = (Effort(2, 1, 1 / 8), Effort(10, 1, 1), Effort(10, 4, 1))
 """The second where populations do not agree after the first, and so on. More chains help where more sweeps do not: how far a population's
-share of each mode is off at the target is set where modes part, by how many chains are there then. Blocks go from mode to mode at the
-target."""
+share of each mode is off at the target is set where modes part, by how many chains are there then. Blocks help at any temperature: they
+find modes that single edges do not, and go between modes at the target."""
+LONG: Final = 500
+"""Sets of a variable from which blocks, each of which goes through all of them where it is hot, are fewer by as much as there are more."""
 NEAR: Final = 6
 """Others from which a variable's blocks are made up: those that, as its only parent or child, tell most of it or are told most of by it."""
 BLOCKS_AFTER: Final = 5
-"""Sweeps at the target from blocks to blocks, of which each time there are as many as variables."""
-LEAST_ROUNDS: Final = 2
+"""Sweeps at the target from blocks to blocks."""
+LEAST_ROUNDS: Final = 4
 """With more chains fewer rounds say as much, but no fewer than these."""
 HOPELESS: Final = 0.3
 """Halves that are so far apart after a round do not come to agree, but for those of the last effort, after which there is none."""
@@ -212,8 +215,13 @@ class Chains:
         )
         return torch.from_numpy(counts)
 
-    def move_blocks(self, population: Population, random: np.random.Generator) -> None:
-        """In place, V blocks of each graph, on scores as they were last moved on."""
+    def blocks(self, share: float) -> int:
+        """How many are a `share` of the variables, and one at least: fewer where lists are long."""
+        sets = self.lists.log_scores.shape[1]
+        return max(1, round(share * self.n_variables * min(1.0, LONG / int(sets))))
+
+    def move_blocks(self, population: Population, blocks: int, random: np.random.Generator) -> None:
+        """In place, so many `blocks` of each graph, on scores as they were last moved on."""
         if self._near.shape[1]:
             block_moves.redraw_all(
                 *population,
@@ -222,7 +230,7 @@ class Chains:
                 self._weights,
                 self._tail,
                 self._near,
-                self.n_variables,
+                blocks,
                 random,
             )
 
@@ -281,10 +289,9 @@ class Chains:
         return self._most <= WARM or beta * self._most >= WARM
 
     def cooled(
-        self, chains: int, sweeps: int, randoms: Sequence[np.random.Generator], blocks: bool = False
+        self, chains: int, sweeps: int, randoms: Sequence[np.random.Generator], blocks: int
     ) -> list[Population]:
-        """Populations that have cooled down from without edges to the target, with so many sweeps at each temperature, and with `blocks`
-        where edges are turned too."""
+        """Populations that have cooled down from without edges to the target, with so many sweeps and `blocks` at each temperature."""
         found = [self.without_edges(chains) for _ in randoms]
         beta = 1.0 if self._most <= HOT else HOT / self._most
         for population, random in zip(found, randoms, strict=True):
@@ -295,8 +302,7 @@ class Chains:
             for number, random in enumerate(randoms):
                 found[number] = _drawn_anew(found[number], (after - beta) * scores[number], random)
                 self.move(found[number], sweeps, random, after)
-                if blocks and self._turns(after):
-                    self.move_blocks(found[number], random)
+                self.move_blocks(found[number], blocks, random)
             beta = after
         return found
 
@@ -328,16 +334,14 @@ def run(
         chains = CHAINS * 2 if tables.n_variables <= FEW else CHAINS
     most = ROUNDS if rounds is None else rounds
     for effort in EFFORTS:
-        sweeps, times, blocks = effort
-        last = effort == EFFORTS[-1]
         randoms = [
-            np.random.default_rng([seed, sweeps, number] + [times] * (times > 1))
+            np.random.default_rng([seed, effort.sweeps, number] + [effort.times] * (effort.times > 1))
             for number in range(populations)
         ]
-        fewer = most if times == 1 else min(most, max(LEAST_ROUNDS * (1 + blocks), most // times))
-        thinned = Thinned(times, max(1, times * fewer // most))
-        hopeless = math.inf if last else HOPELESS
-        found = _run(tables, chains * times, sweeps, randoms, fewer, enough, hopeless, thinned, blocks)
+        fewer = min(most, max(LEAST_ROUNDS, most // effort.times))
+        thinned = Thinned(effort.times, max(1, effort.times * fewer // most))
+        hopeless = math.inf if effort == EFFORTS[-1] else HOPELESS
+        found = _run(tables, chains, effort, randoms, fewer, enough, hopeless, thinned)
         if found.apart <= CHAINS_AGREE:
             break
     return found
@@ -347,16 +351,16 @@ def run(
 def _run(
     tables: Chains,
     chains: int,
-    sweeps: int,
+    effort: Effort,
     randoms: Sequence[np.random.Generator],
     rounds: int,
     enough: float,
     hopeless: float,
     thinned: Thinned,
-    blocks: bool = False,
 ) -> Annealed:
-    """No more rounds either where halves differ by `hopeless`."""
-    found = tables.cooled(chains, sweeps, randoms, blocks)
+    """From `effort.times` as many `chains`. No more rounds either where halves differ by `hopeless`."""
+    chains, blocks = chains * effort.times, tables.blocks(effort.blocks)
+    found = tables.cooled(chains, effort.sweeps, randoms, blocks)
     for population, random in zip(found, randoms, strict=True):
         tables.move(population, ROUND, random)
     v = tables.n_variables
@@ -364,11 +368,9 @@ def _run(
     done, graphs = 0, []
     for _ in range(rounds):
         for number, random in enumerate(randoms):
-            for _ in range(ROUND // BLOCKS_AFTER if blocks else 0):
-                tables.move_blocks(found[number], random)
+            for _ in range(ROUND // BLOCKS_AFTER):
+                tables.move_blocks(found[number], blocks, random)
                 counts[number] += tables.move(found[number], BLOCKS_AFTER, random)
-            if not blocks:
-                counts[number] += tables.move(found[number], ROUND, random)
         done += ROUND * chains
         graphs.append(
             torch.cat(

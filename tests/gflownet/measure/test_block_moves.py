@@ -30,7 +30,7 @@ def test_alone_they_find_the_exact_posterior(v: int, fan_in: int, spread: float,
     tables.move(population, 1, random)
     found = torch.zeros(v, v, dtype=torch.float64)
     for number in range(30):
-        tables.move_blocks(population, random)
+        tables.move_blocks(population, v, random)
         if number >= 10:
             found += tables.graphs(population).double().mean(0) / 20
     assert float((found - exact).abs().max()) < 0.02
